@@ -1,0 +1,66 @@
+# Two commands: `make reproduce` (the notebooks, end to end) and `make test`.
+#
+#   make reproduce PROFILE=smoke                         the whole chain in three minutes
+#   make reproduce                                       the default, PROFILE=cpu
+#   make reproduce PROFILE=cpu POSTS=my/posts            on your own posts
+#   make reproduce PROFILE=public PUBLIC_SOURCES=folder  on the three public sources
+#   make reproduce ARGS="--from 05"                      anything `radar reproduce --help` knows
+#
+# PYTHON=python3.12 chooses the interpreter. TORCH_INDEX_URL=... (see PyTorch's installation page) makes pip
+# take torch from there first, e.g. its CPU-only builds, which save some gigabytes on a machine without a GPU.
+
+PROFILE ?= cpu
+PYTHON ?= python3
+VENV ?= .venv
+ARGS ?=
+POSTS ?=
+PUBLIC_SOURCES ?=
+TORCH_INDEX_URL ?=
+
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+
+.PHONY: help setup reproduce test lab lint doctor readme clean
+.DEFAULT_GOAL := help
+
+help:
+	@sed -n 's/^# \{0,1\}//p' $(firstword $(MAKEFILE_LIST))
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0] + ". Name another: make PYTHON=python3.12" if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
+ifneq ($(TORCH_INDEX_URL),)
+	$(PIP) install --quiet --index-url $(TORCH_INDEX_URL) -c constraints.txt torch
+endif
+	$(PIP) install --quiet -c constraints.txt --editable .
+	@touch $@
+
+$(VENV)/.installed-test: $(VENV)/.installed
+	$(PIP) install --quiet -c constraints.txt --editable '.[test]'
+	@touch $@
+
+setup: $(VENV)/.installed
+
+reproduce: setup
+	$(BIN)/radar reproduce --profile $(PROFILE) $(if $(POSTS),--posts $(POSTS)) $(if $(PUBLIC_SOURCES),--public-sources $(PUBLIC_SOURCES)) $(ARGS)
+
+test: $(VENV)/.installed-test
+	$(BIN)/python -m ruff check .
+	$(BIN)/python -m coverage erase
+	$(BIN)/python -m coverage run -m pytest -m 'not slow' $(ARGS)
+	@$(BIN)/python -m coverage combine --quiet
+	$(BIN)/python -m coverage report --fail-under 90
+
+lab: setup
+	$(BIN)/jupyter lab notebooks
+
+doctor: setup
+	$(BIN)/radar doctor
+
+readme: setup
+	$(BIN)/radar readme
+
+clean:
+	rm -rf runs figures/smoke
