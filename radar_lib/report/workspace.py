@@ -1,0 +1,190 @@
+"""Where a notebook reads and writes: `runs/<profile>/<notebook>/`, with a provenance stamp beside every figure and table."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+from matplotlib.figure import Figure
+
+import radar_lib
+from radar_lib.errors import RadarError
+from radar_lib.files import atomic_path, atomic_write_text, digest_files, read_json, write_json
+
+STAMPED_PACKAGES = ("torch", "transformers", "peft", "accelerate", "datasets", "numpy", "scikit-learn", "matplotlib")
+LIBRARY = Path(radar_lib.__file__).parent
+
+
+def library_digest(parts: Iterable[str] = ("",)) -> str:
+    """Digest of the library's Python sources, or of the named files and folders below `radar_lib/`."""
+    sources: set[Path] = set()
+    for part in parts:
+        path = LIBRARY / part
+        sources |= {path} if path.is_file() else set(path.rglob("*.py"))
+    return digest_files(sorted(sources), root=LIBRARY)
+
+
+def resolve_device(device: str) -> str:
+    """`auto` becomes `cuda` where there is a CUDA device, else `cpu`; other names are returned after a check.
+
+    Raises:
+        RadarError: a CUDA device is asked for and none is visible.
+    """
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise RadarError(f"device={device!r}, but torch sees no CUDA device. Use device='auto', or run `radar doctor`.")
+    return device
+
+
+def describe_device(device: str) -> str:
+    """Human name of a device: the GPU's own, or the processor with its number of threads."""
+    if device.startswith("cuda"):
+        return torch.cuda.get_device_name(device)
+    return f"CPU {_processor()}, {torch.get_num_threads()} threads"
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that a number may depend on."""
+    found = {"python": platform.python_version()}
+    for package in STAMPED_PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "absent"
+    return found
+
+
+@dataclass
+class Workspace:
+    """One notebook's folder in one profile.
+
+    Attributes:
+        name: the notebook's name, which is also the name of its folder.
+        runs_dir: folder that holds every profile and the shared cache.
+        profile: profile of this run.
+        seed: the run's seed.
+        device: resolved device, 'cpu' or 'cuda'.
+        parameters: the notebook's parameters, for the stamp.
+        data: digests of what the results were computed from, by name; fill it with `uses`.
+    """
+
+    name: str
+    runs_dir: Path
+    profile: str
+    seed: int
+    device: str = "cpu"
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    data: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def open(
+        cls,
+        name: str,
+        *,
+        runs_dir: str | Path,
+        profile: str,
+        seed: int,
+        device: str = "auto",
+        parameters: Mapping[str, Any] | None = None,
+    ) -> Workspace:
+        """Open (and create) the folder `runs_dir/profile/name`; the chain may rename the profile by RADAR_PROFILE_DIR."""
+        runs = Path(runs_dir).resolve()
+        profile_dir = os.environ.get("RADAR_PROFILE_DIR", profile)
+        (runs / profile_dir / name).mkdir(parents=True, exist_ok=True)
+        return cls(name, runs, profile_dir, seed, resolve_device(device), dict(parameters or {}))
+
+    @property
+    def folder(self) -> Path:
+        return self.runs_dir / self.profile / self.name
+
+    @property
+    def cache_dir(self) -> Path:
+        """Root of the content-addressed cache, shared by all profiles."""
+        return self.runs_dir / "cache"
+
+    def path(self, name: str) -> Path:
+        """Path of one of this notebook's own artefacts."""
+        return self.folder / name
+
+    def upstream(self, name: str) -> Path:
+        """Path of an earlier notebook's artefact, e.g. '01_data_audit/corpus.json'.
+
+        Raises:
+            RadarError: it does not exist yet; the message names the notebook to run first.
+        """
+        path = self.runs_dir / self.profile / name
+        if not path.exists():
+            notebook = name.split("/")[0]
+            raise RadarError(
+                f"{path} does not exist: run notebook {notebook} first "
+                f"(`radar reproduce --profile {self.profile} --only {notebook}` does it)."
+            )
+        return path
+
+    def read(self, name: str) -> Any:
+        """Content of an earlier notebook's JSON artefact."""
+        return read_json(self.upstream(name))
+
+    def uses(self, **digests: str) -> None:
+        """Record digests of the data that the results depend on; they go into every stamp from here on."""
+        self.data.update(digests)
+
+    def stamp(self, **extra: Any) -> dict[str, Any]:
+        """Provenance of what is being written now."""
+        return {
+            "notebook": self.name,
+            "notebook_digest": os.environ.get("RADAR_NOTEBOOK_DIGEST", "interactive session"),
+            "library_digest": library_digest(),
+            "data_digests": dict(sorted(self.data.items())),
+            "profile": self.profile,
+            "seed": self.seed,
+            "device": describe_device(self.device),
+            "versions": versions(),
+            "parameters": dict(self.parameters),
+            **extra,
+        }
+
+    def write_json(self, name: str, value: Any) -> Path:
+        """Write one of this notebook's artefacts as JSON."""
+        write_json(self.path(name), value)
+        return self.path(name)
+
+    def save_figure(self, figure: Figure, name: str, *, caption: str) -> None:
+        """Write `figures/<name>.svg`, `.png` and its stamp `.json`; the caption says what is shown, with units and n."""
+        folder = self.folder / "figures"
+        for suffix, metadata in (("svg", {"Date": None}), ("png", {"Software": None})):
+            with atomic_path(folder / f"{name}.{suffix}") as temporary:
+                temporary.parent.mkdir(exist_ok=True)
+                figure.savefig(temporary, metadata=metadata, bbox_inches="tight")
+        write_json(folder / f"{name}.json", self.stamp(kind="figure", caption=caption))
+
+    def save_table(self, name: str, renderings: Mapping[str, str], *, caption: str) -> None:
+        """Write `figures/<name>.<suffix>` for each rendering (md, tex, csv) and the stamp beside them."""
+        for suffix, text in renderings.items():
+            atomic_write_text(self.folder / "figures" / f"{name}.{suffix}", text)
+        write_json(
+            self.folder / "figures" / f"{name}.json",
+            self.stamp(kind="table", caption=caption, formats=sorted(renderings)),
+        )
+
+
+def show(*paths: Sequence[str] | str | Path) -> None:
+    """Print paths, one a line, relative to the current folder where possible: what a notebook has written."""
+    for path in paths:
+        print(os.path.relpath(str(path)))
