@@ -1,0 +1,1 @@
+"""Posts in, posts out: the data contract, importers, checks and audits."""

@@ -1,0 +1,283 @@
+"""The posts: one complete corpus folder, read and written.
+
+    <folder>/data/<split>-00000-of-00003.parquet    shards, frames inside; `datasets.load_dataset(folder)` opens them
+    <folder>/corpus.json                            written last: a folder without it is half-built
+    <folder>/.cache/                                Arrow copies of the splits that were opened with frames
+
+Built-in, imported and public corpora are the same thing. A built-in one has `hidden/truth.parquet` besides, which
+nothing here opens.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from datasets import Dataset, Features, concatenate_datasets
+
+from radar_lib.data.schema import (
+    DEFAULTS,
+    FRAMES,
+    LABEL_PREFIX,
+    SPLITS,
+    TEXT_COLUMNS,
+    categories_of,
+    features,
+    labels,
+    to_record,
+    valid_mask,
+)
+from radar_lib.data.shards import (
+    BATCH_ROWS,
+    SHARD_NAME,
+    SHARD_ROWS,
+    SplitWriter,
+    digest_rows,
+    features_of,
+    read_metadata,
+    shard_path,
+    shards_of,
+    write_shard,
+)
+from radar_lib.errors import RadarError
+from radar_lib.files import atomic_path, read_json, write_json
+
+__all__ = [
+    "DEFAULTS", "FRAMES", "LABEL_PREFIX", "SPLITS", "TEXT_COLUMNS", "Posts", "categories_of", "features",
+    "finish_corpus", "labels", "open_posts", "shard_path", "to_record", "valid_mask", "write_corpus", "write_shard",
+]  # fmt: skip
+
+PARTIAL = "data.partial"
+
+
+@dataclass(frozen=True)
+class Posts:
+    """Read-only view of one complete corpus folder; make it with `open_posts` or `write_corpus`."""
+
+    folder: Path
+    info: dict[str, Any]  # corpus.json
+
+    @property
+    def name(self) -> str:
+        return self.info["name"]
+
+    @property
+    def kind(self) -> str:
+        """'built-in', 'imported' or 'public'."""
+        return self.info["kind"]
+
+    @property
+    def categories(self) -> tuple[str, ...]:
+        return tuple(self.info["categories"])
+
+    @property
+    def digest(self) -> str:
+        """Hash of all rows, frames included; independent of shard sizes and of Parquet versions."""
+        return self.info["digest"]
+
+    @property
+    def splits(self) -> dict[str, int]:
+        """Number of posts per split, in the order of `SPLITS`."""
+        return dict(self.info["splits"])
+
+    def __len__(self) -> int:
+        return sum(self.splits.values())
+
+    def shards(self, *splits: str) -> list[Path]:
+        """Shards of these splits (of all, if none is named), in order."""
+        return [path for split in self._known(splits) for path in shards_of(self.folder, split)]
+
+    def table(self, *splits: str, columns: Sequence[str] | None = None) -> pd.DataFrame:
+        """Everything but the frames of these splits (of all, if none is named); rows in the order of `split`."""
+        shards = self.shards(*splits)
+        schema = pq.read_schema(shards[0])
+        names = [name for name in schema.names if name != FRAMES] if columns is None else list(columns)
+        wrong = [name for name in names if name not in schema.names or name == FRAMES]
+        if wrong:
+            raise RadarError(f"{self.folder}: no column {wrong[0]!r} in the table. Columns: {', '.join(schema.names)}.")
+        parts = [pq.read_table(path, columns=names, partitioning=None) for path in shards]
+        return pa.concat_tables(parts).replace_schema_metadata(None).to_pandas()
+
+    def split(self, *splits: str) -> Dataset:
+        """These splits (all, if none is named) as one memory-mapped dataset; frames decode to PIL on access."""
+        parts = [Dataset.from_file(str(self._arrow_copy(split))) for split in self._known(splits)]
+        return parts[0] if len(parts) == 1 else concatenate_datasets(parts)
+
+    def _known(self, splits: Sequence[str]) -> tuple[str, ...]:
+        for split in splits:
+            if split not in self.splits:
+                raise RadarError(f"{self.folder}: no posts in split {split!r}. Splits: {', '.join(self.splits)}.")
+        return tuple(splits or self.splits)
+
+    def _arrow_copy(self, split: str) -> Path:
+        # Parquet has no random access; one uncompressed Arrow file per split does, and costs no memory.
+        path = self.folder / ".cache" / f"{split}-{self.digest}.arrow"
+        if not path.exists():
+            schema = features_of(self.folder).arrow_schema
+            with atomic_path(path) as temporary, pa.OSFile(str(temporary), "wb") as sink:
+                with pa.ipc.new_stream(sink, schema) as writer:
+                    for shard in self.shards(split):
+                        for batch in pq.ParquetFile(shard).iter_batches(BATCH_ROWS):
+                            writer.write_batch(pa.record_batch(batch.columns, schema=schema))
+        return path
+
+
+def open_posts(folder: str | Path) -> Posts:
+    """Open a complete corpus folder; checks names, columns and counts, not the rows (see `check.check_posts`).
+
+    Raises:
+        RadarError: no corpus.json (the folder is half-built or no corpus), or shards that do not agree with it.
+    """
+    folder = Path(folder)
+    if not (folder / "corpus.json").is_file():
+        state = "is half-built (it has no corpus.json)" if (folder / "data").exists() else "holds no corpus"
+        raise RadarError(f"{folder} {state}. `radar posts import --table posts.csv --images DIR --out DIR` makes one.")
+    info = read_json(folder / "corpus.json")
+    missing = [key for key in ("name", "kind", "categories", "splits", "digest") if key not in info]
+    if missing:
+        raise RadarError(f"{folder / 'corpus.json'}: {missing[0]!r} is missing. Import the posts again.")
+    posts = Posts(folder, info)
+    expected = None
+    for split, count in posts.splits.items():
+        shards = shards_of(folder, split)
+        total = 0
+        for shard in shards:
+            metadata = read_metadata(shard)
+            total += metadata.num_rows
+            schema = metadata.schema.to_arrow_schema()
+            expected = expected or _expected_schema(schema.names, posts.categories)
+            _check_columns(shard, schema, expected)
+        if total != count:
+            raise RadarError(
+                f"{folder}: split {split!r} has {total} posts in {len(shards)} shards, corpus.json says {count}. "
+                "A shard is missing or was changed: import the posts again."
+            )
+    return posts
+
+
+def write_corpus(
+    folder: str | Path,
+    rows: Iterable[Mapping[str, Any] | pa.Table],
+    *,
+    name: str,
+    kind: str,
+    categories: Sequence[str],
+    captions: bool = False,
+    streams: bool = False,
+    shard_rows: int = SHARD_ROWS,
+    extra: Mapping[str, Any] | None = None,
+) -> Posts:
+    """Write posts, in any order of splits, as a complete corpus folder.
+
+    Streams: at most `BATCH_ROWS` posts per split are in memory. Until corpus.json is written, last, the folder does
+    not open, and a killed run leaves only what the next run clears away.
+
+    Args:
+        rows: one mapping per post (missing optional keys get `DEFAULTS`, labels -1), or Arrow tables of posts.
+        extra: further keys of corpus.json (licences, options, counts).
+
+    Raises:
+        RadarError: the folder already holds a corpus or foreign data; a row does not fit the columns; no row at all.
+    """
+    folder = Path(folder)
+    _make_room(folder)
+    partial = folder / PARTIAL
+    types = features(categories, captions=captions, streams=streams)
+    writers: dict[str, SplitWriter] = {}
+    try:
+        partial.mkdir(parents=True)
+        for split, record in _records(rows, types):
+            if split not in writers:
+                writers[split] = SplitWriter(partial, split, types.arrow_schema, shard_rows)
+            writers[split].add(record)
+        for writer in writers.values():
+            writer.close()
+        if not writers:
+            raise RadarError(f"{folder}: there is no post to write.")
+        partial.rename(folder / "data")
+    except OSError as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        what = error.strerror or error
+        raise RadarError(f"cannot write {folder}: {what}. Free some space or choose another folder.") from error
+    except BaseException:
+        for writer in writers.values():
+            writer.abandon()
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    return finish_corpus(folder, name=name, kind=kind, extra=extra)
+
+
+def finish_corpus(folder: str | Path, *, name: str, kind: str, extra: Mapping[str, Any] | None = None) -> Posts:
+    """Count and hash the finished shards of `folder` and write corpus.json, which makes the corpus complete."""
+    folder = Path(folder)
+    shards = {split: found for split in SPLITS if (found := shards_of(folder, split))}
+    if not shards:
+        raise RadarError(f"{folder / 'data'}: no shards. Nothing was written.")
+    categories = categories_of(features_of(folder))
+    info = {
+        **(extra or {}),
+        "name": name,
+        "kind": kind,
+        "categories": list(categories),
+        "splits": {split: sum(read_metadata(path).num_rows for path in paths) for split, paths in shards.items()},
+        "digest": digest_rows(path for paths in shards.values() for path in paths),
+    }
+    write_json(folder / "corpus.json", info)
+    return open_posts(folder)
+
+
+def _records(rows: Iterable[Mapping[str, Any] | pa.Table], types: Features) -> Iterator[tuple[str, dict[str, Any]]]:
+    for item in _readable(rows):
+        for row in item.to_pylist() if isinstance(item, pa.Table) else (item,):
+            record = to_record(row, types)
+            if record["split"] not in SPLITS:
+                raise RadarError(
+                    f"post {record['post_id']!r}: split is {record['split']!r}. Use one of {', '.join(SPLITS)}."
+                )
+            yield record["split"], record
+
+
+def _readable(rows: Iterable[Any]) -> Iterator[Any]:
+    # An OSError while posts are read is not a failure to write them.
+    try:
+        yield from rows
+    except OSError as error:
+        raise RadarError(f"cannot read a post: {error}.") from error
+
+
+def _expected_schema(names: Sequence[str], categories: Sequence[str]) -> pa.Schema:
+    return features(categories, captions="caption" in names, streams="stream_id" in names).arrow_schema
+
+
+def _check_columns(shard: Path, schema: pa.Schema, expected: pa.Schema) -> None:
+    for field in expected:
+        if field.name not in schema.names:
+            raise RadarError(f"{shard}: column {field.name!r} is missing. Import the posts again.")
+        found = schema.field(field.name).type
+        if found != field.type:
+            raise RadarError(f"{shard}: column {field.name!r} is {found}, not {field.type}. Import the posts again.")
+    strange = [name for name in schema.names if name not in expected.names]
+    if strange:
+        raise RadarError(f"{shard}: {strange[0]!r} is not a column of the data contract. Import the posts again.")
+
+
+def _make_room(folder: Path) -> None:
+    """Clear what a killed run of `write_corpus` left; refuse to touch anything else."""
+    if (folder / "corpus.json").exists():
+        raise RadarError(f"{folder} already holds a corpus. Delete it or choose another folder.")
+    if folder.exists() and not folder.is_dir():
+        raise RadarError(f"{folder} is a file. Choose a folder.")
+    shutil.rmtree(folder / PARTIAL, ignore_errors=True)
+    data = folder / "data"
+    if data.exists():
+        shards = [path for path in data.iterdir() if SHARD_NAME.fullmatch(path.name)]
+        known = all({"post_id", "pipeline"} <= set(pq.read_schema(path).names) for path in shards)
+        if not known or len(shards) < len(list(data.iterdir())):
+            raise RadarError(f"{data} holds other files. Choose another folder.")
+        shutil.rmtree(data)

@@ -1,0 +1,111 @@
+"""The columns of a post: names, types, defaults, the label matrix and the mask of verified labels.
+
+One row is one post. The number of risks K and their names come from the `label_<category>` columns alone, so the
+same code serves K = 1, 3 or 7.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from datasets import Dataset, Features, Image, List, Value
+from jaxtyping import Bool, Int8
+from PIL import Image as PILImage
+
+from radar_lib.errors import RadarError
+
+SPLITS = ("pretrain", "train", "validation", "calibration", "test", "audit", "unlabelled")
+TEXT_COLUMNS = ("title", "ocr_text", "asr_text")
+LABEL_PREFIX = "label_"
+FRAMES = "frames"
+# What a missing optional column means: CLDR's unknown region, BCP 47's undetermined language, no date.
+DEFAULTS: dict[str, Any] = {
+    "pipeline": "traffic", "region": "ZZ", "language": "und", "created_at": None, "title": "", "ocr_text": "",
+    "asr_text": "", "caption": "", "stream_id": "", "segment": 0,
+}  # fmt: skip
+
+
+def categories_of(columns: Iterable[str]) -> tuple[str, ...]:
+    """Category names among `columns`, in their order: `label_LQC` gives `LQC`."""
+    return tuple(c.removeprefix(LABEL_PREFIX) for c in columns if c.startswith(LABEL_PREFIX) and c != LABEL_PREFIX)
+
+
+def features(categories: Iterable[str], *, captions: bool = False, streams: bool = False) -> Features:
+    """Types of all columns as `datasets` features (`features(...).arrow_schema` for Arrow).
+
+    Args:
+        categories: risk names; one int8 column `label_<category>` each.
+        captions: add `caption`, filled in the pretrain split and empty elsewhere.
+        streams: add `stream_id` and `segment` (the n-th segment of a live stream; a stream never spans splits).
+    """
+    columns: dict[str, Any] = {"post_id": Value("string"), "split": Value("string"), "pipeline": Value("string")}
+    columns |= {"region": Value("string"), "language": Value("string"), "created_at": Value("timestamp[us]")}
+    columns |= {name: Value("string") for name in TEXT_COLUMNS}
+    columns |= {FRAMES: List(Image())}
+    columns |= {LABEL_PREFIX + category: Value("int8") for category in categories}
+    if captions:
+        columns["caption"] = Value("string")
+    if streams:
+        columns |= {"stream_id": Value("string"), "segment": Value("int32")}
+    return Features(columns)
+
+
+def labels(posts: Dataset | pa.Table | pd.DataFrame, categories: Iterable[str]) -> Int8[np.ndarray, "post category"]:
+    """Label matrix: 1 violating, 0 cleared, -1 not verified. Frames are not read."""
+    names = [LABEL_PREFIX + category for category in categories]
+    if isinstance(posts, Dataset):
+        posts = posts.select_columns(names).with_format("arrow")[:]
+    columns = [np.asarray(posts[name], dtype=np.int8) for name in names]
+    return np.stack(columns, axis=1) if columns else np.empty((len(posts), 0), dtype=np.int8)
+
+
+def valid_mask(matrix: Int8[np.ndarray, "post category"]) -> Bool[np.ndarray, "post category"]:
+    """Eq. 4: True where a label was verified by the pipeline that owns the post."""
+    return matrix >= 0
+
+
+def to_record(row: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
+    """One post as plain values for Arrow: defaults filled in, frames as {bytes, path}, times as naive UTC.
+
+    A frame may be encoded bytes, a PIL image (stored as PNG) or a mapping with `bytes` and `path`. Keys of `row`
+    that are no column (such as hidden truth) are refused, so that they cannot slip into the posts.
+    """
+    names = tuple(names)
+    unknown = [key for key in row if key not in names]
+    if unknown:
+        raise RadarError(f"post {row.get('post_id')!r}: {unknown[0]!r} is not one of the columns {', '.join(names)}.")
+    record = {name: row[name] if name in row else _default(name, row) for name in names}
+    record[FRAMES] = [_encoded(frame) for frame in record[FRAMES]]
+    record["created_at"] = _naive_utc(record["created_at"])
+    return record
+
+
+def _default(name: str, row: Mapping[str, Any]) -> Any:
+    if name.startswith(LABEL_PREFIX):
+        return -1
+    if name == FRAMES:
+        return []
+    if name not in DEFAULTS:
+        raise RadarError(f"post {row.get('post_id')!r}: column {name!r} is missing and has no default.")
+    return DEFAULTS[name]
+
+
+def _encoded(frame: Any) -> dict[str, Any]:
+    if isinstance(frame, bytes):
+        return {"bytes": frame, "path": None}
+    if isinstance(frame, PILImage.Image):
+        buffer = io.BytesIO()
+        frame.save(buffer, format="PNG")
+        return {"bytes": buffer.getvalue(), "path": None}
+    return {"bytes": frame["bytes"], "path": frame.get("path")}
+
+
+def _naive_utc(moment: datetime | None) -> datetime | None:
+    aware = moment is not None and getattr(moment, "tzinfo", None) is not None
+    return moment.astimezone(UTC).replace(tzinfo=None) if aware else moment

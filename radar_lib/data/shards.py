@@ -1,0 +1,141 @@
+"""Shards: Parquet files of posts, written a batch at a time, counted, and hashed by row."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from datasets import Features
+
+from radar_lib.data.schema import FRAMES, SPLITS, categories_of, features, to_record
+from radar_lib.errors import RadarError
+from radar_lib.files import atomic_path, digest_json
+
+BATCH_ROWS = 100  # posts with frames that are in memory at once
+SHARD_ROWS = 2_000
+SHARD_NAME = re.compile(rf"({'|'.join(SPLITS)})-(\d{{5}})-of-(\d{{5}})\.parquet")
+
+
+def shard_path(folder: str | Path, split: str, index: int, count: int) -> Path:
+    """Where shard `index` of `count` of a split lives."""
+    return Path(folder) / "data" / f"{split}-{index:05d}-of-{count:05d}.parquet"
+
+
+def shards_of(folder: str | Path, split: str) -> list[Path]:
+    """The shards of one split, in order."""
+    return sorted(p for p in (Path(folder) / "data").glob(f"{split}-*.parquet") if SHARD_NAME.fullmatch(p.name))
+
+
+def read_metadata(shard: Path) -> pq.FileMetaData:
+    try:
+        return pq.read_metadata(shard)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise RadarError(f"{shard}: not a readable Parquet file ({error}). Import the posts again.") from error
+
+
+def features_of(folder: str | Path) -> Features:
+    """Features of a corpus folder, from its first shard's columns."""
+    first = next(path for split in SPLITS for path in shards_of(folder, split))
+    names = read_metadata(first).schema.to_arrow_schema().names
+    return features(categories_of(names), captions="caption" in names, streams="stream_id" in names)
+
+
+def write_shard(path: str | Path, rows: Iterable[Mapping[str, Any]], types: Features) -> None:
+    """Write one shard atomically; for builders that make their shards in parallel and then call `finish_corpus`."""
+    with atomic_path(path) as temporary:
+        with pq.ParquetWriter(temporary, types.arrow_schema, **_parquet_options(types.arrow_schema)) as writer:
+            batch: list[dict[str, Any]] = []
+            for row in rows:
+                batch.append(to_record(row, types))
+                if len(batch) == BATCH_ROWS:
+                    writer.write_table(_arrow(batch, types.arrow_schema))
+                    batch = []
+            if batch:
+                writer.write_table(_arrow(batch, types.arrow_schema))
+
+
+def digest_rows(shards: Iterable[Path]) -> str:
+    """Hash of the rows of these shards, in order: one SHA-256 per column, fed with lengths and values."""
+    hashes: dict[str, Any] = {}
+
+    def feed(name: str, data: bytes) -> None:
+        hashes.setdefault(name, hashlib.sha256()).update(data)
+
+    def feed_array(name: str, array: pa.Array) -> None:
+        if pa.types.is_list(array.type):
+            feed(name + "#", pc.list_value_length(array).cast(pa.int32()).to_numpy(zero_copy_only=False).tobytes())
+            feed_array(name + ".item", array.flatten())
+        elif pa.types.is_struct(array.type):
+            for field, child in zip(array.type, array.flatten(), strict=True):
+                feed_array(f"{name}.{field.name}", child)
+        elif pa.types.is_string(array.type) or pa.types.is_binary(array.type):
+            lengths = pc.fill_null(pc.binary_length(array), -1)
+            feed(name + "#", lengths.to_numpy(zero_copy_only=False).tobytes())
+            feed(name, b"".join(value for value in array.cast(pa.binary()).to_pylist() if value is not None))
+        else:
+            lowest = -(2**63) if pa.types.is_timestamp(array.type) else -128
+            feed(name, pc.fill_null(array.cast(pa.int64()), lowest).to_numpy(zero_copy_only=False).tobytes())
+
+    for shard in shards:
+        for batch in pq.ParquetFile(shard).iter_batches(BATCH_ROWS):
+            for name, array in zip(batch.schema.names, batch.columns, strict=True):
+                feed_array(name, array)
+    return digest_json({name: value.hexdigest() for name, value in hashes.items()})
+
+
+class SplitWriter:
+    """Rows of one split into shards of `shard_rows`, a row group at a time."""
+
+    def __init__(self, folder: Path, split: str, schema: pa.Schema, shard_rows: int) -> None:
+        self.folder, self.split, self.schema, self.shard_rows = folder, split, schema, shard_rows
+        self.batch: list[dict[str, Any]] = []
+        self.writer: pq.ParquetWriter | None = None
+        self.written = 0
+        self.parts: list[Path] = []
+
+    def add(self, record: dict[str, Any]) -> None:
+        self.batch.append(record)
+        if len(self.batch) == BATCH_ROWS or self.written + len(self.batch) == self.shard_rows:
+            self._flush()
+
+    def _flush(self) -> None:
+        if not self.batch:
+            return
+        if self.writer is None:
+            self.parts.append(self.folder / f"{self.split}-{len(self.parts):05d}.part")
+            self.writer = pq.ParquetWriter(self.parts[-1], self.schema, **_parquet_options(self.schema))
+        self.writer.write_table(_arrow(self.batch, self.schema))
+        self.written += len(self.batch)
+        self.batch = []
+        if self.written == self.shard_rows:
+            self.abandon()
+
+    def abandon(self) -> None:
+        if self.writer is not None:
+            self.writer.close()
+        self.writer, self.written = None, 0
+
+    def close(self) -> None:
+        self._flush()
+        self.abandon()
+        for index, part in enumerate(self.parts):
+            part.rename(self.folder / shard_path("", self.split, index, len(self.parts)).name)
+
+
+def _arrow(records: list[dict[str, Any]], schema: pa.Schema) -> pa.Table:
+    try:
+        return pa.Table.from_pylist(records, schema=schema)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as error:
+        first, last = records[0]["post_id"], records[-1]["post_id"]
+        raise RadarError(f"posts {first!r} to {last!r}: a value does not fit its column ({error}).") from error
+
+
+def _parquet_options(schema: pa.Schema) -> dict[str, Any]:
+    # Encoded images neither repeat nor compress: dictionaries are for the other columns.
+    return {"compression": "zstd", "use_dictionary": [name for name in schema.names if name != FRAMES]}
