@@ -49,7 +49,8 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
 
 def _cannot_write(path: Path, error: OSError) -> RadarError:
-    return RadarError(f"cannot write {path}: {error.strerror or error}. Free some space or choose a folder you may write to.")
+    reason = error.strerror or error
+    return RadarError(f"cannot write {path}: {reason}. Free some space or choose a folder you may write to.")
 
 
 def atomic_write_bytes(path: str | Path, data: bytes) -> None:
@@ -79,7 +80,9 @@ def read_json(path: str | Path) -> Any:
     except FileNotFoundError as error:
         raise RadarError(f"{path} does not exist. The step that writes it has not finished.") from error
     except json.JSONDecodeError as error:
-        raise RadarError(f"{path}, line {error.lineno}: not valid JSON ({error.msg}). Delete it and run its step again.") from error
+        raise RadarError(
+            f"{path}, line {error.lineno}: not valid JSON ({error.msg}). Delete it and run its step again."
+        ) from error
 
 
 def digest_bytes(data: bytes) -> str:

@@ -1,4 +1,4 @@
-"""Figure style and the colours of the four loss groups (Okabe-Ito palette, readable in grey and by colour-blind readers)."""
+"""Figure style and colours: the Okabe-Ito palette, which colour-blind readers can tell apart."""
 
 from __future__ import annotations
 

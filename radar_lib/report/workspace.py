@@ -1,4 +1,4 @@
-"""Where a notebook reads and writes: `runs/<profile>/<notebook>/`, with a provenance stamp beside every figure and table."""
+"""Where a notebook reads and writes: `runs/<profile>/<notebook>/`, with a provenance stamp beside each figure and table."""
 
 from __future__ import annotations
 
@@ -103,11 +103,10 @@ class Workspace:
         device: str = "auto",
         parameters: Mapping[str, Any] | None = None,
     ) -> Workspace:
-        """Open (and create) the folder `runs_dir/profile/name`; the chain may rename the profile by RADAR_PROFILE_DIR."""
+        """Open (and create) the folder `runs_dir/profile/name`."""
         runs = Path(runs_dir).resolve()
-        profile_dir = os.environ.get("RADAR_PROFILE_DIR", profile)
-        (runs / profile_dir / name).mkdir(parents=True, exist_ok=True)
-        return cls(name, runs, profile_dir, seed, resolve_device(device), dict(parameters or {}))
+        (runs / profile / name).mkdir(parents=True, exist_ok=True)
+        return cls(name, runs, profile, seed, resolve_device(device), dict(parameters or {}))
 
     @property
     def folder(self) -> Path:
@@ -166,7 +165,7 @@ class Workspace:
         return self.path(name)
 
     def save_figure(self, figure: Figure, name: str, *, caption: str) -> None:
-        """Write `figures/<name>.svg`, `.png` and its stamp `.json`; the caption says what is shown, with units and n."""
+        """Write `figures/<name>.svg`, `.png` and the stamp `.json`; the caption gives units and n."""
         folder = self.folder / "figures"
         for suffix, metadata in (("svg", {"Date": None}), ("png", {"Software": None})):
             with atomic_path(folder / f"{name}.{suffix}") as temporary:
