@@ -1,0 +1,237 @@
+"""Risk detection and traffic reduction (paper section 3.2): PR-AUC, R@P and APR@R of one category, exactly.
+
+All of them depend on the scores only through the order of the posts, so they take logits, and should: a sigmoid
+rounds different logits to equal probabilities, and ties cost average precision. Posts with equal scores are one
+block, dispatched or released together. Labels are 1 (violating) and 0 (cleared); posts that nobody verified for the
+category are left out by the caller, or by `score_table`.
+
+Every metric is a function of two counts per block: how many posts, and how many violating ones, score at least as
+high. `weights` counts a post several times, or none, and may hold many such counts, one row each: the rows of a
+bootstrap are evaluated together.
+
+Errors, in every function: ValueError if shapes differ, a score is not finite, a label is neither 0 nor 1, or there is
+no violating post (all these metrics divide by their number). Without cleared posts the metrics are defined and
+trivial (PR-AUC 1).
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Num
+
+
+class PRCurve(NamedTuple):
+    """Precision and recall of dispatching every post with score >= threshold, thresholds descending."""
+
+    precision: Float[np.ndarray, " block"]
+    recall: Float[np.ndarray, " block"]
+    thresholds: Float[np.ndarray, " block"]
+
+
+def pr_curve(labels: Num[np.ndarray, " post"], scores: Float[np.ndarray, " post"]) -> PRCurve:
+    """One point per distinct score, the highest first.
+
+    >>> pr_curve(np.array([1, 0, 1, 0]), np.array([2.0, 1.0, 1.0, -1.0])).precision.round(3).tolist()
+    [1.0, 0.667, 0.5]
+    """
+    blocks = _blocks(labels, scores, None)
+    return PRCurve(blocks.precision, blocks.recall, blocks.scores)
+
+
+def average_precision(
+    labels: Num[np.ndarray, " post"],
+    scores: Float[np.ndarray, " post"],
+    *,
+    weights: Num[np.ndarray, "*replicate post"] | None = None,
+) -> float | Float[np.ndarray, "*replicate"]:
+    """PR-AUC as the paper's tables use it here: precision at each block, weighted by the recall it adds.
+
+    The expected value for scores without information is the prevalence.
+
+    Returns:
+        A fraction in [0, 1]; an array if `weights` has rows, NaN for a row without violating posts.
+
+    >>> average_precision(np.array([1, 0, 1, 0]), np.array([4.0, 3.0, 2.0, 1.0]))   # (1/1 + 2/3) / 2
+    0.8333333333333333
+    """
+    blocks = _blocks(labels, scores, weights)
+    gained = np.diff(blocks.recall, axis=-1, prepend=0.0)
+    return _result((gained * blocks.precision).sum(-1), blocks, weights)
+
+
+def pr_auc_trapezoid(labels: Num[np.ndarray, " post"], scores: Float[np.ndarray, " post"]) -> float:
+    """Area under the PR curve joined by straight lines, from (recall 0, precision 1). An option, not the default.
+
+    Points on such a line cannot be reached by any threshold, so it is optimistic where average precision is not.
+
+    >>> pr_auc_trapezoid(np.array([1, 0, 1, 0]), np.array([4.0, 3.0, 2.0, 1.0])).__round__(4)
+    0.7917
+    """
+    curve = pr_curve(labels, scores)
+    return float(np.trapezoid(np.r_[1.0, curve.precision], np.r_[0.0, curve.recall]))
+
+
+def recall_at_precision(
+    labels: Num[np.ndarray, " post"],
+    scores: Float[np.ndarray, " post"],
+    *,
+    precision: float = 0.6,
+    weights: Num[np.ndarray, "*replicate post"] | None = None,
+) -> float | Float[np.ndarray, "*replicate"]:
+    """R@P: the largest recall among thresholds whose precision is at least `precision`; 0 if there is none.
+
+    >>> recall_at_precision(np.array([1, 0, 1, 0]), np.array([4.0, 3.0, 2.0, 1.0]), precision=0.7)
+    0.5
+    """
+    _check_fraction(precision=precision)
+    blocks = _blocks(labels, scores, weights)
+    return _result(np.where(blocks.precision >= precision, blocks.recall, 0.0).max(-1), blocks, weights)
+
+
+def apr_at_recall(
+    labels: Num[np.ndarray, " post"],
+    scores: Float[np.ndarray, " post"],
+    *,
+    recall: float,
+    weights: Num[np.ndarray, "*replicate post"] | None = None,
+) -> float | Float[np.ndarray, "*replicate"]:
+    """APR@R: the largest share of posts with score <= tau such that recall of score > tau is at least `recall` (Eq. 3).
+
+    tau is chosen on these same posts, as in the paper. The expected value for scores without information is
+    about 1 - recall, whatever the prevalence.
+
+    >>> apr_at_recall(np.array([1, 0, 1, 0]), np.array([4.0, 3.0, 2.0, 1.0]), recall=0.5)
+    0.75
+    """
+    _check_fraction(recall=recall)
+    blocks = _blocks(labels, scores, weights)
+    fewest = np.where(blocks.recall >= recall, blocks.dispatched, np.inf).min(-1)
+    posts = blocks.dispatched[..., -1]
+    return _result((posts - fewest) / posts, blocks, weights)
+
+
+def threshold_at_recall(
+    labels: Num[np.ndarray, " post"], scores: Float[np.ndarray, " post"], *, recall: float
+) -> float:
+    """The tau of `apr_at_recall`: the largest number with recall of score > tau at least `recall` on these posts.
+
+    It lies one float (of the scores' type) below the score that must be dispatched, because Eq. 2 dispatches
+    strictly above tau. It holds for these posts only; new posts miss the target about every second time.
+
+    >>> scores = np.array([4.0, 3.0, 2.0, 1.0])
+    >>> tau = threshold_at_recall(np.array([1, 0, 1, 0]), scores, recall=1.0)
+    >>> (scores > tau).tolist()
+    [True, True, True, False]
+    """
+    _check_fraction(recall=recall)
+    blocks = _blocks(labels, scores, None)
+    needed = blocks.scores[np.argmax(blocks.recall >= recall)]
+    return float(np.nextafter(needed, needed.dtype.type(-np.inf)))
+
+
+def normalised_apr(apr: float, *, recall: float, prevalence: float) -> float:
+    """(APR - (1 - R)) / (R (1 - prevalence)): 0 for scores without information, 1 for the perfect order.
+
+    Raises:
+        ValueError: recall or prevalence outside (0, 1] or [0, 1).
+
+    >>> normalised_apr(0.96, recall=0.8, prevalence=0.05).__round__(6)   # 0.95 of cleared, 0.01 of violating posts
+    1.0
+    """
+    _check_fraction(recall=recall)
+    if not 0.0 <= prevalence < 1.0:
+        raise ValueError(f"prevalence is {prevalence}; it must lie in [0, 1)")
+    return (apr - (1.0 - recall)) / (recall * (1.0 - prevalence))
+
+
+def score_table(
+    labels: Num[np.ndarray, "post category"],
+    logits: Float[np.ndarray, "post category"],
+    categories: Sequence[str],
+    *,
+    precision: float = 0.6,
+    recalls: Sequence[float] = (0.9, 0.95),
+) -> dict[str, dict[str, float]]:
+    """The numbers of one row of Tables 1 and 2, as fractions.
+
+    Category k is scored on the posts with label_k >= 0 only: the others were never verified for it.
+
+    Returns:
+        {category: {"PR-AUC", "R@P60", "APR@R90", "APR@R95", "prevalence", "posts", "positives"}}, and under "Average"
+        the plain mean over categories of the first four, as the paper averages.
+
+    Raises:
+        ValueError: as every metric, with the category's name; or shapes that do not fit the categories.
+    """
+    labels, logits = np.asarray(labels), np.asarray(logits)
+    if labels.shape != logits.shape or labels.ndim != 2 or labels.shape[1] != len(categories):
+        raise ValueError(f"labels {labels.shape}, logits {logits.shape} and {len(categories)} categories do not fit")
+    table: dict[str, dict[str, float]] = {}
+    for k, category in enumerate(categories):
+        verified = labels[:, k] != -1
+        y, z = labels[verified, k], logits[verified, k]
+        try:
+            row = {
+                "PR-AUC": average_precision(y, z),
+                _name("R@P", precision): recall_at_precision(y, z, precision=precision),
+            }
+            row |= {_name("APR@R", recall): apr_at_recall(y, z, recall=recall) for recall in recalls}
+        except ValueError as error:
+            raise ValueError(f"{category}: {error}") from error
+        table[category] = row | {"prevalence": float(y.mean()), "posts": len(y), "positives": int(y.sum())}
+    metrics = ["PR-AUC", _name("R@P", precision), *(_name("APR@R", recall) for recall in recalls)]
+    return table | {"Average": {m: float(np.mean([table[c][m] for c in categories])) for m in metrics}}
+
+
+def _name(prefix: str, fraction: float) -> str:
+    return f"{prefix}{100 * fraction:g}"
+
+
+class _Blocks(NamedTuple):
+    """Dispatching down to the end of each block of equal scores, highest score first."""
+
+    precision: Float[np.ndarray, "*replicate block"]  # 0 where nothing is dispatched yet
+    recall: Float[np.ndarray, "*replicate block"]  # NaN where there is no violating post
+    dispatched: Float[np.ndarray, "*replicate block"]  # posts, by weight
+    scores: Float[np.ndarray, " block"]
+
+
+def _blocks(labels: np.ndarray, scores: np.ndarray, weights: np.ndarray | None) -> _Blocks:
+    labels, scores = np.asarray(labels), np.asarray(scores)
+    _check(labels, scores, weights)
+    order = np.argsort(-scores, kind="stable")
+    labels, scores = labels[order], scores[order]
+    ends = np.r_[np.flatnonzero(scores[1:] != scores[:-1]), len(scores) - 1]
+    counts = np.ones(len(scores)) if weights is None else np.asarray(weights, dtype=float)[..., order]
+    caught = np.cumsum(counts * labels, axis=-1)[..., ends]
+    dispatched = np.cumsum(counts, axis=-1)[..., ends]
+    positives = np.where(caught[..., -1:] > 0, caught[..., -1:], np.nan)
+    precision = np.divide(caught, dispatched, out=np.zeros_like(caught), where=dispatched > 0)
+    # Both quotients are correctly rounded, so that 3 of 5 is 0.6 and 7 of 10 is 0.7 without a tolerance.
+    return _Blocks(precision, caught / positives, dispatched, scores[ends])
+
+
+def _check(labels: np.ndarray, scores: np.ndarray, weights: np.ndarray | None) -> None:
+    if labels.ndim != 1 or labels.shape != scores.shape:
+        raise ValueError(f"labels {labels.shape} and scores {scores.shape} must be two vectors of one length")
+    if weights is not None and np.shape(weights)[-1:] != labels.shape:
+        raise ValueError(f"weights {np.shape(weights)} must end in the number of posts, {len(labels)}")
+    if not np.isfinite(scores).all():
+        raise ValueError(f"{int((~np.isfinite(scores)).sum())} of {len(scores)} scores are NaN or infinite")
+    if not np.isin(labels, (0, 1)).all():
+        raise ValueError("labels must be 0 or 1; leave out posts that were not verified (-1)")
+    if not labels.any():
+        raise ValueError(f"no violating post among {len(labels)}: the metric is undefined")
+
+
+def _check_fraction(**values: float) -> None:
+    for name, value in values.items():
+        if not 0.0 < value <= 1.0:
+            raise ValueError(f"{name} is {value}; it must lie in (0, 1]")
+
+
+def _result(value: np.ndarray, blocks: _Blocks, weights: np.ndarray | None) -> float | np.ndarray:
+    if weights is None:
+        return float(value)
+    return np.where(np.isnan(blocks.recall[..., -1]), np.nan, value)

@@ -1,0 +1,217 @@
+"""The metrics against scikit-learn and against a search over every possible threshold, ties included."""
+
+import doctest
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import auc, average_precision_score, precision_recall_curve
+
+from radar_lib import metrics
+from radar_lib.metrics import (
+    apr_at_recall,
+    average_precision,
+    normalised_apr,
+    pr_auc_trapezoid,
+    pr_curve,
+    recall_at_precision,
+    score_table,
+    threshold_at_recall,
+)
+
+FRACTIONS = (0.1, 0.3, 0.5, 0.6, 0.7, 0.9, 0.95, 1.0)
+
+
+def case(seed: int):
+    """Labels with at least one positive and float32 logits; two cases of three have ties."""
+    generator = np.random.default_rng(seed)
+    posts = int(generator.integers(1, 40))
+    labels = (generator.random(posts) < generator.choice([0.05, 0.3, 0.8])).astype(np.int8)
+    labels[generator.integers(posts)] = 1
+    scores = (generator.normal(size=posts) + labels).astype(np.float32)
+    return labels, np.round(scores, int(generator.choice([0, 1, 6])))
+
+
+def brute_force_recall_at_precision(labels, scores, precision):
+    best = 0.0
+    for tau in np.r_[-np.inf, np.unique(scores)]:
+        sent = scores > tau
+        if sent.any() and labels[sent].mean() >= precision:
+            best = max(best, labels[sent].sum() / labels.sum())
+    return best
+
+
+def brute_force_apr(labels, scores, recall):
+    return max(
+        (scores <= tau).mean()
+        for tau in np.r_[-np.inf, np.unique(scores)]
+        if labels[scores > tau].sum() / labels.sum() >= recall
+    )
+
+
+def test_doctests():
+    assert doctest.testmod(metrics).failed == 0
+
+
+def test_a_thousand_random_cases():
+    for seed in range(1000):
+        labels, scores = case(seed)
+        fraction = FRACTIONS[seed % len(FRACTIONS)]
+        assert math.isclose(average_precision(labels, scores), average_precision_score(labels, scores)), seed
+        precision, recall, _ = precision_recall_curve(labels, scores)
+        assert math.isclose(pr_auc_trapezoid(labels, scores), auc(recall, precision)), seed
+        expected = brute_force_recall_at_precision(labels, scores, fraction)
+        assert math.isclose(recall_at_precision(labels, scores, precision=fraction), expected), seed
+        apr = apr_at_recall(labels, scores, recall=fraction)
+        assert math.isclose(apr, brute_force_apr(labels, scores, fraction)), seed
+        tau = threshold_at_recall(labels, scores, recall=fraction)
+        assert labels[scores > tau].sum() / labels.sum() >= fraction, seed
+        assert math.isclose((scores <= tau).mean(), apr), seed
+
+
+def test_pr_curve_is_scikit_learns_up_to_full_recall():
+    labels, scores = case(7)
+    precision, recall, thresholds = precision_recall_curve(labels, scores)
+    ours = pr_curve(labels, scores)
+    np.testing.assert_allclose(ours.precision, precision[:-1][::-1])
+    np.testing.assert_allclose(ours.recall, recall[:-1][::-1])
+    np.testing.assert_array_equal(ours.thresholds, thresholds[::-1])
+
+
+def test_average_precision_by_hand_with_a_tie():
+    labels, scores = np.array([1, 1, 0, 1, 0]), np.array([3.0, 2.0, 2.0, 1.0, 0.0])
+    # blocks: {1}, {1, 0} at 2.0, {1}, {0}: 1/3 * 1 + 1/3 * 2/3 + 1/3 * 3/4
+    assert math.isclose(average_precision(labels, scores), (1 + 2 / 3 + 3 / 4) / 3)
+    swapped = [0, 2, 1, 3, 4]
+    assert average_precision(labels[swapped], scores[swapped]) == average_precision(labels, scores)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(0, 10**6))
+def test_only_the_order_counts(seed):
+    labels, scores = case(seed)
+    scores = scores.astype(np.float64)
+    stretched = np.exp(scores / 2) + 3
+    assert average_precision(labels, scores) == average_precision(labels, stretched)
+    assert apr_at_recall(labels, scores, recall=0.9) == apr_at_recall(labels, stretched, recall=0.9)
+
+
+def test_a_bf16_sigmoid_makes_ties_that_logits_do_not_have():
+    import torch
+
+    logits = torch.linspace(6, 9, 200)
+    labels = np.zeros(200, dtype=int)
+    labels[::-10] = 1
+    rounded = torch.sigmoid(logits).bfloat16().float().numpy()
+    assert len(np.unique(rounded)) < 5
+    assert average_precision(labels, rounded) < average_precision(labels, logits.numpy())
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(0, 10**6))
+def test_a_weight_is_a_repeated_post(seed):
+    labels, scores = case(seed)
+    weights = np.random.default_rng(seed).integers(0, 4, (5, len(labels)))
+    for metric, options in [
+        (average_precision, {}),
+        (recall_at_precision, {"precision": 0.6}),
+        (apr_at_recall, {"recall": 0.9}),
+    ]:
+        together = metric(labels, scores, weights=weights, **options)
+        for row, value in zip(weights, together, strict=True):
+            copies = np.repeat(np.arange(len(labels)), row)
+            if labels[copies].any():
+                assert math.isclose(value, metric(labels[copies], scores[copies], **options))
+            else:
+                assert np.isnan(value)
+
+
+def test_without_information_and_perfect():
+    generator = np.random.default_rng(0)
+    labels = (generator.random(20_000) < 0.05).astype(int)
+    noise = generator.normal(size=20_000)
+    prevalence = labels.mean()
+    assert abs(average_precision(labels, noise) - prevalence) < 0.01
+    apr = apr_at_recall(labels, noise, recall=0.9)
+    assert abs(normalised_apr(apr, recall=0.9, prevalence=prevalence)) < 0.05
+    perfect = apr_at_recall(labels, noise + 20 * labels, recall=0.9)
+    assert abs(normalised_apr(perfect, recall=0.9, prevalence=prevalence) - 1) < 0.001
+    assert average_precision(labels, noise + 20 * labels) == 1
+
+
+def test_all_equal_scores_are_one_block():
+    labels, scores = np.array([1, 0, 0, 0]), np.zeros(4)
+    assert average_precision(labels, scores) == 0.25
+    assert recall_at_precision(labels, scores, precision=0.6) == 0
+    assert recall_at_precision(labels, scores, precision=0.25) == 1
+    assert apr_at_recall(labels, scores, recall=0.5) == 0
+
+
+def test_without_cleared_posts():
+    labels, scores = np.ones(4, dtype=int), np.arange(4.0)
+    assert average_precision(labels, scores) == 1
+    assert recall_at_precision(labels, scores) == 1
+    assert apr_at_recall(labels, scores, recall=0.5) == 0.5
+    with pytest.raises(ValueError, match="prevalence"):
+        normalised_apr(0.5, recall=0.9, prevalence=1.0)
+
+
+@pytest.mark.parametrize(
+    ("labels", "scores", "message"),
+    [
+        ([0, 0], [1.0, 2.0], "no violating post"),
+        ([1, 0], [1.0, math.nan], "1 of 2 scores"),
+        ([1, 0], [math.inf, 0.0], "NaN or infinite"),
+        ([1, -1], [1.0, 2.0], "not verified"),
+        ([1, 0], [1.0], "one length"),
+        ([[1, 0]], [[1.0, 2.0]], "two vectors"),
+    ],
+)
+def test_bad_input_is_named(labels, scores, message):
+    for metric in (average_precision, recall_at_precision, lambda y, s: apr_at_recall(y, s, recall=0.9)):
+        with pytest.raises(ValueError, match=message):
+            metric(np.array(labels), np.array(scores))
+
+
+def test_bad_options_are_named():
+    labels, scores = np.array([1, 0]), np.array([1.0, 0.0])
+    with pytest.raises(ValueError, match="recall is 1.5"):
+        apr_at_recall(labels, scores, recall=1.5)
+    with pytest.raises(ValueError, match="precision is 0"):
+        recall_at_precision(labels, scores, precision=0)
+    with pytest.raises(ValueError, match="weights"):
+        average_precision(labels, scores, weights=np.ones((2, 3)))
+
+
+@pytest.mark.parametrize("k", [1, 3, 7])
+def test_score_table_reads_verified_cells_only(k):
+    categories = [f"c{i}" for i in range(k)]
+    for seed in range(30):
+        generator = np.random.default_rng(seed)
+        labels = generator.integers(-1, 2, (60, k)).astype(np.int8)
+        logits = np.round(generator.normal(size=(60, k)) + labels, seed % 3).astype(np.float32)
+        logits[labels == -1] = np.nan  # what a router says of them is nobody's business here
+        table = score_table(labels, logits, categories)
+        assert list(table) == [*categories, "Average"]
+        for i, category in enumerate(categories):
+            y, z = labels[labels[:, i] >= 0, i], logits[labels[:, i] >= 0, i]
+            row = table[category]
+            assert math.isclose(row["PR-AUC"], average_precision_score(y, z))
+            assert math.isclose(row["R@P60"], brute_force_recall_at_precision(y, z, 0.6))
+            assert math.isclose(row["APR@R90"], brute_force_apr(y, z, 0.9))
+            assert math.isclose(row["APR@R95"], brute_force_apr(y, z, 0.95))
+            assert row["posts"] == len(y) and row["positives"] == y.sum()
+            assert math.isclose(row["prevalence"], y.mean())
+        average = table["Average"]
+        assert list(average) == ["PR-AUC", "R@P60", "APR@R90", "APR@R95"]
+        assert math.isclose(average["PR-AUC"], np.mean([table[c]["PR-AUC"] for c in categories]))
+
+
+def test_score_table_names_the_category_at_fault():
+    labels, logits = np.array([[1, 0], [0, 0]]), np.zeros((2, 2))
+    with pytest.raises(ValueError, match="RCS: no violating post"):
+        score_table(labels, logits, ["LQC", "RCS"])
+    with pytest.raises(ValueError, match="do not fit"):
+        score_table(labels, logits, ["LQC"])
