@@ -1,0 +1,232 @@
+"""What every backbone offers: posts in, one vector per post out.
+
+A `Backbone` wraps one transformers model with its tokenizer and its image processor:
+
+    encode    posts -> `Encoded` (token ids and uint8 frames: what can be kept in memory)
+    cache_features    frames -> output of the frozen vision tower, once and for all (exact while the tower is frozen)
+    collate   list of `Encoded` -> one padded batch of tensors
+    forward   batch -> pooled vectors, float32
+
+`families.py` has one subclass per model family; `backbones.py` lists the seven checkpoints and loads them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int, UInt8
+from PIL import Image
+from torch import Tensor, nn
+
+TEXT_FIELDS = (("title", "Title"), ("ocr_text", "OCR"), ("asr_text", "ASR"))
+INSTRUCTION = "Content risk:"
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """One post, ready to be batched. All tensors are on the CPU.
+
+    Attributes:
+        input_ids: token ids, image placeholders already expanded.
+        frames: resized frames, uint8, channels first; empty once `features` holds the tower's output.
+        frame_tokens: number of placeholder tokens of each frame.
+        position_ids: three rows of M-RoPE positions (Qwen3-VL only).
+        features: the vision tower's output, one tensor per level (the projected output, then any deepstack levels).
+    """
+
+    input_ids: Int[Tensor, " token"]
+    frames: tuple[UInt8[Tensor, "3 height width"], ...] = ()
+    frame_tokens: tuple[int, ...] = ()
+    position_ids: Int[Tensor, "3 token"] | None = None
+    features: tuple[Float[Tensor, "visual_token hidden"], ...] | None = None
+
+    @property
+    def n_tokens(self) -> int:
+        """Length of the sequence; batches of similar lengths waste little on padding."""
+        return len(self.input_ids)
+
+
+def post_text(post: Mapping[str, Any]) -> str:
+    """A post's text, most telling field first, so that cutting at the end drops ASR before OCR before the title."""
+    lines = [(label, " ".join(str(post.get(field) or "").split())) for field, label in TEXT_FIELDS]
+    return "\n".join(f"{label}: {text}" for label, text in lines if text)
+
+
+def pad(rows: Sequence[Tensor], value: int, side: str) -> Tensor:
+    """Stack tensors of different last dimension, filling up with `value` on the given side ("left" or "right")."""
+    length = max(row.shape[-1] for row in rows)
+    out = rows[0].new_full((len(rows), *rows[0].shape[:-1], length), value)
+    for i, row in enumerate(rows):
+        n = row.shape[-1]
+        if side == "left":
+            out[i, ..., length - n :] = row
+        else:
+            out[i, ..., :n] = row
+    return out
+
+
+def last_real_token(
+    hidden: Float[Tensor, "batch token hidden"], attention_mask: Int[Tensor, "batch token"]
+) -> Float[Tensor, "batch hidden"]:
+    """The state of each row's last token that is not padding, on whichever side the padding is."""
+    positions = torch.arange(attention_mask.shape[1], device=attention_mask.device)
+    last = (attention_mask * (positions + 1)).argmax(dim=1)
+    return hidden[torch.arange(len(hidden), device=hidden.device), last.to(hidden.device)]
+
+
+class FrameProcessor:
+    """Runs frames through a checkpoint's own image processor, in two halves that together equal it bit for bit.
+
+    `resize` gives uint8 frames (a quarter of the memory of float pixels). A frame that already has the size that the
+    processor would give it only changes layout, which saves the processor's 1 to 3 ms per frame. `normalise` does the
+    processor's float arithmetic (rescale in float64, then mean and standard deviation in float32) on a whole batch.
+    """
+
+    def __init__(self, processor: Any, *, nested: bool = False):
+        self.processor = processor
+        self.nested = nested  # LLaVA-OneVision: a post's several frames are base tiles, a single one would be cropped
+        self._native: dict[tuple[int, int], bool] = {}
+
+    def resize(self, frame: Image.Image) -> UInt8[Tensor, "3 height width"]:
+        """One RGB frame at the size that the model sees."""
+        frame = frame if frame.mode == "RGB" else frame.convert("RGB")
+        if self._native.get(frame.size):
+            return _channels_first(frame)
+        out = self._run(frame)
+        if frame.size not in self._native:
+            raw = _channels_first(frame)
+            self._native[frame.size] = raw.shape == out.shape and torch.equal(raw, out)
+        return out
+
+    def _run(self, frame: Image.Image) -> UInt8[Tensor, "3 height width"]:
+        images = [[frame, frame]] if self.nested else [frame]
+        out = self.processor(images, do_rescale=False, do_normalize=False, return_tensors="pt")
+        pixels = out["pixel_values"]
+        if "image_grid_thw" in out:
+            pixels = self._unpatchify(pixels, out["image_grid_thw"][0].tolist())
+        return pixels.reshape(-1, *pixels.shape[-3:])[0].to(torch.uint8)
+
+    def _unpatchify(self, patches: Tensor, grid: Sequence[int]) -> Tensor:
+        p, m, t = self.processor.patch_size, self.processor.merge_size, self.processor.temporal_patch_size
+        _, rows, columns = grid
+        x = patches.reshape(rows // m, columns // m, m, m, 3, t, p, p)[:, :, :, :, :, 0]
+        return x.permute(4, 0, 2, 5, 1, 3, 6).reshape(3, rows * p, columns * p)
+
+    def normalise(self, frames: UInt8[Tensor, "frame 3 height width"]) -> Float[Tensor, "frame 3 height width"]:
+        """Float pixels, as the processor computes them."""
+        processor = self.processor
+        x = frames
+        if processor.do_rescale:
+            x = (x.double() * processor.rescale_factor).float()
+        if processor.do_normalize:
+            mean = torch.tensor(processor.image_mean, device=x.device).view(3, 1, 1)
+            std = torch.tensor(processor.image_std, device=x.device).view(3, 1, 1)
+            x = (x.float() - mean) / std
+        return x
+
+
+def _channels_first(frame: Image.Image) -> UInt8[Tensor, "3 height width"]:
+    return torch.from_numpy(np.array(frame)).permute(2, 0, 1).contiguous()
+
+
+class Backbone(nn.Module):
+    """A transformers model that turns posts into vectors. See the module's docstring; build one with `load_backbone`.
+
+    Attributes:
+        checkpoint: what it was loaded from, in a form that `load_backbone` accepts.
+        digest: hash of the checkpoint's files (or `id@commit` for a Hub checkpoint).
+        hidden_size: width of the pooled vector.
+        lora_targets: regular expression over module names of `model`: the linear layers that LoRA adapts by default.
+        features_cacheable: whether the vision tower stays frozen under `lora_targets`, so its output can be cached.
+    """
+
+    family = ""
+    lora_targets = ""
+    vision_module = ""
+    features_cacheable = False
+
+    def __init__(
+        self, model: nn.Module, tokenizer: Any, image_processor: Any, *, checkpoint: str, digest: str,
+        max_text_tokens: int = 512, padding_side: str = "right",
+    ):  # fmt: skip
+        super().__init__()
+        self.model = model.eval().requires_grad_(False)
+        self.tokenizer = tokenizer
+        self.frame_processor = FrameProcessor(image_processor, nested=self.family == "llava_onevision")
+        self.checkpoint = checkpoint
+        self.digest = digest
+        self.max_text_tokens = max_text_tokens
+        self.padding_side = padding_side
+        self._prepare()
+
+    def _prepare(self) -> None:
+        """Family-specific set-up after construction."""
+
+    @property
+    def hidden_size(self) -> int:
+        raise NotImplementedError
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.model.parameters()).device
+
+    def own_parameters(self) -> dict[str, nn.Parameter]:
+        """Parameters that pooling adds to the checkpoint's own; trained and saved with the router."""
+        return {}
+
+    def train(self, mode: bool = True) -> Backbone:
+        """As usual, but a frozen vision tower stays in evaluation mode."""
+        super().train(mode)
+        if self.features_cacheable:
+            self.model.get_submodule(self.vision_module).eval()
+        return self
+
+    def encode(self, posts: Sequence[Mapping[str, Any]]) -> list[Encoded]:
+        """Tokenise and resize. A post has `title`, `ocr_text`, `asr_text` and `frames` (PIL images, may be empty)."""
+        raise NotImplementedError
+
+    def collate(self, encoded: Sequence[Encoded]) -> dict[str, Tensor]:
+        """One padded batch. Rows keep their order."""
+        raise NotImplementedError
+
+    def vision_features(
+        self, frames: Sequence[UInt8[Tensor, "3 height width"]]
+    ) -> tuple[Float[Tensor, "visual_token hidden"], ...]:
+        """The tower's output for some frames, levels as in `Encoded.features`."""
+        raise NotImplementedError
+
+    @torch.no_grad()
+    def cache_features(self, encoded: Sequence[Encoded], *, batch_size: int = 64) -> list[Encoded]:
+        """Replace pixels by the frozen vision tower's output, so that no later epoch computes it again.
+
+        Exact while the tower is frozen. A backbone whose tower is trained, or a transformers version that does not
+        take such features, returns the posts unchanged (`features_cacheable` is False).
+
+        Args:
+            batch_size: posts per pass through the tower.
+        """
+        if not self.features_cacheable:
+            return list(encoded)
+        out = []
+        for start in range(0, len(encoded), batch_size):
+            chunk = encoded[start : start + batch_size]
+            frames = [frame for post in chunk for frame in post.frames]
+            if not frames:
+                out.extend(chunk)
+                continue
+            levels = [level.cpu() for level in self.vision_features(frames)]
+            sizes = [sum(post.frame_tokens) for post in chunk]
+            parts = list(zip(*(level.split(sizes) for level in levels), strict=True))
+            for post, features in zip(chunk, parts, strict=True):
+                # clone: a view would keep the whole chunk's output alive
+                cached = tuple(feature.clone() for feature in features) if post.frames else None
+                out.append(replace(post, frames=(), features=cached))
+        return out
+
+    def forward(self, batch: Mapping[str, Tensor]) -> Float[Tensor, "batch hidden"]:
+        """Pooled vectors, float32."""
+        raise NotImplementedError

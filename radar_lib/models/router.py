@@ -1,0 +1,230 @@
+"""RadarRouter: one backbone, LoRA, an MLP and one head per risk (section 3.2 of the paper).
+
+pooled vector -> LayerNorm -> Linear -> GELU -> K separate Linear heads -> K logits. The paper says "MLP" and "separate
+heads"; the LayerNorm (the families' hidden states differ in scale by an order of magnitude) and the MLP's width (the
+pooled width) are our choices. MLP and heads are float32 whatever the backbone is. An expert is a router with K = 1.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from radar_lib.errors import RadarError
+from radar_lib.files import atomic_path, read_json, write_json
+from radar_lib.models.base import Backbone
+
+ADAPTER = "adapter_model.safetensors"
+HEADS = "heads.safetensors"
+CONFIG = "router_config.json"
+
+
+@dataclass(frozen=True)
+class RouterConfig:
+    """What a router is, besides its backbone.
+
+    Attributes:
+        categories: names of the K risks, in the order of the logits.
+        lora_rank, lora_alpha: the paper's 128 and 256.
+        mlp_hidden: width of the MLP; None for the backbone's pooled width.
+    """
+
+    categories: tuple[str, ...]
+    lora_rank: int = 128
+    lora_alpha: float = 256
+    lora_dropout: float = 0.0
+    mlp_hidden: int | None = None
+    mlp_dropout: float = 0.0
+
+    def __post_init__(self):
+        object.__setattr__(self, "categories", tuple(self.categories))
+        if not self.categories:
+            raise RadarError("a router needs at least one category")
+
+
+class RadarRouter(nn.Module):
+    """Posts' pooled vectors to K risk logits.
+
+    The backbone is borrowed, not copied: LoRA layers are put into it, and `detach` takes them out again, after which
+    the backbone computes exactly what it did before and can carry the next router.
+
+    Args:
+        seed: of the LoRA, MLP and head initialisation; the global generator is left as it was.
+        prior: optional probability of each risk; the heads' biases start at its log-odds instead of 0.
+    """
+
+    def __init__(
+        self, backbone: Backbone, config: RouterConfig, *, seed: int = 1, prior: Sequence[float] | None = None
+    ):
+        super().__init__()
+        from peft import LoraConfig, get_peft_model
+
+        if hasattr(backbone.model, "peft_config"):
+            raise RadarError(f"{backbone.checkpoint} already carries a router; call its detach() first.")
+        self.config = config
+        self.backbone = backbone
+        lora = LoraConfig(
+            r=config.lora_rank,
+            lora_alpha=config.lora_alpha,
+            lora_dropout=config.lora_dropout,
+            target_modules=backbone.lora_targets,
+            base_model_name_or_path=backbone.checkpoint,
+        )
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            with warnings.catch_warnings():
+                # peft asks transformers for a property under its old name
+                warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)
+                peft_model = get_peft_model(backbone.model, lora)
+            width = config.mlp_hidden or backbone.hidden_size
+            self.mlp = nn.Sequential(
+                nn.LayerNorm(backbone.hidden_size),
+                nn.Linear(backbone.hidden_size, width),
+                nn.GELU(),
+                nn.Dropout(config.mlp_dropout),
+            )
+            self.heads = nn.ModuleList(nn.Linear(width, 1) for _ in config.categories)
+        self._peft = [peft_model]  # in a list: its weights are the backbone's, and must not be registered twice
+        for parameter in backbone.own_parameters().values():
+            nn.init.zeros_(parameter)
+            parameter.requires_grad_(True)
+        for k, head in enumerate(self.heads):
+            nn.init.zeros_(head.bias)
+            if prior is not None:
+                head.bias.data.fill_(torch.logit(torch.tensor(float(prior[k]))).item())
+        self.to(backbone.device)
+
+    def forward(self, batch: Mapping[str, Tensor]) -> Float[Tensor, "batch category"]:
+        """Logits, float32."""
+        hidden = self.mlp(self.backbone(batch).float())
+        return torch.cat([head(hidden) for head in self.heads], dim=1)
+
+    def train(self, mode: bool = True) -> RadarRouter:
+        super().train(mode)
+        return self
+
+    def trainable_parameters(self) -> list[nn.Parameter]:
+        """LoRA, MLP, heads, and what pooling adds."""
+        return [parameter for parameter in self.parameters() if parameter.requires_grad]
+
+    def trainable_state_dict(self) -> dict[str, Tensor]:
+        """All that training changes, by name: what a training checkpoint needs besides the optimiser."""
+        return {name: p.detach().cpu().clone() for name, p in self.named_parameters() if p.requires_grad}
+
+    def load_trainable_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Inverse of `trainable_state_dict`.
+
+        Raises:
+            RadarError: the names or shapes are not this router's.
+        """
+        own = {name: p for name, p in self.named_parameters() if p.requires_grad}
+        if own.keys() != state.keys() or any(own[name].shape != state[name].shape for name in own):
+            raise RadarError("the saved state belongs to a router of another backbone, rank or number of categories")
+        with torch.no_grad():
+            for name, parameter in own.items():
+                parameter.copy_(state[name])
+
+    def detach(self) -> Backbone:
+        """Take the LoRA layers out and give the backbone back, bit for bit as it was. The router is then unusable."""
+        if self._peft:
+            self._peft.pop().unload()
+            self.backbone.model.requires_grad_(False)
+            if hasattr(self.backbone.model, "peft_config"):
+                del self.backbone.model.peft_config
+            for parameter in self.backbone.own_parameters().values():
+                nn.init.zeros_(parameter)
+                parameter.requires_grad_(False)
+        return self.backbone
+
+    def _head_state(self) -> dict[str, Tensor]:
+        state = {f"mlp.{name}": value for name, value in self.mlp.state_dict().items()}
+        state |= {f"heads.{name}": value for name, value in self.heads.state_dict().items()}
+        state |= {f"backbone.{name}": value.data for name, value in self.backbone.own_parameters().items()}
+        return {name: value.detach().cpu().contiguous() for name, value in state.items()}
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write a Hub-ready folder: peft adapter, heads, configuration, model card. Whole or not at all.
+
+        The adapter alone loads in plain peft: `PeftModel.from_pretrained(AutoModel.from_pretrained(base), folder)`.
+        """
+        with atomic_path(folder) as temporary:
+            self._peft[0].save_pretrained(str(temporary), save_embedding_layers=False)
+            save_file(self._head_state(), str(temporary / HEADS))
+            b = self.backbone
+            base = {"checkpoint": b.checkpoint, "digest": b.digest, "family": b.family}
+            write_json(temporary / CONFIG, {**asdict(self.config), "base": base})
+            (temporary / "README.md").write_text(_card(self), encoding="utf-8")
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path, *, backbone: Backbone | None = None) -> RadarRouter:
+        """Load what `save_pretrained` wrote.
+
+        Args:
+            backbone: the base to put it on; None loads the one that the folder names.
+
+        Raises:
+            RadarError: a file is missing, or the base is not the one that the adapter was trained on.
+        """
+        from peft import set_peft_model_state_dict
+
+        from radar_lib.models.backbones import load_backbone
+
+        folder = Path(folder)
+        for name in (CONFIG, ADAPTER, HEADS):
+            if not (folder / name).is_file():
+                raise RadarError(f"{folder} is not a saved router: {name} is missing.")
+        saved = read_json(folder / CONFIG)
+        base = saved.pop("base")
+        backbone = backbone or load_backbone(base["checkpoint"])
+        if backbone.digest != base["digest"]:
+            raise RadarError(
+                f"{folder} was trained on {base['checkpoint']} (digest {base['digest']}), not on "
+                f"{backbone.checkpoint} (digest {backbone.digest}). Load that base, or train again on this one."
+            )
+        router = cls(backbone, RouterConfig(**saved))
+        result = set_peft_model_state_dict(router._peft[0], load_file(str(folder / ADAPTER)))
+        heads = load_file(str(folder / HEADS))
+        if result.unexpected_keys or heads.keys() != router._head_state().keys():
+            raise RadarError(f"{folder}: its weights do not fit its {CONFIG}.")
+        with torch.no_grad():
+            for prefix, module in (("mlp.", router.mlp), ("heads.", router.heads)):
+                module.load_state_dict({k.removeprefix(prefix): v for k, v in heads.items() if k.startswith(prefix)})
+            for name, parameter in backbone.own_parameters().items():
+                parameter.copy_(heads[f"backbone.{name}"])
+        return router
+
+
+def _card(router: RadarRouter) -> str:
+    config, backbone = router.config, router.backbone
+    trained = sum(p.numel() for p in router.trainable_parameters())
+    risks = ", ".join(config.categories)
+    return f"""---
+library_name: peft
+base_model: {backbone.checkpoint}
+tags: [content-moderation, risk-routing, lora]
+---
+
+# RADAR router on {backbone.checkpoint}
+
+Gives one logit per risk ({risks}) for a post of title, OCR text, speech transcript and video frames.
+
+- Base: `{backbone.checkpoint}`, digest `{backbone.digest}`. The adapter fits no other base.
+- LoRA rank {config.lora_rank}, alpha {config.lora_alpha:g}, on the layers that match `{backbone.lora_targets}`;
+  {trained:,} trained parameters with the MLP and {len(config.categories)} head(s).
+- Files: `{ADAPTER}` (peft), `{HEADS}`, `{CONFIG}`.
+
+```python
+from radar_lib.models.router import RadarRouter
+
+router = RadarRouter.from_pretrained("path/of/this/folder").eval()
+encoded = router.backbone.encode([{{"title": "...", "ocr_text": "", "asr_text": "", "frames": []}}])
+logits = router(router.backbone.collate(encoded))
+```
+"""
