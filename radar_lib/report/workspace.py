@@ -1,4 +1,4 @@
-"""Where a notebook reads and writes: `runs/<profile>/<notebook>/`, with a provenance stamp beside each figure and table."""
+"""Where a notebook reads and writes: `runs/<profile>/<notebook>/`, with a provenance stamp beside each figure."""
 
 from __future__ import annotations
 

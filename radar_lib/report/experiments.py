@@ -1,0 +1,132 @@
+"""The paper's experiments by name, as run specifications: the thirteen rows of Tables 1-2, the lambda grid of Figure 2.
+
+Adding a row is adding an `Experiment`; nothing else knows how many there are.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from radar_lib.data.posts import Posts
+from radar_lib.files import atomic_path
+from radar_lib.report.workspace import Workspace
+from radar_lib.training.loop import Recipe
+from radar_lib.training.runs import Run, RunSpec
+
+EXPERTS = "Individual Experts"
+EXPERT_BACKBONE = "Qwen3-VL-8B"
+LAMBDA_STUDY_BACKBONE = "Qwen3-VL-4B"
+LAMBDA_GRID = (0.0, 0.1, 0.3, 0.5, 0.7, 0.9, 1.0)
+
+TINY = ("SigLIP2", "LLaVA-OV-0.5B", "Qwen3-VL-2B")
+SMALL = ("Gemma3-4B", "LLaVA-OV-1.5-4B", "Qwen3-VL-4B")
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One row of Tables 1 and 2: the loss group and the method as the paper prints them, and what they mean here."""
+
+    loss: str
+    method: str
+    objective: str = "masked"
+    distilled: bool = False
+
+    @property
+    def is_experts(self) -> bool:
+        return self.method == EXPERTS
+
+    @property
+    def backbone(self) -> str:
+        return EXPERT_BACKBONE if self.is_experts else self.method
+
+
+ROUTER_ROWS: tuple[Experiment, ...] = (
+    *(Experiment("BCE w/o Mask", name, objective="unmasked") for name in TINY),
+    *(Experiment("Masked BCE", name) for name in TINY + SMALL),
+    *(Experiment("Masked BCE + Distill", name, distilled=True) for name in SMALL),
+)
+TABLE_ROWS: tuple[Experiment, ...] = (Experiment("BCE", EXPERTS), *ROUTER_ROWS)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a profile decides about training; the notebooks fill it from their parameters."""
+
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    lora_rank: int
+    lora_alpha: int
+    seed: int
+    expert_epochs: int | None = None
+
+    def spec(
+        self,
+        backbone: str,
+        categories: Sequence[str],
+        *,
+        objective: str = "masked",
+        lam: float = 0.0,
+        epochs: int | None = None,
+    ) -> RunSpec:
+        """Specification of one fine-tune under these settings."""
+        recipe = Recipe(
+            objective=objective,
+            lam=lam,
+            epochs=epochs or self.epochs,
+            batch_size=self.batch_size,
+            learning_rate=self.learning_rate,
+            seed=self.seed,
+        )
+        return RunSpec(backbone, tuple(categories), recipe, self.lora_rank, self.lora_alpha)
+
+    def expert(self, category: str) -> RunSpec:
+        """The expert of one risk: a router with K = 1 on the expert backbone, trained on its own pipeline only."""
+        return self.spec(EXPERT_BACKBONE, [category], epochs=self.expert_epochs)
+
+    def router(self, row: Experiment, categories: Sequence[str], *, lam: float) -> RunSpec:
+        """The router of one table row; `lam` is used by the distilled rows only."""
+        return self.spec(row.backbone, categories, objective=row.objective, lam=lam if row.distilled else 0.0)
+
+    def lambda_point(self, lam: float, categories: Sequence[str]) -> RunSpec:
+        """One point of Figure 2."""
+        return self.spec(LAMBDA_STUDY_BACKBONE, categories, lam=lam)
+
+
+def in_training_order(rows: Sequence[Experiment]) -> list[Experiment]:
+    """Rows grouped by backbone, smallest first, so that each backbone is loaded and its posts encoded once."""
+    order = {name: position for position, name in enumerate(TINY + SMALL)}
+    return sorted(rows, key=lambda row: (order[row.backbone], row.loss))
+
+
+def keep_run(workspace: Workspace, run: Run, **names: Any) -> dict[str, Any]:
+    """Copy a run's scores into the notebook's folder as `scores/<run_hash>.parquet`; returns its index entry."""
+    target = workspace.path(f"scores/{run.digest}.parquet")
+    with atomic_path(target) as temporary:
+        shutil.copyfile(run.scores_path, temporary)
+    return {
+        **names,
+        "run": run.digest,
+        "scores_path": f"{workspace.profile}/{workspace.name}/scores/{run.digest}.parquet",
+        "scores_digest": run.record["scores"],
+        "router": run.router_folder.relative_to(workspace.runs_dir).as_posix(),
+        "backbone": run.spec.backbone,
+        "checkpoint": run.record["checkpoint"],
+        "backbone_parameters": run.record["backbone_parameters"],
+        "trainable_parameters": run.record["trainable_parameters"],
+        "lambda": run.spec.recipe.lam,
+        "objective": run.spec.recipe.objective,
+        "seed": run.spec.recipe.seed,
+        "seconds": round(run.record["history"]["seconds"], 1),
+    }
+
+
+def checkpoint_note(posts: Posts, checkpoints: str) -> str:
+    """One sentence for captions: what the posts and the checkpoints really are."""
+    kinds = {"built-in": "the built-in corpus", "imported": f"imported posts ({posts.name})", "public": "public posts"}
+    models = {"standins": "small stand-in checkpoints", "hub": "the published checkpoints"}
+    return f"{kinds.get(posts.kind, posts.kind)}, {models.get(checkpoints, f'checkpoints of {Path(checkpoints).name}')}"

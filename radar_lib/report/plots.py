@@ -1,0 +1,153 @@
+"""The figures of the notebooks, as functions of tidy frames; each returns a matplotlib Figure and saves nothing.
+
+Colour never carries a meaning alone: markers, line styles or positions repeat it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from jaxtyping import Float, Int8
+from matplotlib.figure import Figure
+
+from radar_lib.metrics import pr_curve
+from radar_lib.report.style import BLACK, LOSS_COLOURS, category_colour
+from radar_lib.report.tables import AVERAGE, METRICS, ROW_ORDER
+from radar_lib.training.loop import History
+
+LINE_STYLES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)))
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+
+
+def label_matrix(counts: pd.DataFrame, *, title: str) -> Figure:
+    """Heat map of a pipeline x category table of counts; white cells are zero."""
+    figure, axes = plt.subplots(figsize=(1.6 + 1.2 * counts.shape[1], 1.4 + 0.45 * counts.shape[0]))
+    sns.heatmap(counts.where(counts > 0), annot=counts, fmt=",d", cmap="cividis", cbar=False, linewidths=1, ax=axes)
+    axes.set(title=title, xlabel="risk", ylabel="pipeline")
+    axes.tick_params(left=False, bottom=False)
+    axes.set_yticklabels(axes.get_yticklabels(), rotation=0)
+    return figure
+
+
+def gallery(frames: Sequence[Sequence], titles: Sequence[str], *, columns: int = 4, per_post: int = 3) -> Figure:
+    """Contact sheet: the first frames of each post side by side, its text above."""
+    rows = -(-len(frames) // columns)
+    figure, axes = plt.subplots(rows, columns, figsize=(3.1 * columns, 1.75 * rows), squeeze=False)
+    for axis in axes.flat:
+        axis.axis("off")
+    for axis, images, title in zip(axes.flat, frames, titles, strict=False):
+        if images:
+            height = min(image.height for image in images)
+            strip = [np.asarray(image.convert("RGB").resize((height, height))) for image in images[:per_post]]
+            axis.imshow(np.concatenate(strip, axis=1))
+        axis.set_title(title, fontsize=7, fontweight="normal", wrap=True)
+    return figure
+
+
+def training_curves(histories: Mapping[str, History], *, metric_name: str = "validation PR-AUC") -> Figure:
+    """Loss by step (left) and validation PR-AUC by epoch, averaged over risks (right), one line per run."""
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9.5, 3.4))
+    for position, (name, history) in enumerate(histories.items()):
+        look = {
+            "color": category_colour(position),
+            "linestyle": LINE_STYLES[(position // 7) % len(LINE_STYLES)],
+            "marker": MARKERS[position % len(MARKERS)],
+            "markersize": 4,
+            "label": name,
+        }
+        left.plot([s["step"] for s in history.steps], [s["loss"] for s in history.steps], **look)
+        means = [np.mean([value for key, value in e.items() if key != "epoch"]) for e in history.epochs]
+        right.plot([e["epoch"] for e in history.epochs], 100 * np.array(means), **look)
+    left.set(title="training loss", xlabel="optimiser step", ylabel="loss (nats per post)")
+    right.set(title=metric_name, xlabel="epoch", ylabel="PR-AUC (%)")
+    right.xaxis.get_major_locator().set_params(integer=True)
+    figure.legend(*left.get_legend_handles_labels(), loc="outside right upper")
+    return figure
+
+
+def pr_curves(
+    truth: Int8[np.ndarray, "post category"],
+    logits: Mapping[str, Float[np.ndarray, "post category"]],
+    categories: Sequence[str],
+) -> Figure:
+    """Precision against recall of several models, one panel per risk, on the posts verified for that risk."""
+    figure, axes = plt.subplots(1, len(categories), figsize=(3.6 * len(categories), 3.3), squeeze=False, sharey=True)
+    for k, (axis, category) in enumerate(zip(axes[0], categories, strict=True)):
+        known = truth[:, k] >= 0
+        y = truth[known, k]
+        for position, (name, values) in enumerate(logits.items()):
+            curve = pr_curve(y, values[known, k])
+            style = {"color": category_colour(position), "linestyle": LINE_STYLES[position % len(LINE_STYLES)]}
+            axis.plot(100 * curve.recall, 100 * curve.precision, marker="", label=name, **style)
+        axis.axhline(100 * y.mean(), color=BLACK, linewidth=0.8, linestyle=":")
+        axis.set(title=f"{category}: {int(y.sum())} of {len(y):,} posts violate", xlabel="recall (%)", ylim=(0, 102))
+    axes[0][0].set_ylabel("precision (%)")
+    axes[0][-1].legend(loc="upper right")
+    return figure
+
+
+def rows_against_paper(frame: pd.DataFrame, paper: pd.DataFrame | None) -> Figure:
+    """Average of the four metrics, one line per table row: ours filled, the paper's hollow where it has one."""
+    figure, axes = plt.subplots(1, len(METRICS), figsize=(12.5, 4.4), sharey=True)
+    ours = frame[frame["category"] == AVERAGE].set_index(["loss", "method", "metric"])["value"]
+    theirs = None if paper is None else paper[paper["category"] == AVERAGE].set_index(["loss", "method", "metric"])
+    heights = np.arange(len(ROW_ORDER))[::-1]
+    for axis, metric in zip(axes, METRICS, strict=True):
+        for height, (loss, method) in zip(heights, ROW_ORDER, strict=True):
+            value = 100 * ours[(loss, method, metric)]
+            axis.plot(value, height, marker="o", color=LOSS_COLOURS[loss], zorder=3)
+            if theirs is not None:
+                other = 100 * theirs.loc[(loss, method, metric), "value"]
+                axis.plot([value, other], [height, height], color="#bbbbbb", linewidth=1, marker="", zorder=1)
+                axis.plot(other, height, marker="o", markerfacecolor="white", color=LOSS_COLOURS[loss], zorder=2)
+        axis.set(title=metric, xlabel="average over risks (%)")
+    axes[0].set_yticks(heights, [f"{method}  ({loss})" for loss, method in ROW_ORDER])
+    return figure
+
+
+def lambda_study(frame: pd.DataFrame, categories: Sequence[str]) -> Figure:
+    """Figure 2 a-d: each metric against lambda, one line per risk; the dotted line is lambda = 0.
+
+    Args:
+        frame: columns lambda, category, metric, value (fraction).
+        categories: order of the lines.
+    """
+    figure, axes = plt.subplots(2, 2, figsize=(9.2, 6.2), sharex=True)
+    for letter, axis, metric in zip("abcd", axes.flat, METRICS, strict=True):
+        for k, category in enumerate(categories):
+            part = frame[(frame["metric"] == metric) & (frame["category"] == category)].sort_values("lambda")
+            values = 100 * part["value"].to_numpy()
+            colour = category_colour(k)
+            style = {"color": colour, "marker": MARKERS[k % 7], "linestyle": LINE_STYLES[k % 7]}
+            axis.plot(part["lambda"], values, label=category, **style)
+            axis.axhline(values[0], color=colour, linewidth=0.8, linestyle=":")
+        axis.set(title=f"({letter}) {metric}", ylabel=f"{metric} (%)")
+    for axis in axes[1]:
+        axis.set_xlabel(r"distillation coefficient $\lambda$")
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=len(categories))
+    return figure
+
+
+def reliability(bins: pd.DataFrame, *, title: str) -> Figure:
+    """Mean predicted probability against observed rate, one panel per risk and one line per group of cells.
+
+    Args:
+        bins: columns category, group, predicted, observed, posts.
+        title: of the whole figure.
+    """
+    categories = list(dict.fromkeys(bins["category"]))
+    figure, axes = plt.subplots(1, len(categories), figsize=(3.5 * len(categories), 3.5), squeeze=False, sharey=True)
+    for axis, category in zip(axes[0], categories, strict=True):
+        axis.plot([0, 1], [0, 1], color="#999999", linewidth=0.9, marker="", linestyle=":")
+        for position, (group, part) in enumerate(bins[bins["category"] == category].groupby("group", sort=False)):
+            style = {"color": category_colour(position), "marker": MARKERS[position]}
+            axis.plot(part["predicted"], part["observed"], label=group, **style)
+        axis.set(title=category, xlabel="expert's mean probability")
+    axes[0][0].set_ylabel("observed rate of violation")
+    axes[0][-1].legend(loc="upper left")
+    figure.suptitle(title, fontsize=10.5)
+    return figure

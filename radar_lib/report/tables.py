@@ -1,0 +1,209 @@
+"""Tables 1 and 2 of the paper from scores: the numbers, the paper's own beside them, and three renderings.
+
+A results frame is long: one line per (loss, method, category, metric) with `value` as a fraction. Tables are wide and
+in percent. Neither depends on how many categories there are or how they are called.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+
+from radar_lib.data.posts import Posts, labels
+from radar_lib.errors import RadarError
+from radar_lib.intervals import bootstrap_interval
+from radar_lib.metrics import average_precision, score_table
+from radar_lib.report.experiments import TABLE_ROWS
+from radar_lib.training.scores import logits_for, read_scores
+
+TABLES: Mapping[int, tuple[str, str]] = {1: ("PR-AUC", "R@P60"), 2: ("APR@R90", "APR@R95")}
+TITLES = {1: "Risk detection capability", 2: "Traffic reduction"}
+METRICS = tuple(metric for pair in TABLES.values() for metric in pair)
+AVERAGE = "Average"
+PAPER_CATEGORIES = ("LQC", "RCS", "FE")
+ROW_ORDER = [(row.loss, row.method) for row in TABLE_ROWS]
+
+
+def slug(name: str) -> str:
+    """Column name of the paper's CSV files: 'R@P60' becomes 'r_at_p60'."""
+    return re.sub(r"[^a-z0-9]+", "_", name.lower().replace("@", "_at_")).strip("_")
+
+
+def row_logits(
+    entries: Sequence[Mapping[str, Any]], post_ids: Sequence[str], categories: Sequence[str], *, runs_dir: Path
+) -> Float[np.ndarray, "post category"]:
+    """Logits of one table row: of a router, or of K experts joined, each giving its own category.
+
+    Raises:
+        RadarError: a category has no scores, or a post is missing from them.
+    """
+    joined = np.full((len(post_ids), len(categories)), np.nan, dtype=np.float32)
+    for entry in entries:
+        scores = read_scores(runs_dir / entry["scores_path"])
+        for k, category in enumerate(categories):
+            if f"logit_{category}" in scores.columns:
+                joined[:, [k]] = logits_for(scores, post_ids, [category])
+    if np.isnan(joined).any():
+        absent = [c for k, c in enumerate(categories) if np.isnan(joined[:, k]).any()]
+        raise RadarError(f"no scores for {', '.join(absent)} in {[entry['scores_path'] for entry in entries]}.")
+    return joined
+
+
+def group_rows(index: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str], list[Mapping[str, Any]]]:
+    """Index entries of the training notebooks by (loss, method), in the order of the paper's tables."""
+    grouped: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    for entry in index:
+        grouped.setdefault((entry["loss"], entry["method"]), []).append(entry)
+    missing = [row for row in ROW_ORDER if row not in grouped]
+    if missing:
+        raise RadarError(f"no run for the rows {missing}: run the training notebooks first.")
+    return {row: grouped[row] for row in ROW_ORDER}
+
+
+def results(index: Sequence[Mapping[str, Any]], posts: Posts, *, runs_dir: Path) -> pd.DataFrame:
+    """Long results of every row: loss, method, category (and Average), metric, value, posts, positives, prevalence.
+
+    Each risk is scored on the test posts that its own pipeline verified, and on no others.
+    """
+    test = posts.table("test")
+    truth = labels(test, posts.categories)
+    lines: list[dict[str, Any]] = []
+    for (loss, method), entries in group_rows(index).items():
+        logits = row_logits(entries, test["post_id"].tolist(), posts.categories, runs_dir=runs_dir)
+        for category, numbers in score_table(truth, logits, posts.categories).items():
+            about = {key: numbers.get(key) for key in ("posts", "positives", "prevalence")}
+            for metric in METRICS:
+                line = {"loss": loss, "method": method, "category": category, "metric": metric}
+                lines.append({**line, "value": numbers[metric], **about})
+    return pd.DataFrame(lines)
+
+
+def paper_results() -> pd.DataFrame:
+    """The paper's Tables 1 and 2 as a results frame (loss, method, category, metric, value as a fraction)."""
+    lines = []
+    for number, metrics in TABLES.items():
+        table = pd.read_csv(io.StringIO((files("radar_lib.report") / f"paper/table{number}.csv").read_text("utf-8")))
+        for row in table.to_dict("records"):
+            for category in (*PAPER_CATEGORIES, AVERAGE):
+                for metric in metrics:
+                    short = "avg" if category == AVERAGE else category
+                    value = row[f"{slug(short)}_{slug(metric)}"] / 100
+                    line = {"loss": row["loss"], "method": row["method"], "category": category, "metric": metric}
+                    lines.append({**line, "value": value})
+    return pd.DataFrame(lines)
+
+
+def wide(frame: pd.DataFrame, number: int) -> pd.DataFrame:
+    """Table 1 or 2 in percent with two decimals: rows (loss, method), columns (category, metric), as the paper."""
+    order = list(dict.fromkeys(frame["category"]))
+    table = frame[frame["metric"].isin(TABLES[number])].pivot(
+        index=["loss", "method"], columns=["category", "metric"], values="value"
+    )
+    columns = pd.MultiIndex.from_tuples([(c, m) for c in order for m in TABLES[number]], names=["category", "metric"])
+    rows = pd.MultiIndex.from_tuples([row for row in ROW_ORDER if row in table.index], names=["loss", "method"])
+    return (100 * table.reindex(index=rows, columns=columns)).round(2)
+
+
+def beside_paper(frame: pd.DataFrame) -> pd.DataFrame:
+    """Ours and the paper's in percent, cell by cell, and their difference; only categories that the paper has."""
+    keys = ["loss", "method", "category", "metric"]
+    joined = frame[[*keys, "value"]].merge(paper_results(), on=keys, suffixes=("", "_paper"), how="inner", sort=False)
+    ours, theirs = (100 * joined["value"]).round(2), (100 * joined["value_paper"]).round(2)
+    return joined[keys].assign(ours=ours, paper=theirs, difference=(ours - theirs).round(2))
+
+
+def marks(table: pd.DataFrame) -> pd.DataFrame:
+    """'best', 'second' or '' for each cell of a wide table, by column; equal printed numbers share a mark."""
+    marked = pd.DataFrame("", index=table.index, columns=table.columns)
+    for position in range(table.shape[1]):
+        column = table.iloc[:, position]
+        distinct = sorted(set(column.dropna()), reverse=True)
+        for mark, value in zip(("best", "second"), distinct, strict=False):
+            marked.iloc[(column == value).to_numpy(), position] = mark
+    return marked
+
+
+def to_csv(table: pd.DataFrame) -> str:
+    """CSV in the layout of the paper's own files."""
+    flat = table.copy()
+    flat.columns = [f"{'avg' if c == AVERAGE else slug(c)}_{slug(m)}" for c, m in table.columns]
+    return flat.reset_index().to_csv(index=False, float_format="%.2f", lineterminator="\n")
+
+
+def to_markdown(table: pd.DataFrame, paper: pd.DataFrame | None = None) -> str:
+    """Markdown; best in bold, second best underlined; the paper's number in brackets where it has one."""
+    marked = marks(table)
+    head = ["Loss", "Method", *(f"{c} {m}" for c, m in table.columns)]
+    lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * 2 + " ---: |" * table.shape[1]]
+    for row in table.index:
+        cells = []
+        for column in table.columns:
+            text = f"{table.loc[row, column]:.2f}"
+            text = {"best": f"**{text}**", "second": f"<u>{text}</u>", "": text}[marked.loc[row, column]]
+            if paper is not None and row in paper.index and column in paper.columns:
+                text += f" ({paper.loc[row, column]:.2f})"
+            cells.append(text)
+        lines.append("| " + " | ".join([*row, *cells]) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def to_latex(table: pd.DataFrame, *, caption: str, label: str) -> str:
+    """LaTeX (booktabs): bold and underline as in the paper, one block per loss and size group."""
+    marked = marks(table)
+    categories = list(dict.fromkeys(table.columns.get_level_values(0)))
+    metrics = list(dict.fromkeys(table.columns.get_level_values(1)))
+    spans = " & ".join(f"\\multicolumn{{{len(metrics)}}}{{c}}{{{c}}}" for c in categories)
+    lines = [
+        "\\begin{table*}[t]\\centering\\small",
+        f"\\begin{{tabular}}{{ll{'r' * table.shape[1]}}}",
+        "\\toprule",
+        f"Loss & Method & {spans} \\\\",
+        " &  & " + " & ".join(metrics * len(categories)) + " \\\\",
+    ]
+    previous = None
+    for position, (loss, method) in enumerate(table.index):
+        if loss != previous:
+            lines.append("\\midrule")
+        cells = []
+        for column in range(table.shape[1]):
+            text = f"{table.iloc[position, column]:.2f}"
+            command = {"best": "\\textbf{%s}", "second": "\\underline{%s}", "": "%s"}[marked.iloc[position, column]]
+            cells.append(command % text)
+        lines.append(" & ".join([loss if loss != previous else "", method, *cells]) + " \\\\")
+        previous = loss
+    lines += ["\\bottomrule", "\\end{tabular}", f"\\caption{{{caption}}}", f"\\label{{{label}}}", "\\end{table*}"]
+    return "\n".join(lines) + "\n"
+
+
+def above_prevalence(
+    index: Sequence[Mapping[str, Any]], posts: Posts, *, runs_dir: Path, losses: Sequence[str], seed: int
+) -> pd.DataFrame:
+    """PR-AUC with its 95 % bootstrap interval over test posts, beside the prevalence, for each row and risk.
+
+    `learned` is True where the interval's lower end lies above the prevalence, which is what scores without
+    information reach.
+    """
+    test = posts.table("test")
+    truth = labels(test, posts.categories)
+    lines = []
+    for (loss, method), entries in group_rows(index).items():
+        if loss not in losses:
+            continue
+        logits = row_logits(entries, test["post_id"].tolist(), posts.categories, runs_dir=runs_dir)
+        for k, category in enumerate(posts.categories):
+            known = truth[:, k] >= 0
+            interval = bootstrap_interval(average_precision, truth[known, k], logits[known, k], seed=seed)
+            prevalence = float(truth[known, k].mean())
+            line = {"loss": loss, "method": method, "category": category, "PR-AUC": interval.estimate}
+            line |= {"low": interval.low, "high": interval.high, "prevalence": prevalence}
+            lines.append(line | {"learned": interval.low > prevalence})
+    return pd.DataFrame(lines)
+

@@ -1,0 +1,296 @@
+"""Fine-tuning runs by specification: posts in, a trained router with its curves and its scores out, each trained once.
+
+A `Lab` holds what all runs of a chain share: posts, checkpoints, cache, device. `Lab.train` looks a run up in the cache
+by the hash of everything that decides its result, and trains it only where it is absent or partial.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Bool, Float, Int8
+from torch import Tensor
+from tqdm import tqdm
+
+from radar_lib.data.posts import LABEL_PREFIX, Posts, labels, valid_mask
+from radar_lib.errors import RadarError
+from radar_lib.files import digest_file, write_json
+from radar_lib.metrics import average_precision
+from radar_lib.models.backbones import BACKBONES, Backbone, checkpoint_digest, load_backbone, resolve_checkpoint
+from radar_lib.models.router import RadarRouter, RouterConfig
+from radar_lib.training.cache import Cache, Entry, code_digest
+from radar_lib.training.loop import CHECKPOINT, History, Recipe, TrainingSet, predict, train
+from radar_lib.training.scores import logits_for, read_scores, write_scores
+
+DECIDING_PACKAGES = ("torch", "transformers", "peft")
+ENCODE_BATCH = 128
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """One fine-tune: which backbone, for which risks, with which objective.
+
+    Attributes:
+        backbone: the paper's name, a key of `BACKBONES`.
+        categories: risks that the heads predict; one for an expert.
+        recipe: objective and optimisation.
+        lora_rank, lora_alpha: of the adapter (paper: 128 and 256).
+    """
+
+    backbone: str
+    categories: tuple[str, ...]
+    recipe: Recipe
+    lora_rank: int = 8
+    lora_alpha: int = 16
+
+    def with_recipe(self, **changes: Any) -> RunSpec:
+        return replace(self, recipe=replace(self.recipe, **changes))
+
+
+@dataclass(frozen=True)
+class SoftLabels:
+    """The experts' logits for every training post: a scores file and its digest."""
+
+    path: Path
+    digest: str
+
+    @classmethod
+    def open(cls, path: str | Path) -> SoftLabels:
+        return cls(Path(path), digest_file(path))
+
+    def logits(self, post_ids: Sequence[str], categories: Sequence[str]) -> Float[np.ndarray, "post category"]:
+        return logits_for(read_scores(self.path), post_ids, categories)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run: `scores`, `history` and the router's folder."""
+
+    spec: RunSpec
+    entry: Entry
+    record: Mapping[str, Any]
+
+    @property
+    def digest(self) -> str:
+        """The run hash; equal hashes are one and the same run."""
+        return self.entry.digest
+
+    @property
+    def scores_path(self) -> Path:
+        return self.entry.path("scores.parquet")
+
+    @property
+    def router_folder(self) -> Path:
+        return self.entry.path("router")
+
+    def scores(self) -> pd.DataFrame:
+        return read_scores(self.scores_path)
+
+    @property
+    def history(self) -> History:
+        return History(**self.record["history"])
+
+
+@dataclass
+class EncodedPosts:
+    """Posts as one backbone takes them; a batch is padded when it is asked for."""
+
+    backbone: Backbone
+    encoded: list[Any]
+    lengths: list[int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.lengths = [post.n_tokens for post in self.encoded]
+
+    def __len__(self) -> int:
+        return len(self.encoded)
+
+    def batch(self, indices: Sequence[int]) -> dict[str, Tensor]:
+        return self.backbone.collate([self.encoded[i] for i in indices])
+
+    def subset(self, rows: Sequence[int]) -> EncodedPosts:
+        return EncodedPosts(self.backbone, [self.encoded[i] for i in rows])
+
+
+class Lab:
+    """Posts, checkpoints, cache and device that the runs of a chain share.
+
+    Args:
+        posts: an open corpus.
+        cache: where runs are kept.
+        checkpoints: 'standins', 'hub', or a folder of checkpoint folders (see `resolve_checkpoint`).
+        device: 'cpu' or 'cuda'.
+        score_splits: splits that each trained model is scored on; missing ones are passed over.
+        checkpoint_seconds: at most this much training is lost when the process is killed.
+        progress: show progress bars.
+    """
+
+    def __init__(
+        self,
+        posts: Posts,
+        cache: Cache,
+        *,
+        checkpoints: str = "standins",
+        device: str = "cpu",
+        score_splits: Sequence[str] = ("validation", "test"),
+        checkpoint_seconds: float = 30.0,
+        progress: bool = True,
+    ) -> None:
+        self.posts, self.cache, self.checkpoints, self.device = posts, cache, checkpoints, device
+        self.score_splits = tuple(split for split in score_splits if split in posts.splits)
+        self.checkpoint_seconds, self.progress = checkpoint_seconds, progress
+        self._backbone: tuple[str, Backbone] | None = None
+        self._encoded: dict[str, EncodedPosts] = {}
+
+    def checkpoint(self, backbone: str) -> str:
+        """Folder or Hub id that a backbone's name stands for in this lab."""
+        if backbone not in BACKBONES:
+            raise RadarError(f"no backbone is called {backbone!r}. Known: {', '.join(BACKBONES)}.")
+        return resolve_checkpoint(BACKBONES[backbone], self.checkpoints)
+
+    def backbone(self, name: str) -> Backbone:
+        """Load a backbone; only the latest one is kept in memory, with the posts encoded for it."""
+        if self._backbone is None or self._backbone[0] != name:
+            self.release()
+            self._backbone = (name, load_backbone(self.checkpoint(name), device=self.device))
+        return self._backbone[1]
+
+    def release(self) -> None:
+        """Forget the backbone and the posts encoded for it."""
+        self._backbone, self._encoded = None, {}
+        gc.collect()
+
+    def table(self, split: str) -> pd.DataFrame:
+        """`post_id` and labels of a split, in the order of its encoded posts."""
+        columns = ["post_id", *(f"{LABEL_PREFIX}{category}" for category in self.posts.categories)]
+        return self.posts.table(split, columns=columns)
+
+    def labels(self, split: str, categories: Sequence[str]) -> Int8[np.ndarray, "post category"]:
+        """Label matrix (1, 0, -1) of a split."""
+        return labels(self.table(split), categories)
+
+    def encoded(self, backbone: str, split: str) -> EncodedPosts:
+        """The posts of a split as `backbone` takes them; kept until another backbone is asked for."""
+        model = self.backbone(backbone)
+        if split not in self._encoded:
+            dataset = self.posts.split(split)
+            encoded: list[Any] = []
+            steps = range(0, len(dataset), ENCODE_BATCH)
+            for start in tqdm(steps, f"{backbone}: reading {split}", disable=not self.progress, mininterval=2):
+                batch = dataset[start : start + ENCODE_BATCH]
+                rows = [dict(zip(batch, values, strict=True)) for values in zip(*batch.values(), strict=True)]
+                ready = model.encode(rows)
+                encoded += model.cache_features(ready) if model.features_cacheable else ready
+            self._encoded[split] = EncodedPosts(model, encoded)
+        return self._encoded[split]
+
+    def entry(self, spec: RunSpec, *, teacher: SoftLabels | None = None) -> Entry:
+        """Cache entry of a run: its hash covers posts, checkpoint, specification, teacher, device and code."""
+        if spec.recipe.lam > 0 and teacher is None:
+            raise RadarError(f"{spec.backbone} with lambda {spec.recipe.lam} needs the experts' soft labels.")
+        inputs = {
+            "posts": self.posts.digest,
+            "checkpoint": checkpoint_digest(self.checkpoint(spec.backbone)),
+            "spec": {**asdict(spec), "categories": list(spec.categories)},
+            "teacher": teacher.digest if teacher is not None and spec.recipe.lam > 0 else None,
+            "scored": list(self.score_splits),
+            "device": self.device.split(":")[0],
+            "code": code_digest(),
+            "packages": {package: version(package) for package in DECIDING_PACKAGES},
+        }
+        return self.cache.entry("training", inputs)
+
+    def train(self, spec: RunSpec, *, teacher: SoftLabels | None = None, title: str = "") -> Run:
+        """The run of this specification: from the cache, else trained now (or continued) and scored.
+
+        Raises:
+            RadarError: no training post carries a verified label of these categories, or the loss is not finite.
+        """
+        entry = self.entry(spec, teacher=teacher)
+        if entry.complete:
+            return Run(spec, entry, entry.record())
+        router = self._new_router(spec)
+        try:
+            history = train(
+                router,
+                self._training_set(spec, teacher),
+                spec.recipe,
+                folder=entry.folder,
+                device=self.device,
+                validate=self._validation(spec),
+                checkpoint_seconds=self.checkpoint_seconds,
+                title=title or spec.backbone,
+                progress=self.progress,
+            )
+            router.save_pretrained(entry.path("router"))
+            self.write_scores(router, spec, entry.path("scores.parquet"), self.score_splits)
+        finally:
+            router.detach()
+        write_json(entry.path("history.json"), asdict(history))
+        record = entry.finish(
+            {
+                "history": asdict(history),
+                "scores": digest_file(entry.path("scores.parquet")),
+                "trainable_parameters": router.n_trainable,
+                "backbone_parameters": router.n_backbone,
+                "checkpoint": Path(self.checkpoint(spec.backbone)).name,
+            }
+        )
+        entry.path(CHECKPOINT).unlink(missing_ok=True)
+        return Run(spec, entry, record)
+
+    def write_scores(self, router: RadarRouter, spec: RunSpec, path: Path, splits: Sequence[str]) -> None:
+        """Score every post of `splits` and write the logits to `path`."""
+        ids, names, logits = [], [], []
+        for split in splits:
+            ids += self.table(split)["post_id"].tolist()
+            names += [split] * self.posts.splits[split]
+            logits.append(predict(router, self.encoded(spec.backbone, split), device=self.device))
+        write_scores(path, post_ids=ids, splits=names, logits=np.concatenate(logits), categories=spec.categories)
+
+    def _new_router(self, spec: RunSpec) -> RadarRouter:
+        config = RouterConfig(categories=spec.categories, lora_rank=spec.lora_rank, lora_alpha=spec.lora_alpha)
+        return RadarRouter(self.backbone(spec.backbone), config, seed=spec.recipe.seed)
+
+    def _verified(
+        self, split: str, categories: Sequence[str]
+    ) -> tuple[Int8[np.ndarray, "post category"], Bool[np.ndarray, " post"]]:
+        """Labels of a split, and which posts have at least one of them verified."""
+        matrix = self.labels(split, categories)
+        return matrix, valid_mask(matrix).any(axis=1)
+
+    def _training_set(self, spec: RunSpec, teacher: SoftLabels | None) -> TrainingSet:
+        """Posts that at least one of the run's pipelines verified: an expert sees its own pipeline's posts only."""
+        matrix, keep = self._verified("train", spec.categories)
+        rows = np.flatnonzero(keep)
+        ids = self.table("train")["post_id"].to_numpy()[rows].tolist()
+        inputs = self.encoded(spec.backbone, "train")
+        guide = teacher.logits(ids, spec.categories) if teacher is not None and spec.recipe.lam > 0 else None
+        return TrainingSet(inputs if keep.all() else inputs.subset(rows), matrix[rows], ids, guide)
+
+    def _validation(self, spec: RunSpec) -> Any:
+        """A function of the router: PR-AUC of each category on the validation posts that its pipeline verified."""
+        if "validation" not in self.posts.splits:
+            return None
+        matrix, keep = self._verified("validation", spec.categories)
+        if not keep.any():
+            return None
+        rows = np.flatnonzero(keep)
+        inputs, known = self.encoded(spec.backbone, "validation").subset(rows), matrix[rows]
+
+        def validate(router: RadarRouter) -> dict[str, float]:
+            logits = predict(router, inputs, device=self.device)
+            return {
+                category: average_precision(known[valid, k], logits[valid, k])
+                for k, category in enumerate(spec.categories)
+                if (valid := known[:, k] >= 0).any() and known[valid, k].any()
+            }
+
+        return validate
