@@ -20,7 +20,9 @@ from radar_lib.models.base import Backbone, Encoded
 from radar_lib.models.families import FAMILIES
 from radar_lib.models.quiet import quiet_transformers
 
-__all__ = ["BACKBONES", "Backbone", "BackboneSpec", "Encoded", "load_backbone", "resolve_checkpoint"]
+__all__ = [
+    "BACKBONES", "Backbone", "BackboneSpec", "Encoded", "checkpoint_digest", "load_backbone", "resolve_checkpoint",
+]  # fmt: skip
 
 STANDINS = Path(__file__).parent / "standins"
 STANDIN_PREFIX = "standin:"  # a checkpoint reference that is the same on every machine
@@ -91,6 +93,16 @@ def folder_digest(folder: Path) -> str:
     """Digest of the files that decide what a checkpoint computes; cards and records beside them do not count."""
     files = [path for path in folder.iterdir() if path.suffix in {".json", ".safetensors", ".jinja", ".txt", ".model"}]
     return digest_files([path for path in files if path.name != "record.json"], root=folder)
+
+
+def checkpoint_digest(checkpoint: str | Path, *, revision: str | None = None) -> str:
+    """The `digest` that a loaded backbone would have, without loading it: what a cache key needs."""
+    reference = str(checkpoint)
+    is_standin = reference.startswith(STANDIN_PREFIX)
+    folder = STANDINS / reference.removeprefix(STANDIN_PREFIX) if is_standin else Path(reference)
+    if is_standin or folder.is_dir():
+        return folder_digest(folder)
+    return f"{reference}@{revision}"
 
 
 def load_backbone(

@@ -217,6 +217,8 @@ class Lab:
         if entry.complete:
             return Run(spec, entry, entry.record())
         router = self._new_router(spec)
+        trained = sum(p.numel() for p in router.trainable_parameters())
+        total = sum(p.numel() for p in router.parameters())
         try:
             history = train(
                 router,
@@ -238,8 +240,8 @@ class Lab:
             {
                 "history": asdict(history),
                 "scores": digest_file(entry.path("scores.parquet")),
-                "trainable_parameters": router.n_trainable,
-                "backbone_parameters": router.n_backbone,
+                "trainable_parameters": trained,
+                "backbone_parameters": total - trained,
                 "checkpoint": Path(self.checkpoint(spec.backbone)).name,
             }
         )
