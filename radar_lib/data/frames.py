@@ -39,23 +39,20 @@ def read_image(path: str, base: Path) -> bytes:
     Raises:
         ValueError: no such file, or one outside `base` (absolute, by `..`, or through a link); says which.
     """
-    root = base.resolve()
+    root, relative = base.resolve(), path.strip()
     try:
-        target = (root / path.strip()).resolve()  # follows links, so that none can lead out
-    except (OSError, RuntimeError, ValueError) as error:  # a loop of links, or a null character
-        raise ValueError("is no path") from error
-    if Path(path.strip()).is_absolute() or not target.is_relative_to(root):
-        raise ValueError("leaves the images folder")
-    if not target.exists():
-        raise ValueError("is missing")
-    if not target.is_file():
-        raise ValueError("is no file")
-    if target.stat().st_size > MAX_FILE_BYTES:
-        raise ValueError(f"is larger than {MAX_FILE_BYTES >> 20} MiB")
-    try:
+        target = (root / relative).resolve()  # follows links, so that none can lead out
+        if Path(relative).is_absolute() or not target.is_relative_to(root):
+            raise ValueError("leaves the images folder")
+        if not target.exists():
+            raise ValueError("is missing")
+        if not target.is_file():
+            raise ValueError("is no file")
+        if target.stat().st_size > MAX_FILE_BYTES:
+            raise ValueError(f"is larger than {MAX_FILE_BYTES >> 20} MiB")
         return target.read_bytes()
-    except OSError as error:
-        raise ValueError(f"cannot be read ({error.strerror})") from error
+    except (OSError, RuntimeError) as error:  # no permission, too long a name, a loop of links
+        raise ValueError(f"cannot be read ({getattr(error, 'strerror', None) or error})") from error
 
 
 def shrunk(data: bytes, max_px: int) -> bytes:
