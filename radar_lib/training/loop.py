@@ -151,8 +151,8 @@ def train(
     optimiser = torch.optim.AdamW(parameters.values(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
     history, first = _resume(folder / CHECKPOINT, parameters, optimiser)
     model, prepared = accelerator.prepare(router, optimiser)
-    labels = torch.from_numpy(np.asarray(data.labels, dtype=np.int64))
-    teacher = None if data.teacher_logits is None else torch.from_numpy(np.asarray(data.teacher_logits, np.float32))
+    labels = torch.tensor(data.labels, dtype=torch.int64)
+    teacher = None if data.teacher_logits is None else torch.tensor(data.teacher_logits, dtype=torch.float32)
 
     per_epoch = math.ceil(len(data.post_ids) / recipe.batch_size)
     total = per_epoch * recipe.epochs

@@ -1,0 +1,141 @@
+"""The loop on a linear model: it learns, it resumes to the bit, it stops on NaN."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from radar_lib.errors import RadarError
+from radar_lib.losses import radar_loss
+from radar_lib.training import loop
+from radar_lib.training.loop import Recipe, TrainingSet, epoch_batches, learning_rate_factor, predict, train
+
+
+class Features:
+    def __init__(self, x):
+        self.x, self.lengths = x, [1 + i % 7 for i in range(len(x))]
+
+    def batch(self, indices):
+        return {"x": self.x[list(indices)]}
+
+
+class Linear(torch.nn.Module):
+    def __init__(self, width=5, categories=3):
+        super().__init__()
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            self.layer = torch.nn.Linear(width, categories)
+
+    def forward(self, batch):
+        return self.layer(batch["x"])
+
+
+def problem(n=90, seed=0):
+    random = np.random.default_rng(seed)
+    x = random.normal(size=(n, 5)).astype(np.float32)
+    truth = (x[:, :3] + 0.3 * random.normal(size=(n, 3)) > 0.5).astype(np.int8)
+    labels = np.full((n, 3), -1, np.int8)
+    labels[np.arange(n), np.arange(n) % 3] = truth[np.arange(n), np.arange(n) % 3]
+    return TrainingSet(Features(torch.from_numpy(x)), labels, [f"p{i}" for i in range(n)], 3 * x[:, :3] - 1.5)
+
+
+RECIPE = Recipe(epochs=4, batch_size=8, learning_rate=0.05)
+
+
+def test_the_loss_falls_and_every_trainable_weight_moves(tmp_path):
+    model = Linear()
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    history = train(model, problem(), RECIPE, folder=tmp_path, progress=False)
+    assert history.steps[-1]["loss"] < 0.7 * history.steps[0]["loss"]
+    assert all(not torch.equal(before[name], p) for name, p in model.named_parameters())
+
+
+@pytest.mark.parametrize("changes", [{}, {"objective": "unmasked"}, {"lam": 0.5}, {"lam": 1.0}])
+def test_a_killed_run_resumes_to_the_bit(tmp_path, monkeypatch, changes):
+    recipe = Recipe(**{"epochs": 3, "batch_size": 8, "learning_rate": 0.05, **changes})
+    whole = Linear()
+    expected = train(whole, problem(), recipe, folder=tmp_path / "whole", progress=False)
+
+    class Killed(Exception):
+        pass
+
+    calls = {"n": 0}
+
+    def killing(*arguments, **options):
+        calls["n"] += 1
+        if calls["n"] == 20:
+            raise Killed
+        return radar_loss(*arguments, **options) if recipe.objective == "masked" else real(*arguments, **options)
+
+    real = loop.unmasked_bce
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "radar_loss" if recipe.objective == "masked" else "unmasked_bce", killing)
+        with pytest.raises(Killed):
+            train(Linear(), problem(), recipe, folder=tmp_path / "cut", checkpoint_seconds=0, progress=False)
+    assert (tmp_path / "cut" / loop.CHECKPOINT).exists()
+
+    resumed = Linear()
+    history = train(resumed, problem(), recipe, folder=tmp_path / "cut", progress=False)
+    assert torch.equal(resumed.layer.weight, whole.layer.weight) and torch.equal(resumed.layer.bias, whole.layer.bias)
+    assert history.steps == expected.steps
+
+
+def test_validation_is_run_once_per_epoch_and_kept(tmp_path):
+    history = train(Linear(), problem(), RECIPE, folder=tmp_path, validate=lambda m: {"LQC": 0.5}, progress=False)
+    assert [entry["epoch"] for entry in history.epochs] == [1, 2, 3, 4]
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_names_its_posts(tmp_path):
+    data = problem()
+    data.inputs.x[4] = float("nan")
+    with pytest.raises(RadarError, match=r"the loss is nan at step .*posts p\d+"):
+        train(Linear(), data, RECIPE, folder=tmp_path, progress=False)
+
+
+def test_no_posts_is_an_error(tmp_path):
+    empty = TrainingSet(Features(torch.zeros(0, 5)), np.zeros((0, 3), np.int8), [])
+    with pytest.raises(RadarError, match="no training post"):
+        train(Linear(), empty, RECIPE, folder=tmp_path, progress=False)
+
+
+def test_a_recipe_that_means_nothing_is_refused():
+    with pytest.raises(RadarError, match="objective"):
+        Recipe(objective="hinge")
+    with pytest.raises(RadarError, match="no distillation term"):
+        Recipe(objective="unmasked", lam=0.5)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(1, 300), st.integers(1, 40), st.integers(0, 5), st.integers(0, 3))
+def test_an_epoch_sees_each_post_once(n, batch_size, seed, epoch):
+    lengths = np.random.default_rng(n).integers(1, 80, n)
+    batches = epoch_batches(lengths, batch_size=batch_size, seed=seed, epoch=epoch)
+    assert sorted(np.concatenate(batches).tolist()) == list(range(n))
+    assert max(map(len, batches)) <= batch_size
+    again = epoch_batches(lengths, batch_size=batch_size, seed=seed, epoch=epoch)
+    assert all(np.array_equal(a, b) for a, b in zip(batches, again, strict=True))
+
+
+def test_batches_hold_posts_of_similar_length_and_epochs_differ():
+    lengths = np.random.default_rng(0).integers(1, 100, 640)
+    batches = epoch_batches(lengths, batch_size=16, seed=1, epoch=0)
+    padding = sum(lengths[b].max() * len(b) - lengths[b].sum() for b in batches) / lengths.sum()
+    assert padding < 0.1
+    assert not np.array_equal(batches[0], epoch_batches(lengths, batch_size=16, seed=1, epoch=1)[0])
+
+
+def test_the_schedule_rises_linearly_then_falls_as_a_cosine():
+    factors = [learning_rate_factor(step, total=100, warmup=0.2) for step in range(100)]
+    assert np.allclose(np.diff(factors[:20]), 1 / 21)
+    assert max(factors) == factors[20] == 1.0
+    assert factors[60] == pytest.approx(0.5) and factors[99] < 0.001
+    assert learning_rate_factor(0, total=10, warmup=0.0) == 1.0
+
+
+def test_predictions_come_in_the_order_of_the_posts():
+    model, data = Linear(), problem()
+    expected = model(data.inputs.batch(range(90))).detach().numpy()
+    assert np.allclose(predict(model, data.inputs, batch_size=16), expected, atol=1e-6)

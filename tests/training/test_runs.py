@@ -1,0 +1,136 @@
+"""Runs end to end on tiny real models: trained once, resumed, scored; experts see their own pipeline only."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from radar_lib.errors import RadarError
+from radar_lib.models.router import RadarRouter
+from radar_lib.training import runs
+from radar_lib.training.cache import Cache
+from radar_lib.training.loop import Recipe
+from radar_lib.training.runs import Lab, RunSpec, SoftLabels
+from radar_lib.training.scores import logits_for, read_scores, write_scores
+from radar_lib.training.teachers import soft_labels
+
+RECIPE = Recipe(epochs=2, batch_size=8, learning_rate=5e-3)
+
+
+def expert(category):
+    return RunSpec("Qwen3-VL-8B", (category,), RECIPE, 4, 8)
+
+
+@pytest.fixture
+def lab(posts, checkpoints, tmp_path):
+    return Lab(posts, Cache(tmp_path / "cache"), checkpoints=str(checkpoints), progress=False)
+
+
+def test_a_run_is_trained_once_and_leaves_scores_curves_and_a_router(lab, monkeypatch):
+    spec = expert("LQC")
+    run = lab.train(spec)
+    scores = run.scores()
+    assert list(scores.columns) == ["post_id", "split", "logit_LQC"] and scores["logit_LQC"].dtype == np.float32
+    assert scores["split"].value_counts().to_dict() == {"test": 30, "validation": 24}
+    assert len(run.history.epochs) == 2 and run.record["trainable_parameters"] > 0
+    assert not run.entry.path("checkpoint.safetensors").exists()
+
+    monkeypatch.setattr(runs, "train", None)  # a second training would fail
+    assert lab.train(spec).digest == run.digest
+
+
+def test_a_saved_router_gives_the_same_scores(lab):
+    run = lab.train(expert("RCS"))
+    router = RadarRouter.from_pretrained(run.router_folder, backbone=lab.backbone("Qwen3-VL-8B"))
+    again = runs.predict(router, lab.encoded("Qwen3-VL-8B", "test"))
+    router.detach()
+    test = run.scores().query("split == 'test'")
+    assert np.array_equal(again[:, 0], test["logit_RCS"].to_numpy())
+
+
+def test_an_interrupted_run_continues_to_the_same_scores(posts, checkpoints, tmp_path, monkeypatch):
+    spec = RunSpec("SigLIP2", posts.categories, RECIPE, 4, 8)
+    options = {"checkpoints": str(checkpoints), "progress": False, "checkpoint_seconds": 0}
+    whole = Lab(posts, Cache(tmp_path / "whole"), **options).train(spec)
+
+    cut = Lab(posts, Cache(tmp_path / "cut"), **options)
+    real, calls = runs.EncodedPosts.batch, []
+
+    def dying(self, indices):
+        calls.append(1)
+        if len(calls) == 9:
+            raise KeyboardInterrupt
+        return real(self, indices)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(runs.EncodedPosts, "batch", dying)
+        with pytest.raises(KeyboardInterrupt):
+            cut.train(spec)
+    assert cut.entry(spec).state == "partial"
+    resumed = cut.train(spec)
+    pd.testing.assert_frame_equal(resumed.scores(), whole.scores(), check_exact=True)
+    assert resumed.digest == whole.digest and resumed.record["scores"] == whole.record["scores"]
+
+
+def test_experts_train_on_their_own_pipeline_and_routers_on_all(lab):
+    own = lab._training_set(expert("FE"), None)
+    assert (own.labels >= 0).all() and len(own.post_ids) == 16
+    assert len(lab._training_set(RunSpec("Qwen3-VL-8B", lab.posts.categories, RECIPE), None).post_ids) == 48
+
+
+def test_the_run_hash_covers_what_decides_the_result(lab, tmp_path):
+    spec = RunSpec("Qwen3-VL-8B", lab.posts.categories, RECIPE)
+    path = tmp_path / "soft.parquet"
+    ids = lab.table("train")["post_id"].tolist()
+    write_scores(path, post_ids=ids, splits=["train"] * 48, logits=np.zeros((48, 3)), categories=lab.posts.categories)
+    teacher = SoftLabels.open(path)
+    base = lab.entry(spec).digest
+    assert lab.entry(spec, teacher=teacher).digest == base  # lambda 0 never reads the teacher
+    others = [spec.with_recipe(seed=2), spec.with_recipe(epochs=3), RunSpec("SigLIP2", spec.categories, RECIPE)]
+    digests = {lab.entry(other).digest for other in others}
+    digests.add(lab.entry(spec.with_recipe(lam=0.5), teacher=teacher).digest)
+    assert len(digests | {base}) == 5
+    with pytest.raises(RadarError, match="needs the experts' soft labels"):
+        lab.entry(spec.with_recipe(lam=0.5))
+
+
+def test_every_expert_reads_every_post_and_a_student_learns_from_it(lab, tmp_path, monkeypatch):
+    experts = {category: lab.train(expert(category)) for category in reversed(lab.posts.categories)}
+    table = soft_labels(lab, experts, splits=["train"], path=tmp_path / "soft.parquet")
+    assert list(table.columns[2:]) == [f"logit_{category}" for category in lab.posts.categories]
+    assert len(table) == 48 and table.notna().all().all()
+
+    monkeypatch.setattr(Lab, "write_scores", None)  # the second time, everything comes from the cache
+    again = soft_labels(lab, experts, splits=["train"], path=tmp_path / "again.parquet")
+    pd.testing.assert_frame_equal(table, again)
+    monkeypatch.undo()
+
+    teacher = SoftLabels.open(tmp_path / "soft.parquet")
+    spec = RunSpec("SigLIP2", lab.posts.categories, RECIPE, 4, 8)
+    student = lab.train(spec.with_recipe(lam=1.0, epochs=6), teacher=teacher)
+    assert student.history.steps[-1]["loss"] < student.history.steps[0]["loss"]
+    with pytest.raises(RadarError, match="no expert for FE"):
+        soft_labels(lab, {c: experts[c] for c in ("LQC", "RCS")}, splits=["train"], path=tmp_path / "x.parquet")
+
+
+def test_scores_refuse_what_would_mislead(tmp_path):
+    options = {"post_ids": ["a", "b"], "splits": ["test"] * 2, "categories": ["X"]}
+    with pytest.raises(RadarError, match="non-finite logit, the first is 'b'"):
+        write_scores(tmp_path / "s.parquet", logits=np.array([[0.0], [np.inf]]), **options)
+    with pytest.raises(RadarError, match="2 posts"):
+        write_scores(tmp_path / "s.parquet", logits=np.zeros((3, 1)), **options)
+    with pytest.raises(RadarError, match="does not exist"):
+        read_scores(tmp_path / "s.parquet")
+    write_scores(tmp_path / "s.parquet", logits=np.array([[1.0], [2.0]]), **options)
+    scores = read_scores(tmp_path / "s.parquet")
+    assert logits_for(scores, ["b", "a"], ["X"]).ravel().tolist() == [2.0, 1.0]
+    with pytest.raises(RadarError, match="no score, the first is 'c'"):
+        logits_for(scores, ["a", "c"], ["X"])
+    with pytest.raises(RadarError, match="logit_Y"):
+        logits_for(scores, ["a"], ["Y"])
+
+
+def test_an_unknown_backbone_is_named(lab):
+    with pytest.raises(RadarError, match="Qwen3-VL-4B"):
+        lab.checkpoint("Qwen")
