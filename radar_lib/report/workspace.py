@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -14,6 +14,7 @@ import torch
 from matplotlib.figure import Figure
 
 import radar_lib
+from radar_lib.data.posts import Posts, open_posts
 from radar_lib.errors import RadarError
 from radar_lib.files import atomic_path, atomic_write_text, digest_files, read_json, write_json
 
@@ -140,6 +141,19 @@ class Workspace:
         """Content of an earlier notebook's JSON artefact."""
         return read_json(self.upstream(name))
 
+    def open_corpus(self, name: str) -> Posts:
+        """The posts that an earlier notebook's artefact points to, e.g. '01_data_audit/corpus.json'.
+
+        Raises:
+            RadarError: the posts have changed since that notebook ran.
+        """
+        about = self.read(name)
+        posts = open_posts(self.runs_dir / about["folder"])
+        if posts.digest != about["digest"]:
+            raise RadarError(f"{posts.folder} has changed since {name} was written: run that notebook again.")
+        self.uses(posts=posts.digest)
+        return posts
+
     def uses(self, **digests: str) -> None:
         """Record digests of the data that the results depend on; they go into every stamp from here on."""
         self.data.update(digests)
@@ -183,7 +197,8 @@ class Workspace:
         )
 
 
-def show(*paths: Sequence[str] | str | Path) -> None:
-    """Print paths, one a line, relative to the current folder where possible: what a notebook has written."""
-    for path in paths:
-        print(os.path.relpath(str(path)))
+def say(text: str) -> None:
+    """Show a sentence that the run computed as Markdown."""
+    from IPython.display import Markdown, display
+
+    display(Markdown(text))
