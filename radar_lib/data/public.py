@@ -10,58 +10,25 @@ Duplicates are dropped before splitting and near duplicates stay together, so th
 
 from __future__ import annotations
 
-import csv
-import gzip
 import hashlib
 import html
-import io
 import re
-import tarfile
-import unicodedata
-import zipfile
-import zlib
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 
+from radar_lib.data.audit import plain_text, text_key
+from radar_lib.data.check import Checker, Problems
 from radar_lib.data.importers import draw_split
 from radar_lib.data.posts import Posts, write_corpus
+from radar_lib.data.schema import LABEL_PREFIX
+from radar_lib.data.sources import SOURCES, Item, Source
 from radar_lib.errors import RadarError
 from radar_lib.files import digest_bytes
 
 CATEGORIES = ("LQC", "RCS", "FE")
 EVALUATED = ("validation", "calibration", "test")
-YOUTUBE_FILES = tuple(
-    f"Youtube0{i}-{name}.csv" for i, name in enumerate(("Psy", "KatyPerry", "LMFAO", "Eminem", "Shakira"), start=1)
-)
-_ZERO_WIDTH = re.compile("[\u200b-\u200f\u2060\ufeff]")
 _TAG = re.compile(r"<[^>]{1,300}>")
 _WORD = re.compile(r"\w+")
-
-
-@dataclass(frozen=True)
-class Source:
-    """One public source: where it comes from and what its label means."""
-
-    name: str
-    category: str
-    url: str
-    licence: str
-    language: str
-    region: str
-    read: Callable[[Path], Iterator[Item]]
-
-
-@dataclass(frozen=True)
-class Item:
-    """One labelled text; `part` is the file that it came from (for YouTube: the video)."""
-
-    text: str
-    label: int
-    part: str
-    created_at: datetime | None = None
 
 
 def import_public(
@@ -83,7 +50,8 @@ def import_public(
         seed: draws splits, the videos' roles, and the subsamples.
         max_train: at most so many training posts per source; a smaller sample is part of each larger one.
         max_test: the same for each of validation, calibration and test.
-        nfkc: keep texts in Unicode form NFKC (styled letters become plain ones) rather than as they are.
+        nfkc: write texts in Unicode form NFKC (styled letters become plain) and without zero-width characters, rather
+            than as they are.
 
     Raises:
         RadarError: a file is missing (with where to get it) or is not in its repository's layout.
@@ -103,14 +71,12 @@ def import_public(
         rows += [_row(source, kept[i], splits[i], nfkc=nfkc) for i in chosen]
         dropped["left out by max_train or max_test"] = len(kept) - len(chosen)
         report[source.name] = {"url": source.url, "licence": source.licence, "rows": len(items), "dropped": dropped}
+    checker, problems = Checker(CATEGORIES), Problems()
+    for row in rows:
+        checker.accept({**dict.fromkeys((LABEL_PREFIX + c for c in CATEGORIES), -1), **row})
+    problems.finish(checker, str(sources))
     extra = {"sources": report, "seed": seed, "max_train": max_train, "max_test": max_test, "nfkc": nfkc}
     return write_corpus(out, rows, name="public", kind="public", categories=CATEGORIES, extra=extra)
-
-
-def text_key(text: str) -> str:
-    """Key of equal texts: NFKC, no zero-width characters, case-folded, single spaces."""
-    text = _ZERO_WIDTH.sub("", unicodedata.normalize("NFKC", text))
-    return " ".join(text.casefold().split())
 
 
 def near_key(text: str) -> str:
@@ -199,108 +165,6 @@ def _row(source: Source, item: Item, split: str, *, nfkc: bool) -> dict[str, obj
         "region": source.region,
         "language": source.language,
         "created_at": item.created_at,
-        "title": unicodedata.normalize("NFKC", item.text) if nfkc else item.text,
+        "title": plain_text(item.text) if nfkc else item.text,
         f"label_{source.category}": item.label,
     }
-
-
-# ---- the files of each source
-
-
-def _read_clickbait(folder: Path) -> Iterator[Item]:
-    for name, label in (("clickbait_data", 1), ("non_clickbait_data", 0)):
-        path = _find(folder, "stop_clickbait", f"{name}.gz", name, f"{name}.txt")
-        for line in _decoded(path, _unpacked(path)).splitlines():
-            if line.strip():
-                yield Item(line.strip(), label, name)
-
-
-def _read_judol(folder: Path) -> Iterator[Item]:
-    path = _find(folder, "judol", "dataset_judol_labelled.csv")
-    for row, cells in _csv_rows(path, path.read_bytes(), text="comment_text", label="label"):
-        yield Item(cells["comment_text"], _label(path, row, "label", cells["label"]), path.name)
-
-
-def _read_youtube(folder: Path) -> Iterator[Item]:
-    for name in YOUTUBE_FILES:
-        path = _find(folder, "youtube_spam", name, "youtube+spam+collection.zip")
-        data = path.read_bytes() if path.name == name else _zipped(path, name)
-        for row, cells in _csv_rows(path, data, text="CONTENT", label="CLASS"):
-            moment = _date(path, row, cells.get("DATE") or "")
-            yield Item(cells["CONTENT"], _label(path, row, "CLASS", cells["CLASS"]), name, moment)
-
-
-def _find(folder: Path, source: str, *names: str) -> Path:
-    """The first of `names` in `folder`, its sub-folders or theirs (a cloned repository keeps its data one deeper)."""
-    for name in names:
-        for pattern in (name, f"*/{name}", f"*/*/{name}"):
-            if found := sorted(path for path in folder.glob(pattern) if path.is_file()):
-                return found[0]
-    url = next(s.url for s in SOURCES if s.name == source)
-    raise RadarError(f"{folder / source / names[0]} is missing. Download it from {url} into {folder / source}.")
-
-
-def _unpacked(path: Path) -> bytes:
-    """A file's bytes; those of the only member if it is a gzip or a gzipped tar archive."""
-    data = path.read_bytes()
-    if path.suffix != ".gz":
-        return data
-    try:
-        data = gzip.decompress(data)
-        if data[257:262] != b"ustar":
-            return data
-        with tarfile.open(fileobj=io.BytesIO(data)) as archive:
-            member = next(member for member in archive if member.isfile())
-            return archive.extractfile(member).read()
-    except (OSError, EOFError, zlib.error, tarfile.TarError, StopIteration) as error:
-        raise RadarError(f"{path}: damaged archive ({error}). Download it again.") from error
-
-
-def _zipped(path: Path, name: str) -> bytes:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return archive.read(name)
-    except (zipfile.BadZipFile, KeyError, zlib.error) as error:
-        raise RadarError(f"{path}: {name} cannot be read from it ({error}). Download it again.") from error
-
-
-def _decoded(path: Path, data: bytes) -> str:
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data[: error.start].count(b"\n") + 1
-        raise RadarError(f"{path}, line {line}: not UTF-8. Download it again.") from error
-
-
-def _csv_rows(path: Path, data: bytes, *, text: str, label: str) -> Iterator[tuple[int, dict[str, str]]]:
-    reader = csv.DictReader(io.StringIO(_decoded(path, data), newline=""))
-    for column in (text, label):
-        if column not in (reader.fieldnames or ()):
-            raise RadarError(f"{path}, row 1: no column {column}. Use the file as its repository has it.")
-    for row, cells in enumerate(reader, start=2):
-        if cells[text] is None or cells[label] is None:
-            raise RadarError(f"{path}, row {row}, column {label}: the row is cut short. Download the file again.")
-        yield row, cells
-
-
-def _label(path: Path, row: int, column: str, value: str) -> int:
-    if value.strip() not in ("0", "1"):
-        raise RadarError(f"{path}, row {row}, column {column}: {value!r:.40} is no label. Use 0 or 1.")
-    return int(value)
-
-
-def _date(path: Path, row: int, value: str) -> datetime | None:
-    try:
-        return datetime.fromisoformat(value) if value.strip() else None
-    except ValueError as error:
-        raise RadarError(f"{path}, row {row}, column DATE: {value!r:.40} is no ISO 8601 time. Correct it.") from error
-
-
-SOURCES = (
-    Source("stop_clickbait", "LQC", "https://github.com/bhargaviparanjape/clickbait", "MIT", "en", "ZZ", _read_clickbait),
-    Source("judol", "RCS", "https://github.com/gbennnn/judol-comment-classification", "MIT", "id", "ID", _read_judol),
-    Source(
-        "youtube_spam", "FE", "https://archive.ics.uci.edu/dataset/380/youtube+spam+collection", "CC BY 4.0", "en", "ZZ",
-        _read_youtube,
-    ),
-)  # fmt: skip
