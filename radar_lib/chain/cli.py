@@ -1,0 +1,345 @@
+"""The `radar` command. Nothing heavy is imported before a command needs it."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import re
+import shlex
+import shutil
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from radar_lib import __version__
+from radar_lib.chain import exits
+from radar_lib.chain.config import Value, absolute_paths, load_profile, parse_override, resolve
+from radar_lib.chain.doctor import diagnose
+from radar_lib.chain.htmlreport import write_report
+from radar_lib.chain.ledger import Ledger
+from radar_lib.chain.plan import discover, select
+from radar_lib.chain.progress import duration, near
+from radar_lib.chain.publish import publish
+from radar_lib.chain.runner import Chain, describe_plan, run_chain
+from radar_lib.errors import RadarError
+
+PROFILES = """\
+profiles (notebooks/profiles/*.yaml; a path to a YAML file of your own works too):
+  smoke        hundreds of posts, whole chain in 3 minutes on 2 cores: does it run?
+  cpu          the default: meaningful results in 25 minutes on 2 cores, 6 GiB, no network
+  gpu          one GPU: a larger corpus, several seeds
+  public       real posts: three public sources, one per pipeline (--public-sources DIR)
+  pretrained   the published checkpoints on the built-in corpus; a GPU and access to the Hub
+  paper        the paper's own settings on your posts; GPUs and access to the Hub
+"""
+REPRODUCE = f"""\
+Run the notebooks in order, each in a process of its own, and write figures, tables and a report. What is up to
+date is skipped and what was interrupted goes on, so the same command starts, resumes and checks.
+
+examples:
+  radar reproduce                            the default profile, cpu
+  radar reproduce --profile smoke            everything, small
+  radar reproduce --list                     what is up to date, and why the rest is not
+  radar reproduce --dry-run --set seed=2     what would run; checks every parameter; starts nothing
+  radar reproduce --only 06 07               two notebooks, on what the others left
+  radar reproduce --from 05 --force          05 and all after it, again
+  radar reproduce --posts my/posts           your posts; results in runs/cpu-posts/, the built-in run stays
+
+{PROFILES}
+results:
+  runs/<run>/<notebook>/    artefacts, executed.ipynb, log.txt; <run> is the profile, with --posts <profile>-<folder>
+  runs/<run>/report/        the report: index.html, no network needed
+  figures/<run>/            figures and tables with their provenance; not with --set or --runs, unless --figures says so
+
+{exits.EXIT_CODES}"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    top = _command(
+        None, "radar", "RADAR, as a reproducible notebook suite.", f"{PROFILES}\n{exits.EXIT_CODES}"
+    )
+    top.add_argument("--version", action="version", version=__version__)
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    run = _command(commands, "reproduce", "run the notebooks", REPRODUCE)
+    _add_places(run)
+    run.add_argument(
+        "--posts", metavar="DIR", help="corpus folder of your own (`radar posts import` makes one)"
+    )
+    run.add_argument("--public-sources", metavar="DIR", help="folder with the three public sources")
+    run.add_argument("--figures", type=Path, metavar="DIR", help="copy figures and tables to DIR/<run>/")
+    which = run.add_mutually_exclusive_group()
+    which.add_argument("--from", dest="start", metavar="NB", help="leave the notebooks before NB alone")
+    which.add_argument("--only", nargs="+", metavar="NB", default=[], help="only these (number or name)")
+    run.add_argument(
+        "--force", action="store_true", help="run the chosen notebooks even when they are up to date"
+    )
+    run.add_argument(
+        "--set", action="append", default=[], metavar="NAME=VALUE", help="a parameter, as a YAML literal"
+    )
+    run.add_argument("--list", action="store_true", help="show all notebooks and whether they are up to date")
+    run.add_argument(
+        "--dry-run", action="store_true", help="check everything, say what would run and why, run nothing"
+    )
+    run.set_defaults(act=reproduce)
+
+    doctor = _command(commands, "doctor", "say what is wrong with this environment", exits.EXIT_CODES)
+    _add_places(doctor, profile=False)
+    doctor.set_defaults(act=lambda args: diagnose(project=_notebooks(args).parent, runs=_runs(args)))
+
+    report = _command(
+        commands, "report", "write the HTML report of a run again", "example: radar report --profile smoke"
+    )
+    _add_places(report)
+    report.set_defaults(act=report_again)
+
+    _add_posts(commands)
+    _add_corpus(commands)
+    return top
+
+
+def _command(commands: Any, name: str, summary: str, epilog: str) -> argparse.ArgumentParser:
+    options = {
+        "description": summary,
+        "epilog": epilog,
+        "formatter_class": argparse.RawDescriptionHelpFormatter,
+    }
+    if commands is None:
+        return argparse.ArgumentParser(name, **options)
+    return commands.add_parser(name, help=summary, **options)
+
+
+def _add_places(command: argparse.ArgumentParser, *, profile: bool = True) -> None:
+    if profile:
+        command.add_argument("--profile", default="cpu", help="profile name or YAML file (default: cpu)")
+    command.add_argument(
+        "--runs", type=Path, metavar="DIR", help="where results go (default: runs/ of the project)"
+    )
+    command.add_argument(
+        "--notebooks", type=Path, metavar="DIR", help="the notebooks (default: the project's)"
+    )
+
+
+def _add_posts(commands: Any) -> None:
+    posts = _command(
+        commands, "posts", "import or check your own posts", "radar posts import --help says how"
+    )
+    actions = posts.add_subparsers(dest="action", required=True, metavar="ACTION")
+    example = "example: radar posts import --table posts.csv --images frames/ --out my/posts"
+    load = _command(
+        actions, "import", "turn a CSV or JSONL and a folder of images into a corpus folder", example
+    )
+    source = load.add_mutually_exclusive_group(required=True)
+    source.add_argument(
+        "--table", type=Path, metavar="FILE", help="CSV or JSONL with the columns of the data contract"
+    )
+    source.add_argument("--public-sources", type=Path, metavar="DIR", help="the three public sources instead")
+    load.add_argument(
+        "--images", type=Path, metavar="DIR", help="folder that the table's frame paths start from"
+    )
+    load.add_argument("--out", type=Path, metavar="DIR", required=True, help="corpus folder to write")
+    load.add_argument(
+        "--on-error", choices=("stop", "quarantine"), default="stop", help="what to do with bad rows"
+    )
+    load.add_argument(
+        "--seed", type=int, default=1, help="draws the splits where the table has none (default: 1)"
+    )
+    load.add_argument("--name", help="name of the corpus (default: the table's)")
+    load.set_defaults(act=posts_import)
+    check = _command(
+        actions,
+        "check",
+        "check every row and frame of a corpus folder",
+        "example: radar posts check my/posts",
+    )
+    check.add_argument("folder", type=Path, metavar="DIR")
+    check.set_defaults(act=posts_check)
+
+
+def _add_corpus(commands: Any) -> None:
+    corpus = _command(
+        commands, "corpus", "build the built-in corpus by itself", "radar corpus build --help says how"
+    )
+    actions = corpus.add_subparsers(dest="action", required=True, metavar="ACTION")
+    example = "example: radar corpus build --train-posts 2000 --px 64 --out /tmp/posts"
+    build = _command(actions, "build", "build it, or continue a build that was stopped", example)
+    build.add_argument("--profile", help="take the corpus settings of this profile")
+    build.add_argument("--notebooks", type=Path, metavar="DIR", help="the notebooks (default: the project's)")
+    build.add_argument("--train-posts", type=int, metavar="N", help="training posts")
+    build.add_argument("--seed", type=int, metavar="N")
+    build.add_argument("--px", type=int, metavar="N", help="side of a frame in pixels")
+    build.add_argument(
+        "--workers", type=int, default=1, metavar="N", help="processes (any number gives the same bytes)"
+    )
+    build.add_argument("--out", type=Path, metavar="DIR", required=True, help="corpus folder to write")
+    build.set_defaults(act=corpus_build)
+
+
+def _notebooks(args: argparse.Namespace) -> Path:
+    if args.notebooks:
+        return args.notebooks.resolve()
+    here = Path.cwd() / "notebooks"
+    return here if any(here.glob("[0-9][0-9]_*.ipynb")) else Path(__file__).parents[2] / "notebooks"
+
+
+def _runs(args: argparse.Namespace) -> Path:
+    return args.runs.resolve() if args.runs else _notebooks(args).parent / "runs"
+
+
+def build_chain(args: argparse.Namespace) -> Chain:
+    """Resolve `radar reproduce`'s arguments; every check that needs no kernel happens here.
+
+    Raises:
+        UsageError: unknown notebook, profile or parameter, ill-typed value, or posts that are no corpus.
+    """
+    folder = _notebooks(args)
+    notebooks = discover(folder)
+    name, given = load_profile(args.profile, folder / "profiles")
+    given |= dict(parse_override(text) for text in args.set)
+    for option in ("posts", "public_sources"):
+        value = getattr(args, option)
+        if value:
+            given[option] = Value(value, "--" + option.replace("_", "-"))
+    given = absolute_paths(given, project=folder.parent)
+    posts = given.get("posts")
+    if posts is not None and posts.value:
+        if not (Path(str(posts.value)) / "corpus.json").is_file():
+            raise exits.UsageError(
+                f"{posts.source}: {posts.value} is not a complete corpus folder (it has no corpus.json). "
+                "`radar posts import --table posts.csv --images DIR --out DIR` makes one."
+            )
+        name += "-" + re.sub(r"[^\w.-]+", "_", Path(posts.value).name)
+    sources = given.get("public_sources")
+    if sources is not None and sources.value and not Path(str(sources.value)).is_dir():
+        raise exits.UsageError(f"{sources.source}: {sources.value} is not a folder.")
+    own = {"profile": Value(name, "--profile"), "runs_dir": Value(str(_runs(args)), "--runs")}
+    declared = {notebook.name: notebook.parameters for notebook in notebooks}
+    known = {parameter for parameters in declared.values() for parameter in parameters}
+    given |= {option: value for option, value in own.items() if option in known}
+    return Chain(
+        notebooks=notebooks,
+        selected=select(notebooks, start=args.start, only=args.only),
+        parameters=resolve(declared, given),
+        run_dir=_runs(args) / name,
+        force=args.force,
+        resume=resume_command(args),
+    )
+
+
+def resume_command(args: argparse.Namespace) -> str:
+    """The command that goes on where this one stopped: the same, without --force."""
+    started = Path(sys.argv[0])
+    command = [near(sys.executable), "-m", "radar_lib"]
+    if started.name == "radar":
+        command = ["radar"] if shutil.which("radar") == str(started) else [near(started)]
+    command += ["reproduce", "--profile", args.profile]
+    for option in ("posts", "public_sources", "runs", "notebooks", "figures", "start"):
+        value = getattr(args, option)
+        if value:
+            command += ["--from" if option == "start" else "--" + option.replace("_", "-"), str(value)]
+    command += ["--only", *args.only] if args.only else []
+    for text in args.set:
+        command += ["--set", text]
+    return shlex.join(command)
+
+
+def reproduce(args: argparse.Namespace) -> int:
+    """`radar reproduce`."""
+    chain = build_chain(args)
+    if args.list or args.dry_run:
+        print(describe_plan(chain, everything=args.list))
+        return exits.OK
+    begun = time.monotonic()
+    try:
+        code = run_chain(chain)
+    except (KeyboardInterrupt, exits.Interrupted) as stopped:
+        print(f"\nstopped; finished notebooks are kept.\n  {'resume':9s}{chain.resume}", flush=True)
+        return exits.code_of(stopped)
+    if code == exits.OK:
+        finish(chain, args, seconds=time.monotonic() - begun)
+    return code
+
+
+def finish(chain: Chain, args: argparse.Namespace, *, seconds: float) -> None:
+    """Copy figures, write the report, and say where everything is."""
+    ledger = Ledger(chain.run_dir)
+    names = [notebook.name for notebook in chain.notebooks if ledger.done(notebook)]
+    project = _notebooks(args).parent
+    target = args.figures.resolve() if args.figures else project / "figures"
+    if args.figures or (_runs(args) == project / "runs" and not args.set):
+        files = publish(chain.run_dir, names, target / chain.run_dir.name)
+        figures = f"{near(target / chain.run_dir.name)} ({len(files)} files)"
+    else:
+        figures = f"{near(chain.run_dir)}/*/figures (--figures DIR copies them)"
+    report = write_report(chain.run_dir, chain.notebooks)
+    print(
+        f"\ndone in {duration(seconds)}\n  {'figures':9s}{figures}\n  {'report':9s}{near(report)}", flush=True
+    )
+
+
+def report_again(args: argparse.Namespace) -> int:
+    """`radar report`."""
+    print(near(write_report(_runs(args) / Path(args.profile).stem, discover(_notebooks(args)))))
+    return exits.OK
+
+
+def posts_import(args: argparse.Namespace) -> int:
+    """`radar posts import`."""
+    if args.public_sources:
+        from radar_lib.data.public import import_public
+
+        posts = import_public(args.public_sources, args.out, seed=args.seed)
+    else:
+        from radar_lib.data.importers import import_table
+
+        posts = import_table(
+            args.table, args.images, args.out, on_error=args.on_error, seed=args.seed, name=args.name
+        )
+    counts = ", ".join(f"{split} {count:,}" for split, count in posts.splits.items())
+    print(f"{posts.folder}: {len(posts):,} posts ({counts}); categories {', '.join(posts.categories)}")
+    print(f"next: radar reproduce --posts {shlex.quote(near(posts.folder))}")
+    return exits.OK
+
+
+def posts_check(args: argparse.Namespace) -> int:
+    """`radar posts check`."""
+    from radar_lib.data.check import check_posts
+
+    print(check_posts(args.folder))
+    return exits.OK
+
+
+def corpus_build(args: argparse.Namespace) -> int:
+    """`radar corpus build`."""
+    from radar_lib.corpus.build import CorpusConfig, build_corpus
+
+    known = {field.name for field in dataclasses.fields(CorpusConfig)}
+    settings: dict[str, Any] = {}
+    if args.profile:
+        folder = _notebooks(args)
+        declared = {notebook.name: notebook.parameters for notebook in discover(folder)}
+        for values in resolve(declared, load_profile(args.profile, folder / "profiles")[1]).values():
+            settings |= {name: value for name, value in values.items() if name in known}
+    given = {"train_posts": args.train_posts, "seed": args.seed, "frame_px": args.px}
+    settings |= {name: value for name, value in given.items() if value is not None}
+    posts = build_corpus(CorpusConfig(**settings), args.out, workers=args.workers, progress=True)
+    print(f"{posts.folder}: {len(posts):,} posts, digest {posts.digest}")
+    return exits.OK
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point of `radar`; returns the exit code."""
+    args = parser().parse_args(argv)
+    try:
+        return args.act(args)
+    except RadarError as error:
+        print(f"radar: {error}", file=sys.stderr)
+        return exits.code_of(error)
+    except KeyboardInterrupt as error:
+        return exits.code_of(error)
+    except BrokenPipeError:  # `radar reproduce --list | head`
+        sys.stderr.close()
+        return exits.OK
