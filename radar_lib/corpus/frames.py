@@ -1,0 +1,135 @@
+"""Frames of a post: its place, people and things, the editor's overlays on top, and how badly it was recorded.
+
+Every frame fact is visible in at least one frame. Positions, sizes, turns, colours, crops, light and grain vary and
+mean nothing. Overlays that carry meaning (badge, price tag, arrow, counter, watermark, gift) are at least 22 % of the
+frame wide, so that they survive 16-pixel patches at 96 px.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from functools import lru_cache
+
+import numpy as np
+from PIL import Image, ImageFilter
+
+from radar_lib.corpus.draws import Draws
+from radar_lib.corpus.icons import HUES, SKINS, Pen, counter, icon, person
+from radar_lib.corpus.scenes import background
+
+Facts = Mapping[str, str]  # one post's facts, by name
+_TINTS = ((255, 150, 60), (60, 120, 255), (255, 255, 255), (0, 0, 0), (120, 60, 160))
+_OVERLAYS = ("badge", "price_tag", "gift", "arrow", "watermark", "sticker", "counter")
+
+
+@lru_cache(maxsize=8)
+def _grain(px: int) -> list[Image.Image]:
+    """Eight fixed noise pictures around mid grey; drawing one is cheaper than drawing new noise."""
+    noise = np.random.Generator(np.random.Philox(key=np.array([7, px], np.uint64))).normal(128, 14, (8, px, px, 3))
+    return [Image.fromarray(tile.clip(0, 255).astype(np.uint8)) for tile in noise]
+
+
+def _slots(draws: Draws) -> list[tuple[float, float]]:
+    """Centres for overlays, as fractions of the frame: corners and sides, in random order."""
+    return draws.shuffled([(0.17, 0.17), (0.83, 0.17), (0.17, 0.83), (0.83, 0.83), (0.50, 0.14), (0.16, 0.50),
+                           (0.84, 0.50)])
+
+
+def _where(draws: Draws, n: int, share: float) -> list[bool]:
+    """In which of n frames something is seen: each with probability ``share``, at least in one."""
+    seen = [draws.chance(share) for _ in range(n)]
+    seen[draws.integer(0, n - 1)] = True
+    return seen
+
+
+def _paste(frame: Image.Image, sprite: Image.Image, x: float, y: float) -> None:
+    px = frame.width
+    frame.paste(sprite, (round(x * px - sprite.width / 2), round(y * px - sprite.height / 2)), sprite)
+
+
+def _scribble(frame: Image.Image, draws: Draws) -> None:
+    """An overlay nobody can read: many overlapping lines of dense strokes."""
+    pen, colour = Pen(frame), draws.of(((255, 255, 0), (0, 255, 120), (255, 255, 255), (255, 60, 220)))
+    for row in range(draws.integer(5, 7)):
+        y, x = 22 + row * 9 + draws.between(-1, 1), 8.0
+        while x < 92:
+            w = draws.between(3, 8)
+            pen.path(x, y + draws.between(-3, 3), x + w, y + draws.between(-3, 3), x + w / 2, y, fill=colour, width=2.6)
+            x += w
+
+
+def _caption_bar(frame: Image.Image, text: str, draws: Draws) -> None:
+    """The overlay text as a person would see it: its first Latin words, or dark strips for other scripts."""
+    pen, y = Pen(frame), draws.of((66, 72, 30))
+    pen.rect(6, y, 94, y + 13, fill=draws.of(((250, 250, 250), (20, 20, 24), (250, 225, 70))), r=3)
+    ink = (235, 235, 235) if draws.chance(0.3) else (90, 90, 96)
+    if text.isascii():
+        pen.text(50, y + 6.5, text[:18], size=9, fill=ink)
+    else:
+        for x in range(12, 86, 15):
+            pen.rect(x, y + 4, x + 12, y + 9, fill=ink)
+
+
+def draw_frames(facts: Facts, ocr_text: str, draws: Draws, *, px: int, n_frames: int) -> list[bytes]:
+    """JPEG bytes of the post's frames, ``px`` pixels square."""
+    on = {name for name in (*_OVERLAYS, "border", "blur", "lowbit", "static", "overlay") if facts[name] == "yes"}
+    wide = round(px * 1.16)
+    place = background(facts["scene"], wide, draws)
+    place = Image.blend(place, Image.new("RGB", place.size, draws.of(_TINTS)), draws.between(0.0, 0.22))
+    cast = [dict(height=round(px * draws.of((0.50, 0.58, 0.66))), skin=draws.integer(0, len(SKINS) - 1),
+                 shirt=draws.integer(0, len(HUES) - 1), hair=draws.integer(0, 2)) for _ in range(int(facts["people"]))]
+    for member, x in zip(cast, draws.shuffled((0.22, 0.50, 0.78)), strict=False):
+        member["x"] = x + draws.between(-0.06, 0.06)
+    things = [(facts[kind], size) for kind, size in (("prop", 0.30), ("item", 0.38), ("spectacle", 0.40))
+              if facts[kind] != "none"]
+    spots = draws.shuffled(((0.30, 0.72), (0.70, 0.72), (0.50, 0.45)))
+    stage = [(name, max(8, round(px * size * draws.of((0.9, 1.0, 1.15)))), draws.integer(0, len(HUES) - 1),
+              draws.of((-20, -10, 0, 10, 20)), spot) for (name, size), spot in zip(things, spots, strict=False)]
+    n_drawn = 1 if "static" in on else n_frames
+    seen = {name: _where(draws, n_drawn, 0.8) for name in _OVERLAYS if name in on}
+    shown = [_where(draws, n_drawn, 0.85) for _ in stage]
+    spot_of = dict(zip([name for name in _OVERLAYS if name in on], _slots(draws), strict=False))
+    bars, slim = draws.of(("letterbox", "pillarbox")), draws.of((0.13, 0.16, 0.19))
+    flash = draws.chance(0.45) and bool(ocr_text)
+    number, hue = draws.of(("9K", "50K", "99K", "1M", "777", "10K")), draws.integer(0, len(HUES) - 1)
+    size = {name: max(8, round(px * draws.of((0.26, 0.29, 0.32)))) for name in _OVERLAYS}
+    turn = draws.of((0, 90, 180, 270))
+    encoded = []
+    for n in range(n_drawn):
+        dx, dy = draws.integer(0, wide - px), draws.integer(0, wide - px)
+        frame = place.crop((dx, dy, dx + px, dy + px))
+        for member in cast:
+            figure = person(member["height"], skin=member["skin"], shirt=member["shirt"], hair=member["hair"],
+                            pose=draws.integer(0, 2))
+            _paste(frame, figure, member["x"] + draws.between(-0.04, 0.04), 0.98 - 0.5 * member["height"] / px)
+        for (name, side, colour, angle, (x, y)), frames in zip(stage, shown, strict=True):
+            if frames[n]:
+                _paste(frame, icon(name, side, hue=colour, turn=angle), x + draws.between(-0.04, 0.04),
+                       y + draws.between(-0.04, 0.04))
+        frame = Image.blend(frame, draws.of(_grain(px)), 0.12 if "lowbit" not in on else 0.2)
+        if "blur" in on:
+            frame = frame.filter(ImageFilter.BoxBlur(px * draws.of((0.026, 0.034))))
+        if "border" in on:
+            edge = round(px * slim)
+            for box in (((0, 0, px, edge), (0, px - edge, px, px)) if bars == "letterbox"
+                        else ((0, 0, edge, px), (px - edge, 0, px, px))):
+                frame.paste((0, 0, 0), box)
+        if "overlay" in on:
+            _scribble(frame, draws)
+        if flash and draws.chance(0.7):
+            _caption_bar(frame, ocr_text, draws)
+        for name, (x, y) in spot_of.items():
+            if seen[name][n]:
+                sprite = (counter(round(1.5 * size[name]), number) if name == "counter" else
+                          icon(name, size[name], hue=hue, turn=turn if name == "arrow" else 0))
+                _paste(frame, sprite, min(max(x, 0.24), 0.76) if name == "counter" else x, y)
+        quality = draws.integer(11, 16) if "lowbit" in on else draws.integer(72, 88)
+        encoded.append(_jpeg(frame, quality))
+    return encoded * n_frames if "static" in on else encoded
+
+
+def _jpeg(frame: Image.Image, quality: int) -> bytes:
+    buffer = io.BytesIO()
+    frame.save(buffer, "JPEG", quality=quality)
+    return buffer.getvalue()

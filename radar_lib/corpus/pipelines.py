@@ -1,0 +1,141 @@
+"""Which posts reach which annotation pipeline, and what its annotators write down.
+
+Candidate post i of a stream is offered to one pipeline k, drawn with fixed shares. It enters with probability
+a_k exp(beta cue_k(x)), where cue_k in [0, 1] is what the pipeline's recall models notice and a_k = exp(-beta); an
+annotator labels it for risk k alone, and the queue keeps reviewing until it holds exactly its quota of violating and
+of cleared posts. The quotas are the label-dependent rate: prevalence is the same at every beta.
+
+Fixed beforehand. beta = 3: review queues are fed by keyword lists and classifier recall, which make a post with the
+strongest cues about exp(3) = 20 times as likely to be looked at as one with none. co_violation = 0.8: accounts that
+break one rule are usually organised and break others; with it, roughly one in ten of the posts that only the other
+pipelines saw violates LQC. Annotators of training and validation posts err (a share of violations is missed, a few
+cleared posts are flagged); calibration, test and audit labels are adjudicated and carry the true label.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Int16, UInt64
+
+from radar_lib.corpus.facts import BLOCK, Facts, sample_block, stream_key
+from radar_lib.corpus.policies import CATEGORIES, intake_cues, posteriors
+from radar_lib.errors import RadarError
+
+MISSED = (0.06, 0.03, 0.05)  # probability that an annotator clears a violation, by pipeline
+FALSE_ALARM = (0.004, 0.002, 0.003)  # probability that an annotator flags a cleared post
+MAX_CANDIDATES_PER_POST = 2_000
+TRAFFIC = "traffic"
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Posts chosen from one stream for one split: their index in the stream, facts, truth and labels."""
+
+    split: str
+    stream: str
+    index: Int16[np.ndarray, "post"]
+    pipeline: Int16[np.ndarray, "post"]  # position in CATEGORIES, or -1 for traffic
+    labels: Int16[np.ndarray, "post category"]
+    truth: Int16[np.ndarray, "post category"]
+    facts: Facts
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+
+def truth_of(facts: Facts, seed: int, stream: str, block: int) -> Bool[np.ndarray, "post category"]:
+    """True labels: one Bernoulli draw of the posterior per post and risk."""
+    bits = np.random.Philox(key=np.array([stream_key(seed, stream, "truth"), block], np.uint64))
+    return np.random.Generator(bits).random((BLOCK, len(CATEGORIES))) < posteriors(facts)
+
+
+def _blocks(seed: int, stream: str, co_violation: float) -> Iterator[tuple[int, Facts, np.ndarray]]:
+    block = 0
+    while True:
+        facts = sample_block(seed, stream, block, co_violation=co_violation)
+        yield block, facts, truth_of(facts, seed, stream, block)
+        block += 1
+
+
+def select_annotated(seed: int, stream: str, split: str, sizes: Sequence[int], prevalences: Sequence[float], *,
+                     beta: float, co_violation: float, noisy: bool) -> Selection:
+    """Fill each pipeline's quota by scanning the candidates of a stream in order.
+
+    Args:
+        sizes, prevalences: posts per pipeline and their share of positive labels, in the order of CATEGORIES.
+        beta: strength of content-based intake; 0 selects on the label alone.
+        noisy: annotators err as MISSED and FALSE_ALARM say.
+
+    Raises:
+        RadarError: a quota would hold no positive or no negative post, or cannot be filled.
+    """
+    sizes = np.asarray(sizes)
+    quota = np.stack([sizes - np.rint(sizes * prevalences), np.rint(sizes * prevalences)], axis=1).astype(int)
+    for name, size, (negatives, positives) in zip(CATEGORIES, sizes, quota, strict=True):
+        if min(negatives, positives) < 1:
+            raise RadarError(f"{split}: {size} posts for {name} would hold {positives} violating and {negatives} "
+                             "cleared ones; ask for more posts, or for a prevalence further from 0 and 1")
+    shares = np.cumsum(quota[:, 1] / quota[:, 1].sum())
+    filled, parts, k_all = np.zeros_like(quota), [], len(CATEGORIES)
+    for block, facts, truth in _blocks(seed, stream, co_violation):
+        if (filled >= quota).all():
+            break
+        if block * BLOCK > MAX_CANDIDATES_PER_POST * sizes.sum() + 100 * BLOCK:
+            raise RadarError(f"{split}: {block * BLOCK:,} candidate posts did not fill the pipelines at prevalences "
+                             f"{tuple(prevalences)}; violations are rarer than that in this world")
+        bits = np.random.Philox(key=np.array([stream_key(seed, stream, "intake"), block], np.uint64))
+        u = np.random.Generator(bits).random((BLOCK, 3))
+        k = np.minimum(np.searchsorted(shares, u[:, 0], side="right"), k_all - 1)
+        row = np.arange(BLOCK)
+        enters = u[:, 1] < np.exp(beta * (intake_cues(facts)[row, k] - 1.0))
+        true_k = truth[row, k]
+        flipped = u[:, 2] < np.where(true_k, np.take(MISSED, k), np.take(FALSE_ALARM, k)) if noisy else False
+        label = (true_k ^ flipped).astype(int)
+        keep = np.zeros(BLOCK, bool)
+        for c in range(k_all):
+            for y in (0, 1):
+                rows = np.flatnonzero(enters & (k == c) & (label == y))[: quota[c, y] - filled[c, y]]
+                keep[rows], filled[c, y] = True, filled[c, y] + len(rows)
+        kept = np.flatnonzero(keep)
+        labels = np.full((len(kept), k_all), -1, np.int16)
+        labels[np.arange(len(kept)), k[kept]] = label[kept]
+        parts.append((kept + block * BLOCK, k[kept], labels, truth[kept], {n: v[kept] for n, v in facts.items()}))
+    return _selection(split, stream, parts)
+
+
+def select_traffic(seed: int, stream: str, split: str, n: int, *, co_violation: float, verified: bool) -> Selection:
+    """The first ``n`` posts of a stream as they come; ``verified`` gives them all K true labels, else none."""
+    parts = []
+    for block, facts, truth in _blocks(seed, stream, co_violation):
+        if block * BLOCK >= n:
+            break
+        rows = np.arange(min(BLOCK, n - block * BLOCK))
+        labels = truth[rows].astype(np.int16) if verified else np.full((len(rows), len(CATEGORIES)), -1, np.int16)
+        parts.append((rows + block * BLOCK, np.full(len(rows), -1), labels, truth[rows],
+                      {name: v[rows] for name, v in facts.items()}))
+    return _selection(split, stream, parts)
+
+
+def _selection(split: str, stream: str, parts) -> Selection:
+    index, pipeline, labels, truth, facts = zip(*parts, strict=True)
+    merged = {name: np.concatenate([f[name] for f in facts]) for name in facts[0]}
+    return shuffled(Selection(split, stream, np.concatenate(index), np.concatenate(pipeline).astype(np.int16),
+                              np.concatenate(labels), np.concatenate(truth).astype(np.int16), merged))
+
+
+def shuffled(s: Selection) -> Selection:
+    """Order by a hash of the index: the scan fills quotas one after another, and row order must not tell labels."""
+    order = np.lexsort((s.index, _mix(s.index.astype(np.uint64))))
+    return Selection(s.split, s.stream, s.index[order], s.pipeline[order], s.labels[order], s.truth[order],
+                     {name: values[order] for name, values in s.facts.items()})
+
+
+def _mix(x: UInt64[np.ndarray, "post"]) -> UInt64[np.ndarray, "post"]:
+    """SplitMix64's finaliser, a fixed bijection of 64-bit integers that looks random."""
+    x = x + np.uint64(0x9E3779B97F4A7C15)
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))
