@@ -21,11 +21,11 @@ from tqdm import tqdm
 
 from radar_lib.data.posts import LABEL_PREFIX, Posts, labels, valid_mask
 from radar_lib.errors import RadarError
-from radar_lib.files import digest_file, write_json
+from radar_lib.files import digest_file, read_json, write_json
 from radar_lib.metrics import average_precision
 from radar_lib.models.backbones import BACKBONES, Backbone, checkpoint_digest, load_backbone, resolve_checkpoint
 from radar_lib.models.router import RadarRouter, RouterConfig
-from radar_lib.training.cache import Cache, Entry, code_digest
+from radar_lib.training.cache import RECORD, Cache, Entry, code_digest
 from radar_lib.training.loop import CHECKPOINT, History, Recipe, TrainingSet, predict, train
 from radar_lib.training.scores import logits_for, read_scores, write_scores
 
@@ -76,6 +76,20 @@ class Run:
     spec: RunSpec
     entry: Entry
     record: Mapping[str, Any]
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Run:
+        """A finished run from its cache folder, `<cache>/training/<run hash>`.
+
+        Raises:
+            RadarError: there is no finished run.
+        """
+        folder = Path(folder)
+        record = read_json(folder / RECORD)
+        saved = dict(record["inputs"]["spec"])
+        recipe, categories = Recipe(**saved.pop("recipe")), tuple(saved.pop("categories"))
+        spec = RunSpec(recipe=recipe, categories=categories, **saved)
+        return cls(spec, Entry(folder, record["digest"], record["inputs"]), record)
 
     @property
     def digest(self) -> str:

@@ -11,7 +11,7 @@ from radar_lib.models.router import RadarRouter
 from radar_lib.training import runs
 from radar_lib.training.cache import Cache
 from radar_lib.training.loop import Recipe
-from radar_lib.training.runs import Lab, RunSpec, SoftLabels
+from radar_lib.training.runs import Lab, Run, RunSpec, SoftLabels
 from radar_lib.training.scores import logits_for, read_scores, write_scores
 from radar_lib.training.teachers import soft_labels
 
@@ -35,6 +35,9 @@ def test_a_run_is_trained_once_and_leaves_scores_curves_and_a_router(lab, monkey
     assert scores["split"].value_counts().to_dict() == {"test": 30, "validation": 24}
     assert len(run.history.epochs) == 2 and run.record["trainable_parameters"] > 0
     assert not run.entry.path("checkpoint.safetensors").exists()
+
+    loaded = Run.load(run.entry.folder)
+    assert loaded.spec == spec and loaded.digest == run.digest
 
     monkeypatch.setattr(runs, "train", None)  # a second training would fail
     assert lab.train(spec).digest == run.digest
