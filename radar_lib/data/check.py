@@ -22,7 +22,7 @@ from tqdm.auto import tqdm
 from radar_lib.data.frames import frame_fault
 from radar_lib.data.posts import Posts, open_posts, write_corpus
 from radar_lib.data.schema import FRAMES, LABEL_PREFIX, SPLITS, TEXT_COLUMNS
-from radar_lib.data.shards import BATCH_ROWS, digest_rows
+from radar_lib.data.shards import BATCH_ROWS, digest_rows, schema_of
 from radar_lib.errors import RadarError
 from radar_lib.files import atomic_write_text
 
@@ -137,12 +137,12 @@ class Checker:
         """What is wrong with one record of plain values; an empty list when all is well. Frames are `frame_fault`'s."""
         return [*self._id_faults(record), *_value_faults(record), *_label_faults(record, self.categories)]
 
-    def accept(self, record: Mapping[str, Any]) -> None:
-        """Count a record without faults."""
+    def count(self, record: Mapping[str, Any]) -> None:
+        """Count a record's split and labels, as far as they are in order."""
         split = record["split"]
-        self.sizes[split] += 1
-        for category in self.categories:
-            self.counts[split, category, int(record[LABEL_PREFIX + category])] += 1
+        if split in SPLITS:
+            self.sizes[split] += 1
+            self.counts.update((split, c, record[LABEL_PREFIX + c]) for c in self.categories)
 
     def gaps(self) -> Iterator[Fault]:
         """What no single row shows: an empty train or test split, or a risk with one kind of label only there."""
@@ -272,7 +272,7 @@ def check_posts(
         problems.finish(checker, posts.folder.name)
         extra["quarantined"] = problems.save_quarantine(Path(out))  # write_corpus reads `extra` after the last row
 
-    names = pq.read_schema(posts.shards()[0]).names
+    names = schema_of(posts.shards()[0]).names
     sound = write_corpus(
         out, kept(), name=posts.name, kind=posts.kind, categories=posts.categories,
         captions="caption" in names, streams="stream_id" in names, extra=extra,
@@ -296,8 +296,9 @@ def _sound_rows(
                         faults = [*checker.faults(record), *bad_frames, *_wrong_shard(record, split)]
                         if faults:
                             problems.add_row(shard.name, row, record["post_id"], faults, on_error=on_error)
-                        else:
-                            checker.accept(record)
+                        if not faults or on_error == "stop":  # a correctable row is no gap in its split
+                            checker.count(record)
+                        if not faults:
                             yield record
                         bar.update()
 

@@ -83,8 +83,9 @@ def import_table(
                     faults = faults or [*checker.faults(record), *frame_faults]
                     if faults:
                         problems.add_row(table.name, row, raw.get("post_id") or "", faults, on_error=on_error)
-                    else:
-                        checker.accept(record)
+                    if not faults or on_error == "stop":  # a correctable row is no gap in its split
+                        checker.count(record)
+                    if not faults:
                         yield {**record, FRAMES: frames}
                     bar.update()
         problems.finish(checker, table.name)

@@ -38,9 +38,10 @@ from radar_lib.data.shards import (
     SHARD_NAME,
     SHARD_ROWS,
     SplitWriter,
+    count_rows,
     digest_rows,
     features_of,
-    read_metadata,
+    schema_of,
     shard_path,
     shards_of,
     write_shard,
@@ -96,7 +97,7 @@ class Posts:
     def table(self, *splits: str, columns: Sequence[str] | None = None) -> pd.DataFrame:
         """Everything but the frames of these splits (of all, if none is named); rows in the order of `split`."""
         shards = self.shards(*splits)
-        schema = pq.read_schema(shards[0])
+        schema = schema_of(shards[0])
         names = [name for name in schema.names if name != FRAMES] if columns is None else list(columns)
         wrong = [name for name in names if name not in schema.names or name == FRAMES]
         if wrong:
@@ -148,9 +149,8 @@ def open_posts(folder: str | Path) -> Posts:
         shards = shards_of(folder, split)
         total = 0
         for shard in shards:
-            metadata = read_metadata(shard)
-            total += metadata.num_rows
-            schema = metadata.schema.to_arrow_schema()
+            total += count_rows(shard)
+            schema = schema_of(shard)
             expected = expected or _expected_schema(schema.names, posts.categories)
             _check_columns(shard, schema, expected)
         if total != count:
@@ -225,7 +225,7 @@ def finish_corpus(folder: str | Path, *, name: str, kind: str, extra: Mapping[st
         "name": name,
         "kind": kind,
         "categories": list(categories),
-        "splits": {split: sum(read_metadata(path).num_rows for path in paths) for split, paths in shards.items()},
+        "splits": {split: sum(map(count_rows, paths)) for split, paths in shards.items()},
         "digest": digest_rows(path for paths in shards.values() for path in paths),
     }
     write_json(folder / "corpus.json", info)
@@ -277,7 +277,7 @@ def _make_room(folder: Path) -> None:
     data = folder / "data"
     if data.exists():
         shards = [path for path in data.iterdir() if SHARD_NAME.fullmatch(path.name)]
-        known = all({"post_id", "pipeline"} <= set(pq.read_schema(path).names) for path in shards)
+        known = all({"post_id", "pipeline"} <= set(schema_of(path).names) for path in shards)
         if not known or len(shards) < len(list(data.iterdir())):
             raise RadarError(f"{data} holds other files. Choose another folder.")
         shutil.rmtree(data)

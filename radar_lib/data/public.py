@@ -73,7 +73,7 @@ def import_public(
         report[source.name] = {"url": source.url, "licence": source.licence, "rows": len(items), "dropped": dropped}
     checker, problems = Checker(CATEGORIES), Problems()
     for row in rows:
-        checker.accept({**dict.fromkeys((LABEL_PREFIX + c for c in CATEGORIES), -1), **row})
+        checker.count({**dict.fromkeys((LABEL_PREFIX + c for c in CATEGORIES), -1), **row})
     problems.finish(checker, str(sources))
     extra = {"sources": report, "seed": seed, "max_train": max_train, "max_test": max_test, "nfkc": nfkc}
     return write_corpus(out, rows, name="public", kind="public", categories=CATEGORIES, extra=extra)

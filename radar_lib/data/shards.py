@@ -32,7 +32,17 @@ def shards_of(folder: str | Path, split: str) -> list[Path]:
     return sorted(p for p in (Path(folder) / "data").glob(f"{split}-*.parquet") if SHARD_NAME.fullmatch(p.name))
 
 
-def read_metadata(shard: Path) -> pq.FileMetaData:
+def count_rows(shard: Path) -> int:
+    """Number of posts in a shard."""
+    return _metadata(shard).num_rows
+
+
+def schema_of(shard: Path) -> pa.Schema:
+    """Columns of a shard."""
+    return _metadata(shard).schema.to_arrow_schema()
+
+
+def _metadata(shard: Path) -> pq.FileMetaData:
     try:
         return pq.read_metadata(shard)
     except (pa.ArrowInvalid, OSError) as error:
@@ -41,8 +51,7 @@ def read_metadata(shard: Path) -> pq.FileMetaData:
 
 def features_of(folder: str | Path) -> Features:
     """Features of a corpus folder, from its first shard's columns."""
-    first = next(path for split in SPLITS for path in shards_of(folder, split))
-    names = read_metadata(first).schema.to_arrow_schema().names
+    names = schema_of(next(path for split in SPLITS for path in shards_of(folder, split))).names
     return features(categories_of(names), captions="caption" in names, streams="stream_id" in names)
 
 
@@ -69,7 +78,7 @@ def digest_rows(shards: Iterable[Path]) -> str:
 
     def feed_array(name: str, array: pa.Array) -> None:
         if pa.types.is_list(array.type):
-            feed(name + "#", pc.list_value_length(array).cast(pa.int32()).to_numpy(zero_copy_only=False).tobytes())
+            feed(name + "#", pc.fill_null(pc.list_value_length(array), -1).to_numpy(zero_copy_only=False).tobytes())
             feed_array(name + ".item", array.flatten())
         elif pa.types.is_struct(array.type):
             for field, child in zip(array.type, array.flatten(), strict=True):

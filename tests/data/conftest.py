@@ -1,0 +1,80 @@
+"""Small posts, tables and images for the tests of the data folder."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+
+def encoded(width=20, height=12, *, seed=0, kind="PNG", **options):
+    """An image of noise, as bytes."""
+    pixels = np.random.default_rng(seed).integers(0, 256, size=(height, width, 3), dtype=np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, format=kind, **options)
+    return buffer.getvalue()
+
+
+def sound_rows(n=24, *, categories=("A", "B"), frames=True):
+    """Posts of all kinds of splits, with both labels of each category in train and in test."""
+    splits = ("train", "test", "validation", "calibration", "unlabelled")
+    rows = []
+    for i in range(n):
+        row = {"post_id": f"p{i}", "split": splits[i % len(splits)], "title": f'héllo, "{i}"\nline', "region": "BR"}
+        row |= {f"label_{c}": (i // len(splits) + k) % 2 for k, c in enumerate(categories)}
+        if row["split"] == "unlabelled":
+            row |= {f"label_{c}": -1 for c in categories}
+        if frames:
+            row["frames"] = [encoded(seed=i + j) for j in range(i % 3)]
+        rows.append(row)
+    return rows
+
+
+class Workplace:
+    """A folder with images and the tables that a test writes."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.images, self.out = folder, folder / "images", folder / "corpus"
+        (self.images / "deep").mkdir(parents=True)
+        (self.images / "a.png").write_bytes(encoded(seed=1))
+        (self.images / "deep" / "b.jpg").write_bytes(encoded(seed=2, kind="JPEG"))
+
+    def rows(self, n=20):
+        rows = sound_rows(n, frames=False)
+        for i, row in enumerate(rows):
+            row["frames"] = ("", "a.png", "a.png|deep/b.jpg")[i % 3]
+        return rows
+
+    def csv(self, rows, *, name="posts.csv", delimiter=",", encoding="utf-8"):
+        header = list(dict.fromkeys(key for row in rows for key in row))
+        path = self.folder / name
+        with open(path, "w", encoding=encoding, newline="") as file:
+            writer = csv.DictWriter(file, header, delimiter=delimiter)
+            writer.writeheader()
+            writer.writerows(rows)
+        return path
+
+    def jsonl(self, rows, *, name="posts.jsonl"):
+        path = self.folder / name
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+        return path
+
+
+@pytest.fixture
+def place(tmp_path):
+    return Workplace(tmp_path)
+
+
+@pytest.fixture
+def image():
+    return encoded
+
+
+@pytest.fixture
+def sound():
+    return sound_rows
