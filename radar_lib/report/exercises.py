@@ -60,7 +60,7 @@ class Exercise:
     shown: int = 0
 
     def _repr_markdown_(self) -> str:
-        return f"**Exercise `{self.name}`.** {textwrap.dedent(self.task).strip()}"
+        return f"**Exercise `{self.name}`.** {inspect.cleandoc(self.task)}"
 
     def __repr__(self) -> str:
         return self._repr_markdown_()
@@ -77,7 +77,7 @@ class Exercise:
             code = textwrap.dedent(inspect.getsource(self.answer)).strip()
         else:
             code = f"answer = {self.answer!r}"
-        display(Markdown(f"```python\n{code}\n```\n\n{textwrap.dedent(self.why).strip()}"))
+        display(Markdown(f"```python\n{code}\n```\n\n{inspect.cleandoc(self.why)}"))
 
     def check(self, answer: Any) -> bool:
         """Say whether `answer` is right, and if not, what differs. Never raises on a wrong answer."""
