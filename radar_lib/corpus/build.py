@@ -5,8 +5,6 @@ contiguous run of a split's chosen posts. So any number of workers writes the sa
 the shards that are missing, and a larger training split leaves calibration and test posts as they are.
 """
 
-from __future__ import annotations
-
 import hashlib
 import math
 import multiprocessing
@@ -61,7 +59,7 @@ class CorpusConfig:
     train_prevalence: tuple[float, float, float] = (0.255, 0.177, 0.090)
     test_prevalence: tuple[float, float, float] = (0.044, 0.048, 0.033)
     intake_beta: float = 3.0
-    co_violation: float = 0.8
+    co_violation: float = 0.9
 
     def __post_init__(self) -> None:
         for name in ("train_posts", "validation_posts", "test_positives", "calibration_positives",
@@ -130,8 +128,9 @@ def render_posts(config: CorpusConfig, s: Selection, start: int, stop: int) -> I
         title, ocr_text, asr_text = write_text(facts, Draws(text_key, index, chunk=64))
         n_frames = min(max(int(facts["n_frames"]), config.min_frames), config.max_frames)
         draws = Draws(frame_key, index)
+        pipeline = TRAFFIC if s.pipeline[n] < 0 else CATEGORIES[s.pipeline[n]]
         row = {
-            "post_id": ids[n], "split": s.split, "pipeline": TRAFFIC if s.pipeline[n] < 0 else CATEGORIES[s.pipeline[n]],
+            "post_id": ids[n], "split": s.split, "pipeline": pipeline,
             "region": facts["region"], "language": facts["language"],
             "created_at": FIRST_DAY + timedelta(days=int(facts["day"]), seconds=draws.integer(0, 86_399)),
             "title": title, "ocr_text": ocr_text, "asr_text": asr_text,

@@ -4,8 +4,6 @@
 facts and never judges: no risk, policy or verdict occurs in it. Every value of every fact has a wording of its own.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 _SEEN = {

@@ -1,7 +1,5 @@
 """A post's own stream of random numbers: everything random about post i comes from (seed, stream, i)."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import TypeVar
 

@@ -13,8 +13,6 @@ Facts come in blocks of ``BLOCK`` posts from a counter-based generator keyed by 
 on (seed, stream, i) and on nothing else.
 """
 
-from __future__ import annotations
-
 import hashlib
 
 import numpy as np
@@ -26,7 +24,7 @@ BLOCK = 4096
 Facts = dict[str, Int16[np.ndarray, "post"]]
 
 ACTORS = ("ordinary", "creator", "merchant", "brand", "reseller", "growth", "aggregator")
-ACTOR_SHARES = (0.66, 0.17, 0.05, 0.02, 0.04, 0.035, 0.025)
+ACTOR_SHARES = (0.68, 0.17, 0.05, 0.02, 0.033, 0.031, 0.016)
 TOPICS = ("cooking", "fitness", "travel", "music", "tech", "beauty", "pets", "football", "fashion", "gaming", "diy",
           "study")
 PROPS = ("plate", "dumbbell", "suitcase", "guitar", "laptop", "lipstick", "dog", "ball", "shirt", "gamepad", "hammer",
@@ -66,22 +64,23 @@ OFFER_GOODS, OFFER_CODED = DOMAINS["offer"].index("goods"), DOMAINS["offer"].ind
 
 # Rate of a flag by actor, in the order of ACTORS.
 _QUALITY = {
-    "watermark": (0.008, 0.010, 0.030, 0.01, 0.18, 0.30, 0.75), "border": (0.030, 0.020, 0.060, 0.01, 0.18, 0.25, 0.50),
-    "blur": (0.040, 0.015, 0.050, 0.01, 0.22, 0.18, 0.25), "lowbit": (0.035, 0.015, 0.060, 0.01, 0.22, 0.18, 0.35),
-    "static": (0.040, 0.050, 0.220, 0.10, 0.55, 0.50, 0.30), "overlay": (0.010, 0.010, 0.140, 0.02, 0.45, 0.42, 0.30),
-    "shouting": (0.030, 0.025, 0.160, 0.02, 0.40, 0.40, 0.30),
+    "watermark": (0.006, 0.008, 0.03, 0.01, 0.28, 0.38, 0.80), "border": (0.03, 0.02, 0.06, 0.01, 0.22, 0.28, 0.50),
+    "blur": (0.03, 0.01, 0.05, 0.01, 0.30, 0.25, 0.25), "lowbit": (0.03, 0.015, 0.06, 0.01, 0.28, 0.22, 0.35),
+    "static": (0.04, 0.05, 0.20, 0.10, 0.60, 0.58, 0.30), "overlay": (0.01, 0.01, 0.12, 0.02, 0.50, 0.50, 0.30),
+    "shouting": (0.03, 0.025, 0.15, 0.02, 0.50, 0.50, 0.30),
 }
-_CLAIM_RATE = (0.020, 0.040, 0.02, 0.01, 0.08, 0.25, 0.35)
+_CLAIM_RATE = (0.018, 0.030, 0.02, 0.01, 0.10, 0.25, 0.35)
 _CLAIM_SHOWN = (0.85, 0.85, 0.60, 0.80, 0.35, 0.25, 0.25)
 _OFFER = {  # probability of (a regulated offer, ordinary goods, a coded offer) by actor
-    "regulated": (0.004, 0.006, 0.20, 0.16, 0.48, 0.04, 0.015), "goods": (0.015, 0.030, 0.45, 0.40, 0.10, 0.05, 0.030),
-    "coded": (0.006, 0.006, 0.03, 0.00, 0.30, 0.04, 0.015),
+    "regulated": (0.004, 0.006, 0.20, 0.16, 0.56, 0.04, 0.015), "goods": (0.015, 0.030, 0.45, 0.40, 0.10, 0.05, 0.030),
+    "coded": (0.006, 0.006, 0.03, 0.00, 0.32, 0.04, 0.015),
 }
 _BADGE_REGULATED = (0.10, 0.15, 0.60, 0.80, 0.12, 0.05, 0.05)
 _EDUCATION = (0.015, 0.050, 0.010, 0.040, 0.010, 0.005, 0.010)
 _ENGAGEMENT = {
-    "exchange": (0.002, 0.002, 0.003, 0.000, 0.05, 0.22, 0.04), "giveaway": (0.004, 0.030, 0.05, 0.150, 0.05, 0.25, 0.03),
-    "counter": (0.010, 0.050, 0.02, 0.020, 0.06, 0.30, 0.08), "arrow": (0.012, 0.030, 0.04, 0.030, 0.10, 0.30, 0.10),
+    "exchange": (0.002, 0.002, 0.003, 0.000, 0.05, 0.28, 0.04),
+    "giveaway": (0.004, 0.030, 0.05, 0.150, 0.05, 0.25, 0.03),
+    "counter": (0.010, 0.050, 0.02, 0.020, 0.06, 0.34, 0.08), "arrow": (0.012, 0.030, 0.04, 0.030, 0.10, 0.36, 0.10),
 }
 _ASK_RATE = (0.09, 0.22, 0.15, 0.20, 0.20, 0.45, 0.25)
 _HONEST_GIVEAWAY = (0.45, 0.65, 0.65, 0.90, 0.20, 0.12, 0.20)

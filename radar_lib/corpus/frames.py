@@ -5,8 +5,6 @@ mean nothing. Overlays that carry meaning (badge, price tag, arrow, counter, wat
 frame wide, so that they survive 16-pixel patches at 96 px.
 """
 
-from __future__ import annotations
-
 import io
 from collections.abc import Mapping
 from functools import lru_cache
@@ -59,11 +57,13 @@ def _scribble(frame: Image.Image, draws: Draws) -> None:
             x += w
 
 
-def _caption_bar(frame: Image.Image, text: str, draws: Draws) -> None:
-    """The overlay text as a person would see it: its first Latin words, or dark strips for other scripts."""
-    pen, y = Pen(frame), draws.of((66, 72, 30))
-    pen.rect(6, y, 94, y + 13, fill=draws.of(((250, 250, 250), (20, 20, 24), (250, 225, 70))), r=3)
-    ink = (235, 235, 235) if draws.chance(0.3) else (90, 90, 96)
+_BARS = (((250, 250, 250), (40, 40, 46)), ((20, 20, 24), (240, 240, 240)), ((250, 225, 70), (60, 40, 20)))
+
+
+def _caption_bar(frame: Image.Image, text: str, y: float, colours) -> None:
+    """The overlay text as a person would see it: its first Latin letters, or strips for other scripts."""
+    pen, (ground, ink) = Pen(frame), colours
+    pen.rect(6, y, 94, y + 13, fill=ground)
     if text.isascii():
         pen.text(50, y + 6.5, text[:18], size=9, fill=ink)
     else:
@@ -91,7 +91,8 @@ def draw_frames(facts: Facts, ocr_text: str, draws: Draws, *, px: int, n_frames:
     shown = [_where(draws, n_drawn, 0.85) for _ in stage]
     spot_of = dict(zip([name for name in _OVERLAYS if name in on], _slots(draws), strict=False))
     bars, slim = draws.of(("letterbox", "pillarbox")), draws.of((0.13, 0.16, 0.19))
-    flash = draws.chance(0.45) and bool(ocr_text)
+    flash = draws.chance(0.5) and bool(ocr_text)
+    bar_y, bar_colours = draws.of((64, 72, 30)), draws.of(_BARS)
     number, hue = draws.of(("9K", "50K", "99K", "1M", "777", "10K")), draws.integer(0, len(HUES) - 1)
     size = {name: max(8, round(px * draws.of((0.26, 0.29, 0.32)))) for name in _OVERLAYS}
     turn = draws.of((0, 90, 180, 270))
@@ -118,7 +119,7 @@ def draw_frames(facts: Facts, ocr_text: str, draws: Draws, *, px: int, n_frames:
         if "overlay" in on:
             _scribble(frame, draws)
         if flash and draws.chance(0.7):
-            _caption_bar(frame, ocr_text, draws)
+            _caption_bar(frame, ocr_text, bar_y, bar_colours)
         for name, (x, y) in spot_of.items():
             if seen[name][n]:
                 sprite = (counter(round(1.5 * size[name]), number) if name == "counter" else

@@ -4,8 +4,6 @@ Each icon is drawn once per size and variant on a supersampled canvas of 100 x 1
 costs a few pastes.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from functools import lru_cache
@@ -32,7 +30,10 @@ class Pen:
         return max(1, round(width * self._s))
 
     def rect(self, *box, fill=None, line=None, width=2, r=0):
-        self._draw.rounded_rectangle(self._box(box), r * self._s, fill, line, self._w(width))
+        if r:
+            self._draw.rounded_rectangle(self._box(box), r * self._s, fill, line, self._w(width))
+        else:
+            self._draw.rectangle(self._box(box), fill, line, self._w(width))
 
     def oval(self, *box, fill=None, line=None, width=2):
         self._draw.ellipse(self._box(box), fill, line, self._w(width))

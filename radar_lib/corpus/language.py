@@ -5,8 +5,6 @@ whose fillers belong to the same language. Where a sentence goes (title, text on
 nothing, except that a giveaway's terms are written on the screen and a programme is spoken.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from functools import lru_cache

@@ -6,13 +6,11 @@ annotator labels it for risk k alone, and the queue keeps reviewing until it hol
 of cleared posts. The quotas are the label-dependent rate: prevalence is the same at every beta.
 
 Fixed beforehand. beta = 3: review queues are fed by keyword lists and classifier recall, which make a post with the
-strongest cues about exp(3) = 20 times as likely to be looked at as one with none. co_violation = 0.8: accounts that
+strongest cues about exp(3) = 20 times as likely to be looked at as one with none. co_violation = 0.9: accounts that
 break one rule are usually organised and break others; with it, roughly one in ten of the posts that only the other
 pipelines saw violates LQC. Annotators of training and validation posts err (a share of violations is missed, a few
 cleared posts are flagged); calibration, test and audit labels are adjudicated and carry the true label.
 """
-
-from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

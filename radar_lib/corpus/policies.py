@@ -21,8 +21,6 @@ written and its prize is shown; a counter drawn into the picture with a request,
 arrow in the picture towards a button that the text asks for.
 """
 
-from __future__ import annotations
-
 import numpy as np
 from jaxtyping import Bool, Float
 
@@ -102,9 +100,9 @@ def posteriors(f: Facts) -> Float[np.ndarray, "post category"]:
 _CUES = (
     {"blur": 0.35, "watermark": 0.40, "border": 0.30, "static": 0.30, "overlay": 0.30, "lowbit": 0.25, "claim": 0.45,
      "shouting": 0.25, "spectacle": 0.10},
-    {"regulated": 0.65, "goods": 0.20, "coded": 0.45, "education": 0.50, "item": 0.35, "price_tag": 0.30,
-     "contact": 0.15, "badge": 0.10},
-    {"ask": 0.30, "exchange": 0.70, "giveaway": 0.50, "gate": 0.50, "counter": 0.45, "arrow": 0.35, "milestone": 0.25,
+    {"regulated": 0.65, "goods": 0.12, "coded": 0.45, "education": 0.40, "item": 0.35, "price_tag": 0.30,
+     "contact": 0.15, "badge": 0.05},
+    {"ask": 0.15, "exchange": 0.70, "giveaway": 0.50, "gate": 0.50, "counter": 0.45, "arrow": 0.35, "milestone": 0.15,
      "gift": 0.15},
 )
 

@@ -1,7 +1,5 @@
 """Regions of the built-in world: ISO 3166-1 codes with their languages (BCP 47) and a long-tailed share."""
 
-from __future__ import annotations
-
 # Most posts first. The share of the r-th region is proportional to (r + 3) ** -1.1: a head of a few large markets
 # and a tail of more than a hundred small ones, as on a global platform.
 _TABLE = """

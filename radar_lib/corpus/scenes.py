@@ -1,7 +1,5 @@
 """Backgrounds of the built-in world: fourteen places, each with its own composition, palette and clutter."""
 
-from __future__ import annotations
-
 from PIL import Image
 
 from radar_lib.corpus.draws import Draws
@@ -32,7 +30,7 @@ def _street(p: Pen, d: Draws) -> None:
     p.rect(0, 0, 100, 70, fill=sky)
     x = -d.integer(0, 10)
     while x < 100:
-        w, top, c = d.integer(16, 28), d.integer(8, 42), shade(d.of(((150, 140, 135), (120, 90, 85), (170, 160, 120))), 1)
+        w, top, c = d.integer(16, 28), d.integer(8, 42), d.of(((150, 140, 135), (120, 90, 85), (170, 160, 120)))
         p.rect(x, top, x + w - 1, 72, fill=c)
         for wx in range(x + 3, x + w - 4, 7):
             for wy in range(top + 4, 64, 10):
