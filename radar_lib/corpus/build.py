@@ -109,6 +109,9 @@ def plan_corpus(config: CorpusConfig) -> list[Selection]:
                      ("pretrain", config.pretrain_posts)):
         if n:
             plan.append(select_traffic(seed, split, split, n, verified=split == "audit", **dials))
+    for selection in plan:
+        np.clip(selection.facts["n_frames"], config.min_frames - 1, config.max_frames - 1,
+                out=selection.facts["n_frames"])
     return plan
 
 
@@ -126,7 +129,6 @@ def render_posts(config: CorpusConfig, s: Selection, start: int, stop: int) -> I
         index = int(s.index[n])
         facts = {name: values[s.facts[name][n]] for name, values in DOMAINS.items()}
         title, ocr_text, asr_text = write_text(facts, Draws(text_key, index, chunk=64))
-        n_frames = min(max(int(facts["n_frames"]), config.min_frames), config.max_frames)
         draws = Draws(frame_key, index)
         pipeline = TRAFFIC if s.pipeline[n] < 0 else CATEGORIES[s.pipeline[n]]
         row = {
@@ -134,7 +136,7 @@ def render_posts(config: CorpusConfig, s: Selection, start: int, stop: int) -> I
             "region": facts["region"], "language": facts["language"],
             "created_at": FIRST_DAY + timedelta(days=int(facts["day"]), seconds=draws.integer(0, 86_399)),
             "title": title, "ocr_text": ocr_text, "asr_text": asr_text,
-            "frames": draw_frames(facts, ocr_text, draws, px=config.frame_px, n_frames=n_frames),
+            "frames": draw_frames(facts, ocr_text, draws, px=config.frame_px, n_frames=int(facts["n_frames"])),
         }
         row |= {f"label_{c}": int(v) for c, v in zip(CATEGORIES, s.labels[n], strict=True)}
         if config.pretrain_posts:

@@ -137,6 +137,8 @@ def sample_block(seed: int, stream: str, block: int, *, co_violation: float) -> 
     f["n_frames"] = col.pick((0.07, 0.12, 0.62, 0.12, 0.07))
     f["sticker"] = col.flag(0.08)
     _quality(f, col, quality)
+    # A single frame cannot show that it stands still.
+    f["n_frames"] = np.where((f["static"] == 1) & (f["n_frames"] == 0), 2, f["n_frames"])
     _commerce(f, col, commerce)
     _engagement(f, col, engagement)
     return {name: f[name].astype(np.int16) for name in DOMAINS}

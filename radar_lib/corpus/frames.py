@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image, ImageFilter
 
 from radar_lib.corpus.draws import Draws
-from radar_lib.corpus.icons import HUES, SKINS, Pen, counter, icon, person
+from radar_lib.corpus.icons import HUES, SKINS, Pen, counter, icon, person, still_mark
 from radar_lib.corpus.scenes import background
 
 Facts = Mapping[str, str]  # one post's facts, by name
@@ -125,6 +125,8 @@ def draw_frames(facts: Facts, ocr_text: str, draws: Draws, *, px: int, n_frames:
                 sprite = (counter(round(1.5 * size[name]), number) if name == "counter" else
                           icon(name, size[name], hue=hue, turn=turn if name == "arrow" else 0))
                 _paste(frame, sprite, min(max(x, 0.24), 0.76) if name == "counter" else x, y)
+        if "static" in on:
+            _paste(frame, still_mark(round(px * 0.30)), 0.5, 0.93)
         quality = draws.integer(11, 16) if "lowbit" in on else draws.integer(72, 88)
         encoded.append(_jpeg(frame, quality))
     return encoded * n_frames if "static" in on else encoded

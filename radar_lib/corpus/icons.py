@@ -251,11 +251,9 @@ def _arrow(p, c):
 
 
 def _watermark(p, c):
-    p.rect(4, 4, 96, 96, fill=(10, 10, 14), r=22)
-    p.path(42, 22, 42, 70, fill=(40, 240, 230), width=11)
-    p.path(47, 22, 47, 70, fill=(255, 40, 90), width=7)
-    p.oval(20, 58, 50, 84, fill=(40, 240, 230))
-    p.path(46, 24, 78, 40, fill=(255, 40, 90), width=12)
+    p.rect(4, 4, 96, 96, fill=(16, 12, 60), line=(90, 240, 255), r=24, width=5)
+    p.poly(26, 20, 26, 66, 62, 43, fill=(90, 240, 255))
+    p.poly(44, 36, 44, 82, 80, 59, fill=(255, 230, 60))
 
 
 DRAWERS: dict[str, Callable[[Pen, Colour], None]] = {
@@ -297,6 +295,17 @@ def person(height: int, *, skin: int, shirt: int, hair: int, pose: int) -> Image
     p.oval(44, 20, 47, 24, fill=INK)
     p.oval(53, 20, 56, 24, fill=INK)
     return image.resize((height, height), Image.Resampling.LANCZOS)
+
+
+@lru_cache(maxsize=64)
+def still_mark(width: int) -> Image.Image:
+    """RGBA picture of a player's photo mark, shown where a post is one still picture: three dots in a dark pill."""
+    image = Image.new("RGBA", (4 * width, 4 * width))
+    p = Pen(image)
+    p.rect(0, 0, 100, 32, fill=(20, 20, 24), line=WHITE, r=15, width=3)
+    for x in (18, 42, 66):
+        p.oval(x, 8, x + 16, 24, fill=WHITE if x == 18 else (130, 130, 140))
+    return image.resize((width, width), Image.Resampling.LANCZOS).crop((0, 0, width, round(0.34 * width)))
 
 
 @lru_cache(maxsize=1024)
