@@ -54,8 +54,9 @@ class Problem:
 
 @dataclass
 class Problems:
-    """The first `LISTED` problems, the number of all, and the rows that were set aside."""
+    """The first `LISTED` problems, the number of all, and the rows that were set aside. `hint` closes the message."""
 
+    hint: str = ""
     listed: list[Problem] = field(default_factory=list)
     count: int = 0
     quarantined: list[str] = field(default_factory=list)  # JSON lines
@@ -95,10 +96,10 @@ class Problems:
         lines = [f"{self.count} problem{'s' if self.count > 1 else ''} in the posts:"]
         lines += [f"  {problem}" for problem in self.listed]
         lines += [f"  and {self.count - len(self.listed)} more."] if self.count > len(self.listed) else []
-        if any(problem.row for problem in self.listed):
-            lines.append("Correct these rows, or have them set aside with --on-error quarantine.")
+        if self.hint and any(problem.row for problem in self.listed):
+            lines.append(self.hint)
         if self.quarantined:
-            lines.append(f"{len(self.quarantined)} rows would have been set aside, the first: {self.quarantined[0]}")
+            lines.append(f"{len(self.quarantined)} rows were bad, the first: {self.quarantined[0][:300]}")
         raise RadarError("\n".join(lines))
 
 
@@ -142,7 +143,8 @@ class Checker:
         split = record["split"]
         if split in SPLITS:
             self.sizes[split] += 1
-            self.counts.update((split, c, record[LABEL_PREFIX + c]) for c in self.categories)
+            labelled = ((category, record[LABEL_PREFIX + category]) for category in self.categories)
+            self.counts.update((split, category, label) for category, label in labelled if _is_int(label))
 
     def gaps(self) -> Iterator[Fault]:
         """What no single row shows: an empty train or test split, or a risk with one kind of label only there."""
@@ -166,7 +168,7 @@ class Checker:
             self.seen.add(post_id)
         if split not in SPLITS:
             yield "split", f"{_short(split)} is no split", f"Use one of {', '.join(SPLITS)}"
-        elif stream and self.streams.setdefault(stream, split) != split:
+        elif stream and isinstance(stream, str) and self.streams.setdefault(stream, split) != split:
             what = f"stream {_short(stream)} is in {self.streams[stream]!r} and in {split!r}"
             yield "stream_id", what, "Keep all segments of a stream in one split"
 
@@ -177,11 +179,8 @@ def _value_faults(record: Mapping[str, Any]) -> Iterator[Fault]:
         if fault or (name == "pipeline" and not record[name]):
             yield name, fault or "it is empty", "Write a text, which may be empty" if fault else "Name the pipeline"
     if not isinstance(record["region"], str) or not _REGION.fullmatch(record["region"]):
-        yield (
-            "region",
-            f"{_short(record['region'])} is no region",
-            "Use ISO 3166-1 alpha-2, such as BR, or ZZ if unknown",
-        )
+        what = f"{_short(record['region'])} is no region"
+        yield "region", what, "Use ISO 3166-1 alpha-2, such as BR, or ZZ if unknown"
     if not isinstance(record["language"], str) or not _LANGUAGE.fullmatch(record["language"]):
         yield "language", f"{_short(record['language'])} is no language", "Use BCP 47, such as pt-BR, or und if unknown"
     if record["created_at"] is not None and not isinstance(record["created_at"], datetime):
@@ -229,7 +228,7 @@ def _is_int(value: Any) -> bool:
 
 
 def _short(value: Any) -> str:
-    text = repr(str(value)) if isinstance(value, Exception) else repr(value)
+    text = repr(value)
     return text if len(text) <= 60 else text[:57] + "..."
 
 
@@ -255,7 +254,10 @@ def check_posts(
     if on_error == "quarantine" and out is None:
         raise RadarError("Nothing is removed in place: name a new folder for the sound posts (--out DIR).")
     posts = open_posts(folder)
-    checker, problems = Checker(posts.categories), Problems()
+    checker = Checker(posts.categories)
+    problems = Problems(
+        "Correct them where they come from and import again, or keep the sound posts only (quarantine)."
+    )
     rows = _sound_rows(posts, checker, problems, on_error=on_error, workers=workers, progress=progress)
     if on_error == "stop":
         for _ in rows:

@@ -70,7 +70,8 @@ def import_table(
         raise RadarError(f"{base} is no folder. Name the one that the frames' paths start from (--images DIR).")
     header, rows = read_rows(table)
     categories, ignored = _check_header(table.name, header)
-    checker, problems = Checker(categories), Problems()
+    checker = Checker(categories)
+    problems = Problems("Correct these rows, or have them set aside with --on-error quarantine.")
     extra: dict[str, Any] = {"source": table.name, "seed": seed, "max_px": max_px, "ignored_columns": ignored}
 
     def records() -> Iterator[dict[str, Any]]:
@@ -119,9 +120,8 @@ def _lines(table: Path) -> Iterator[str]:
         with open(table, encoding="utf-8-sig", newline="") as file:
             yield from file
     except UnicodeDecodeError as error:
-        raise RadarError(
-            f"{table.name}: byte {error.object[error.start]:#x} is not UTF-8. Save it as UTF-8."
-        ) from error
+        byte = error.object[error.start]
+        raise RadarError(f"{table.name}: byte {byte:#x} is not UTF-8. Save the table as UTF-8.") from error
     except OSError as error:
         raise RadarError(f"{table} cannot be read: {error.strerror}.") from error
 
@@ -144,7 +144,8 @@ def _read_csv(table: Path) -> tuple[list[str], Iterator[Row]]:
                 yield number, dict(zip(header, cells, strict=False)), faults
         except csv.Error as error:
             where = f"{table.name}, row {number + 1} (line {reader.line_num})"
-            raise RadarError(f"{where}: {error}. Put quotes around cells and double the quotes in them.") from error
+            remedy = "Put quotes around cells and double the quotes in them, or use JSONL"
+            raise RadarError(f"{where}: {error}. {remedy}.") from error
 
     return header, rows()
 
@@ -161,8 +162,8 @@ def _read_jsonl(table: Path) -> tuple[list[str], Iterator[Row]]:
                 continue
             try:
                 value = json.loads(line)
-            except json.JSONDecodeError as error:
-                yield number, {}, [("all", f"no valid JSON ({error.msg})", "Write one JSON object a line")]
+            except (ValueError, RecursionError) as error:
+                yield number, {}, [("all", f"no valid JSON ({error!s:.60})", "Write one JSON object a line")]
                 continue
             good = isinstance(value, dict)
             yield number, value if good else {}, [] if good else [("all", "no object", "Write one JSON object a line")]
@@ -224,9 +225,8 @@ def _typed(raw: Mapping[str, Any], header: Sequence[str], categories: Sequence[s
     if "split" in header:
         return record | {"split": raw.get("split")}
     stream = record.get("stream_id")
-    return record | {
-        "split": draw_split(stream or record["post_id"], seed=seed) if stream or verified else "unlabelled"
-    }
+    drawn = draw_split(stream or record["post_id"], seed=seed) if stream or verified else "unlabelled"
+    return record | {"split": drawn}
 
 
 def draw_split(key: str, *, seed: int) -> str:
@@ -242,7 +242,7 @@ def _whole(value: Any) -> Any:
     """An int for what is a whole number, such as '1', ' -1', 0.0 and '1.0'; anything else unchanged."""
     try:
         number = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return value
     return int(number) if number.is_integer() else value
 
@@ -252,9 +252,9 @@ def _moment(value: Any) -> Any:
         return None
     try:
         moment = datetime.fromisoformat(value)
-    except (TypeError, ValueError):
+        return moment if moment.tzinfo is None else moment.astimezone(UTC).replace(tzinfo=None)
+    except (TypeError, ValueError, OverflowError):
         return value
-    return moment if moment.tzinfo is None else moment.astimezone(UTC).replace(tzinfo=None)
 
 
 def _frames(cell: Any, base: Path, max_px: int) -> tuple[list[dict[str, Any]], list[Fault]]:

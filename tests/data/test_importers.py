@@ -194,6 +194,15 @@ def test_a_bad_row_is_named_or_set_aside(place, image, case, kind):
         ({"title": "\ud800"}, "no valid Unicode"),
         ({"title": 5}, "5 is no text"),
         ({"label_A": True}, None),
+        ({"label_A": [1]}, "[1] is no label"),
+        ({"label_A": 10**400}, "is no label"),
+        ({"split": ["train"]}, "['train'] is no split"),
+        ({"post_id": ["p"]}, "['p'] is no id"),
+        ({"region": ["BR"], "language": 7}, "7 is no language"),
+        ({"created_at": 1700000000}, "1700000000 is no time"),
+        ({"created_at": "0001-01-01T00:00:00+05:00"}, "is no time"),
+        ({"stream_id": ["s"], "segment": "1"}, "column stream_id (post 'p7'): ['s'] is no text"),
+        ({"frames": ["a\0.png", "\ud800.png"]}, "embedded null byte"),
         ({"pipeline": None}, "column pipeline (post 'p7'): it is null"),
     ],
 )
@@ -260,7 +269,7 @@ def test_quarantine_that_leaves_too_little_says_why(place):
         place,
         place.csv(rows),
         "no post is in split 'train'",
-        "20 rows would have been set aside",
+        "20 rows were bad",
         on_error="quarantine",
     )
 
@@ -293,6 +302,8 @@ def test_files_that_are_no_tables(place):
     latin = place.folder / "latin.csv"
     latin.write_bytes(b"post_id,title,label_A\n1,caf\xe9,1\n")
     refused(place, latin, "latin.csv", "0xe9 is not UTF-8")
+    long = place.csv([{**row, "title": "x" * 140_000} for row in place.rows()], name="long.csv")
+    refused(place, long, "long.csv, row 2 (line 2)", "field limit", "or use JSONL")
     quotes = place.folder / "quotes.csv"
     quotes.write_text('post_id,title,label_A\n1,"a"b,1\n')
     refused(place, quotes, "quotes.csv, row 2 (line 2)", "double the quotes")
@@ -308,10 +319,10 @@ def test_rows_with_too_few_or_too_many_cells(place):
 
 def test_json_lines_that_are_no_objects(place):
     table = place.jsonl(place.rows())
-    table.write_text(table.read_text() + "\n[1]\n{broken\n")
-    refused(place, table, "row 22", "no object", "row 23", "no valid JSON")
+    table.write_text(table.read_text() + "\n[1]\n{broken\n" + "[" * 100_000 + "\n")
+    refused(place, table, "row 22", "no object", "row 23", "no valid JSON", "row 24")
     posts = imported(place, table, on_error="quarantine")
-    assert posts.info["quarantined"] == 2
+    assert posts.info["quarantined"] == 3
 
 
 def test_importing_twice_needs_another_folder(place):
