@@ -22,7 +22,8 @@ from radar_lib.chain.processes import tree
 
 KERNEL_START_SECONDS = 120
 IOPUB_SECONDS = 60  # papermill's 4 s are too few on a busy machine
-TRACEBACK_LINES = 3
+# Optional imports of papermill's dependencies that take seconds (a grammar for URI checks, HDFS) and serve no notebook.
+SLOW_IMPORTS = ("rfc3987_syntax", "pyarrow")
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _CELL_LINE = re.compile(r"Cell In\[\d+\], line (\d+)")
 _FRAME = re.compile(r"^File (\S.*?):(\d+)(?:, in (\w+))?", re.MULTILINE)
@@ -137,6 +138,8 @@ def main() -> int:
     """Read the job, keep standard output for events, execute."""
     job = ast.literal_eval(sys.stdin.read())
     end_with(job["parent"])
+    for name in SLOW_IMPORTS:
+        sys.modules.setdefault(name, None)
     events = os.fdopen(os.dup(1), "w", encoding="utf-8")  # not inherited by the kernel
     os.dup2(2, 1)
 

@@ -38,10 +38,18 @@ class Interrupted(BaseException):
     """SIGTERM or SIGHUP arrived; unwinds like KeyboardInterrupt so that every `finally` runs."""
 
 
+DISK = ("No space left on device", "Disk quota exceeded", "Read-only file system", "cannot write ")
+
+
+def is_disk_trouble(message: str) -> bool:
+    """Whether an error message is about the disk rather than about the work."""
+    return any(text in message for text in DISK)
+
+
 def code_of(error: BaseException) -> int:
     """Exit code of an error that ended a command."""
     if isinstance(error, KeyboardInterrupt):
         return INTERRUPTED
     if isinstance(error, Interrupted):
         return TERMINATED
-    return ENVIRONMENT if isinstance(error, SetupError) else USAGE
+    return ENVIRONMENT if isinstance(error, SetupError) or is_disk_trouble(str(error)) else USAGE

@@ -9,6 +9,7 @@ import csv
 import html
 import os
 import platform
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -69,7 +70,10 @@ def write_report(run_dir: Path, notebooks: Sequence[Notebook]) -> Path:
     key = digest_json([ledger.entries, code, [book.title for book in notebooks]])
     if index.exists() and key in index.read_text(encoding="utf-8")[-100:]:
         return index
-    from radar_lib.chain.report_page import notebook_body, page  # a second of imports
+    sys.modules.setdefault(
+        "rfc3987_syntax", None
+    )  # three seconds of nbformat's import, for URI checks it never makes
+    from radar_lib.chain.report_page import notebook_body, page
 
     pages = {book.name for book in finished}
     for before, book, after in zip([None, *finished], finished, [*finished[1:], None], strict=False):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import html
+import logging
 import mimetypes
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 from nbconvert.preprocessors.coalescestreams import CoalesceStreamsPreprocessor
 from pygments.formatters import HtmlFormatter
 
+_LOG = logging.getLogger(__name__)
+_LOG.setLevel(logging.ERROR)  # nbconvert warns of every figure without a description
 WIDGET = "application/vnd.jupyter.widget-view+json"
 SCRIPTED = ("application/javascript", "text/vnd.mermaid")
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
@@ -131,7 +134,7 @@ def notebook_body(path: Path, *, source_folder: Path, pages: set[str]) -> str:
             cell.outputs = _quiet(cell.outputs)
         elif cell.get("attachments"):
             cell.source = _with_attachments(cell.source, cell.attachments)
-    exporter = _Exporter(template_name="basic")
+    exporter = _Exporter(template_name="basic", log=_LOG)
     exporter.register_preprocessor(CoalesceStreamsPreprocessor, enabled=True)
     soup = BeautifulSoup(exporter.from_notebook_node(notebook)[0], "html.parser")
     for tag in soup.find_all(["script", "link", "iframe", "object", "embed"]):

@@ -19,8 +19,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TextIO
 
-import psutil
-
 from radar_lib.chain import exits
 from radar_lib.chain.ledger import EXECUTED, FIGURES, Ledger
 from radar_lib.chain.plan import Notebook
@@ -29,6 +27,7 @@ from radar_lib.chain.processes import (
     check_writable,
     kernel_environment,
     kill,
+    kill_leftovers,
     resident_mb,
     run_lock,
     stop_signals,
@@ -37,7 +36,6 @@ from radar_lib.chain.processes import (
 from radar_lib.chain.progress import Progress, duration, failure_screen, near
 
 POLL_SECONDS = 0.5
-DISK_FULL = ("No space left on device", "Disk quota exceeded")
 
 
 @dataclass
@@ -177,7 +175,7 @@ def _report_failure(
 ) -> int:
     failure = outcome.failure or {"error": "unknown"}
     folder = chain.run_dir / notebook.name
-    if any(text in failure["error"] for text in DISK_FULL):
+    if exits.is_disk_trouble(failure["error"]):
         outcome.state = "setup"
     where = (outcome.cell or {}).get("section") or "before the first cell"
     ledger.fail(notebook, error=failure["error"].splitlines()[0][:200], where=where)
@@ -217,7 +215,6 @@ def _supervise(notebook: Notebook, chain: Chain, progress: Progress) -> Outcome:
     environment = kernel_environment(chain.run_dir, parameters) | {"RADAR_NOTEBOOK_DIGEST": notebook.code}
     outcome = Outcome("failed", 0.0, 0.0)
     begun = time.monotonic()
-    family: dict[int, psutil.Process] = {}
     with open(folder / "log.txt", "w", encoding="utf-8") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "radar_lib.chain.execute"],
@@ -231,16 +228,15 @@ def _supervise(notebook: Notebook, chain: Chain, progress: Progress) -> Outcome:
             while _follow(events, outcome):
                 progress.update(outcome.cell)
                 outcome.seconds = time.monotonic() - begun
-                members = tree(process.pid)
-                family |= {member.pid: member for member in members}
-                outcome.peak_mb = max(outcome.peak_mb, resident_mb(members))
+                outcome.peak_mb = max(outcome.peak_mb, resident_mb(tree(process.pid)))
                 if outcome.seconds > notebook.time_limit_min * 60:
                     outcome.state, limit = "timeout", duration(notebook.time_limit_min * 60)
                     outcome.failure = {"error": f"passed its time limit of {limit} (radar.time_limit_min)."}
                     return outcome
             code = process.wait()
         finally:
-            kill(reversed({**family, **{member.pid: member for member in tree(process.pid)}}.values()))
+            kill(reversed(tree(process.pid)))
+            kill_leftovers(chain.run_dir)  # whose parents died before them
             process.wait()
             process.stdout.close()
             outcome.seconds = time.monotonic() - begun

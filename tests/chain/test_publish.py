@@ -1,0 +1,67 @@
+"""Figures are copied whole, by notebook, and nobody else's files are touched."""
+
+import pytest
+
+from radar_lib.chain.publish import publish
+from radar_lib.errors import RadarError
+
+
+@pytest.fixture
+def run(tmp_path):
+    for name, files in {"00_a": ["f.svg", "f.png"], "01_b": ["t.md", "f.svg", ".hidden"]}.items():
+        (tmp_path / "run" / name / "figures").mkdir(parents=True)
+        for file in files:
+            (tmp_path / "run" / name / "figures" / file).write_text(f"{name} {file}")
+    return tmp_path / "run"
+
+
+def test_all_figures_arrive_and_equal_names_are_told_apart(run, tmp_path):
+    target = tmp_path / "figures" / "cpu"
+    files = publish(run, ["00_a", "01_b"], target)
+    assert files == ["01_b_f.svg", "f.png", "f.svg", "t.md"]
+    assert (target / "f.svg").read_text() == "00_a f.svg" and (
+        target / "01_b_f.svg"
+    ).read_text() == "01_b f.svg"
+    assert publish(run, ["00_a", "01_b"], target) == files
+
+
+def test_other_notebooks_and_other_files_stay_and_gone_ones_go(run, tmp_path):
+    target = tmp_path / "figures"
+    publish(run, ["00_a", "01_b"], target)
+    (target / "README.md").write_text("mine")
+    (run / "00_a" / "figures" / "f.png").unlink()
+    (run / "01_b" / "figures" / "t.md").write_text("not published now")
+    publish(run, ["00_a"], target)
+    files = sorted(path.name for path in target.iterdir())
+    assert files == ["01_b_f.svg", "README.md", "f.svg", "manifest.json", "t.md"]
+    assert (target / "t.md").read_text() == "01_b t.md"
+
+
+def test_nothing_is_rewritten_when_nothing_changed(run, tmp_path):
+    target = tmp_path / "figures"
+    publish(run, ["00_a"], target)
+    before = target.stat().st_ino
+    publish(run, ["00_a"], target)
+    assert target.stat().st_ino == before
+    (target / "f.svg").write_text("spoilt")
+    publish(run, ["00_a"], target)
+    assert (target / "f.svg").read_text() == "00_a f.svg"
+
+
+def test_a_failed_copy_leaves_the_old_figures(run, tmp_path, monkeypatch):
+    target = tmp_path / "figures"
+    publish(run, ["00_a"], target)
+    (run / "00_a" / "figures" / "f.svg").write_text("new")
+
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("shutil.copyfile", full)
+    with pytest.raises(RadarError, match="No space left"):
+        publish(run, ["00_a"], target)
+    assert (target / "f.svg").read_text() == "00_a f.svg"
+
+
+def test_a_run_without_figures_makes_no_folder(tmp_path):
+    assert publish(tmp_path, ["00_a"], tmp_path / "figures") == []
+    assert not (tmp_path / "figures").exists()
