@@ -4,7 +4,7 @@ This is the uncertainty of the test set, for one trained model. Training again w
 variation, and needs other runs.
 """
 
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, Num
@@ -12,6 +12,7 @@ from jaxtyping import Float, Num
 _CELLS_AT_ONCE = 3_000_000  # replicates x posts held in memory together: about 24 MB per array
 
 
+@runtime_checkable
 class Metric(Protocol):
     """A metric of `radar_lib.metrics`, with its options bound by `functools.partial`."""
 

@@ -231,7 +231,7 @@ def _check_fraction(**values: float) -> None:
             raise ValueError(f"{name} is {value}; it must lie in (0, 1]")
 
 
-def _result(value: np.ndarray, blocks: _Blocks, weights: np.ndarray | None) -> float | np.ndarray:
+def _result(value: np.ndarray | np.floating, blocks: _Blocks, weights: np.ndarray | None) -> float | np.ndarray:
     if weights is None:
         return float(value)
     return np.where(np.isnan(blocks.recall[..., -1]), np.nan, value)
