@@ -4,25 +4,21 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import re
+import os
 import shlex
-import shutil
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from radar_lib import __version__
 from radar_lib.chain import exits
-from radar_lib.chain.config import Value, absolute_paths, load_profile, parse_override, resolve
+from radar_lib.chain.config import load_profile, resolve
 from radar_lib.chain.doctor import diagnose
 from radar_lib.chain.htmlreport import write_report
-from radar_lib.chain.ledger import Ledger
-from radar_lib.chain.plan import discover, select
-from radar_lib.chain.progress import duration, near
-from radar_lib.chain.publish import publish
-from radar_lib.chain.runner import Chain, describe_plan, run_chain
+from radar_lib.chain.plan import discover
+from radar_lib.chain.progress import near
+from radar_lib.chain.reproduce import notebooks_folder, reproduce, runs_folder
 from radar_lib.errors import RadarError
 
 PROFILES = """\
@@ -77,6 +73,7 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--force", action="store_true", help="run the chosen notebooks even when they are up to date"
     )
+    run.add_argument("--no-limit", action="store_true", help="do without the notebooks' time limits")
     run.add_argument(
         "--set", action="append", default=[], metavar="NAME=VALUE", help="a parameter, as a YAML literal"
     )
@@ -88,10 +85,15 @@ def parser() -> argparse.ArgumentParser:
 
     doctor = _command(commands, "doctor", "say what is wrong with this environment", exits.EXIT_CODES)
     _add_places(doctor, profile=False)
-    doctor.set_defaults(act=lambda args: diagnose(project=_notebooks(args).parent, runs=_runs(args)))
+    doctor.set_defaults(
+        act=lambda args: diagnose(project=notebooks_folder(args).parent, runs=runs_folder(args))
+    )
 
     report = _command(
-        commands, "report", "write the HTML report of a run again", "example: radar report --profile smoke"
+        commands,
+        "report",
+        "write the HTML report of a run again",
+        "example: radar report --profile smoke (or the name of any folder of runs/)",
     )
     _add_places(report)
     report.set_defaults(act=report_again)
@@ -178,111 +180,15 @@ def _add_corpus(commands: Any) -> None:
     build.set_defaults(act=corpus_build)
 
 
-def _notebooks(args: argparse.Namespace) -> Path:
-    if args.notebooks:
-        return args.notebooks.resolve()
-    here = Path.cwd() / "notebooks"
-    return here if any(here.glob("[0-9][0-9]_*.ipynb")) else Path(__file__).parents[2] / "notebooks"
-
-
-def _runs(args: argparse.Namespace) -> Path:
-    return args.runs.resolve() if args.runs else _notebooks(args).parent / "runs"
-
-
-def build_chain(args: argparse.Namespace) -> Chain:
-    """Resolve `radar reproduce`'s arguments; every check that needs no kernel happens here.
-
-    Raises:
-        UsageError: unknown notebook, profile or parameter, ill-typed value, or posts that are no corpus.
-    """
-    folder = _notebooks(args)
-    notebooks = discover(folder)
-    name, given = load_profile(args.profile, folder / "profiles")
-    given |= dict(parse_override(text) for text in args.set)
-    for option in ("posts", "public_sources"):
-        value = getattr(args, option)
-        if value:
-            given[option] = Value(value, "--" + option.replace("_", "-"))
-    given = absolute_paths(given, project=folder.parent)
-    posts = given.get("posts")
-    if posts is not None and posts.value:
-        if not (Path(str(posts.value)) / "corpus.json").is_file():
-            raise exits.UsageError(
-                f"{posts.source}: {posts.value} is not a complete corpus folder (it has no corpus.json). "
-                "`radar posts import --table posts.csv --images DIR --out DIR` makes one."
-            )
-        name += "-" + re.sub(r"[^\w.-]+", "_", Path(posts.value).name)
-    sources = given.get("public_sources")
-    if sources is not None and sources.value and not Path(str(sources.value)).is_dir():
-        raise exits.UsageError(f"{sources.source}: {sources.value} is not a folder.")
-    own = {"profile": Value(name, "--profile"), "runs_dir": Value(str(_runs(args)), "--runs")}
-    declared = {notebook.name: notebook.parameters for notebook in notebooks}
-    known = {parameter for parameters in declared.values() for parameter in parameters}
-    given |= {option: value for option, value in own.items() if option in known}
-    return Chain(
-        notebooks=notebooks,
-        selected=select(notebooks, start=args.start, only=args.only),
-        parameters=resolve(declared, given),
-        run_dir=_runs(args) / name,
-        force=args.force,
-        resume=resume_command(args),
-    )
-
-
-def resume_command(args: argparse.Namespace) -> str:
-    """The command that goes on where this one stopped: the same, without --force."""
-    started = Path(sys.argv[0])
-    command = [near(sys.executable), "-m", "radar_lib"]
-    if started.name == "radar":
-        command = ["radar"] if shutil.which("radar") == str(started) else [near(started)]
-    command += ["reproduce", "--profile", args.profile]
-    for option in ("posts", "public_sources", "runs", "notebooks", "figures", "start"):
-        value = getattr(args, option)
-        if value:
-            command += ["--from" if option == "start" else "--" + option.replace("_", "-"), str(value)]
-    command += ["--only", *args.only] if args.only else []
-    for text in args.set:
-        command += ["--set", text]
-    return shlex.join(command)
-
-
-def reproduce(args: argparse.Namespace) -> int:
-    """`radar reproduce`."""
-    chain = build_chain(args)
-    if args.list or args.dry_run:
-        print(describe_plan(chain, everything=args.list))
-        return exits.OK
-    begun = time.monotonic()
-    try:
-        code = run_chain(chain)
-    except (KeyboardInterrupt, exits.Interrupted) as stopped:
-        print(f"\nstopped; finished notebooks are kept.\n  {'resume':9s}{chain.resume}", flush=True)
-        return exits.code_of(stopped)
-    if code == exits.OK:
-        finish(chain, args, seconds=time.monotonic() - begun)
-    return code
-
-
-def finish(chain: Chain, args: argparse.Namespace, *, seconds: float) -> None:
-    """Copy figures, write the report, and say where everything is."""
-    ledger = Ledger(chain.run_dir)
-    names = [notebook.name for notebook in chain.notebooks if ledger.done(notebook)]
-    project = _notebooks(args).parent
-    target = args.figures.resolve() if args.figures else project / "figures"
-    if args.figures or (_runs(args) == project / "runs" and not args.set):
-        files = publish(chain.run_dir, names, target / chain.run_dir.name)
-        figures = f"{near(target / chain.run_dir.name)} ({len(files)} files)"
-    else:
-        figures = f"{near(chain.run_dir)}/*/figures (--figures DIR copies them)"
-    report = write_report(chain.run_dir, chain.notebooks)
-    print(
-        f"\ndone in {duration(seconds)}\n  {'figures':9s}{figures}\n  {'report':9s}{near(report)}", flush=True
-    )
-
-
 def report_again(args: argparse.Namespace) -> int:
     """`radar report`."""
-    print(near(write_report(_runs(args) / Path(args.profile).stem, discover(_notebooks(args)))))
+    print(
+        near(
+            write_report(
+                runs_folder(args) / args.profile.removesuffix(".yaml"), discover(notebooks_folder(args))
+            )
+        )
+    )
     return exits.OK
 
 
@@ -319,7 +225,7 @@ def corpus_build(args: argparse.Namespace) -> int:
     known = {field.name for field in dataclasses.fields(CorpusConfig)}
     settings: dict[str, Any] = {}
     if args.profile:
-        folder = _notebooks(args)
+        folder = notebooks_folder(args)
         declared = {notebook.name: notebook.parameters for notebook in discover(folder)}
         for values in resolve(declared, load_profile(args.profile, folder / "profiles")[1]).values():
             settings |= {name: value for name, value in values.items() if name in known}
@@ -333,6 +239,7 @@ def corpus_build(args: argparse.Namespace) -> int:
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of `radar`; returns the exit code."""
     args = parser().parse_args(argv)
+    sys.stdout.reconfigure(errors="replace")  # a terminal without '·' shows '?', and nothing fails
     try:
         return args.act(args)
     except RadarError as error:
@@ -341,5 +248,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt as error:
         return exits.code_of(error)
     except BrokenPipeError:  # `radar reproduce --list | head`
-        sys.stderr.close()
-        return exits.OK
+        os.dup2(
+            os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
+        )  # or the interpreter complains at its end
+        return exits.FAILURE

@@ -35,10 +35,13 @@ def sections(cells: Sequence[Mapping[str, Any]]) -> dict[str, tuple[int, str]]:
     heading = ""
     for cell in cells:
         if cell["cell_type"] == "markdown":
-            titles = re.findall(r"^#{1,6}\s+(.+?)\s*$", "".join(cell["source"]), flags=re.MULTILINE)
+            text = re.sub(
+                r"```.*?```", "", "".join(cell["source"]), flags=re.DOTALL
+            )  # a comment is no heading
+            titles = re.findall(r"^#{1,6}\s+(.+?)\s*$", text, flags=re.MULTILINE)
             heading = titles[-1] if titles else heading
         elif cell["cell_type"] == "code":
-            found[cell["id"]] = (len(found) + 1, heading)
+            found[cell.get("id", "")] = (len(found) + 1, heading)
     return found
 
 

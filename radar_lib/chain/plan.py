@@ -31,14 +31,14 @@ class Notebook:
         writes: paths relative to the notebook's own folder, e.g. 'corpus.json' or 'scores' (a folder).
         code: digest of the code cells other than the parameters cell; prose does not count.
         sources: those code cells.
-        time_limit_min: minutes after which it is stopped.
+        limits: minutes after which it is stopped, by profile; 'default' for those not named.
     """
 
     path: Path
     title: str
     reads: tuple[str, ...]
     writes: tuple[str, ...]
-    time_limit_min: float
+    limits: dict[str, float]
     parameters: dict[str, Parameter]
     code: str
     sources: tuple[str, ...]
@@ -51,6 +51,10 @@ class Notebook:
     def upstream(self) -> tuple[str, ...]:
         """Names of the notebooks that it reads from, in order."""
         return tuple(dict.fromkeys(PurePosixPath(read).parts[0] for read in self.reads))
+
+    def limit_s(self, profile: str) -> float:
+        """Seconds that it may take in a profile."""
+        return 60 * self.limits.get(profile, self.limits["default"])
 
 
 def discover(folder: Path) -> list[Notebook]:
@@ -92,11 +96,20 @@ def read_notebook(path: Path) -> Notebook:
         title=radar["title"],
         reads=_paths(path, radar, "reads"),
         writes=_paths(path, radar, "writes"),
-        time_limit_min=float(radar.get("time_limit_min", DEFAULT_LIMIT_MIN)),
+        limits=_limits(path, radar.get("time_limit_min", DEFAULT_LIMIT_MIN)),
         parameters=parse_parameters("".join(tagged[0]["source"]), notebook=path.stem),
         code=digest_json(sources),
         sources=sources,
     )
+
+
+def _limits(path: Path, value: object) -> dict[str, float]:
+    limits = value if isinstance(value, dict) else {"default": value}
+    if not all(isinstance(limit, int | float) and limit > 0 for limit in limits.values()):
+        raise UsageError(
+            f"{path.name}: metadata radar.time_limit_min must be minutes, or a map of profiles to minutes."
+        )
+    return {"default": DEFAULT_LIMIT_MIN, **limits}
 
 
 def _paths(path: Path, radar: dict, key: str) -> tuple[str, ...]:

@@ -27,7 +27,7 @@ from radar_lib.files import atomic_write_bytes, write_json
 
 MARK = "RADAR_CHAIN_RUN"  # environment variable with the run's folder, in every process of the run
 NEEDED = ("papermill", "nbclient", "nbformat", "ipykernel", "nbconvert")
-MIN_FREE_MB = 1024
+MIN_FREE_MB = 512
 TERM_SECONDS = 3.0
 
 

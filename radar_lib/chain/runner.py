@@ -7,6 +7,7 @@ before its first cell and entered again after its last.
 from __future__ import annotations
 
 import json
+import math
 import os
 import queue
 import shutil
@@ -47,7 +48,9 @@ class Chain:
         selected: those that this command is about.
         parameters: complete parameters by notebook.
         run_dir: `<runs>/<run>`, where everything goes.
+        profile: name of the profile, for the notebooks' time limits.
         force: run the selected notebooks even when they are up to date.
+        no_limit: let notebooks take as long as they want.
         resume: the command that a failure screen ends with.
     """
 
@@ -55,13 +58,19 @@ class Chain:
     selected: Sequence[Notebook]
     parameters: Mapping[str, Mapping[str, Any]]
     run_dir: Path
+    profile: str = "cpu"
     force: bool = False
+    no_limit: bool = False
     resume: str = "radar reproduce"
     out: TextIO = field(default_factory=lambda: sys.stdout)
 
     def head(self, notebook: Notebook) -> str:
         """'[3/8] 03_expert_training'."""
         return f"[{self.notebooks.index(notebook) + 1}/{len(self.notebooks)}] {notebook.name}"
+
+    def limit_s(self, notebook: Notebook) -> float:
+        """Seconds that a notebook may take here."""
+        return math.inf if self.no_limit else notebook.limit_s(self.profile)
 
     def reasons(self, notebook: Notebook, ledger: Ledger) -> list[str]:
         """Why a notebook would run now; empty when it would not."""
@@ -229,9 +238,12 @@ def _supervise(notebook: Notebook, chain: Chain, progress: Progress) -> Outcome:
                 progress.update(outcome.cell)
                 outcome.seconds = time.monotonic() - begun
                 outcome.peak_mb = max(outcome.peak_mb, resident_mb(tree(process.pid)))
-                if outcome.seconds > notebook.time_limit_min * 60:
-                    outcome.state, limit = "timeout", duration(notebook.time_limit_min * 60)
-                    outcome.failure = {"error": f"passed its time limit of {limit} (radar.time_limit_min)."}
+                if outcome.seconds > chain.limit_s(notebook):
+                    limit = duration(chain.limit_s(notebook))
+                    outcome.state = "timeout"
+                    outcome.failure = {
+                        "error": f"passed its time limit of {limit}. --no-limit runs it without one."
+                    }
                     return outcome
             code = process.wait()
         finally:
@@ -288,7 +300,7 @@ def describe_plan(chain: Chain, *, everything: bool) -> str:
         seconds = ledger.entries.get(notebook.name, {}).get("seconds")
         took = f", took {duration(seconds)}" if seconds is not None else ""
         lines.append(f"{chain.head(notebook)} · {notebook.title}")
-        lines.append(f"      {status} (limit {duration(notebook.time_limit_min * 60)}{took})")
+        lines.append(f"      {status} (limit {duration(notebook.limit_s(chain.profile))}{took})")
         if everything:
             lines.append(
                 f"      reads {', '.join(notebook.reads) or 'nothing'}; writes {', '.join(notebook.writes)}"

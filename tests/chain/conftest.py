@@ -76,6 +76,14 @@ class Project:
         return json.loads((self.runs / run / "ledger.json").read_text())["notebooks"]
 
 
+@pytest.fixture(autouse=True)
+def fresh_digests():
+    """The library is digested once per process; here one process plays many."""
+    from radar_lib.chain.ledger import library_digests
+
+    library_digests.cache_clear()
+
+
 @pytest.fixture
 def project(tmp_path: Path) -> Project:
     return Project(tmp_path / "project")

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from radar_lib.chain import cli, exits
+from radar_lib.chain.reproduce import resume_command
 from radar_lib.errors import RadarError
 
 
@@ -55,13 +56,13 @@ def test_the_resume_command_is_the_command_itself(project, monkeypatch, capsys):
         "reproduce --profile smoke --posts p --runs /tmp/r --only 01 02 --force --set seed=2 --set x=[1, 2]"
     )
     arguments = [*line.split()[:-2], "x=[1, 2]"]
-    command = cli.resume_command(cli.parser().parse_args(arguments))
+    command = resume_command(cli.parser().parse_args(arguments))
     assert command == (
         "/opt/venv/bin/radar reproduce --profile smoke --posts p --runs /tmp/r --only 01 02 "
         "--set seed=2 --set 'x=[1, 2]'"
     )
-    monkeypatch.setattr(cli.shutil, "which", lambda name: "/opt/venv/bin/radar")
-    assert cli.resume_command(cli.parser().parse_args(["reproduce", "--from", "5"])) == (
+    monkeypatch.setattr("shutil.which", lambda name: "/opt/venv/bin/radar")
+    assert resume_command(cli.parser().parse_args(["reproduce", "--from", "5"])) == (
         "radar reproduce --profile cpu --from 5"
     )
 

@@ -24,7 +24,7 @@ ValueError: shapes do not match"""
 def test_sections_follow_the_last_heading():
     cells = [
         {"cell_type": "code", "id": "a", "source": "1"},
-        {"cell_type": "markdown", "source": ["# Title\n", "text\n", "## 1. Look\n"]},
+        {"cell_type": "markdown", "source": ["# Title\n", "text\n", "## 1. Look\n", "```\n# code\n```"]},
         {"cell_type": "code", "id": "b", "source": "2"},
         {"cell_type": "markdown", "source": "prose only"},
         {"cell_type": "code", "id": "c", "source": "3"},

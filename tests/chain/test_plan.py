@@ -24,7 +24,7 @@ def three(project):
 def test_notebooks_come_in_order_with_their_declarations(three):
     first, second, third = discover(three.notebooks)
     assert [first.name, second.name, third.name] == ["00_a", "01_b", "02_c"]
-    assert second.title == "Second" and second.time_limit_min == 1
+    assert second.title == "Second" and second.limit_s("cpu") == 60
     assert third.upstream == ("01_b", "00_a") and first.upstream == ()
     assert list(first.parameters) == ["seed"]
 
@@ -53,6 +53,15 @@ def test_a_read_must_be_an_earlier_write(three, read, message):
     with pytest.raises(UsageError, match="01_b.ipynb") as error:
         discover(three.notebooks)
     assert message in str(error.value)
+
+
+def test_limits_may_differ_by_profile(three):
+    three.add("02_c", PARAMETERS, time_limit_min={"default": 2, "paper": 6000})
+    notebook = discover(three.notebooks)[2]
+    assert notebook.limit_s("cpu") == 120 and notebook.limit_s("paper") == 360_000
+    three.add("02_c", PARAMETERS, time_limit_min="long")
+    with pytest.raises(UsageError, match="02_c.ipynb: metadata radar.time_limit_min must be minutes"):
+        discover(three.notebooks)
 
 
 def test_a_file_that_is_no_proper_notebook_is_named(three):
