@@ -2,13 +2,15 @@
 
 `runs/<run>/ledger.json` is the only witness of success. An executed notebook is none: after a dead kernel or a
 timeout its cells still read 'completed'. A notebook is up to date when its code cells, parameters, the library's
-sources, the packages, the posts and what it reads are what they were, and what it wrote is still there.
+sources, the packages, the posts and what it reads are what they were, and what it wrote is still there, in its own
+folder and in the cache.
 """
 
 from __future__ import annotations
 
 import json
 import platform
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -26,6 +28,7 @@ LIBRARY = Path(radar_lib.__file__).parent
 PACKAGES = ("torch", "transformers", "peft", "accelerate", "datasets", "numpy", "pandas", "scikit-learn")
 FIGURES = "figures"  # every notebook may leave figures and tables here
 EXECUTED = "executed.ipynb"
+_HASH = re.compile(r"\b[0-9a-f]{16}\b")
 NOT_KEYED = ("runs_dir",)  # where the results lie does not change them
 
 
@@ -118,6 +121,7 @@ class Ledger:
             "folders": folder_digests(parameters),
             "reads": {read: self.digest(read) for read in notebook.reads},
             "writes": {write: self.digest(f"{notebook.name}/{write}") for write in self._outputs(notebook)},
+            "cache": self._cached(notebook),
             "seconds": round(seconds, 1),
             "peak_memory_mb": round(peak_memory_mb),
             "finished": _now(),
@@ -153,6 +157,8 @@ class Ledger:
         reasons += [f"{name}: the folder's content changed" for name, _, _ in folders]
         reads = {read: self.digest(read) for read in notebook.reads}
         reasons += [f"upstream {name} changed" for name, _, _ in _differences(entry["reads"], reads)]
+        gone = [name for name in entry["cache"] if not (self.run_dir.parent / name).is_dir()]
+        reasons += [f"{name} missing" for name in gone]
         return reasons + self._outputs_changed(notebook, entry["writes"])
 
     def _outputs_changed(self, notebook: Notebook, writes: Mapping[str, str]) -> list[str]:
@@ -170,6 +176,15 @@ class Ledger:
     def _outputs(self, notebook: Notebook) -> list[str]:
         figures = [FIGURES] if (self.run_dir / notebook.name / FIGURES).is_dir() else []
         return list(dict.fromkeys([*notebook.writes, *figures]))
+
+    def _cached(self, notebook: Notebook) -> list[str]:
+        """Folders of the shared cache, `cache/<kind>/<hash>`, whose hashes the notebook's JSON files name."""
+        runs = self.run_dir.parent
+        files = [self.run_dir / notebook.name / write for write in notebook.writes if write.endswith(".json")]
+        named = {mark for file in files for mark in _HASH.findall(file.read_text(encoding="utf-8"))}
+        return sorted(
+            path.relative_to(runs).as_posix() for path in runs.glob("cache/*/*") if path.name in named
+        )
 
     def digest(self, name: str) -> str:
         """Digest of a file or folder of this run; '' if it does not exist."""

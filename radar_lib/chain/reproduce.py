@@ -8,6 +8,7 @@ import shlex
 import shutil
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from radar_lib.chain import exits
@@ -17,7 +18,7 @@ from radar_lib.chain.ledger import Ledger
 from radar_lib.chain.plan import discover, select
 from radar_lib.chain.progress import duration, near
 from radar_lib.chain.publish import publish
-from radar_lib.chain.runner import Chain, describe_plan, run_chain
+from radar_lib.chain.runner import Chain, run_chain
 
 
 def notebooks_folder(args: argparse.Namespace) -> Path:
@@ -108,6 +109,24 @@ def reproduce(args: argparse.Namespace) -> int:
     if code == exits.OK:
         finish(chain, args, seconds=time.monotonic() - begun)
     return code
+
+
+def describe_plan(chain: Chain, *, everything: bool) -> str:
+    """Text of `--list` (`everything`: all notebooks) and `--dry-run` (the selected ones): what would run, and why."""
+    lines = []
+    ledger = Ledger(chain.run_dir)
+    shown = replace(chain, selected=chain.notebooks, force=False) if everything else chain
+    for notebook, reasons in shown.preview():
+        status = "runs: " + "; ".join(reasons) if reasons else "up to date"
+        seconds = ledger.entries.get(notebook.name, {}).get("seconds")
+        took = f", took {duration(seconds)}" if seconds is not None else ""
+        lines.append(f"{chain.head(notebook)} · {notebook.title}")
+        lines.append(f"      {status} (limit {duration(notebook.limit_s(chain.profile))}{took})")
+        if everything:
+            lines.append(
+                f"      reads {', '.join(notebook.reads) or 'nothing'}; writes {', '.join(notebook.writes)}"
+            )
+    return "\n".join([*lines, f"results: {near(chain.run_dir)}"])
 
 
 def finish(chain: Chain, args: argparse.Namespace, *, seconds: float) -> None:

@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -34,7 +34,7 @@ from radar_lib.chain.processes import (
     stop_signals,
     tree,
 )
-from radar_lib.chain.progress import Progress, duration, failure_screen, near
+from radar_lib.chain.progress import Progress, duration, failure_screen
 
 POLL_SECONDS = 0.5
 
@@ -288,21 +288,3 @@ def _follow(events: queue.Queue, outcome: Outcome) -> bool:
         else:
             outcome.failure = event
     return event is not None
-
-
-def describe_plan(chain: Chain, *, everything: bool) -> str:
-    """Text of `--list` (`everything`: all notebooks) and `--dry-run` (the selected ones): what would run, and why."""
-    lines = []
-    ledger = Ledger(chain.run_dir)
-    shown = replace(chain, selected=chain.notebooks, force=False) if everything else chain
-    for notebook, reasons in shown.preview():
-        status = "runs: " + "; ".join(reasons) if reasons else "up to date"
-        seconds = ledger.entries.get(notebook.name, {}).get("seconds")
-        took = f", took {duration(seconds)}" if seconds is not None else ""
-        lines.append(f"{chain.head(notebook)} · {notebook.title}")
-        lines.append(f"      {status} (limit {duration(notebook.limit_s(chain.profile))}{took})")
-        if everything:
-            lines.append(
-                f"      reads {', '.join(notebook.reads) or 'nothing'}; writes {', '.join(notebook.writes)}"
-            )
-    return "\n".join([*lines, f"results: {near(chain.run_dir)}"])

@@ -92,6 +92,18 @@ def test_upstream_and_outputs_are_named(world):
     ]  # fmt: skip
 
 
+def test_cached_work_that_a_notebook_names_must_still_be_there(world):
+    run = world.runs / "cache/training/0123456789abcdef"
+    for folder in (run, world.runs / "cache/training/fedcba9876543210"):
+        folder.mkdir(parents=True)
+    (world.run_dir / "01_b/b.json").write_text('{"run": "0123456789abcdef"}')
+    notebook = discover(world.notebooks)[1]
+    Ledger(world.run_dir).finish(notebook, {"seed": 1}, seconds=1.0, peak_memory_mb=1.0)
+    assert world.entries()["01_b"]["cache"] == ["cache/training/0123456789abcdef"] and world.why() == []
+    run.rmdir()
+    assert world.why() == ["cache/training/0123456789abcdef missing"]
+
+
 def test_hidden_files_of_a_folder_do_not_count(world):
     (world.run_dir / "01_b/scores/.cache").mkdir()
     (world.run_dir / "01_b/scores/.cache/copy.arrow").write_text("x")

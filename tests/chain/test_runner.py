@@ -69,11 +69,11 @@ def test_a_failure_is_one_screen_and_the_next_run_goes_on(project, capsys):
 
 
 def test_a_dead_kernel_and_a_missing_output_are_failures(project, capsys):
-    project.add(
-        "00_a", COMMON, "## 1. Die", "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)", "print(1)"
-    )
+    die = "import os, signal, subprocess\nsubprocess.Popen(['sleep', '88'])\nos.kill(os.getpid(), signal.SIGKILL)"
+    project.add("00_a", COMMON, "## 1. Die", die, "print(1)")
     assert project.run() == exits.FAILURE
     assert "the kernel died" in capsys.readouterr().out
+    assert not any(process.info["cmdline"] == ["sleep", "88"] for process in psutil.process_iter(["cmdline"]))
     assert project.entries()["00_a"]["state"] == "failed"
     project.add("00_a", COMMON, "pass", writes=["never.json"])
     assert project.run() == exits.FAILURE
