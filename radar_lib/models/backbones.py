@@ -11,11 +11,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from radar_lib.errors import RadarError
-from radar_lib.files import digest_files
+from radar_lib.files import digest_files, read_json
 from radar_lib.models.base import Backbone, Encoded
 from radar_lib.models.families import FAMILIES
 from radar_lib.models.quiet import quiet_transformers
@@ -103,6 +104,13 @@ def checkpoint_digest(checkpoint: str | Path, *, revision: str | None = None) ->
     if is_standin or folder.is_dir():
         return folder_digest(folder)
     return f"{reference}@{revision}"
+
+
+def pretraining_record(checkpoint: str | Path) -> dict[str, Any] | None:
+    """What a stand-in's folder says of its pretraining; None for a checkpoint without such a record."""
+    reference = str(checkpoint)
+    folder = STANDINS / reference.removeprefix(STANDIN_PREFIX) if reference.startswith(STANDIN_PREFIX) else Path(reference)
+    return read_json(folder / "record.json") if (folder / "record.json").is_file() else None
 
 
 def load_backbone(

@@ -91,10 +91,10 @@ class History:
 
 
 def learning_rate_factor(step: int, *, total: int, warmup: float) -> float:
-    """Cosine schedule with linear warm-up: share of the peak learning rate used at `step` (0-based) of `total`."""
-    rising = warmup * total
+    """Share of the peak learning rate at `step` (0-based) of `total`: linear rise from 0, then half a cosine to 0."""
+    rising = int(warmup * total)
     if step < rising:
-        return (step + 1) / (rising + 1)
+        return step / rising
     return 0.5 * (1.0 + math.cos(math.pi * (step - rising) / max(total - rising, 1)))
 
 

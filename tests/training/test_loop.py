@@ -129,7 +129,7 @@ def test_batches_hold_posts_of_similar_length_and_epochs_differ():
 
 def test_the_schedule_rises_linearly_then_falls_as_a_cosine():
     factors = [learning_rate_factor(step, total=100, warmup=0.2) for step in range(100)]
-    assert np.allclose(np.diff(factors[:20]), 1 / 21)
+    assert factors[0] == 0.0 and np.allclose(np.diff(factors[:21]), 1 / 20)
     assert max(factors) == factors[20] == 1.0
     assert factors[60] == pytest.approx(0.5) and factors[99] < 0.001
     assert learning_rate_factor(0, total=10, warmup=0.0) == 1.0
