@@ -109,8 +109,9 @@ def checkpoint_digest(checkpoint: str | Path, *, revision: str | None = None) ->
 def pretraining_record(checkpoint: str | Path) -> dict[str, Any] | None:
     """What a stand-in's folder says of its pretraining; None for a checkpoint without such a record."""
     reference = str(checkpoint)
-    folder = STANDINS / reference.removeprefix(STANDIN_PREFIX) if reference.startswith(STANDIN_PREFIX) else Path(reference)
-    return read_json(folder / "record.json") if (folder / "record.json").is_file() else None
+    is_standin = reference.startswith(STANDIN_PREFIX)
+    path = (STANDINS / reference.removeprefix(STANDIN_PREFIX) if is_standin else Path(reference)) / "record.json"
+    return read_json(path) if path.is_file() else None
 
 
 def load_backbone(
