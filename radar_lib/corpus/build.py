@@ -9,6 +9,8 @@ import hashlib
 import math
 import multiprocessing
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -208,7 +210,7 @@ def build_corpus(config: CorpusConfig, out: Path | str, *, workers: int = 1, pro
     posts = finish_corpus(out, name=NAME, kind="built-in", extra={
         "config_digest": digest, "config": asdict(config),
         "truth_digest": hashlib.sha256((out / "hidden" / "truth.parquet").read_bytes()).hexdigest()[:16]})
-    begun.unlink()
+    begun.unlink(missing_ok=True)
     return posts
 
 
@@ -217,5 +219,14 @@ def _run(jobs: list[tuple], workers: int) -> Iterator[int]:
         yield from map(_build_shard, jobs)
         return
     # Spawned workers hold no copies of the parent's threads or GPU state, on any system.
-    with multiprocessing.get_context("spawn").Pool(min(workers, len(jobs))) as pool:
-        yield from pool.imap_unordered(_build_shard, jobs)
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(min(workers, len(jobs)), mp_context=context) as pool:
+        futures = [pool.submit(_build_shard, job) for job in jobs]
+        try:
+            for future in as_completed(futures):
+                yield future.result()
+        except BrokenProcessPool as error:
+            raise RadarError("a process that was building posts died, perhaps for lack of memory; build again with "
+                             "fewer workers, the finished shards are kept") from error
+        finally:
+            pool.shutdown(cancel_futures=True)
