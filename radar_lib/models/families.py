@@ -19,6 +19,7 @@ import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 
+from radar_lib.models.attention import speed_up_vision_tower
 from radar_lib.models.base import INSTRUCTION, Backbone, Encoded, last_real_token, pad, post_text
 
 _SLOT = "@@TEXT@@"  # stands for the post's text while the chat template is rendered
@@ -95,6 +96,13 @@ class CausalBackbone(Backbone):
         """Position ids, where the model needs more than the index of a token."""
         return None
 
+    def tower(self, inputs: Mapping[str, Tensor]) -> tuple[Float[Tensor, "visual_token hidden"], ...]:
+        """The vision tower's output for `image_inputs`, with gradients: projected output, then deepstack levels."""
+        raise NotImplementedError
+
+    def vision_features(self, frames: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        return self.tower({key: value.to(self.device) for key, value in self.image_inputs(frames).items()})
+
     def image_inputs(self, frames: Sequence[UInt8[Tensor, "3 height width"]]) -> dict[str, Tensor]:
         """The model's pixel inputs for some frames."""
         return {"pixel_values": self.frame_processor.normalise(torch.stack(list(frames)))}
@@ -146,6 +154,10 @@ class Qwen3VL(CausalBackbone):
     vision_module = "visual"
     image_markup = "<|vision_start|><|image_pad|><|vision_end|>"
 
+    def _prepare(self) -> None:
+        super()._prepare()
+        speed_up_vision_tower(self.model.visual)
+
     def visual_tokens(self, frame: UInt8[Tensor, "3 height width"]) -> int:
         rows, columns = self._merged_grid(frame)
         return rows * columns
@@ -190,8 +202,7 @@ class Qwen3VL(CausalBackbone):
             grids += [[1, height // p, width // p]] * n
         return {"pixel_values": torch.cat(patches), "image_grid_thw": torch.tensor(grids)}
 
-    def vision_features(self, frames: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        inputs = {key: value.to(self.device) for key, value in self.image_inputs(frames).items()}
+    def tower(self, inputs: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
         out = self.model.get_image_features(**inputs, return_dict=True)
         return torch.cat(out.pooler_output), *(torch.cat(level) for level in out.deepstack_features)
 
@@ -224,8 +235,7 @@ class LlavaOnevision(CausalBackbone):
             "batch_num_images": torch.tensor([max(len(frames), 2)]),
         }
 
-    def vision_features(self, frames: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        inputs = {key: value.to(self.device) for key, value in self.image_inputs(frames).items()}
+    def tower(self, inputs: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
         return (torch.cat(list(self.model.get_image_features(**inputs, return_dict=True).pooler_output)),)
 
 
@@ -248,8 +258,8 @@ class Gemma3(CausalBackbone):
     def visual_tokens(self, frame: UInt8[Tensor, "3 height width"]) -> int:
         return self.model.config.mm_tokens_per_image
 
-    def vision_features(self, frames: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        pixels = self.image_inputs(frames)["pixel_values"].to(self.device, self.model.dtype)
+    def tower(self, inputs: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
+        pixels = inputs["pixel_values"].to(self.model.dtype)
         return (self.model.get_image_features(pixels, return_dict=True).pooler_output.flatten(0, 1),)
 
     def extra_inputs(self, batch: Mapping[str, Tensor]) -> dict[str, Any]:

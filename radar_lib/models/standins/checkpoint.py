@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import copy
+import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 
 from radar_lib.files import atomic_path
 from radar_lib.models.quiet import quiet_transformers
@@ -17,9 +21,7 @@ from radar_lib.models.standins.tokenizers import VOCABULARY, train_tokenizer
 def write_checkpoint(folder: Path, model: Any, tokenizer: Any, image_processor: Any) -> None:
     """Save float16 safetensors, configuration, tokenizer and image processor as one folder, whole or not at all."""
     with atomic_path(folder) as temporary, quiet_transformers():
-        saved = type(model)(model.config)
-        saved.load_state_dict(model.state_dict())
-        saved.to(torch.float16).save_pretrained(temporary)
+        copy.deepcopy(model).to(torch.float16).save_pretrained(temporary)
         tokenizer.save_pretrained(temporary)
         image_processor.save_pretrained(temporary)
 
@@ -33,3 +35,35 @@ def write_random_standin(
     tokenizer = train_tokenizer(geometry.family, texts, vocabulary=vocabulary)
     model = build_model(geometry, tokenizer, seed=seed)
     write_checkpoint(folder, model, tokenizer, build_image_processor(geometry))
+
+
+class RunState:
+    """An unfinished training run as one safetensors file: weights, AdamW moments, step, losses."""
+
+    def __init__(self, model: torch.nn.Module, optimizer: torch.optim.Optimizer):
+        self.model, self.optimizer = model, optimizer
+        self.parameters = [p for group in optimizer.param_groups for p in group["params"]]
+
+    def save(self, path: Path, step: int, losses: list[float], seconds: float) -> None:
+        """Write the state, whole or not at all."""
+        tensors = {f"model.{name}": p.detach() for name, p in self.model.named_parameters()}
+        for i, parameter in enumerate(self.parameters):
+            state = self.optimizer.state[parameter]
+            tensors |= {f"adam.{i}.{key}": state[key] for key in ("exp_avg", "exp_avg_sq", "step")}
+        metadata = {"step": str(step), "losses": json.dumps(losses), "seconds": str(seconds)}
+        with atomic_path(path) as temporary:
+            save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary, metadata)
+
+    def load(self, path: Path) -> tuple[int, list[float], float]:
+        """Restore the state in place, if there is one. Returns step, losses and seconds so far."""
+        if not path.is_file():
+            return 0, [], 0.0
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata()
+            with torch.no_grad():
+                for name, parameter in self.model.named_parameters():
+                    parameter.copy_(file.get_tensor(f"model.{name}"))
+            for i, parameter in enumerate(self.parameters):
+                keys = ("exp_avg", "exp_avg_sq", "step")
+                self.optimizer.state[parameter] = {key: file.get_tensor(f"adam.{i}.{key}") for key in keys}
+        return int(metadata["step"]), json.loads(metadata["losses"]), float(metadata["seconds"])

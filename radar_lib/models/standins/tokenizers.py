@@ -11,7 +11,7 @@ from typing import Any
 
 from radar_lib.models.standins.geometry import TEXT_TOKENS
 
-VOCABULARY = 2048
+VOCABULARY = 2560
 
 # What a stand-in's prompt looks like: frames, text, end of turn. No roles: they would cost eight tokens a post.
 _TEMPLATE = (

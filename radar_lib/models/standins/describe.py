@@ -1,0 +1,127 @@
+"""The pretraining task of the stand-ins: describe a post, in the words of its caption.
+
+A caption has two parts, "Seen: ..." (what the frames show) and "Read: ..." (what the text says). Its words, by part,
+are a closed vocabulary, and a model predicts which of them occur (a multi-label task with binary cross-entropy, as in
+caption-word classification, Huang et al. 2024, arXiv 2411.03313) from the very vector that a router will later read.
+A second, auxiliary head predicts the seen words from the visual tokens alone, so that the vision tower gets a direct
+gradient. Both heads are thrown away. No label of any risk is involved.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from radar_lib.errors import RadarError
+from radar_lib.models.base import Backbone
+from radar_lib.models.families import CausalBackbone, Siglip
+
+PARTS = ("seen", "read")
+_CAPTION = re.compile(r"Seen: (?P<seen>.*?)\.\s*Read: (?P<read>.*)", re.DOTALL)
+
+
+def caption_words(caption: str) -> set[str]:
+    """The words of a caption as "part:word".
+
+    Raises:
+        RadarError: the caption has no "Seen:" and "Read:" part.
+    """
+    match = _CAPTION.fullmatch(caption.strip())
+    if not match:
+        raise RadarError(f'a caption must read "Seen: ... . Read: ... ."; this one is {caption[:80]!r}')
+    return {f"{part}:{word}" for part in PARTS for word in re.findall(r"[^\s;,.]+", match[part])}
+
+
+def caption_vocabulary(captions: Sequence[str], *, least: float = 0.002) -> list[str]:
+    """Words worth predicting: in at least a share `least` and at most 98 % of the captions; sorted."""
+    counts = Counter(word for caption in captions for word in caption_words(caption))
+    n = len(captions)
+    return sorted(word for word, count in counts.items() if least * n <= count <= 0.98 * n)
+
+
+def caption_targets(captions: Sequence[str], vocabulary: Sequence[str]) -> Bool[np.ndarray, "post word"]:
+    """Which words of the vocabulary each caption has."""
+    column = {word: i for i, word in enumerate(vocabulary)}
+    out = np.zeros((len(captions), len(vocabulary)), dtype=bool)
+    for i, caption in enumerate(captions):
+        for word in caption_words(caption) & column.keys():
+            out[i, column[word]] = True
+    return out
+
+
+class Describer(nn.Module):
+    """A backbone with all parameters trained, and the two heads that are thrown away afterwards."""
+
+    def __init__(self, backbone: Backbone, vocabulary: Sequence[str]):
+        super().__init__()
+        self.backbone = backbone
+        self.seen = torch.tensor([word.startswith("seen:") for word in vocabulary])
+        backbone.model.requires_grad_(True)
+        self.head = nn.Sequential(nn.LayerNorm(backbone.hidden_size), nn.Linear(backbone.hidden_size, len(vocabulary)))
+        if isinstance(backbone, Siglip):
+            config = backbone.model.config
+            backbone.model.logit_scale.requires_grad_(False)  # contrastive scale and bias: this task has no use of them
+            backbone.model.logit_bias.requires_grad_(False)
+            image, text = config.vision_config.hidden_size, config.text_config.projection_size
+            self.read_head = nn.Sequential(nn.LayerNorm(text), nn.Linear(text, int((~self.seen).sum())))
+        else:
+            image = backbone.hidden_size
+        self.seen_head = nn.Sequential(nn.LayerNorm(image), nn.Linear(image, int(self.seen.sum())))
+
+    def forward(self, batch: Mapping[str, Tensor]) -> tuple[Float[Tensor, "batch word"], list[tuple[Tensor, Tensor]]]:
+        """Logits of all words from the pooled vector, and pairs (auxiliary logits, mask of the words they are for)."""
+        if isinstance(self.backbone, Siglip):
+            image, text = self.backbone.embed_frames(batch), self.backbone.embed_text(batch)
+            both = self.head(torch.cat([image, text], dim=1))
+            return both, [(self.seen_head(image), self.seen), (self.read_head(text), ~self.seen)]
+        if "pixel_values" not in batch:
+            return self.head(self.backbone(batch)), []
+        levels = self._features(batch)
+        batch = {k: v for k, v in batch.items() if k not in PIXEL_KEYS}
+        batch |= {f"features_{i}": level for i, level in enumerate(levels)}
+        pooled = self.backbone(batch)
+        owner = (batch["input_ids"] == self.backbone.image_token_id).nonzero()[:, 0]
+        counts = torch.bincount(owner, minlength=len(pooled)).clamp(min=1)
+        mean = torch.zeros_like(pooled).index_add(0, owner, levels[0].float()) / counts[:, None]
+        return self.head(pooled), [(self.seen_head(mean), self.seen)]
+
+    def _features(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
+        backbone = self.backbone
+        assert isinstance(backbone, CausalBackbone)
+        return backbone.tower({k: batch[k] for k in PIXEL_KEYS if k in batch})
+
+
+PIXEL_KEYS = ("pixel_values", "image_grid_thw", "image_sizes", "batch_num_images")
+
+
+def description_loss(
+    out: tuple[Tensor, list[tuple[Tensor, Tensor]]], targets: Float[Tensor, "batch word"], *, auxiliary: float = 0.5
+) -> Float[Tensor, ""]:
+    """Binary cross-entropy averaged over posts and words, plus `auxiliary` times that of each auxiliary head."""
+    logits, extra = out
+    loss = F.binary_cross_entropy_with_logits(logits, targets)
+    for auxiliary_logits, words in extra:
+        loss = loss + auxiliary * F.binary_cross_entropy_with_logits(auxiliary_logits, targets[:, words])
+    return loss
+
+
+def description_quality(
+    logits: Float[np.ndarray, "post word"], targets: Bool[np.ndarray, "post word"], vocabulary: Sequence[str]
+) -> dict[str, float]:
+    """Mean average precision in percent over the words of each part, beside the mean prevalence (a random ranking)."""
+    from radar_lib.metrics import average_precision
+
+    out = {}
+    for part in PARTS:
+        columns = [i for i, word in enumerate(vocabulary) if word.startswith(part + ":") and targets[:, i].any()]
+        scores = [average_precision(targets[:, i], logits[:, i]) for i in columns]
+        out[f"{part}_map"] = round(100 * float(np.mean(scores)), 1)
+        out[f"{part}_prevalence"] = round(100 * float(targets[:, columns].mean()), 1)
+    return out
