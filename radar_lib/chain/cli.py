@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import io
 import os
 import shlex
 import sys
@@ -239,7 +240,8 @@ def corpus_build(args: argparse.Namespace) -> int:
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of `radar`; returns the exit code."""
     args = parser().parse_args(argv)
-    sys.stdout.reconfigure(errors="replace")  # a terminal without '·' shows '?', and nothing fails
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a terminal without '·' shows '?', and nothing fails
     try:
         return args.act(args)
     except RadarError as error:
