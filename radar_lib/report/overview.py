@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Sequence
 
 from matplotlib.axes import Axes
@@ -18,7 +17,8 @@ _DASHES = (0, (4, 2.5))
 def draw_overview(ax: Axes, *, categories: Sequence[str] = ("LQC", "RCS", "FE")) -> None:
     """Draw the overview into `ax` (Figure 1): inference along the top, training below.
 
-    More than four categories are drawn as the first two, dots, and the last.
+    More than four categories are drawn as the first two, dots, and the last. The texts are plain Unicode: names
+    may hold any character, and matplotlib's formulas would take most of the time.
 
     Args:
         ax: empty axes of a figure of about `SIZE` inches; its axis lines are switched off.
@@ -26,8 +26,7 @@ def draw_overview(ax: Axes, *, categories: Sequence[str] = ("LQC", "RCS", "FE"))
     """
     ax.set(xlim=(0, 22), ylim=(0, 11.2))
     ax.axis("off")
-    rows = [(_symbol(name, k), name) for k, name in enumerate(categories, start=1)]
-    _inference(ax, rows if len(rows) <= 4 else [*rows[:2], ("", "..."), rows[-1]])
+    _inference(ax, categories if len(categories) <= 4 else [*categories[:2], None, categories[-1]])
     _training(ax)
     ax.plot([], [], color=style.BLACK, marker="", label="inference: every post")
     ax.plot([], [], color=style.ORANGE, marker="", ls=_DASHES, label="training: hard labels, masked (Eq. 4-5)")
@@ -35,44 +34,41 @@ def draw_overview(ax: Axes, *, categories: Sequence[str] = ("LQC", "RCS", "FE"))
     ax.legend(loc="lower left", bbox_to_anchor=(0.0, -0.06), ncols=3, handlelength=3)
 
 
-def _symbol(name: str, k: int) -> str:
-    """Subscript of a category: its name if that is short and cannot be mistaken for a formula, else its number."""
-    return rf"\mathrm{{{name}}}" if name.isascii() and name.isalnum() and len(name) <= 5 else str(k)
-
-
-def _inference(ax: Axes, rows: Sequence[tuple[str, str]]) -> None:
-    _box(ax, 1.7, 8.0, 3.0, 2.6, "Post $x$\n\nframes\ntitle, OCR, ASR", face="#ffffff")
+def _inference(ax: Axes, names: Sequence[str | None]) -> None:
+    _box(ax, 1.7, 8.0, 3.0, 2.6, "Post x\n\nframes\ntitle, OCR, ASR", face="#ffffff")
     _box(ax, 6.2, 8.0, 3.0, 2.6, "Backbone\n(compact MLLM)\n+ LoRA", face="#dcebf5")
     _box(ax, 9.7, 8.0, 1.6, 2.6, "MLP", face="#dcebf5")
     _arrow(ax, (3.2, 8.0), (4.7, 8.0))
     _arrow(ax, (7.7, 8.0), (8.9, 8.0), text="last\nhidden\nstate")
-    lowest = max(8.0 - 1.15 * (len(rows) - 1) / 2, 6.85)
-    for k, (symbol, name) in enumerate(rows):
-        y = lowest + 1.15 * (len(rows) - 1 - k)
-        if not symbol:
-            ax.text(12.1, y, r"$\cdots$", ha="center", va="center")
+    lowest = max(8.0 - 1.15 * (len(names) - 1) / 2, 6.85)
+    for k, name in enumerate(names):
+        y = lowest + 1.15 * (len(names) - 1 - k)
+        if name is None:
+            ax.text(12.1, y, "...", ha="center", va="center")
             continue
-        _box(ax, 12.1, y, 1.9, 0.85, f"$p_{{{symbol}}}$", face="#dcebf5")
+        _box(ax, 12.1, y, 1.9, 0.85, f"{_cut(name, 6)}: pₖ", face="#dcebf5")
         _arrow(ax, (10.5, 8.0), (11.15, y))
-        _box(ax, 15.0, y, 2.3, 0.85, rf"$p_{{{symbol}}} > \tau_{{{symbol}}}$?", face="#ffffff")
+        _box(ax, 15.0, y, 2.3, 0.85, "pₖ > τₖ ?", face="#ffffff")
         _arrow(ax, (13.05, y), (13.85, y))
-        module = f"vertical module {textwrap.shorten(name, 14, placeholder='...')}"
-        _box(ax, 19.6, y, 4.2, 0.85, module.replace("$", r"\$"), face=_FROZEN)
+        _box(ax, 19.6, y, 4.2, 0.85, f"vertical module {_cut(name, 14)}", face=_FROZEN)
         _arrow(ax, (16.15, y), (17.5, y), text="yes")
     _box(ax, 19.6, lowest - 1.75, 4.2, 1.25, "that module is skipped;\nK times no: released", face="#dff2ea")
     _arrow(ax, (15.0, lowest - 0.43), (17.5, lowest - 1.75), bend=0.28)
     ax.text(15.45, lowest - 1.55, "no", ha="center", va="center", fontsize=8)
-    ax.text(12.1, lowest + 1.15 * (len(rows) - 0.5) + 0.05, "K heads", ha="center", va="bottom", fontsize=9)
+    ax.text(12.1, lowest + 1.15 * (len(names) - 0.5) + 0.05, "K heads", ha="center", va="bottom", fontsize=9)
+
+
+def _cut(name: str, length: int) -> str:
+    return name if len(name) <= length else name[: length - 1] + "…"
 
 
 def _training(ax: Axes) -> None:
     _box(ax, 1.7, 2.5, 3.0, 1.5, "annotation\npipelines", face=_FROZEN)
-    _box(ax, 6.2, 1.6, 3.0, 1.3, "labels $y_k$\n1, 0, or $-1$", face="#ffffff")
-    _box(ax, 10.0, 1.6, 2.5, 1.3, "mask $m_k$\n$y_k \\neq -1$", face="#fbe6d9")
-    _box(ax, 6.2, 4.4, 3.0, 1.5, "K experts $\\mathcal{E}_k$\n(8B, one per risk)", face=_FROZEN)
-    _box(ax, 10.0, 4.4, 2.5, 1.3, "soft labels $t_k$\nin every cell", face="#dcebf5")
-    loss = r"$(1-\lambda)\;\mathcal{L}_{\mathrm{mask}} + \lambda\;\mathcal{L}_{\mathrm{distill}}$"
-    _box(ax, 15.7, 3.0, 5.0, 1.5, loss + "\n(Eq. 7)", face="#ffffff")
+    _box(ax, 6.2, 1.6, 3.0, 1.3, "labels yₖ\n1, 0, or −1", face="#ffffff")
+    _box(ax, 10.0, 1.6, 2.5, 1.3, "mask mₖ\nyₖ ≠ −1", face="#fbe6d9")
+    _box(ax, 6.2, 4.4, 3.0, 1.5, "K experts\n(8B, one per risk)", face=_FROZEN)
+    _box(ax, 10.0, 4.4, 2.5, 1.3, "soft labels tₖ\nin every cell", face="#dcebf5")
+    _box(ax, 15.9, 3.0, 5.4, 1.5, "(1 − λ) masked BCE  +  λ KL(tₖ ‖ pₖ)\n(Eq. 7)", face="#ffffff")
     masked = {"colour": style.ORANGE, "dashed": True}
     distilled = {"colour": style.BLUE, "dashed": True}
     _arrow(ax, (1.7, 6.7), (1.7, 3.25), **masked)
@@ -98,7 +94,7 @@ def _box(ax: Axes, x: float, y: float, width: float, height: float, text: str, *
             corner, width, height, boxstyle="round,pad=0,rounding_size=0.18", fc=face, ec="#333333", lw=1.0, zorder=2
         )
     )
-    ax.text(x, y, text, ha="center", va="center", fontsize=9, zorder=3, linespacing=1.25)
+    ax.text(x, y, text, ha="center", va="center", fontsize=9, zorder=3, linespacing=1.25, parse_math=False)
 
 
 def _arrow(

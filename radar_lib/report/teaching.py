@@ -61,8 +61,8 @@ def draw_lambda(
     targets = np.where(valid, (1 - lam) * labels + lam * teacher_probs, teacher_probs)
     weights = np.where(valid, 1.0, lam)
     options = {"valid": valid, "columns": columns, "limits": (0.0, 1.2)}
-    draw_cells(pair[0], targets, title=rf"target, $\lambda$ = {lam:g}", **options)
-    draw_cells(pair[1], weights, title=rf"weight, $\lambda$ = {lam:g}", colours="Greens", **options)
+    draw_cells(pair[0], targets, title=f"target, λ = {lam:g}", **options)
+    draw_cells(pair[1], weights, title=f"weight, λ = {lam:g}", colours="Greens", **options)
 
 
 def draw_threshold(
@@ -79,6 +79,8 @@ def draw_threshold(
     )
     pair[0].hist(violating, bins, histtype="stepfilled", color=style.ORANGE, label=f"violating, n = {len(violating):,}")
     pair[0].set(yscale="log", ylabel="posts")
+    pair[0].yaxis.set_major_formatter("{x:g}")
+    pair[0].yaxis.set_minor_formatter("")
     grid = np.linspace(bins[0], bins[-1], 400)
     curves = (
         ("recall: violating posts dispatched", style.ORANGE, "-", lambda x: 100 * (violating > x).mean()),
@@ -92,7 +94,7 @@ def draw_threshold(
         ax.axvline(tau, color=style.BLACK, lw=1.2, ls=":")
         ax.set_xlim(bins[0], bins[-1])
         ax.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0))
-    pair[0].set_title(rf"$\tau$ = {tau:.2f}: released to the left, dispatched to the right")
+    pair[0].set_title(f"τ = {tau:.2f}: released to the left, dispatched to the right")
 
 
 def simulate_scores(
