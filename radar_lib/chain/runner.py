@@ -6,6 +6,7 @@ before its first cell and entered again after its last.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -231,8 +232,9 @@ def _supervise(notebook: Notebook, chain: Chain, progress: Progress) -> Outcome:
             cwd=job["cwd"], env=environment, text=True, start_new_session=True,
         )  # fmt: skip
         try:
-            process.stdin.write(repr(job))
-            process.stdin.close()
+            with contextlib.suppress(BrokenPipeError):  # it died at once; the log says why
+                process.stdin.write(repr(job))
+                process.stdin.close()
             events = _events(process)
             while _follow(events, outcome):
                 progress.update(outcome.cell)
@@ -268,8 +270,9 @@ def _events(process: subprocess.Popen) -> queue.Queue:
     events: queue.Queue = queue.Queue()
 
     def read() -> None:
-        for line in process.stdout:
-            events.put(json.loads(line))
+        with contextlib.suppress(ValueError):  # a last line cut short by a kill
+            for line in process.stdout:
+                events.put(json.loads(line))
         events.put(None)
 
     threading.Thread(target=read, daemon=True).start()

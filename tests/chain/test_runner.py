@@ -80,6 +80,30 @@ def test_a_dead_kernel_and_a_missing_output_are_failures(project, capsys):
     assert "the declared output never.json was not written" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("script", "code", "message"),
+    [
+        ("echo boom >&2; exit 3", exits.FAILURE, "the notebook's process ended with code 3. boom"),
+        ("printf '{\"event'; kill -9 $$", exits.FAILURE, "the notebook's process was killed by signal 9."),
+        (
+            'echo \'{"event": "failed", "error": "no kernel", "setup": true}\'; exit 1',
+            exits.ENVIRONMENT,
+            "no kernel",
+        ),
+    ],
+)
+def test_a_notebooks_process_that_ends_badly_is_a_failure(
+    project, tmp_path, monkeypatch, capsys, script, code, message
+):
+    project.add("00_a", COMMON, "pass")
+    python = tmp_path / "python"
+    python.write_text(f"#!/bin/sh\ncat > /dev/null\n{script}\n")
+    python.chmod(0o755)
+    monkeypatch.setattr(runner.sys, "executable", str(python))
+    assert project.run() == code
+    assert message in capsys.readouterr().out and project.entries()["00_a"]["state"] == "failed"
+
+
 def test_a_notebook_that_passes_its_limit_is_stopped_with_all_its_processes(project, capsys):
     code = "import subprocess, time\nprint(subprocess.Popen(['sleep', '77']).pid, flush=True)\ntime.sleep(70)"
     project.add("00_a", COMMON, "## 2. Wait", code, time_limit_min=0.1)
