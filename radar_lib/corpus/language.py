@@ -1,7 +1,7 @@
 """What a post says: real sentences in the post's language for every text fact, spread over title, overlay and speech.
 
-Each language has a bank, ``banks/<code>.yaml``: sentences by fact, with slots ({name}, {place}, {when}, {n}, {price})
-whose fillers belong to the same language. Where a sentence goes (title, text on screen, speech) varies and means
+Each language has a bank, ``banks/<code>.yaml``: sentences by fact, with slots (name, place, when, n, day, price) whose
+fillers belong to the same language. Where a sentence goes (title, text on screen, speech) varies and means
 nothing, except that a giveaway's terms are written on the screen and a programme is spoken.
 """
 
@@ -17,7 +17,7 @@ from radar_lib.corpus.draws import Draws
 from radar_lib.errors import RadarError
 
 BANKS = Path(__file__).with_name("banks")
-_SLOT = re.compile(r"\{(name|place|when|n|price)\}")
+_SLOT = re.compile(r"\{(name|place|when|n|day|price)\}")
 _TAGS = ("#fyp", "#viral", "#foryou", "#trending", "#video", "#reels", "#now", "#top", "#wow", "#new")
 Bank = Mapping[str, Any]
 
@@ -34,12 +34,14 @@ def bank(language: str) -> Bank:
 
 
 def fill(sentence: str, words: Bank, draws: Draws) -> str:
-    """The sentence with every slot filled; a number slot takes 10..99."""
+    """The sentence with every slot filled; a number slot takes 10..99, a day of a month 1..28."""
 
     def filler(slot: re.Match) -> str:
         kind = slot.group(1)
         if kind == "n":
             return str(draws.integer(10, 99))
+        if kind == "day":
+            return str(draws.integer(1, 28))
         if kind == "price":
             return draws.of(words["price"]).replace("{n}", str(draws.integer(10, 99)))
         return draws.of(words[{"name": "names", "place": "places", "when": "when"}[kind]])
