@@ -101,14 +101,29 @@ class Describer(nn.Module):
 PIXEL_KEYS = ("pixel_values", "image_grid_thw", "image_sizes", "batch_num_images")
 
 
+def word_weights(targets: Bool[np.ndarray, "post word"], *, largest: float = 5.0) -> Float[Tensor, " word"]:
+    """Weight of a word that occurs, sqrt((1 - f) / f) of its frequency f, at most `largest`.
+
+    Most words are rare. Without the weight a short run learns how frequent each is and little else.
+    """
+    frequency = torch.from_numpy(targets.mean(axis=0)).float().clamp(1e-6, 1 - 1e-6)
+    return ((1 - frequency) / frequency).sqrt().clamp(max=largest)
+
+
 def description_loss(
-    out: tuple[Tensor, list[tuple[Tensor, Tensor]]], targets: Float[Tensor, "batch word"], *, auxiliary: float = 0.5
+    out: tuple[Tensor, list[tuple[Tensor, Tensor]]],
+    targets: Float[Tensor, "batch word"],
+    *,
+    weights: Float[Tensor, " word"] | None = None,
+    auxiliary: float = 0.5,
 ) -> Float[Tensor, ""]:
     """Binary cross-entropy averaged over posts and words, plus `auxiliary` times that of each auxiliary head."""
     logits, extra = out
-    loss = F.binary_cross_entropy_with_logits(logits, targets)
+    loss = F.binary_cross_entropy_with_logits(logits, targets, pos_weight=weights)
     for auxiliary_logits, words in extra:
-        loss = loss + auxiliary * F.binary_cross_entropy_with_logits(auxiliary_logits, targets[:, words])
+        own = None if weights is None else weights[words]
+        cells = F.binary_cross_entropy_with_logits(auxiliary_logits, targets[:, words], pos_weight=own)
+        loss = loss + auxiliary * cells
     return loss
 
 

@@ -1,6 +1,6 @@
 """Make the stand-in checkpoints: tokenizers, then pretraining on describing posts.
 
-    python -m radar_lib.models.standins.recipe                          # all seven, as committed (about two core-hours)
+    python -m radar_lib.models.standins.recipe                          # all seven, as committed (70 core-minutes)
     python -m radar_lib.models.standins.recipe --only qwen3-vl-2b --posts 4000 --epochs 1 --out /tmp/checkpoints
     python -m radar_lib.models.standins.recipe --posts 0 --out /tmp/checkpoints   # random weights, seconds
 
@@ -36,6 +36,7 @@ from radar_lib.models.standins.describe import (
     caption_vocabulary,
     description_loss,
     description_quality,
+    word_weights,
 )
 from radar_lib.models.standins.geometry import GEOMETRIES
 
@@ -49,8 +50,8 @@ class Recipe:
     """Settings of one pretraining run. `posts` includes the held-out ones."""
 
     posts: int = 31_000
-    epochs: float = 3.0
-    batch_size: int = 64
+    epochs: float = 1.5
+    batch_size: int = 32
     learning_rate: float = 2e-3
     weight_decay: float = 0.05
     warmup: float = 0.05
@@ -192,6 +193,7 @@ def pretrain(
         [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": plain, "weight_decay": 0.0}],
         lr=recipe.learning_rate, betas=(0.9, 0.98),
     )  # fmt: skip
+    weights = word_weights(posts.targets[:n_train])
     state = RunState(model, optimizer)
     step, losses, seconds = state.load(state_file)
     model.train()
@@ -207,7 +209,7 @@ def pretrain(
         rows = posts.rows(chosen)
         batch = backbone.collate([with_frames(encoded[i], row) for i, row in zip(chosen, rows, strict=True)])
         targets = torch.from_numpy(posts.targets[chosen]).float()
-        loss = description_loss(model(batch), targets, auxiliary=recipe.auxiliary)
+        loss = description_loss(model(batch), targets, weights=weights, auxiliary=recipe.auxiliary)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
