@@ -99,6 +99,13 @@ def parser() -> argparse.ArgumentParser:
     _add_places(report)
     report.set_defaults(act=report_again)
 
+    renew = _command(
+        commands, "readme", "renew README's tables and figures from a recorded run", "example: radar readme"
+    )
+    renew.add_argument("--record", type=Path, metavar="DIR", help="default: figures/cpu of the project")
+    renew.add_argument("--notebooks", type=Path, metavar="DIR", help="default: notebooks of the project")
+    renew.set_defaults(act=renew_readme)
+
     _add_posts(commands)
     _add_corpus(commands)
     return top
@@ -190,6 +197,16 @@ def report_again(args: argparse.Namespace) -> int:
             )
         )
     )
+    return exits.OK
+
+
+def renew_readme(args: argparse.Namespace) -> int:
+    """`radar readme`."""
+    from radar_lib.report.readme import update
+
+    project = notebooks_folder(args).parent
+    changed = update(project / "README.md", args.record or project / "figures" / "cpu")
+    print(f"{near(project / 'README.md')}: {'renewed' if changed else 'up to date'}")
     return exits.OK
 
 

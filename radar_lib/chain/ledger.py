@@ -87,6 +87,9 @@ def _listing(path: Path) -> list[list[Any]]:
     return out
 
 
+KEYS = {"code", "parameters", "library", "packages", "folders", "reads", "writes", "cache"}
+
+
 class Ledger:
     """The ledger of one run folder, `<runs>/<run>/`; every change is on disk before the method returns."""
 
@@ -146,6 +149,8 @@ class Ledger:
                     entry.get("state", ""), "never run"
                 )
             ]
+        if KEYS - entry.keys():
+            return ["recorded by an older version of the chain"]
         reasons = [] if entry["code"] == notebook.code else ["code changed"]
         reasons += _changes("parameter ", entry["parameters"], _keyed(parameters))
         changed = [name for name, _, _ in _differences(entry["library"], library_digests())]

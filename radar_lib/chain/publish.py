@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from radar_lib.chain.ledger import FIGURES
 from radar_lib.files import atomic_path, read_json, write_json
 
+RECORD = "run.json"
 MANIFEST = "manifest.json"  # which notebook each file came from
 
 
@@ -53,6 +55,15 @@ def publish(run_dir: Path, names: Iterable[str], target: Path) -> list[str]:
                 shutil.copyfile(path, temporary / file)
             write_json(temporary / MANIFEST, dict(sorted(owners.items())))
     return sorted(owners)
+
+
+def record_run(target: Path, entries: Mapping[str, Mapping[str, Any]], names: Iterable[str]) -> None:
+    """Write `run.json` beside the figures: seconds and peak memory of each notebook when it last ran."""
+    keys = ("seconds", "peak_memory_mb", "finished")
+    notebooks = [{"name": name, **{key: entries[name][key] for key in keys}} for name in names]
+    record = {"seconds": round(sum(notebook["seconds"] for notebook in notebooks), 1), "notebooks": notebooks}
+    if target.is_dir():
+        write_json(target / RECORD, record)
 
 
 def _below(target: Path, at: str, files: list[str], gone: set[str]) -> list[str]:

@@ -21,7 +21,9 @@ def make_rows(split: str, count: int, *, seed: int):
     for i in range(count):
         category = CATEGORIES[i % 3]
         violating = bool(random.random() < 0.3) or i < 6
-        pixels = np.full((48, 48, 3), 200 if violating else 40, np.uint8) + random.integers(0, 20, (48, 48, 3), np.uint8)
+        pixels = np.full((48, 48, 3), 200 if violating else 40, np.uint8) + random.integers(
+            0, 20, (48, 48, 3), np.uint8
+        )
         yield {
             "post_id": f"{split}-{i:04d}",
             "split": split,
@@ -36,7 +38,9 @@ def make_rows(split: str, count: int, *, seed: int):
 
 @pytest.fixture(scope="session")
 def posts(tmp_path_factory):
-    rows = [row for split, n in (("train", 48), ("validation", 24), ("test", 30)) for row in make_rows(split, n, seed=n)]
+    rows = [
+        row for split, n in (("train", 48), ("validation", 24), ("test", 30)) for row in make_rows(split, n, seed=n)
+    ]
     return write_corpus(tmp_path_factory.mktemp("corpus") / "posts", rows, name="toy", kind="imported",
                         categories=CATEGORIES)  # fmt: skip
 

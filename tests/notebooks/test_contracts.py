@@ -1,0 +1,89 @@
+"""What every notebook promises: one cell of literal parameters, no outputs, short cells, prose, declared files."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+from statistics import median
+
+import pytest
+import yaml
+
+sys.modules.setdefault("rfc3987_syntax", None)  # nbformat's optional check of URLs takes seconds to import
+import nbformat  # noqa: E402
+
+from radar_lib.chain.config import different_defaults, load_profile  # noqa: E402
+from radar_lib.chain.parameters import unused_parameters  # noqa: E402
+from radar_lib.chain.plan import check_graph, discover  # noqa: E402
+
+ROOT = Path(__file__).parents[2]
+PATHS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+PROFILES = {p.stem: yaml.safe_load(p.read_text()) for p in sorted((ROOT / "notebooks/profiles").glob("*.yaml"))}
+NOTEBOOKS = {notebook.name: notebook for notebook in discover(ROOT / "notebooks")}
+
+every_notebook = pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
+
+
+def read(path):
+    notebook = nbformat.read(path, as_version=4)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    prose = [cell.source for cell in notebook.cells if cell.cell_type == "markdown"]
+    return notebook, code, prose
+
+
+def test_the_chain_holds_together():
+    check_graph(list(NOTEBOOKS.values()))
+    assert [name[:2] for name in NOTEBOOKS] == [f"{n:02d}" for n in range(len(PATHS))]
+
+
+@every_notebook
+def test_a_notebook_is_committed_without_outputs_and_on_any_machines_kernel(path):
+    notebook, code, _ = read(path)
+    nbformat.validate(notebook)
+    assert notebook.metadata.kernelspec.name == "python3"
+    assert all(not cell.outputs and cell.execution_count is None for cell in code)
+    assert len({cell.id for cell in notebook.cells}) == len(notebook.cells)
+
+
+@every_notebook
+def test_cells_are_short_and_prose_explains_them(path):
+    _, code, prose = read(path)
+    lengths = [len(cell.source.splitlines()) for cell in code]
+    assert median(lengths) <= 8 and max(lengths) <= 25
+    assert sum(len(text.split()) for text in prose) >= 250
+    assert re.match(r"# \d\d · ", prose[0])
+    assert all(word in prose[0].lower() for word in ("question", "reads", "writes", "time", "paper"))
+
+
+@every_notebook
+def test_parameters_are_used_and_default_to_the_cpu_profile(path):
+    notebook = NOTEBOOKS[path.stem]
+    assert unused_parameters(notebook.parameters, notebook.sources) == []
+    assert {"profile", "runs_dir", "device", "seed"} <= set(notebook.parameters)
+    given = {name: value for name, value in PROFILES["cpu"].items() if name in notebook.parameters}
+    for name, value in given.items():
+        assert notebook.parameters[name].default == value, name
+
+
+def test_one_name_has_one_default_everywhere_and_cpu_lists_them_all():
+    declared = {name: notebook.parameters for name, notebook in NOTEBOOKS.items()}
+    known = {parameter for parameters in declared.values() for parameter in parameters}
+    assert known - set(PROFILES["cpu"]) == {"runs_dir"}
+    assert different_defaults(declared, load_profile("cpu", ROOT / "notebooks/profiles")[1]) == []
+
+
+@pytest.mark.parametrize("name", PROFILES)
+def test_every_profile_names_known_parameters_and_itself(name):
+    known = {parameter for notebook in NOTEBOOKS.values() for parameter in notebook.parameters}
+    assert set(PROFILES[name]) <= known and PROFILES[name]["profile"] == name
+
+
+@pytest.mark.parametrize("number", ["00", "03", "04", "05", "06", "07"])
+def test_there_are_three_exercises_and_their_solutions(number):
+    path = next(p for p in PATHS if p.stem.startswith(number))
+    _, code, _ = read(path)
+    asked = re.findall(r'exercise\("(\w+)"\)', "\n".join(cell.source for cell in code))
+    assert len(asked) >= 3
+    _, solved, _ = read(ROOT / "notebooks/solutions" / path.name)
+    assert re.findall(r'exercise\("(\w+)"\)', "\n".join(cell.source for cell in solved)) == asked

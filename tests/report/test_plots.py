@@ -1,0 +1,67 @@
+"""Figures say what they show: one panel per risk or metric, one line per model, and no missing label."""
+
+from __future__ import annotations
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from radar_lib.report import plots, style, tables
+from radar_lib.report.experiments import LAMBDA_GRID
+from radar_lib.training.loop import History
+
+
+@pytest.fixture(autouse=True)
+def drawn():
+    style.use()
+    yield
+    plt.close("all")
+
+
+@pytest.mark.parametrize("categories", [("X",), ("LQC", "RCS", "FE"), tuple("ABCDEFG")])
+def test_figure_2_has_a_panel_per_metric_and_a_line_per_risk(categories):
+    lines = [{"lambda": lam, "category": c, "metric": m, "value": 0.5 + lam / 10}
+             for lam in LAMBDA_GRID for c in categories for m in tables.METRICS]  # fmt: skip
+    figure = plots.lambda_study(pd.DataFrame(lines), categories)
+    figure.canvas.draw()
+    assert [axis.get_title(loc="left") for axis in figure.axes] == [
+        f"({a}) {m}" for a, m in zip("abcd", tables.METRICS, strict=True)
+    ]
+    for axis in figure.axes:
+        solid = [line for line in axis.lines if len(line.get_xdata()) == len(LAMBDA_GRID)]
+        assert len(solid) == len(categories) and len({line.get_marker() for line in solid}) == len(categories)
+
+
+def test_rows_against_the_paper_with_and_without_it():
+    paper = tables.paper_results()
+    figure = plots.rows_against_paper(paper, paper)
+    assert len(figure.axes) == 4 and len(figure.axes[0].get_yticklabels()) == 13
+    assert len(plots.rows_against_paper(paper, None).axes[0].lines) == 13
+
+
+def test_training_curves_average_over_the_risks():
+    history = History([{"step": 1, "loss": 2.0}], [{"epoch": 1, "A": 0.2, "B": 0.4}])
+    figure = plots.training_curves({"run": history})
+    assert figure.axes[1].lines[0].get_ydata().tolist() == pytest.approx([30.0])
+
+
+def test_precision_recall_panels_count_their_posts():
+    truth = np.array([[1, -1], [0, 1], [-1, 0], [0, 0]], np.int8)
+    figure = plots.pr_curves(truth, {"m": np.arange(8.0).reshape(4, 2)}, ("A", "B"))
+    assert [axis.get_title(loc="left") for axis in figure.axes] == [
+        "A: 1 of 3 posts violate",
+        "B: 1 of 3 posts violate",
+    ]
+
+
+def test_the_other_figures_draw():
+    counts = pd.DataFrame([[5, 0], [0, 7]], index=["p", "q"], columns=["A", "B"])
+    plots.label_matrix(counts, title="t").canvas.draw()
+    image = Image.new("RGB", (20, 30))
+    plots.gallery([[image, image], []], ["one", "no frames"], columns=2).canvas.draw()
+    bins = pd.DataFrame(
+        {"category": "A", "group": ["x", "y"], "predicted": [0.1, 0.9], "observed": [0.2, 0.8], "posts": 5}
+    )
+    assert len(plots.reliability(bins, title="t").axes) == 1

@@ -1,0 +1,123 @@
+"""Tables from scores: the paper's numbers as the oracle of layout and marks, hand-made scores for the arithmetic."""
+
+from __future__ import annotations
+
+import io
+from importlib.resources import files
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from radar_lib.data.posts import write_corpus
+from radar_lib.errors import RadarError
+from radar_lib.report import tables
+from radar_lib.report.experiments import EXPERTS, ROUTER_ROWS, TABLE_ROWS
+from radar_lib.training.scores import write_scores
+
+# What the paper underlines (second best), read off its Tables 1 and 2; the bold ones are the column maxima.
+UNDERLINED = {
+    1: {("LQC", "PR-AUC"): 82.57, ("LQC", "R@P60"): 81.06, ("RCS", "R@P60"): 72.53, ("FE", "PR-AUC"): 61.10,
+        ("FE", "R@P60"): 54.55, ("Average", "PR-AUC"): 71.52, ("Average", "R@P60"): 70.35},
+    2: {("LQC", "APR@R90"): 89.02, ("LQC", "APR@R95"): 78.92, ("RCS", "APR@R90"): 88.34, ("RCS", "APR@R95"): 83.96,
+        ("FE", "APR@R90"): 86.31, ("FE", "APR@R95"): 75.25, ("Average", "APR@R90"): 88.07,
+        ("Average", "APR@R95"): 79.38},
+}  # fmt: skip
+
+
+@pytest.fixture
+def world(tmp_path):
+    """Thirteen rows of random scores on a corpus of two risks, each test post verified for one of them."""
+    random = np.random.default_rng(0)
+    rows = [
+        {"post_id": f"p{i}", "split": split, "pipeline": "AB"[i % 2], f"label_{'AB'[i % 2]}": int(i % 7 < 2)}
+        for split, n in (("train", 20), ("test", 60))
+        for i in range(0 if split == "train" else 100, n + (0 if split == "train" else 100))
+    ]
+    posts = write_corpus(tmp_path / "posts", rows, name="toy", kind="imported", categories=("A", "B"))
+    ids = posts.table("test")["post_id"].tolist()
+    index = []
+    for number, row in enumerate(
+        [*(("BCE", EXPERTS, c) for c in "AB"), *((r.loss, r.method, None) for r in ROUTER_ROWS)]
+    ):
+        loss, method, own = row
+        categories = (own,) if own else ("A", "B")
+        path = tmp_path / f"{number}.parquet"
+        logits = random.normal(size=(60, len(categories))).round(1)
+        write_scores(path, post_ids=ids, splits=["test"] * 60, logits=logits, categories=categories)
+        index.append({"loss": loss, "method": method, "scores_path": path.name})
+    return posts, index, tmp_path
+
+
+def test_every_row_is_scored_and_experts_join_into_one(world):
+    posts, index, runs_dir = world
+    frame = tables.results(index, posts, runs_dir=runs_dir)
+    assert len(frame) == 13 * 3 * 4
+    table = tables.wide(frame, 1)
+    assert list(table.index) == [(row.loss, row.method) for row in TABLE_ROWS]
+    assert table.notna().all().all()
+    assert np.allclose(table[("Average", "PR-AUC")], table[[("A", "PR-AUC"), ("B", "PR-AUC")]].mean(axis=1), atol=0.011)
+    assert frame.query("category == 'A'")["posts"].unique().tolist() == [30.0]
+
+
+def test_a_missing_row_or_risk_is_named(world):
+    posts, index, runs_dir = world
+    with pytest.raises(RadarError, match="Gemma3-4B"):
+        tables.results([e for e in index if e["method"] != "Gemma3-4B"], posts, runs_dir=runs_dir)
+    with pytest.raises(RadarError, match="no scores for B"):
+        tables.results(index[:1] + index[2:], posts, runs_dir=runs_dir)
+
+
+def test_chance_is_not_called_learning_and_a_perfect_model_is(world):
+    posts, index, runs_dir = world
+    test = posts.table("test")
+    truth = test[["label_A", "label_B"]].to_numpy()
+    ids = test["post_id"].tolist()
+    options = {"post_ids": ids, "splits": ["test"] * 60, "categories": ("A", "B")}
+    write_scores(runs_dir / "perfect.parquet", logits=truth + 0.5, **options)
+    write_scores(runs_dir / "constant.parquet", logits=np.zeros((60, 2)), **options)
+    index = [dict(entry) for entry in index]
+    for entry in index:
+        if entry["loss"] == "Masked BCE":
+            entry["scores_path"] = "perfect.parquet" if entry["method"] == "SigLIP2" else "constant.parquet"
+    learned = tables.above_prevalence(index, posts, runs_dir=runs_dir, losses=("Masked BCE",), seed=1)
+    by_method = learned.groupby("method")["learned"].all()
+    assert by_method["SigLIP2"] and not by_method.drop("SigLIP2").any()
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_the_papers_tables_come_out_as_the_paper_has_them(number):
+    table = tables.wide(tables.paper_results(), number)
+    printed = (files("radar_lib.report") / f"paper/table{number}.csv").read_text("utf-8")
+    pd.testing.assert_frame_equal(pd.read_csv(io.StringIO(tables.to_csv(table))), pd.read_csv(io.StringIO(printed)))
+    marks = tables.marks(table)
+    for column, value in UNDERLINED[number].items():
+        second = table[column][(marks[column] == "second").to_numpy()]
+        assert second.tolist() == [value], column
+    assert (marks == "best").sum().tolist() == [1] * 8
+
+
+def test_latex_has_the_papers_bold_and_underline():
+    latex = tables.to_latex(tables.wide(tables.paper_results(), 1), caption="c", label="tab:1")
+    assert "\\textbf{83.43}" in latex and "\\underline{82.57}" in latex
+    assert latex.count("\\\\") == 15 and latex.count("\\midrule") == 4
+
+
+def test_markdown_shows_the_papers_number_beside_ours():
+    table = tables.wide(tables.paper_results(), 2)
+    text = tables.to_markdown(table - 1, table)
+    assert "**89.30** (90.30)" in text and "<u>88.02</u> (89.02)" in text
+
+
+def test_equal_printed_numbers_share_a_mark():
+    index = pd.MultiIndex.from_tuples([("x", str(i)) for i in range(4)])
+    table = pd.DataFrame({("A", "PR-AUC"): [1.0, 2.0, 2.0, 1.5]}, index=index)
+    assert tables.marks(table)[("A", "PR-AUC")].tolist() == ["", "best", "best", "second"]
+
+
+def test_beside_the_paper_only_where_the_risks_are_the_papers(world):
+    posts, index, runs_dir = world
+    frame = tables.results(index, posts, runs_dir=runs_dir)
+    assert set(tables.beside_paper(frame)["category"]) == {"Average"}
+    same = tables.beside_paper(tables.paper_results())
+    assert len(same) == 13 * 4 * 4 and (same["difference"] == 0).all()

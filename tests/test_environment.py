@@ -1,0 +1,76 @@
+"""pyproject.toml, constraints.txt and environment.yml agree, and the maths imports without the models."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+PINS = {
+    canonicalize_name(requirement.name): next(iter(requirement.specifier)).version
+    for line in (ROOT / "constraints.txt").read_text().splitlines()
+    if line.strip() and not line.startswith("#")
+    for requirement in [Requirement(line)]
+}
+
+
+def test_every_dependency_is_pinned_to_a_version_that_it_allows():
+    asked = PROJECT["dependencies"] + [item for group in PROJECT["optional-dependencies"].values() for item in group]
+    for text in asked:
+        requirement = Requirement(text)
+        pin = PINS.get(canonicalize_name(requirement.name))
+        assert pin, f"{requirement.name} is not in constraints.txt"
+        assert requirement.specifier.contains(pin), f"{text} does not allow the pinned {pin}"
+
+
+def test_conda_users_get_the_same():
+    conda = yaml.safe_load((ROOT / "environment.yml").read_text())
+    pip = next(item["pip"] for item in conda["dependencies"] if isinstance(item, dict))
+    assert pip == ["--constraint constraints.txt", "--editable .[test]"]
+    python = next(item for item in conda["dependencies"] if str(item).startswith("python="))
+    assert Requirement(f"python{PROJECT['requires-python']}").specifier.contains(python.split("=")[1] + ".0")
+
+
+def test_the_packages_that_the_project_is_about_are_direct_dependencies():
+    direct = {canonicalize_name(Requirement(text).name) for text in PROJECT["dependencies"]}
+    named = {"jupyterlab", "papermill", "torch", "transformers", "peft", "matplotlib", "seaborn", "scikit-learn"}
+    assert direct >= named
+
+
+def test_the_losses_import_without_transformers():
+    code = (
+        "import sys\n"
+        "sys.modules['transformers'] = sys.modules['peft'] = sys.modules['accelerate'] = None\n"
+        "from radar_lib.losses import radar_loss\nfrom radar_lib.metrics import average_precision\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_floors_import_downwards_only():
+    floors = {"errors": 0, "files": 0, "losses": 1, "metrics": 1, "intervals": 1, "data": 2, "corpus": 2, "models": 3,
+              "training": 4, "report": 5, "chain": 6}  # fmt: skip
+    # The recipe makes checkpoints from the corpus; the models themselves never import it.
+    exceptions = {("models", "corpus"), ("corpus", "data")}
+    for path in sorted((ROOT / "radar_lib").rglob("*.py")):
+        own = path.relative_to(ROOT / "radar_lib").parts[0].removesuffix(".py")
+        for other in re.findall(r"^\s*(?:from|import) radar_lib\.(\w+)", path.read_text(), re.M):
+            if own in floors and other != own and (own, other) not in exceptions:
+                assert floors[other] < floors[own], f"{path.relative_to(ROOT)} imports radar_lib.{other}"
+
+
+def test_the_machine_of_the_author_is_nowhere():
+    tracked = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False)
+    texts = {".py", ".md", ".ipynb", ".yaml", ".yml", ".toml", ".json", ".txt"}
+    for name in tracked.stdout.split("\0"):
+        path = ROOT / name
+        if name and path.is_file() and path.suffix in texts:
+            text = path.read_text(encoding="utf-8")
+            assert not re.search(r"(?<![\w.])/(?:work|home|root|Users)/\w", text), f"{name} names a path of a machine"

@@ -1,0 +1,59 @@
+"""Files are finished or absent."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+import pytest
+
+from radar_lib import files
+from radar_lib.errors import RadarError
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
+    path = tmp_path / "a.json"
+    files.write_json(path, {"x": 1})
+    with pytest.raises(ZeroDivisionError), files.atomic_path(path) as temporary:
+        temporary.write_text("half")
+        1 / 0  # noqa: B018
+    assert files.read_json(path) == {"x": 1} and os.listdir(tmp_path) == ["a.json"]
+
+
+def test_a_folder_is_replaced_whole(tmp_path):
+    for content in ("one", "two"):
+        with files.atomic_path(tmp_path / "folder") as temporary:
+            temporary.mkdir()
+            (temporary / content).write_text(content)
+    assert os.listdir(tmp_path / "folder") == ["two"]
+
+
+def test_a_full_disk_is_one_clear_error(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(RadarError, match="cannot write .*a.txt: No space left on device. Free some space"):
+        files.atomic_write_text(tmp_path / "a.txt", "x")
+    assert os.listdir(tmp_path) == []
+
+
+def test_json_that_is_missing_or_broken_is_named(tmp_path):
+    with pytest.raises(RadarError, match="does not exist"):
+        files.read_json(tmp_path / "a.json")
+    (tmp_path / "b.json").write_text('{"x": ')
+    with pytest.raises(RadarError, match="b.json, line 1: not valid JSON"):
+        files.read_json(tmp_path / "b.json")
+    with pytest.raises(ValueError):
+        files.write_json(tmp_path / "c.json", float("nan"))
+
+
+def test_digests_depend_on_content_and_names_only(tmp_path):
+    (tmp_path / "a").write_text("1")
+    (tmp_path / "b").write_text("2")
+    both = files.digest_files([tmp_path / "b", tmp_path / "a"], root=tmp_path)
+    assert both == files.digest_files([tmp_path / "a", tmp_path / "b"], root=tmp_path)
+    (tmp_path / "b").rename(tmp_path / "c")
+    assert both != files.digest_files([tmp_path / "a", tmp_path / "c"], root=tmp_path)
+    assert files.digest_json({"a": 1, "b": 2}) == files.digest_json({"b": 2, "a": 1})
+    assert files.digest_file(tmp_path / "a") == files.digest_bytes(b"1")
