@@ -1,0 +1,69 @@
+"""Tiny random checkpoints of all seven stand-ins, and a handful of awkward posts."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from radar_lib.models.backbones import load_backbone
+from radar_lib.models.standins.checkpoint import write_random_standin
+from radar_lib.models.standins.geometry import GEOMETRIES, tiny
+
+NAMES = tuple(GEOMETRIES)
+PX = 48
+TEXTS = [
+    "Title: follow me and win a prize today",
+    "OCR: comparte y gana un premio hoy",
+    "ASR: hallo zusammen, heute kochen wir",
+    "Title: сегодня в зале день ног",
+    "OCR: مرحبا بالجميع",
+]
+
+
+def frame(seed: int, size: tuple[int, int] = (PX, PX), mode: str = "RGB") -> Image.Image:
+    random = np.random.default_rng(seed)
+    return Image.fromarray(random.integers(0, 255, (size[1], size[0], 3), dtype=np.uint8)).convert(mode)
+
+
+@pytest.fixture(scope="session")
+def make_frame():
+    return frame
+
+
+@pytest.fixture(scope="session")
+def awkward_posts() -> list[dict]:
+    """No frames, no text, neither, several frames, one frame, frames of other sizes and modes, a long text."""
+    return [
+        {"title": "win a prize", "ocr_text": "", "asr_text": "", "frames": []},
+        {"title": "", "ocr_text": "", "asr_text": "", "frames": [frame(1), frame(2), frame(3)]},
+        {"title": "", "ocr_text": "", "asr_text": "", "frames": []},
+        {"title": "مرحبا", "ocr_text": "gana", "asr_text": "hallo", "frames": [frame(4)]},
+        {"title": "day", "ocr_text": "", "asr_text": "", "frames": [frame(5, (96, 96), "L"), frame(6, mode="RGBA")]},
+        {"title": "follow me " * 40, "ocr_text": "never read", "asr_text": "nor this", "frames": [frame(7), frame(8)]},
+    ]
+
+
+@pytest.fixture(scope="session")
+def checkpoints(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("checkpoints")
+    for name in NAMES:
+        write_random_standin(folder / name, name, TEXTS * 20, geometry=tiny(GEOMETRIES[name]), vocabulary=380)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def loaded(checkpoints):
+    """Backbones by name, each loaded once and shared: a test must leave it as it was."""
+    kept = {}
+
+    def get(name: str):
+        if name not in kept:
+            kept[name] = load_backbone(checkpoints / name)
+            if name == "gemma3-4b":  # its projector starts at zero, which would hide the frames
+                projector = kept[name].model.multi_modal_projector.mm_input_projection_weight
+                torch.nn.init.normal_(projector, std=0.2, generator=torch.Generator().manual_seed(1))
+        return kept[name]
+
+    return get
