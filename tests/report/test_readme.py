@@ -1,0 +1,41 @@
+"""README's numbers are the recorded run's, not typed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from radar_lib.errors import RadarError
+from radar_lib.report import readme
+
+ROOT = Path(__file__).parents[2]
+RECORD = ROOT / "figures" / "cpu"
+
+
+def test_readme_shows_the_committed_record():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert readme.render(text, RECORD) == text, "run `make readme`"
+    for name in readme.PARTS:
+        assert f"<!-- generated: {name} -->" in text
+
+
+def test_the_committed_figures_that_readme_shows_exist():
+    for line in (ROOT / "README.md").read_text(encoding="utf-8").splitlines():
+        if line.startswith("!["):
+            assert (ROOT / line.split("](")[1].rstrip(")")).is_file(), line
+
+
+def test_a_changed_number_comes_back(tmp_path):
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    (tmp_path / "README.md").write_text(text.replace("Individual Experts", "Somebody"), encoding="utf-8")
+    assert readme.update(tmp_path / "README.md", RECORD)
+    assert (tmp_path / "README.md").read_text(encoding="utf-8") == text
+    assert not readme.update(tmp_path / "README.md", RECORD)
+
+
+def test_unknown_parts_and_missing_records_are_named(tmp_path):
+    with pytest.raises(RadarError, match="'nonsense'; known are facts"):
+        readme.render("<!-- generated: nonsense -->\n<!-- end -->", RECORD)
+    with pytest.raises(RadarError, match="make reproduce"):
+        readme.render("<!-- generated: table1 -->\n<!-- end -->", tmp_path)
