@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 
 from radar_lib.errors import RadarError
 from radar_lib.files import digest_files, read_json
@@ -139,6 +140,8 @@ def load_backbone(
     is_standin = reference.startswith(STANDIN_PREFIX)
     folder = STANDINS / reference.removeprefix(STANDIN_PREFIX) if is_standin else Path(reference)
     local = is_standin or folder.is_dir()
+    if not local and (folder.is_absolute() or reference.startswith(".") or reference.count("/") != 1):
+        raise RadarError(f"there is no checkpoint folder {reference}, and it is not a Hub id (owner/name) either.")
     if local and not (folder / "config.json").is_file():
         raise RadarError(f"{reference}: {folder} holds no config.json, so it is not a checkpoint folder.")
     source = str(folder) if local else reference
@@ -157,7 +160,7 @@ def load_backbone(
             )  # fmt: skip
         tokenizer = AutoTokenizer.from_pretrained(source, **options)
         image_processor = AutoImageProcessor.from_pretrained(source, backend="pil", **options)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise RadarError(
             f"cannot load checkpoint {reference}: {first_line}\nA checkpoint needs config.json, *.safetensors, a "
@@ -176,4 +179,4 @@ def load_backbone(
         max_text_tokens=limit,
         padding_side=padding_side,
     )
-    return backbone.to(device)
+    return backbone.to(device).eval()

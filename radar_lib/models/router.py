@@ -106,10 +106,6 @@ class RadarRouter(nn.Module):
         hidden = self.mlp(self.backbone(batch).float())
         return torch.cat([head(hidden) for head in self.heads], dim=1)
 
-    def train(self, mode: bool = True) -> RadarRouter:
-        super().train(mode)
-        return self
-
     def trainable_parameters(self) -> list[nn.Parameter]:
         """LoRA, MLP, heads, and what pooling adds."""
         return [parameter for parameter in self.parameters() if parameter.requires_grad]

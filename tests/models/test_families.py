@@ -120,7 +120,8 @@ def test_an_image_processor_that_neither_rescales_nor_normalises(loaded, make_fr
     plain = type(processor)(size=dict(processor.size), do_rescale=False, do_normalize=False)
     frame = make_frame(1)
     mine = FrameProcessor(plain)
-    assert torch.equal(mine.normalise(mine.resize(frame)[None]), plain([frame], return_tensors="pt")["pixel_values"].float())
+    expected = plain([frame], return_tensors="pt")["pixel_values"].float()
+    assert torch.equal(mine.normalise(mine.resize(frame)[None]), expected)
 
 
 def test_qwen_positions_equal_the_models_own(loaded, awkward_posts):
