@@ -48,8 +48,8 @@ class RunState:
         """Write the state, whole or not at all."""
         tensors = {f"model.{name}": p.detach() for name, p in self.model.named_parameters()}
         for i, parameter in enumerate(self.parameters):
-            state = self.optimizer.state[parameter]
-            tensors |= {f"adam.{i}.{key}": state[key] for key in ("exp_avg", "exp_avg_sq", "step")}
+            # a parameter that the forward pass does not use has no state, such as the last norm of LLaVA's tower
+            tensors |= {f"adam.{i}.{key}": value for key, value in self.optimizer.state.get(parameter, {}).items()}
         metadata = {"step": str(step), "losses": json.dumps(losses), "seconds": str(seconds)}
         with atomic_path(path) as temporary:
             save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary, metadata)
@@ -64,6 +64,7 @@ class RunState:
                 for name, parameter in self.model.named_parameters():
                     parameter.copy_(file.get_tensor(f"model.{name}"))
             for i, parameter in enumerate(self.parameters):
-                keys = ("exp_avg", "exp_avg_sq", "step")
-                self.optimizer.state[parameter] = {key: file.get_tensor(f"adam.{i}.{key}") for key in keys}
+                keys = [key for key in file.keys() if key.startswith(f"adam.{i}.")]
+                if keys:
+                    self.optimizer.state[parameter] = {key.split(".")[2]: file.get_tensor(key) for key in keys}
         return int(metadata["step"]), json.loads(metadata["losses"]), float(metadata["seconds"])

@@ -41,7 +41,8 @@ from radar_lib.models.standins.describe import (
 from radar_lib.models.standins.geometry import GEOMETRIES
 
 CORPUS_SEED = 7001  # never the seed of a corpus that routers are trained or tested on
-HELD_OUT = 1000
+HELD_OUT = 1000  # or a fifth of a small run
+SAVE_EVERY = 200  # steps
 TOKENIZER_POSTS = 12_000
 
 
@@ -80,7 +81,7 @@ class PretrainPosts:
         return out
 
 
-def load_posts(folder: Path, *, posts: int, workers: int, held_out: int = HELD_OUT) -> PretrainPosts:
+def load_posts(folder: Path, *, posts: int, workers: int) -> PretrainPosts:
     """Build (or open) the pretrain corpus below `folder` and decode its frames once into a memory-mapped file."""
     from radar_lib.corpus.build import CorpusConfig, build_corpus, corpus_digest
 
@@ -106,6 +107,7 @@ def load_posts(folder: Path, *, posts: int, workers: int, held_out: int = HELD_O
         write_json(counts_file, counts)
     first = np.concatenate([[0], np.cumsum(read_json(counts_file))])
     captions = table["caption"].tolist()
+    held_out = min(HELD_OUT, posts // 5)
     vocabulary = caption_vocabulary(captions[:-held_out])
     texts = table[["title", "ocr_text", "asr_text"]].to_dict("records")
     info = {"name": corpus.name, "seed": CORPUS_SEED, "posts": posts, "digest": digest}
@@ -175,6 +177,9 @@ def pretrain(
 ) -> dict[str, Any]:  # fmt: skip
     """Train all of a backbone's parameters to describe posts, in place. Resumes from `state_file`.
 
+    Args:
+        max_steps: stop there, with a state to go on from.
+
     Returns:
         The record: settings, loss curve, held-out quality, throughput.
     """
@@ -221,7 +226,7 @@ def pretrain(
         losses.append(round(loss.item(), 5))
         bar.update()
         bar.set_postfix(loss=f"{np.mean(losses[-50:]):.4f}")
-        if step % 200 == 0:
+        if step % SAVE_EVERY == 0 or step == max_steps:
             state.save(state_file, step, losses, seconds)
     bar.close()
     quality = evaluate(model, encoded, posts)
