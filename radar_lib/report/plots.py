@@ -5,6 +5,7 @@ Colour never carries a meaning alone: markers, line styles or positions repeat i
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
@@ -13,6 +14,7 @@ import pandas as pd
 import seaborn as sns
 from jaxtyping import Float, Int8
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from radar_lib.metrics import pr_curve
 from radar_lib.report.style import BLACK, LOSS_COLOURS, category_colour
@@ -36,7 +38,7 @@ def label_matrix(counts: pd.DataFrame, *, title: str) -> Figure:
 def gallery(frames: Sequence[Sequence], titles: Sequence[str], *, columns: int = 4, per_post: int = 3) -> Figure:
     """Contact sheet: the first frames of each post side by side, its text above."""
     rows = -(-len(frames) // columns)
-    figure, axes = plt.subplots(rows, columns, figsize=(3.1 * columns, 1.75 * rows), squeeze=False)
+    figure, axes = plt.subplots(rows, columns, figsize=(3.1 * columns, 1.7 * rows), squeeze=False)
     for axis in axes.flat:
         axis.axis("off")
     for axis, images, title in zip(axes.flat, frames, titles, strict=False):
@@ -44,7 +46,7 @@ def gallery(frames: Sequence[Sequence], titles: Sequence[str], *, columns: int =
             height = min(image.height for image in images)
             strip = [np.asarray(image.convert("RGB").resize((height, height))) for image in images[:per_post]]
             axis.imshow(np.concatenate(strip, axis=1))
-        axis.set_title(title, fontsize=7, fontweight="normal", wrap=True)
+        axis.set_title("\n".join(textwrap.wrap(title, 46)[:3]), fontsize=7, fontweight="normal")
     return figure
 
 
@@ -64,7 +66,7 @@ def training_curves(histories: Mapping[str, History], *, metric_name: str = "val
         right.plot([e["epoch"] for e in history.epochs], 100 * np.array(means), **look)
     left.set(title="training loss", xlabel="optimiser step", ylabel="loss (nats per post)")
     right.set(title=metric_name, xlabel="epoch", ylabel="PR-AUC (%)")
-    right.xaxis.get_major_locator().set_params(integer=True)
+    right.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     figure.legend(*left.get_legend_handles_labels(), loc="outside right upper")
     return figure
 
@@ -86,7 +88,7 @@ def pr_curves(
         axis.axhline(100 * y.mean(), color=BLACK, linewidth=0.8, linestyle=":")
         axis.set(title=f"{category}: {int(y.sum())} of {len(y):,} posts violate", xlabel="recall (%)", ylim=(0, 102))
     axes[0][0].set_ylabel("precision (%)")
-    axes[0][-1].legend(loc="upper right")
+    figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=min(len(logits), 4))
     return figure
 
 
@@ -126,8 +128,10 @@ def lambda_study(frame: pd.DataFrame, categories: Sequence[str]) -> Figure:
             axis.plot(part["lambda"], values, label=category, **style)
             axis.axhline(values[0], color=colour, linewidth=0.8, linestyle=":")
         axis.set(title=f"({letter}) {metric}", ylabel=f"{metric} (%)")
+        if frame.loc[frame["metric"] == metric, "value"].max() == 0:
+            axis.set_ylim(0, 1)
     for axis in axes[1]:
-        axis.set_xlabel(r"distillation coefficient $\lambda$")
+        axis.set_xlabel("distillation coefficient λ")
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=len(categories))
     return figure
 
