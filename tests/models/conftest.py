@@ -27,6 +27,15 @@ def frame(seed: int, size: tuple[int, int] = (PX, PX), mode: str = "RGB") -> Ima
     return Image.fromarray(random.integers(0, 255, (size[1], size[0], 3), dtype=np.uint8)).convert(mode)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def one_thread():
+    """Tiny tensors: a second thread only waits, and sums in another order."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="session")
 def make_frame():
     return frame
