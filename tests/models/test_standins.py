@@ -135,7 +135,8 @@ def pretrain_posts() -> recipe.PretrainPosts:
     bright, topic = random.integers(0, 2, 240), random.integers(0, 2, 240)
     frames = (bright[:, None, None, None] * 150 + random.integers(0, 60, (240, 3, 48, 48))).astype(np.uint8)
     texts = [{"title": ("win a prize", "calm walk")[t], "ocr_text": "", "asr_text": ""} for t in topic]
-    captions = [f"Seen: {('dark', 'bright')[b]}. Read: {('prize', 'walk')[t]}." for b, t in zip(bright, topic, strict=True)]
+    words = [(("dark", "bright")[b], ("prize", "walk")[t]) for b, t in zip(bright, topic, strict=True)]
+    captions = [f"Seen: {seen}. Read: {read}." for seen, read in words]
     vocabulary = caption_vocabulary(captions)
     targets = caption_targets(captions, vocabulary)
     return recipe.PretrainPosts(texts, frames, np.arange(241), targets, vocabulary, 40, {"name": "toy"})
