@@ -1,6 +1,6 @@
 """Make the stand-in checkpoints: tokenizers, then pretraining on describing posts.
 
-    python -m radar_lib.models.standins.recipe                          # all seven, as committed (one core-hour)
+    python -m radar_lib.models.standins.recipe                          # all seven, as committed (half a core-hour)
     python -m radar_lib.models.standins.recipe --only qwen3-vl-2b --posts 4000 --epochs 1 --out /tmp/checkpoints
     python -m radar_lib.models.standins.recipe --posts 0 --out /tmp/checkpoints   # random weights, seconds
 
@@ -51,7 +51,7 @@ class Recipe:
     """Settings of one pretraining run. `posts` includes the held-out ones."""
 
     posts: int = 31_000
-    epochs: float = 1.0
+    epochs: float = 0.4
     batch_size: int = 32
     learning_rate: float = 2e-3
     weight_decay: float = 0.05
