@@ -134,7 +134,10 @@ def load_backbone(
     Raises:
         RadarError: no such folder or id, a family that is not in the registry, missing or non-safetensors weights.
     """
-    from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoTokenizer
+    from transformers import AutoConfig, AutoModel, AutoTokenizer
+
+    # under its top-level name some versions ask for torchvision, which the PIL backend does not need
+    from transformers.models.auto.image_processing_auto import AutoImageProcessor
 
     reference = str(checkpoint)
     is_standin = reference.startswith(STANDIN_PREFIX)

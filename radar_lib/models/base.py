@@ -207,8 +207,8 @@ class Backbone(nn.Module):
     def cache_features(self, encoded: Sequence[Encoded], *, batch_size: int = 64) -> list[Encoded]:
         """Replace pixels by the frozen vision tower's output, so that no later epoch computes it again.
 
-        Exact while the tower is frozen. A backbone whose tower is trained, or a transformers version that does not
-        take such features, returns the posts unchanged (`features_cacheable` is False).
+        Exact while the tower is frozen. A backbone whose tower is trained (`features_cacheable` is False) returns the
+        posts unchanged.
 
         Args:
             batch_size: posts per pass through the tower.

@@ -8,9 +8,10 @@ when a post has none) joined to the text embedding.
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from types import SimpleNamespace
 from typing import Any
@@ -29,11 +30,11 @@ class CausalBackbone(Backbone):
     """A vision tower in front of a decoder: Qwen3-VL, LLaVA-OneVision, Gemma 3."""
 
     lora_targets = r".*language_model\..*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"
+    features_cacheable = True
     image_markup = ""  # how the family's processor writes one frame into a prompt, before expansion
 
     def _prepare(self) -> None:
-        # transformers takes precomputed features since 5.2x; older versions recompute them from the pixels.
-        self.features_cacheable = "mm_encoder_outputs" in inspect.signature(self.model.forward).parameters
+        self._takes_features = "mm_encoder_outputs" in inspect.signature(self.model.forward).parameters
         self.image_token_id = self.model.config.image_token_id
         tokens = [str(t) for t in self.tokenizer.added_tokens_decoder.values() if t.special]
         self._special = re.compile("|".join(map(re.escape, sorted(tokens, key=len, reverse=True))) or r"(?!)")
@@ -128,15 +129,29 @@ class CausalBackbone(Backbone):
 
     def forward(self, batch: Mapping[str, Tensor]) -> Float[Tensor, "batch hidden"]:
         inputs = {key: value for key, value in batch.items() if not key.startswith("features_")}
-        for key in ("pixel_values",):
-            if key in inputs:
-                inputs[key] = inputs[key].to(self.model.dtype)
-        levels = [batch[f"features_{i}"] for i in range(len(batch)) if f"features_{i}" in batch]
-        if levels:
-            inputs["mm_encoder_outputs"] = {"image": self.wrap_features(levels)}
         inputs |= self.extra_inputs(batch)
-        hidden = self.model(**inputs, use_cache=False).last_hidden_state
+        if "pixel_values" in inputs:
+            inputs["pixel_values"] = inputs["pixel_values"].to(self.model.dtype)
+        levels = [batch[f"features_{i}"] for i in range(len(batch)) if f"features_{i}" in batch]
+        with self._given_features(levels, inputs):
+            hidden = self.model(**inputs, use_cache=False).last_hidden_state
         return last_real_token(hidden, batch["attention_mask"]).float()
+
+    @contextlib.contextmanager
+    def _given_features(self, levels: Sequence[Tensor], inputs: dict[str, Any]) -> Iterator[None]:
+        """Let the model take these features for its tower's output, if there are any."""
+        if not levels:
+            yield
+        elif self._takes_features:
+            inputs["mm_encoder_outputs"] = {"image": self.wrap_features(levels)}
+            yield
+        else:  # transformers before it had that argument: the method that would run the tower hands them over
+            inputs["pixel_values"] = levels[0]
+            self.model.get_image_features = lambda *_, **__: self.wrap_features(levels)
+            try:
+                yield
+            finally:
+                del self.model.get_image_features
 
     def extra_inputs(self, batch: Mapping[str, Tensor]) -> dict[str, Any]:
         """Inputs that follow from the token ids."""
@@ -204,10 +219,13 @@ class Qwen3VL(CausalBackbone):
 
     def tower(self, inputs: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
         out = self.model.get_image_features(**inputs, return_dict=True)
-        return torch.cat(out.pooler_output), *(torch.cat(level) for level in out.deepstack_features)
+        # deepstack levels come frame by frame where `mm_encoder_outputs` exists, and whole before that
+        whole = [x if isinstance(x, Tensor) else torch.cat(x) for x in out.deepstack_features]
+        return torch.cat(out.pooler_output), *whole
 
     def wrap_features(self, levels: Sequence[Tensor]) -> Any:
-        return SimpleNamespace(pooler_output=(levels[0],), deepstack_features=[(level,) for level in levels[1:]])
+        deepstack = [(level,) if self._takes_features else level for level in levels[1:]]
+        return SimpleNamespace(pooler_output=(levels[0],), deepstack_features=deepstack)
 
 
 class LlavaOnevision(CausalBackbone):
