@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float
+from jaxtyping import Float, Int8
 
 from radar_lib.data.posts import Posts, labels
 from radar_lib.errors import RadarError
@@ -38,21 +38,30 @@ def slug(name: str) -> str:
 
 
 def row_logits(
-    entries: Sequence[Mapping[str, Any]], post_ids: Sequence[str], categories: Sequence[str], *, runs_dir: Path
+    entries: Sequence[Mapping[str, Any]],
+    post_ids: Sequence[str],
+    truth: Int8[np.ndarray, "post category"],
+    categories: Sequence[str],
+    *,
+    runs_dir: Path,
 ) -> Float[np.ndarray, "post category"]:
-    """Logits of one table row: of a router, or of K experts joined, each giving its own category.
+    """Logits of one table row in the cells that were verified, NaN elsewhere.
+
+    The row is a router, or K experts joined, each giving its own category.
 
     Raises:
-        RadarError: a category has no scores, or a post is missing from them.
+        RadarError: a category has no scores, or a verified post is missing from them.
     """
     joined = np.full((len(post_ids), len(categories)), np.nan, dtype=np.float32)
+    ids = np.asarray(post_ids)
     for entry in entries:
         scores = read_scores(runs_dir / entry["scores_path"])
         for k, category in enumerate(categories):
             if f"logit_{category}" in scores.columns:
-                joined[:, [k]] = logits_for(scores, post_ids, [category])
-    if np.isnan(joined).any():
-        absent = [c for k, c in enumerate(categories) if np.isnan(joined[:, k]).any()]
+                known = truth[:, k] >= 0
+                joined[known, k] = logits_for(scores, ids[known].tolist(), [category])[:, 0]
+    absent = [c for k, c in enumerate(categories) if np.isnan(joined[truth[:, k] >= 0, k]).any()]
+    if absent:
         raise RadarError(f"no scores for {', '.join(absent)} in {[entry['scores_path'] for entry in entries]}.")
     return joined
 
@@ -77,7 +86,7 @@ def results(index: Sequence[Mapping[str, Any]], posts: Posts, *, runs_dir: Path)
     truth = labels(test, posts.categories)
     lines: list[dict[str, Any]] = []
     for (loss, method), entries in group_rows(index).items():
-        logits = row_logits(entries, test["post_id"].tolist(), posts.categories, runs_dir=runs_dir)
+        logits = row_logits(entries, test["post_id"].tolist(), truth, posts.categories, runs_dir=runs_dir)
         for category, numbers in score_table(truth, logits, posts.categories).items():
             about = {key: numbers.get(key) for key in ("posts", "positives", "prevalence")}
             for metric in METRICS:
@@ -197,7 +206,7 @@ def above_prevalence(
     for (loss, method), entries in group_rows(index).items():
         if loss not in losses:
             continue
-        logits = row_logits(entries, test["post_id"].tolist(), posts.categories, runs_dir=runs_dir)
+        logits = row_logits(entries, test["post_id"].tolist(), truth, posts.categories, runs_dir=runs_dir)
         for k, category in enumerate(posts.categories):
             known = truth[:, k] >= 0
             interval = bootstrap_interval(average_precision, truth[known, k], logits[known, k], seed=seed)

@@ -262,13 +262,23 @@ class Lab:
         entry.path(CHECKPOINT).unlink(missing_ok=True)
         return Run(spec, entry, record)
 
-    def write_scores(self, router: RadarRouter, spec: RunSpec, path: Path, splits: Sequence[str]) -> None:
-        """Score every post of `splits` and write the logits to `path`."""
+    def write_scores(
+        self, router: RadarRouter, spec: RunSpec, path: Path, splits: Sequence[str], *, every_post: bool = False
+    ) -> None:
+        """Score posts and write the logits to `path`.
+
+        A post that others verified, and nobody for this model's categories, is passed over unless `every_post`: an
+        expert's own scores are about its own pipeline. Splits without any label are scored whole.
+        """
         ids, names, logits = [], [], []
         for split in splits:
-            ids += self.table(split)["post_id"].tolist()
-            names += [split] * self.posts.splits[split]
-            logits.append(predict(router, self.encoded(spec.backbone, split), device=self.device))
+            _, keep = self._verified(split, spec.categories)
+            rows = np.arange(len(keep)) if every_post or not keep.any() else np.flatnonzero(keep)
+            ids += self.table(split)["post_id"].to_numpy()[rows].tolist()
+            names += [split] * len(rows)
+            inputs = self.encoded(spec.backbone, split)
+            inputs = inputs if len(rows) == len(inputs) else inputs.subset(rows)
+            logits.append(predict(router, inputs, device=self.device))
         write_scores(path, post_ids=ids, splits=names, logits=np.concatenate(logits), categories=spec.categories)
 
     def _new_router(self, spec: RunSpec) -> RadarRouter:

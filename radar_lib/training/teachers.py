@@ -25,7 +25,7 @@ def expert_logits(lab: Lab, expert: Run, *, split: str) -> pd.DataFrame:
     if not entry.complete:
         router = RadarRouter.from_pretrained(expert.router_folder, backbone=lab.backbone(expert.spec.backbone))
         try:
-            lab.write_scores(router, expert.spec, path, [split])
+            lab.write_scores(router, expert.spec, path, [split], every_post=True)
         finally:
             router.detach()
         entry.finish({"rows": lab.posts.splits[split]})
