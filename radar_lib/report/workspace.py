@@ -173,10 +173,9 @@ class Workspace:
             **extra,
         }
 
-    def write_json(self, name: str, value: Any) -> Path:
+    def write_json(self, name: str, value: Any) -> None:
         """Write one of this notebook's artefacts as JSON."""
         write_json(self.path(name), value)
-        return self.path(name)
 
     def save_figure(self, figure: Figure, name: str, *, caption: str) -> None:
         """Write `figures/<name>.svg`, `.png` and the stamp `.json`; the caption gives units and n."""
