@@ -49,7 +49,7 @@ tags: [stand-in, content-moderation, synthetic-data]
 
 # {spec.standin}: stand-in for {spec.name}
 
-A small model of the same transformers class as [{spec.hub_id}](https://huggingface.co/{spec.hub_id}):
+A small model of the same transformers class as `{spec.hub_id}`:
 {_CLASSES[g.family, g.variant]}, {record["parameters"]:,} parameters. It shares no weights with the real model
 and says nothing about it. It exists so that the notebooks run end to end, with the same code, where the real
 checkpoint cannot be had.
