@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from radar_lib.errors import RadarError
-from radar_lib.models.backbones import BACKBONES, load_backbone
+from radar_lib.models.backbones import BACKBONES, STANDINS, load_backbone
 from radar_lib.models.standins import recipe
 from radar_lib.models.standins.cards import standin_card
 from radar_lib.models.standins.describe import (
@@ -213,3 +213,32 @@ def test_cards_say_what_stands_in_for_what():
         assert card.startswith("---\n") and spec.hub_id in card and "shares no weights" in card
     card = standin_card(BACKBONES["LLaVA-OV-1.5-4B"], GEOMETRIES["llava-ov-1.5-4b"], {"parameters": 5})
     assert "RICE-ViT" in card and "MLCD" in card
+
+
+@pytest.fixture(scope="module")
+def committed():
+    """Records of the committed folders, by name."""
+    return {name: json.loads((STANDINS / name / "record.json").read_text()) for name in GEOMETRIES}
+
+
+def test_committed_folders_load_and_are_small(committed, make_frame):
+    post = {"title": "Gana un premio", "ocr_text": "تابعنا", "asr_text": "", "frames": [make_frame(1, (96, 96))]}
+    size = 0
+    for name, record in committed.items():
+        backbone = load_backbone(f"standin:{name}")
+        size += sum(path.stat().st_size for path in (STANDINS / name).iterdir())
+        assert backbone.checkpoint == f"standin:{name}" and backbone.family == GEOMETRIES[name].family
+        assert sum(p.numel() for p in backbone.model.parameters()) == record["parameters"]
+        with torch.no_grad():
+            out = backbone(backbone.collate(backbone.encode([post])))
+        assert out.isfinite().all() and (name == "siglip2" or backbone.encode([post])[0].frame_tokens in ((9,), (10,)))
+        assert f"{record['parameters']:,} parameters" in (STANDINS / name / "README.md").read_text()
+    assert size < 16e6
+
+
+def test_committed_folders_describe_held_out_posts(committed):
+    """Far better than a random ranking, in what is seen and in what is read."""
+    for record in committed.values():
+        quality = record["quality"]
+        assert all(quality[f"{part}_map"] > 2 * quality[f"{part}_prevalence"] for part in ("seen", "read"))
+        assert record["loss_every_20_steps"][-1] < record["loss_every_20_steps"][0]
