@@ -76,15 +76,12 @@ def render(text: str, record: Path) -> str:
         RadarError: a marker names no known part, or the record is missing or incomplete.
     """
 
-    def renew(match: re.Match[str]) -> str:
-        name = match["name"]
-        if name not in PARTS:
-            raise RadarError(f"README has a part {name!r}; known are {', '.join(PARTS)}.")
-        return f"{match[1]}{PARTS[name](record)}{match[3]}"
-
+    unknown = [match["name"] for match in _BLOCK.finditer(text) if match["name"] not in PARTS]
+    if unknown:
+        raise RadarError(f"README has a part {unknown[0]!r}; known are {', '.join(PARTS)}.")
     try:
-        return _BLOCK.sub(renew, text)
-    except (FileNotFoundError, KeyError) as error:
+        return _BLOCK.sub(lambda match: f"{match[1]}{PARTS[match['name']](record)}{match[3]}", text)
+    except (RadarError, FileNotFoundError, KeyError) as error:
         raise RadarError(f"{record} is no complete record ({error}): run `make reproduce` first.") from error
 
 
@@ -95,5 +92,3 @@ def update(readme: Path, record: Path) -> bool:
     if new != old:
         atomic_write_text(readme, new)
     return new != old
-
-
