@@ -64,7 +64,7 @@ def test_floors_import_downwards_only():
         for other in re.findall(r"^\s*(?:from|import) radar_lib\.(\w+)", path.read_text(), re.M):
             if own in floors and other != own and (own, other) not in exceptions:
                 lower = floors[other] < floors[own] or floors[other] == floors[own] <= 1
-                    assert lower, f"{path.relative_to(ROOT)} imports radar_lib.{other}"
+                assert lower, f"{path.relative_to(ROOT)} imports radar_lib.{other}"
 
 
 def test_the_machine_of_the_author_is_nowhere():
