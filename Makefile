@@ -1,6 +1,6 @@
 # Two commands: `make reproduce` (the notebooks, end to end) and `make test`.
 #
-#   make reproduce PROFILE=smoke                         the whole chain in three minutes
+#   make reproduce PROFILE=smoke                         the whole chain at its smallest
 #   make reproduce                                       the default, PROFILE=cpu
 #   make reproduce PROFILE=cpu POSTS=my/posts            on your own posts
 #   make reproduce PROFILE=public PUBLIC_SOURCES=folder  on the three public sources
