@@ -76,7 +76,7 @@ def test_killed_in_router_training_it_resumes_to_the_same_bytes(finished, tmp_pa
     command = [sys.executable, "-m", "radar_lib", "reproduce", "--profile", "smoke", "--runs", str(runs)]
     with open(tmp_path / "log", "w") as log:
         chain = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log, start_new_session=True)
-    deadline = time.monotonic() + 240
+    deadline = time.monotonic() + 1200
     while len(done := [p for p in (runs / "cache/training").glob("*/run.json") if p.parent.name not in kept]) < 3:
         assert chain.poll() is None and time.monotonic() < deadline, (tmp_path / "log").read_text()[-2000:]
         time.sleep(0.2)
