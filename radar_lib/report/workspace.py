@@ -169,7 +169,7 @@ class Workspace:
             "seed": self.seed,
             "device": describe_device(self.device),
             "versions": versions(),
-            "parameters": dict(self.parameters),
+            "parameters": {name: value for name, value in self.parameters.items() if name != "runs_dir"},
             **extra,
         }
 
