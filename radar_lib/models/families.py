@@ -16,6 +16,7 @@ from functools import lru_cache
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
@@ -184,23 +185,18 @@ class Qwen3VL(CausalBackbone):
     def positions(self, input_ids: Tensor, frames: Sequence[Tensor]) -> Int[Tensor, "3 token"]:
         """M-RoPE: text counts up on all three rows; a frame holds its time, counts its rows and columns, and the text
         after it continues from the larger of the two. Equals `Qwen3VLModel.get_rope_index` (tested)."""
-        grids = iter([self._merged_grid(frame) for frame in frames])
-        is_image = input_ids == self.image_token_id
-        parts, here, i = [], 0, 0
-        while i < len(input_ids):
-            if is_image[i]:
-                rows, columns = next(grids)
-                y, x = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
-                parts.append(torch.stack([torch.zeros_like(y), y, x]).reshape(3, -1) + here)
-                here += max(rows, columns)
-                i += rows * columns
-            else:
-                run = is_image[i:].nonzero()
-                n = int(run[0]) if len(run) else len(input_ids) - i
-                parts.append(torch.arange(here, here + n).expand(3, -1))
-                here += n
-                i += n
-        return torch.cat(parts, dim=1)
+        out = np.empty((3, len(input_ids)), dtype=np.int64)
+        image = np.flatnonzero(input_ids.numpy() == self.image_token_id)
+        here = i = done = 0  # next position, next token, image tokens placed so far
+        for rows, columns in map(self._merged_grid, frames):
+            n, first = rows * columns, int(image[done])
+            out[:, i:first] = np.arange(here, here + first - i)
+            here += first - i
+            out[0, first : first + n] = here
+            out[1:, first : first + n] = _grid(rows, columns) + here
+            here, i, done = here + max(rows, columns), first + n, done + n
+        out[:, i:] = np.arange(here, here + len(input_ids) - i)
+        return torch.from_numpy(out)
 
     def image_inputs(self, frames: Sequence[UInt8[Tensor, "3 height width"]]) -> dict[str, Tensor]:
         processor = self.frame_processor.processor
@@ -226,6 +222,12 @@ class Qwen3VL(CausalBackbone):
     def wrap_features(self, levels: Sequence[Tensor]) -> Any:
         deepstack = [(level,) if self._takes_features else level for level in levels[1:]]
         return SimpleNamespace(pooler_output=(levels[0],), deepstack_features=deepstack)
+
+
+@lru_cache(maxsize=256)
+def _grid(rows: int, columns: int) -> np.ndarray:
+    """Row and column of each cell, in reading order."""
+    return np.indices((rows, columns)).reshape(2, -1)
 
 
 class LlavaOnevision(CausalBackbone):

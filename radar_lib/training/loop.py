@@ -11,6 +11,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -28,6 +29,7 @@ from radar_lib.files import atomic_path
 from radar_lib.losses import radar_loss, unmasked_bce
 
 CHECKPOINT = "checkpoint.safetensors"
+no_bar = partial(tqdm, disable=True)
 
 
 class BatchSource(Protocol):
@@ -125,7 +127,7 @@ def train(
     validate: Callable[[nn.Module], dict[str, float]] | None = None,
     checkpoint_seconds: float = 30.0,
     title: str = "training",
-    progress: bool = True,
+    bar: Callable[..., Any] = tqdm,
 ) -> History:
     """Train the router's trainable parameters in place; continue from `folder` if it holds a checkpoint.
 
@@ -138,7 +140,7 @@ def train(
         validate: called after each epoch with the router; its numbers go into the history.
         checkpoint_seconds: at most this much work is lost when the process is killed.
         title: shown by the progress bar.
-        progress: show the bar.
+        bar: makes the progress bar, called as tqdm is.
 
     Raises:
         RadarError: the loss is not finite; the message names the step and its posts. Or there are no posts.
@@ -157,7 +159,7 @@ def train(
     per_epoch = math.ceil(len(data.post_ids) / recipe.batch_size)
     total = per_epoch * recipe.epochs
     started, saved, shown = time.perf_counter() - history.seconds, time.perf_counter(), []
-    bar = tqdm(total=total, initial=first, desc=title, unit="step", disable=not progress, mininterval=2, leave=True)
+    shown_steps = bar(total=total, initial=first, desc=title, unit="step", mininterval=2)
     model.train()
     for step, epoch, indices in _steps(data.inputs.lengths, recipe, first=first):
         rate = recipe.learning_rate * learning_rate_factor(step, total=total, warmup=recipe.warmup)
@@ -181,13 +183,13 @@ def train(
         prepared.step()
         prepared.zero_grad()
         shown.append((loss.item(), float(norm)))
-        bar.update()
+        shown_steps.update()
 
         last_of_epoch = (step + 1) % per_epoch == 0
         if last_of_epoch or len(shown) == max(1, per_epoch // 10):
             mean_loss, mean_norm = np.mean(shown, axis=0)
             history.steps.append({"step": step + 1, "loss": mean_loss, "gradient_norm": mean_norm, "rate": rate})
-            bar.set_postfix_str(f"loss {mean_loss:.3f}")
+            shown_steps.set_postfix_str(f"loss {mean_loss:.3f}")
             shown = []
         if last_of_epoch and validate is not None:
             model.eval()
@@ -199,7 +201,7 @@ def train(
             if accelerator.is_main_process:
                 save_checkpoint(folder / CHECKPOINT, parameters, optimiser, history, step=step + 1)
             saved = time.perf_counter()
-    bar.close()
+    shown_steps.close()
     model.eval()
     history.seconds = time.perf_counter() - started
     return history

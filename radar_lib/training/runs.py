@@ -7,8 +7,9 @@ by the hash of everything that decides its result, and trains it only where it i
 from __future__ import annotations
 
 import gc
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float, Int8
-from torch import Tensor
 from tqdm import tqdm
 
 from radar_lib.data.posts import LABEL_PREFIX, Posts, labels, valid_mask
@@ -24,13 +24,16 @@ from radar_lib.errors import RadarError
 from radar_lib.files import digest_file, read_json, write_json
 from radar_lib.metrics import average_precision
 from radar_lib.models.backbones import BACKBONES, Backbone, checkpoint_digest, load_backbone, resolve_checkpoint
+from radar_lib.models.base import Encoded
+from radar_lib.models.families import FAMILIES
 from radar_lib.models.router import RadarRouter, RouterConfig
 from radar_lib.training.cache import RECORD, Cache, Entry, code_digest
+from radar_lib.training.encoded import EncodedPosts, chunks, forget_stale, store
 from radar_lib.training.loop import CHECKPOINT, History, Recipe, TrainingSet, predict, train
 from radar_lib.training.scores import logits_for, read_scores, write_scores
 
 DECIDING_PACKAGES = ("torch", "transformers", "peft")
-ENCODE_BATCH = 128
+ENCODING_CODE = ("models", "training/encoded.py")
 
 
 @dataclass(frozen=True)
@@ -112,27 +115,6 @@ class Run:
         return History(**self.record["history"])
 
 
-@dataclass
-class EncodedPosts:
-    """Posts as one backbone takes them; a batch is padded when it is asked for."""
-
-    backbone: Backbone
-    encoded: list[Any]
-    lengths: list[int] = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.lengths = [post.n_tokens for post in self.encoded]
-
-    def __len__(self) -> int:
-        return len(self.encoded)
-
-    def batch(self, indices: Sequence[int]) -> dict[str, Tensor]:
-        return self.backbone.collate([self.encoded[i] for i in indices])
-
-    def subset(self, rows: Sequence[int]) -> EncodedPosts:
-        return EncodedPosts(self.backbone, [self.encoded[i] for i in rows])
-
-
 class Lab:
     """Posts, checkpoints, cache and device that the runs of a chain share.
 
@@ -143,7 +125,7 @@ class Lab:
         device: 'cpu' or 'cuda'.
         score_splits: splits that each trained model is scored on; missing ones are passed over.
         checkpoint_seconds: at most this much training is lost when the process is killed.
-        progress: show progress bars.
+        bar: makes progress bars, called as tqdm is.
     """
 
     def __init__(
@@ -155,11 +137,11 @@ class Lab:
         device: str = "cpu",
         score_splits: Sequence[str] = ("validation", "test"),
         checkpoint_seconds: float = 30.0,
-        progress: bool = True,
+        bar: Callable[..., Any] = tqdm,
     ) -> None:
         self.posts, self.cache, self.checkpoints, self.device = posts, cache, checkpoints, device
         self.score_splits = tuple(split for split in score_splits if split in posts.splits)
-        self.checkpoint_seconds, self.progress = checkpoint_seconds, progress
+        self.checkpoint_seconds, self.bar = checkpoint_seconds, bar
         self._backbone: tuple[str, Backbone] | None = None
         self._encoded: dict[str, EncodedPosts] = {}
 
@@ -191,33 +173,59 @@ class Lab:
         return labels(self.table(split), categories)
 
     def encoded(self, backbone: str, split: str) -> EncodedPosts:
-        """The posts of a split as `backbone` takes them; kept until another backbone is asked for."""
+        """The posts of a split as `backbone` takes them, through its tower once and for all where that is frozen."""
         model = self.backbone(backbone)
         if split not in self._encoded:
-            dataset = self.posts.split(split)
-            encoded: list[Any] = []
-            steps = range(0, len(dataset), ENCODE_BATCH)
-            for start in tqdm(steps, f"{backbone}: reading {split}", disable=not self.progress, mininterval=2):
-                batch = dataset[start : start + ENCODE_BATCH]
-                rows = [dict(zip(batch, values, strict=True)) for values in zip(*batch.values(), strict=True)]
-                ready = model.encode(rows)
-                encoded += model.cache_features(ready) if model.features_cacheable else ready
-            self._encoded[split] = EncodedPosts(model, encoded)
+            if model.features_cacheable:
+                entry = self.encoded_entry(backbone, split)
+                if not entry.complete:
+                    store(self._chunks(model, backbone, split), entry)
+                    forget_stale(entry)
+                self._encoded[split] = EncodedPosts.stored(model, entry.folder)
+            else:
+                posts = [post for chunk in self._chunks(model, backbone, split) for post in chunk]
+                self._encoded[split] = EncodedPosts.in_memory(model, posts)
         return self._encoded[split]
+
+    def shares_encoded(self, backbone: str) -> bool:
+        """Whether a backbone's encoded posts are kept in the cache, for other runs and processes."""
+        return FAMILIES[BACKBONES[backbone].family].features_cacheable
+
+    def steps(self, spec: RunSpec) -> int:
+        """Optimiser steps of a run."""
+        posts = int(self._verified("train", spec.categories)[1].sum())
+        return math.ceil(posts / spec.recipe.batch_size) * spec.recipe.epochs
+
+    def _chunks(self, model: Backbone, backbone: str, split: str) -> Iterator[list[Encoded]]:
+        dataset = self.posts.split(split)
+        with self.bar(total=len(dataset), desc=f"{backbone}: reading {split}", unit="post", mininterval=2) as bar:
+            for chunk in chunks(model, dataset):
+                yield chunk
+                bar.update(len(chunk))
+
+    def encoded_entry(self, backbone: str, split: str) -> Entry:
+        """Cache entry of a split's encoded posts: its hash covers posts, checkpoint, device and the models' code."""
+        inputs = self._inputs(backbone, code=code_digest(ENCODING_CODE))
+        return self.cache.entry("encoded", {**inputs, "split": split})
+
+    def _inputs(self, backbone: str, *, code: str) -> dict[str, Any]:
+        """What decides any result: posts, checkpoint, device, code, package versions."""
+        return {
+            "posts": self.posts.digest,
+            "checkpoint": checkpoint_digest(self.checkpoint(backbone)),
+            "device": self.device.split(":")[0],
+            "code": code,
+            "packages": {package: version(package) for package in DECIDING_PACKAGES},
+        }
 
     def entry(self, spec: RunSpec, *, teacher: SoftLabels | None = None) -> Entry:
         """Cache entry of a run: its hash covers posts, checkpoint, specification, teacher, device and code."""
         if spec.recipe.lam > 0 and teacher is None:
             raise RadarError(f"{spec.backbone} with lambda {spec.recipe.lam} needs the experts' soft labels.")
-        inputs = {
-            "posts": self.posts.digest,
-            "checkpoint": checkpoint_digest(self.checkpoint(spec.backbone)),
+        inputs = self._inputs(spec.backbone, code=code_digest()) | {
             "spec": {**asdict(spec), "categories": list(spec.categories)},
             "teacher": teacher.digest if teacher is not None and spec.recipe.lam > 0 else None,
             "scored": list(self.score_splits),
-            "device": self.device.split(":")[0],
-            "code": code_digest(),
-            "packages": {package: version(package) for package in DECIDING_PACKAGES},
         }
         return self.cache.entry("training", inputs)
 
@@ -243,7 +251,7 @@ class Lab:
                 validate=self._validation(spec),
                 checkpoint_seconds=self.checkpoint_seconds,
                 title=title or spec.backbone,
-                progress=self.progress,
+                bar=self.bar,
             )
             router.save_pretrained(entry.path("router"))
             self.write_scores(router, spec, entry.path("scores.parquet"), self.score_splits)

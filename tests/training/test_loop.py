@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from radar_lib.errors import RadarError
 from radar_lib.losses import radar_loss
 from radar_lib.training import loop
-from radar_lib.training.loop import Recipe, TrainingSet, epoch_batches, learning_rate_factor, predict, train
+from radar_lib.training.loop import Recipe, TrainingSet, epoch_batches, learning_rate_factor, no_bar, predict, train
 
 
 class Features:
@@ -48,7 +48,7 @@ RECIPE = Recipe(epochs=4, batch_size=8, learning_rate=0.05)
 def test_the_loss_falls_and_every_trainable_weight_moves(tmp_path):
     model = Linear()
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
-    history = train(model, problem(), RECIPE, folder=tmp_path, progress=False)
+    history = train(model, problem(), RECIPE, folder=tmp_path, bar=no_bar)
     assert history.steps[-1]["loss"] < 0.7 * history.steps[0]["loss"]
     assert all(not torch.equal(before[name], p) for name, p in model.named_parameters())
 
@@ -57,7 +57,7 @@ def test_the_loss_falls_and_every_trainable_weight_moves(tmp_path):
 def test_a_killed_run_resumes_to_the_bit(tmp_path, monkeypatch, changes):
     recipe = Recipe(**{"epochs": 3, "batch_size": 8, "learning_rate": 0.05, **changes})
     whole = Linear()
-    expected = train(whole, problem(), recipe, folder=tmp_path / "whole", progress=False)
+    expected = train(whole, problem(), recipe, folder=tmp_path / "whole", bar=no_bar)
 
     class Killed(Exception):
         pass
@@ -74,17 +74,17 @@ def test_a_killed_run_resumes_to_the_bit(tmp_path, monkeypatch, changes):
     with monkeypatch.context() as patch:
         patch.setattr(loop, "radar_loss" if recipe.objective == "masked" else "unmasked_bce", killing)
         with pytest.raises(Killed):
-            train(Linear(), problem(), recipe, folder=tmp_path / "cut", checkpoint_seconds=0, progress=False)
+            train(Linear(), problem(), recipe, folder=tmp_path / "cut", checkpoint_seconds=0, bar=no_bar)
     assert (tmp_path / "cut" / loop.CHECKPOINT).exists()
 
     resumed = Linear()
-    history = train(resumed, problem(), recipe, folder=tmp_path / "cut", progress=False)
+    history = train(resumed, problem(), recipe, folder=tmp_path / "cut", bar=no_bar)
     assert torch.equal(resumed.layer.weight, whole.layer.weight) and torch.equal(resumed.layer.bias, whole.layer.bias)
     assert history.steps == expected.steps
 
 
 def test_validation_is_run_once_per_epoch_and_kept(tmp_path):
-    history = train(Linear(), problem(), RECIPE, folder=tmp_path, validate=lambda m: {"LQC": 0.5}, progress=False)
+    history = train(Linear(), problem(), RECIPE, folder=tmp_path, validate=lambda m: {"LQC": 0.5}, bar=no_bar)
     assert [entry["epoch"] for entry in history.epochs] == [1, 2, 3, 4]
 
 
@@ -92,13 +92,13 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_its_posts(tmp_path):
     data = problem()
     data.inputs.x[4] = float("nan")
     with pytest.raises(RadarError, match=r"the loss is nan at step .*posts p\d+"):
-        train(Linear(), data, RECIPE, folder=tmp_path, progress=False)
+        train(Linear(), data, RECIPE, folder=tmp_path, bar=no_bar)
 
 
 def test_no_posts_is_an_error(tmp_path):
     empty = TrainingSet(Features(torch.zeros(0, 5)), np.zeros((0, 3), np.int8), [])
     with pytest.raises(RadarError, match="no training post"):
-        train(Linear(), empty, RECIPE, folder=tmp_path, progress=False)
+        train(Linear(), empty, RECIPE, folder=tmp_path, bar=no_bar)
 
 
 def test_a_recipe_that_means_nothing_is_refused():

@@ -10,7 +10,7 @@ from radar_lib.errors import RadarError
 from radar_lib.models.router import RadarRouter
 from radar_lib.training import runs
 from radar_lib.training.cache import Cache
-from radar_lib.training.loop import Recipe
+from radar_lib.training.loop import Recipe, no_bar
 from radar_lib.training.runs import Lab, Run, RunSpec, SoftLabels
 from radar_lib.training.scores import logits_for, read_scores, write_scores
 from radar_lib.training.teachers import soft_labels
@@ -24,7 +24,7 @@ def expert(category):
 
 @pytest.fixture
 def lab(posts, checkpoints, tmp_path):
-    return Lab(posts, Cache(tmp_path / "cache"), checkpoints=str(checkpoints), progress=False)
+    return Lab(posts, Cache(tmp_path / "cache"), checkpoints=str(checkpoints), bar=no_bar)
 
 
 def test_a_run_is_trained_once_and_leaves_scores_curves_and_a_router(lab, monkeypatch):
@@ -55,7 +55,7 @@ def test_a_saved_router_gives_the_same_scores(lab):
 
 def test_an_interrupted_run_continues_to_the_same_scores(posts, checkpoints, tmp_path, monkeypatch):
     spec = RunSpec("SigLIP2", posts.categories, RECIPE, 4, 8)
-    options = {"checkpoints": str(checkpoints), "progress": False, "checkpoint_seconds": 0}
+    options = {"checkpoints": str(checkpoints), "bar": no_bar, "checkpoint_seconds": 0}
     whole = Lab(posts, Cache(tmp_path / "whole"), **options).train(spec)
 
     cut = Lab(posts, Cache(tmp_path / "cut"), **options)

@@ -1,0 +1,154 @@
+"""Posts encoded for one backbone and kept on disk: token ids, positions, and the frozen vision tower's output.
+
+The tower is most of the work of a forward pass and the same in every epoch, run and notebook, so each split passes
+through it once per checkpoint. The arrays are memory-mapped: all runs and processes share one copy, and a run holds
+only the batches that it reads.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from radar_lib.files import read_json
+from radar_lib.models.base import Backbone, Encoded
+from radar_lib.training.cache import RECORD, Entry
+
+CHUNK = 128  # posts per pass through the tower; fixed, because the last bits of its output depend on it
+
+
+@dataclass(frozen=True)
+class EncodedPosts:
+    """Posts as one backbone takes them; a batch is padded when it is asked for.
+
+    Attributes:
+        posts: the encoded posts, in memory or on disk.
+        all_lengths: number of tokens of each of them.
+        rows: which of them these are, in order; None for all.
+    """
+
+    backbone: Backbone
+    posts: Sequence[Encoded]
+    all_lengths: Int[np.ndarray, " post"]
+    rows: Int[np.ndarray, " row"] | None = None
+
+    @classmethod
+    def in_memory(cls, backbone: Backbone, posts: Sequence[Encoded]) -> EncodedPosts:
+        return cls(backbone, posts, np.array([post.n_tokens for post in posts]))
+
+    @classmethod
+    def stored(cls, backbone: Backbone, folder: Path) -> EncodedPosts:
+        posts = StoredPosts(folder)
+        return cls(backbone, posts, posts.lengths)
+
+    @property
+    def lengths(self) -> Int[np.ndarray, " row"]:
+        return self.all_lengths if self.rows is None else self.all_lengths[self.rows]
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def batch(self, indices: Sequence[int]) -> dict[str, Tensor]:
+        """Padded model inputs of these posts."""
+        rows = indices if self.rows is None else self.rows[np.asarray(indices)]
+        return self.backbone.collate([self.posts[int(i)] for i in rows])
+
+    def subset(self, rows: Sequence[int]) -> EncodedPosts:
+        """Some of the posts, by position; nothing is copied."""
+        rows = np.asarray(rows)
+        return EncodedPosts(
+            self.backbone, self.posts, self.all_lengths, rows if self.rows is None else self.rows[rows]
+        )
+
+
+def chunks(backbone: Backbone, dataset: Any) -> Iterator[list[Encoded]]:
+    """Encode a `datasets` split chunk by chunk, with the tower's output where the tower is frozen."""
+    for start in range(0, len(dataset), CHUNK):
+        batch = dataset[start : start + CHUNK]
+        rows = [dict(zip(batch, values, strict=True)) for values in zip(*batch.values(), strict=True)]
+        yield backbone.cache_features(backbone.encode(rows))
+
+
+class StoredPosts(Sequence[Encoded]):
+    """Encoded posts in a finished cache entry, read by position from memory-mapped arrays."""
+
+    def __init__(self, folder: Path):
+        shapes = read_json(folder / RECORD)["arrays"]
+        self._arrays = {name: _map(folder / f"{name}.bin", **about) for name, about in shapes.items()}
+        self._tokens, self._visual = (
+            np.concatenate([[0], np.cumsum(self._arrays[name])]) for name in ("n_tokens", "n_visual")
+        )
+        self._frames = np.concatenate([[0], np.cumsum(self._arrays["n_frames"])])
+        self._levels = [self._arrays[name] for name in sorted(shapes) if name.startswith("features_")]
+
+    @property
+    def lengths(self) -> Int[np.ndarray, " post"]:
+        return np.diff(self._tokens)
+
+    def __len__(self) -> int:
+        return len(self._tokens) - 1
+
+    def __getitem__(self, i: int) -> Encoded:
+        tokens, visual = slice(*self._tokens[i : i + 2]), slice(*self._visual[i : i + 2])
+        positions = self._arrays.get("position_ids")
+        has_frames = self._frames[i + 1] > self._frames[i]
+        return Encoded(
+            torch.from_numpy(self._arrays["input_ids"][tokens]),
+            frame_tokens=tuple(self._arrays["frame_tokens"][slice(*self._frames[i : i + 2])].tolist()),
+            position_ids=None if positions is None else torch.from_numpy(positions[tokens].T),
+            features=tuple(torch.from_numpy(level[visual]) for level in self._levels) if has_frames else None,
+        )
+
+
+def _map(path: Path, *, dtype: str, shape: list[int]) -> np.ndarray:
+    if 0 in shape:  # an empty file cannot be mapped
+        return np.empty(shape, dtype)
+    return np.memmap(path, dtype, mode="c", shape=tuple(shape))  # c: writable for torch, never written back
+
+
+def store(posts: Iterable[Sequence[Encoded]], entry: Entry) -> None:
+    """Keep encoded posts, given chunk by chunk, in a cache entry; it is complete afterwards."""
+    shutil.rmtree(entry.folder, ignore_errors=True)
+    entry.folder.mkdir(parents=True)
+    shapes: dict[str, dict[str, Any]] = {}
+    for chunk in posts:
+        for name, array in _arrays(chunk).items():
+            with open(entry.path(f"{name}.bin"), "ab") as file:
+                array.tofile(file)
+            seen = shapes.setdefault(name, {"dtype": array.dtype.str, "shape": [0, *array.shape[1:]]})
+            seen["shape"][0] += len(array)
+    entry.finish({"arrays": shapes})
+
+
+def _arrays(chunk: Sequence[Encoded]) -> dict[str, np.ndarray]:
+    """A chunk's posts end to end, with the counts that take them apart again."""
+    out = {
+        "input_ids": torch.cat([post.input_ids for post in chunk]).numpy(),
+        "n_tokens": np.array([post.n_tokens for post in chunk]),
+        "n_frames": np.array([len(post.frame_tokens) for post in chunk]),
+        "n_visual": np.array([sum(post.frame_tokens) for post in chunk]),
+        "frame_tokens": np.array([n for post in chunk for n in post.frame_tokens], dtype=np.int64),
+    }
+    if chunk[0].position_ids is not None:
+        out["position_ids"] = torch.cat([post.position_ids for post in chunk], dim=1).T.contiguous().numpy()
+    features = [post.features for post in chunk if post.features is not None]
+    for level, parts in enumerate(zip(*features, strict=True)):
+        out[f"features_{level}"] = torch.cat(parts).float().numpy()  # exact for bfloat16, which numpy lacks
+    return out
+
+
+def forget_stale(entry: Entry) -> None:
+    """Remove what older code or packages left for the same posts and checkpoint: it is never read again."""
+    same = ("posts", "split", "checkpoint", "device")
+    for record in entry.folder.parent.glob(f"*/{RECORD}"):
+        other = read_json(record)["inputs"]
+        if record.parent != entry.folder and all(other.get(key) == entry.inputs[key] for key in same):
+            shutil.rmtree(record.parent, ignore_errors=True)

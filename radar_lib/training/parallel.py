@@ -1,0 +1,219 @@
+"""Several runs at once on CPUs: one process per core, each reading or training on its own, all into the same cache.
+
+A small model leaves a second core idle most of the time, so runs side by side are worth more than threads within one.
+Each run computes what it would compute alone: nothing is shared but the cache, where a finished run stays finished
+whatever happens to the others. On a GPU the runs follow each other.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from pathlib import Path
+from queue import Empty
+from time import perf_counter
+from typing import Any
+
+import psutil
+import torch
+
+from radar_lib.data.posts import open_posts
+from radar_lib.errors import RadarError
+from radar_lib.training.cache import Cache
+from radar_lib.training.runs import Lab, Run, RunSpec, SoftLabels
+
+MOST_WORKERS = 4  # each holds Python, torch and a model: about 0.7 GiB with a stand-in
+WORKER_BYTES, PER_CHECKPOINT_BYTE = 1 << 30, 8  # float32 copy, gradients and activations of float16 weights
+
+_lab: Lab | None = None  # of a worker process
+
+
+def train_all(
+    lab: Lab,
+    specs: Sequence[RunSpec],
+    *,
+    titles: Sequence[str],
+    teacher: SoftLabels | None = None,
+    workers: int = 0,
+    desc: str = "training",
+) -> list[Run]:
+    """The runs of these specifications, in their order; those not in the cache are trained, several at a time.
+
+    Args:
+        titles: what progress bars and errors call each run.
+        workers: processes; 0 for one per core, as memory allows, at most `MOST_WORKERS`. A GPU has one.
+        desc: what the bar over all of them is called.
+
+    Raises:
+        RadarError: as `Lab.train`, or a process died.
+    """
+    count = worker_count(lab, specs, workers)
+    with _threads(max(1, _cores() // count), on=lab.device == "cpu"):  # the same for one run that is left of many
+        jobs = [(spec, title) for spec, title in zip(specs, titles, strict=True)
+                if not lab.entry(spec, teacher=teacher).complete]  # fmt: skip
+        if count > 1 and len(jobs) > 1:
+            lab.release()
+            _train_in_processes(lab, jobs, teacher, min(count, len(jobs)), desc)
+        return [lab.train(spec, teacher=teacher, title=title) for spec, title in zip(specs, titles, strict=True)]
+
+
+def worker_count(lab: Lab, specs: Sequence[RunSpec], workers: int = 0) -> int:
+    """How many of these runs to train at once."""
+    if lab.device != "cpu":
+        return 1
+    if workers:
+        return max(1, min(workers, len(specs)))
+    largest = max((_weights(lab, spec) for spec in specs), default=0)
+    fitting = psutil.virtual_memory().available // (WORKER_BYTES + PER_CHECKPOINT_BYTE * largest)
+    return max(1, min(_cores(), len(specs), MOST_WORKERS, fitting))
+
+
+def _cores() -> int:
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # not on macOS and Windows
+        return os.cpu_count() or 1
+
+
+def _weights(lab: Lab, spec: RunSpec) -> int:
+    """Bytes of a run's checkpoint. A Hub checkpoint's are not known before it is there, so it counts as large."""
+    folder = Path(lab.checkpoint(spec.backbone))
+    return sum(path.stat().st_size for path in folder.glob("*.safetensors")) if folder.is_dir() else 1 << 34
+
+
+@contextmanager
+def _threads(number: int, *, on: bool) -> Iterator[None]:
+    before = torch.get_num_threads()
+    if on:
+        torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _train_in_processes(
+    lab: Lab, jobs: Sequence[tuple[RunSpec, str]], teacher: SoftLabels | None, workers: int, desc: str
+) -> None:
+    context = multiprocessing.get_context("spawn")  # no copies of this process's threads
+    messages = context.Queue()
+    rebuild = (lab.posts.folder, lab.cache.root, lab.checkpoints, lab.score_splits, lab.checkpoint_seconds)
+    start = (rebuild, messages, torch.get_num_threads())
+    others = set(multiprocessing.active_children())
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start, initargs=start)
+    try:
+        splits = {split: lab.posts.splits[split] for split in ("train", *lab.score_splits)}
+        reads = [(name, split) for name in dict.fromkeys(spec.backbone for spec, _ in jobs) for split in splits
+                 if lab.shares_encoded(name) and not lab.encoded_entry(name, split).complete]  # fmt: skip
+        reads.sort(key=lambda read: -splits[read[1]])
+        total = sum(splits[split] for _, split in reads)
+        with lab.bar(total=total, desc="reading posts", unit="post", mininterval=2) as bar:
+            _follow([pool.submit(_read, *read) for read in reads], messages, bar)
+        groups = sorted(_together(lab, jobs), key=lambda group: -sum(_cost(lab, spec) for spec, _ in group))
+        total = sum(lab.steps(spec) for spec, _ in jobs)
+        with lab.bar(total=total, desc=desc, unit="step", mininterval=2) as bar:
+            _follow([pool.submit(_train, group, teacher) for group in groups], messages, bar)
+    except BaseException as error:
+        for process in set(multiprocessing.active_children()) - others:
+            process.terminate()
+        if isinstance(error, BrokenProcessPool):
+            raise RadarError(
+                "a training process died, perhaps for lack of memory. Finished runs are kept; go on with fewer at a "
+                "time: parameter workers=1."
+            ) from None
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _together(lab: Lab, jobs: Sequence[tuple[RunSpec, str]]) -> list[list[tuple[RunSpec, str]]]:
+    """One group per run, but one per backbone where reading the posts is part of each run's process."""
+    groups: dict[Any, list[tuple[RunSpec, str]]] = {}
+    for number, (spec, title) in enumerate(jobs):
+        groups.setdefault(number if lab.shares_encoded(spec.backbone) else spec.backbone, []).append((spec, title))
+    return list(groups.values())
+
+
+def _cost(lab: Lab, spec: RunSpec) -> float:
+    """Expected work of a run, in any unit: the longest should not start last."""
+    return float(lab.steps(spec) * spec.recipe.batch_size * _weights(lab, spec))
+
+
+def _follow(futures: Sequence[Future], messages: Any, bar: Any) -> None:
+    """Move the bar by what the workers say, until all futures are done; the first failure is raised."""
+    said: dict[str, str] = {}
+    while True:
+        done = all(future.done() for future in futures)
+        failed = next((f for f in futures if f.done() and not f.cancelled() and f.exception()), None)
+        if failed is not None:
+            failed.result()
+        try:
+            while True:
+                title, steps, text = messages.get(timeout=0.0 if done else 0.5)
+                bar.update(steps)
+                said[title] = text
+                if text is None:
+                    del said[title]
+                bar.set_postfix_str("; ".join(f"{name} {value}" for name, value in said.items() if value))
+        except Empty:
+            if done:
+                return
+
+
+class _Report:
+    """Stands in for tqdm within a worker: what it is told goes to the parent's bar, twice a second at most."""
+
+    def __init__(self, messages: Any, *, desc: str = "", initial: int = 0, **_: Any):
+        self.messages, self.desc, self.waiting, self.text, self.sent = messages, desc, initial, "", 0.0
+
+    def update(self, steps: int = 1) -> None:
+        self.waiting += steps
+        if perf_counter() - self.sent > 0.5:
+            self._send(self.text)
+
+    def set_postfix_str(self, text: str) -> None:
+        self.text = text
+
+    def close(self) -> None:
+        self._send(None)
+
+    def _send(self, text: str | None) -> None:
+        self.messages.put((self.desc, self.waiting, text))
+        self.waiting, self.sent = 0, perf_counter()
+
+    def __enter__(self) -> _Report:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _start(rebuild: tuple, messages: Any, threads: int) -> None:
+    """Prepare a worker: its own lab, and an end when its parent ends."""
+    global _lab
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    torch.set_num_threads(threads)
+    folder, root, checkpoints, score_splits, seconds = rebuild
+    _lab = Lab(
+        open_posts(folder), Cache(root), checkpoints=checkpoints, score_splits=score_splits,
+        checkpoint_seconds=seconds, bar=lambda **about: _Report(messages, **about),
+    )  # fmt: skip
+
+
+def _end_with_parent() -> None:
+    multiprocessing.parent_process().join()
+    os._exit(1)
+
+
+def _read(backbone: str, split: str) -> None:
+    _lab.encoded(backbone, split)
+
+
+def _train(group: Sequence[tuple[RunSpec, str]], teacher: SoftLabels | None) -> None:
+    for spec, title in group:
+        _lab.train(spec, teacher=teacher, title=title)

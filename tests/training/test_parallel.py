@@ -1,0 +1,85 @@
+"""Runs side by side give what they give alone, say how far they are, and stop together when one fails."""
+
+from __future__ import annotations
+
+import pandas as pd
+import psutil
+import pytest
+import torch
+
+from radar_lib.errors import RadarError
+from radar_lib.training import parallel
+from radar_lib.training.cache import Cache
+from radar_lib.training.loop import Recipe, no_bar
+from radar_lib.training.parallel import train_all, worker_count
+from radar_lib.training.runs import Lab, RunSpec
+
+
+class Bars:
+    """Remembers what bars are told."""
+
+    def __init__(self):
+        self.totals, self.done, self.texts = {}, {}, []
+
+    def __call__(self, *, total, desc, **_):
+        self.totals[desc] = total
+        bar = no_bar(total=total)
+        bar.update = lambda n=1: self.done.update({desc: self.done.get(desc, 0) + n})
+        bar.set_postfix_str = lambda text, **_: self.texts.append(text)
+        return bar
+
+
+def specs(posts):
+    recipe = Recipe(epochs=1, batch_size=8, learning_rate=5e-3)
+    return [
+        RunSpec("Qwen3-VL-8B", ("LQC",), recipe, 4, 8),
+        RunSpec("SigLIP2", posts.categories, recipe, 4, 8),
+        RunSpec("SigLIP2", posts.categories, Recipe(objective="unmasked", epochs=1, batch_size=8), 4, 8),
+    ]
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def test_two_processes_give_what_one_gives(posts, checkpoints, tmp_path, monkeypatch):
+    monkeypatch.setattr(parallel, "_cores", lambda: 2)
+    bars = Bars()
+    together = Lab(posts, Cache(tmp_path / "a"), checkpoints=str(checkpoints), bar=bars)
+    found = train_all(together, specs(posts), titles=["a", "b", "c"], workers=2, desc="three runs")
+    assert bars.totals == {"reading posts": 48 + 24 + 30, "three runs": 2 + 6 + 6}
+    assert bars.done["reading posts"] == 102 and bars.done["three runs"] >= 14  # and the posts that SigLIP2 read
+    alone = Lab(posts, Cache(tmp_path / "b"), checkpoints=str(checkpoints), bar=no_bar)
+    for spec, run in zip(specs(posts), found, strict=True):
+        assert run.spec == spec
+        pd.testing.assert_frame_equal(run.scores(), alone.train(spec).scores(), check_exact=True)
+
+    monkeypatch.setattr(parallel, "_train_in_processes", None)  # all are in the cache now
+    assert [run.digest for run in train_all(together, specs(posts), titles="abc")] == [run.digest for run in found]
+
+
+def test_a_failing_run_stops_the_others_and_is_named(posts, checkpoints, tmp_path):
+    lab = Lab(posts, Cache(tmp_path), checkpoints=str(checkpoints), bar=no_bar)
+    good, *_ = specs(posts)
+    bad = good.with_recipe(learning_rate=1e30, batch_size=2, warmup=0.0)
+    with pytest.raises(RadarError, match="the bad one: the loss is"):
+        train_all(lab, [good.with_recipe(seed=7), bad], titles=["good", "the bad one"], workers=2)
+    assert not [p for p in psutil.Process().children() if "spawn_main" in " ".join(p.cmdline())]
+
+
+def test_workers_follow_cores_runs_memory_and_device(posts, checkpoints, tmp_path, monkeypatch):
+    lab = Lab(posts, Cache(tmp_path), checkpoints=str(checkpoints), bar=no_bar)
+    monkeypatch.setattr(parallel, "_cores", lambda: 16)
+    memory = psutil.virtual_memory()
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: memory._replace(available=1 << 36))
+    assert worker_count(lab, specs(posts)) == 3
+    assert worker_count(lab, specs(posts) * 4) == parallel.MOST_WORKERS
+    assert worker_count(lab, specs(posts), workers=2) == 2
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: memory._replace(available=1 << 28))
+    assert worker_count(lab, specs(posts)) == 1
+    lab.device = "cuda"
+    assert worker_count(lab, specs(posts), workers=4) == 1
