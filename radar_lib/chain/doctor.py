@@ -159,12 +159,12 @@ def check_kernel() -> Check:
             "output": str(out),
             "parameters": {},
             "cwd": name,
-            "parent": os.getpid(),
         }
         try:
             done = subprocess.run(
-                [sys.executable, "-m", "radar_lib.chain.execute"], input=repr(job), text=True, cwd=name,
-                env=kernel_environment(Path(name), {}), capture_output=True, timeout=KERNEL_SECONDS,
+                [sys.executable, "-m", "radar_lib.chain.execute", str(os.getpid())],
+                input=repr(job), text=True, cwd=name, env=kernel_environment(Path(name), {}),
+                capture_output=True, timeout=KERNEL_SECONDS,
             )  # fmt: skip
         except subprocess.TimeoutExpired:
             return Check("fail", "kernel", f"no answer in {KERNEL_SECONDS} s", "is the machine overloaded?")

@@ -1,8 +1,8 @@
-"""Execute one notebook: `python -m radar_lib.chain.execute`, a process of its own that the runner starts.
+"""Execute one notebook: `python -m radar_lib.chain.execute PARENT`, a process of its own that the runner starts.
 
-This is the only place that knows papermill. It takes a job (a Python literal) on standard input, writes events (one
-JSON object a line) to standard output, and everything else, cell output included, to standard error, the log.
-When the process that started it is gone, it ends itself and its kernel.
+This is the only place that knows papermill. It starts a kernel at once, takes a job (a Python literal) on standard
+input when its turn comes, writes events (one JSON object a line) to standard output, and everything else, cell output
+included, to standard error, the log. When the process that started it is gone, it ends itself and its kernel.
 """
 
 from __future__ import annotations
@@ -17,6 +17,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
+
+from jupyter_client.manager import AsyncKernelManager
+from jupyter_core.utils import run_sync
 
 from radar_lib.chain.processes import tree
 
@@ -60,12 +63,20 @@ def describe(ename: str, evalue: str, traceback: str, source: str) -> dict[str, 
     return {"error": last.strip() or ename, "line": number, "source": source, "raised": raised}
 
 
-def execute(job: Mapping[str, Any], emit: Callable[..., None], log: TextIO) -> bool:
+def start_kernel() -> Any:
+    """Start the kernel that kernel.json describes; returns its manager while the kernel is still warming up."""
+    manager = AsyncKernelManager(kernel_name="python3")
+    run_sync(manager.start_kernel)(extra_arguments=["--HistoryManager.hist_file=:memory:"])
+    return manager
+
+
+def execute(job: Mapping[str, Any], emit: Callable[..., None], log: TextIO, *, manager: Any = None) -> bool:
     """Run a notebook with papermill; events go to `emit`, cell output to `log`.
 
     Args:
         job: `notebook` and `output` paths, `parameters`, `cwd`.
         emit: called with keyword arguments: event='cell' before each cell, event='failed' once if it fails.
+        manager: of the kernel to use, from `start_kernel`; None starts one.
 
     Returns:
         Whether every cell ran.
@@ -105,6 +116,7 @@ def execute(job: Mapping[str, Any], emit: Callable[..., None], log: TextIO) -> b
             stdout_file=log,
             stderr_file=log,
             on_cell_start=on_cell,
+            km=manager,
         )
         return True
     except PapermillExecutionError as error:
@@ -138,9 +150,8 @@ def end_with(parent: int) -> None:
 
 
 def main() -> int:
-    """Read the job, keep standard output for events, execute."""
-    job = ast.literal_eval(sys.stdin.read())
-    end_with(job["parent"])
+    """Start a kernel, wait for the job, keep standard output for events, execute."""
+    end_with(int(sys.argv[1]))
     for name in SLOW_IMPORTS:
         sys.modules.setdefault(name, None)
     events = os.fdopen(os.dup(1), "w", encoding="utf-8")  # not inherited by the kernel
@@ -150,7 +161,18 @@ def main() -> int:
         events.write(json.dumps(event) + "\n")
         events.flush()
 
-    return 0 if execute(job, emit, sys.stderr) else 1
+    try:
+        manager = start_kernel()
+    except (OSError, RuntimeError, KeyError) as error:
+        emit(event="failed", error=f"the kernel could not be started: {error}. Try `radar doctor`.", setup=True)
+        return 1
+    import papermill  # noqa: F401, a second of imports while the kernel warms up
+
+    try:
+        text = sys.stdin.read()
+        return 0 if text and execute(ast.literal_eval(text), emit, sys.stderr, manager=manager) else 1
+    finally:
+        run_sync(manager.shutdown_kernel)(now=True)
 
 
 if __name__ == "__main__":

@@ -81,10 +81,10 @@ def run_lock(run_dir: Path) -> Iterator[None]:
         yield
 
 
-def kill_leftovers(run_dir: Path) -> None:
-    """Kill what a dead chain left running for this folder; call it with the lock held."""
+def kill_leftovers(run_dir: Path, *, spare: Iterable[psutil.Process] = ()) -> None:
+    """Kill what a dead chain or notebook left running for this folder, `spare` apart; call it with the lock held."""
     here = psutil.Process()
-    spared = {here.pid, *(parent.pid for parent in here.parents())}
+    spared = {process.pid for process in (here, *here.parents(), *spare)}
     found = []
     for process in psutil.process_iter():
         try:
@@ -134,7 +134,7 @@ def kernel_environment(run_dir: Path, parameters: Mapping[str, Any]) -> dict[str
     figures without a word. With checkpoints from anywhere but the Hub, the Hub is not asked for anything.
     """
     own = run_dir / ".jupyter"
-    argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+    argv = [sys.executable, "-m", "radar_lib.chain.kernel", "-f", "{connection_file}"]
     spec = {
         "argv": argv,
         "display_name": "Python 3 (radar)",

@@ -22,18 +22,16 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from radar_lib.chain import exits
+from radar_lib.chain.job import Job, next_to_run, room_for_a_spare
 from radar_lib.chain.ledger import EXECUTED, FIGURES, Ledger
 from radar_lib.chain.plan import Notebook
 from radar_lib.chain.processes import (
     check_packages,
     check_writable,
-    kernel_environment,
-    kill,
     kill_leftovers,
     resident_mb,
     run_lock,
     stop_signals,
-    tree,
 )
 from radar_lib.chain.progress import Progress, duration, failure_screen
 
@@ -118,16 +116,36 @@ def run_chain(chain: Chain) -> int:
     with stop_signals(), run_lock(chain.run_dir):
         ledger = Ledger(chain.run_dir)
         check_upstream(chain, ledger, progress)
-        for notebook in chain.selected:
-            reasons = chain.reasons(notebook, ledger)
-            if not reasons:
-                progress.say(f"{chain.head(notebook)} · up to date")
-                continue
-            progress.begin(chain.head(notebook), reasons)
-            code = _run_and_record(notebook, chain, ledger, progress)
-            if code != exits.OK:
-                return code
+        job = spare = None
+        try:
+            for notebook in chain.selected:
+                reasons = chain.reasons(notebook, ledger)
+                if not reasons:
+                    progress.say(f"{chain.head(notebook)} · up to date")
+                    continue
+                progress.begin(chain.head(notebook), reasons)
+                job, spare = spare, None
+                if job is None or job.notebook is not notebook:
+                    if job is not None:
+                        job.end()
+                    job = Job.start(notebook, chain.run_dir, chain.parameters[notebook.name])
+                spare = _spare(chain, ledger, after=notebook)
+                code = _run_and_record(job, spare, chain, ledger, progress)
+                if code != exits.OK:
+                    return code
+        finally:
+            for process in filter(None, (job, spare)):
+                process.end()
     return exits.OK
+
+
+def _spare(chain: Chain, ledger: Ledger, *, after: Notebook) -> Job | None:
+    """The process of the notebook that will run next, started now, so that its kernel is warm when its turn comes."""
+    stale = [notebook.name for notebook in chain.selected if chain.reasons(notebook, ledger)]
+    notebook = next_to_run(chain.selected, after, stale)
+    if notebook is None or not room_for_a_spare():
+        return None
+    return Job.start(notebook, chain.run_dir, chain.parameters[notebook.name])
 
 
 def check_upstream(chain: Chain, ledger: Ledger, progress: Progress) -> None:
@@ -156,11 +174,12 @@ def check_upstream(chain: Chain, ledger: Ledger, progress: Progress) -> None:
                 )
 
 
-def _run_and_record(notebook: Notebook, chain: Chain, ledger: Ledger, progress: Progress) -> int:
+def _run_and_record(job: Job, spare: Job | None, chain: Chain, ledger: Ledger, progress: Progress) -> int:
+    notebook = job.notebook
     folder = chain.run_dir / notebook.name
     _clean(folder)
     ledger.start(notebook)
-    outcome = _supervise(notebook, chain, progress)
+    outcome = _supervise(job, spare, chain, progress)
     missing = ledger.missing(notebook) if outcome.state == "done" else []
     if missing:
         outcome.state = "failed"
@@ -211,49 +230,30 @@ def _clean(folder: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
 
 
-def _supervise(notebook: Notebook, chain: Chain, progress: Progress) -> Outcome:
-    """Start a notebook's process, follow its events, and see to it that its whole tree is dead in the end."""
+def _supervise(job: Job, spare: Job | None, chain: Chain, progress: Progress) -> Outcome:
+    """Give a notebook's process its work, follow its events, and see to it that its whole tree is dead in the end."""
+    notebook = job.notebook
     folder = chain.run_dir / notebook.name
-    parameters = dict(chain.parameters[notebook.name])
-    job = {
-        "notebook": str(notebook.path.resolve()),
-        "output": str(folder / ".running.ipynb"),
-        "parameters": parameters,
-        "cwd": str(notebook.path.resolve().parent),
-        "parent": os.getpid(),
-    }
-    environment = kernel_environment(chain.run_dir, parameters) | {"RADAR_NOTEBOOK_DIGEST": notebook.code}
     outcome = Outcome("failed", 0.0, 0.0)
     begun = time.monotonic()
-    with open(folder / "log.txt", "w", encoding="utf-8") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "radar_lib.chain.execute"],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log,
-            cwd=job["cwd"], env=environment, text=True, start_new_session=True,
-        )  # fmt: skip
-        try:
-            with contextlib.suppress(BrokenPipeError):  # it died at once; the log says why
-                process.stdin.write(repr(job))
-                process.stdin.close()
-            events = _events(process)
-            while _follow(events, outcome):
-                progress.update(outcome.cell)
-                outcome.seconds = time.monotonic() - begun
-                outcome.peak_mb = max(outcome.peak_mb, resident_mb(tree(process.pid)))
-                if outcome.seconds > chain.limit_s(notebook):
-                    limit = duration(chain.limit_s(notebook))
-                    outcome.state = "timeout"
-                    outcome.failure = {
-                        "error": f"passed its time limit of {limit}. --no-limit runs it without one."
-                    }
-                    return outcome
-            code = process.wait()
-        finally:
-            kill(reversed(tree(process.pid)))
-            kill_leftovers(chain.run_dir)  # whose parents died before them
-            process.wait()
-            process.stdout.close()
+    try:
+        job.begin(folder / ".running.ipynb", chain.parameters[notebook.name])
+        events = _events(job.process)
+        while _follow(events, outcome):
+            progress.update(outcome.cell)
             outcome.seconds = time.monotonic() - begun
+            alive = [*job.tree(), *(spare.tree() if spare else ())]
+            outcome.peak_mb = max(outcome.peak_mb, resident_mb(alive))
+            if outcome.seconds > chain.limit_s(notebook):
+                limit = duration(chain.limit_s(notebook))
+                outcome.state = "timeout"
+                outcome.failure = {"error": f"passed its time limit of {limit}. --no-limit runs it without one."}
+                return outcome
+        code = job.process.wait()
+    finally:
+        job.end()
+        kill_leftovers(chain.run_dir, spare=spare.tree() if spare else ())  # whose parents died before them
+        outcome.seconds = time.monotonic() - begun
     if code == 0:
         outcome.state = "done"
     elif outcome.failure is None:

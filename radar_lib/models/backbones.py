@@ -91,6 +91,14 @@ def resolve_checkpoint(spec: BackboneSpec, checkpoints: str) -> str:
     )
 
 
+def checkpoint_folder(checkpoint: str | Path) -> Path | None:
+    """The folder of a checkpoint's files; None for a Hub id."""
+    reference = str(checkpoint)
+    if reference.startswith(STANDIN_PREFIX):
+        return STANDINS / reference.removeprefix(STANDIN_PREFIX)
+    return Path(reference) if Path(reference).is_dir() else None
+
+
 def folder_digest(folder: Path) -> str:
     """Digest of the files that decide what a checkpoint computes; cards and records beside them do not count."""
     files = [path for path in folder.iterdir() if path.suffix in {".json", ".safetensors", ".jinja", ".txt", ".model"}]
@@ -99,20 +107,15 @@ def folder_digest(folder: Path) -> str:
 
 def checkpoint_digest(checkpoint: str | Path, *, revision: str | None = None) -> str:
     """The `digest` that a loaded backbone would have, without loading it: what a cache key needs."""
-    reference = str(checkpoint)
-    is_standin = reference.startswith(STANDIN_PREFIX)
-    folder = STANDINS / reference.removeprefix(STANDIN_PREFIX) if is_standin else Path(reference)
-    if is_standin or folder.is_dir():
-        return folder_digest(folder)
-    return f"{reference}@{revision}"
+    folder = checkpoint_folder(checkpoint)
+    return f"{checkpoint}@{revision}" if folder is None else folder_digest(folder)
 
 
 def pretraining_record(checkpoint: str | Path) -> dict[str, Any] | None:
     """What a stand-in's folder says of its pretraining; None for a checkpoint without such a record."""
-    reference = str(checkpoint)
-    is_standin = reference.startswith(STANDIN_PREFIX)
-    path = (STANDINS / reference.removeprefix(STANDIN_PREFIX) if is_standin else Path(reference)) / "record.json"
-    return read_json(path) if path.is_file() else None
+    folder = checkpoint_folder(checkpoint)
+    path = folder / "record.json" if folder else None
+    return read_json(path) if path and path.is_file() else None
 
 
 def load_backbone(
@@ -140,10 +143,9 @@ def load_backbone(
     from transformers.models.auto.image_processing_auto import AutoImageProcessor
 
     reference = str(checkpoint)
-    is_standin = reference.startswith(STANDIN_PREFIX)
-    folder = STANDINS / reference.removeprefix(STANDIN_PREFIX) if is_standin else Path(reference)
-    local = is_standin or folder.is_dir()
-    if not local and (folder.is_absolute() or reference.startswith(".") or reference.count("/") != 1):
+    folder = checkpoint_folder(checkpoint)
+    local = folder is not None
+    if not local and (Path(reference).is_absolute() or reference.startswith(".") or reference.count("/") != 1):
         raise RadarError(f"there is no checkpoint folder {reference}, and it is not a Hub id (owner/name) either.")
     if local and not (folder / "config.json").is_file():
         raise RadarError(f"{reference}: {folder} holds no config.json, so it is not a checkpoint folder.")

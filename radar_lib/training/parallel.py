@@ -14,7 +14,6 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from pathlib import Path
 from queue import Empty
 from time import perf_counter
 from typing import Any
@@ -24,6 +23,7 @@ import torch
 
 from radar_lib.data.posts import open_posts
 from radar_lib.errors import RadarError
+from radar_lib.models.backbones import checkpoint_folder
 from radar_lib.training.cache import Cache
 from radar_lib.training.runs import Lab, Run, RunSpec, SoftLabels
 
@@ -82,8 +82,8 @@ def _cores() -> int:
 
 def _weights(lab: Lab, spec: RunSpec) -> int:
     """Bytes of a run's checkpoint. A Hub checkpoint's are not known before it is there, so it counts as large."""
-    folder = Path(lab.checkpoint(spec.backbone))
-    return sum(path.stat().st_size for path in folder.glob("*.safetensors")) if folder.is_dir() else 1 << 34
+    folder = checkpoint_folder(lab.checkpoint(spec.backbone))
+    return sum(path.stat().st_size for path in folder.glob("*.safetensors")) if folder else 1 << 34
 
 
 @contextmanager

@@ -142,14 +142,24 @@ def quick(project, monkeypatch):
         project.step(name, "print(1)", reads=reads)
     project.ran = []
 
-    def supervise(notebook, chain, progress):
+    def supervise(job, spare, chain, progress):
+        notebook = job.notebook
         project.ran.append(notebook.name)
         folder = chain.run_dir / notebook.name
         (folder / "out.json").write_text(json.dumps([notebook.code, chain.parameters[notebook.name]["seed"]]))
         (folder / ".running.ipynb").write_text((project.notebooks / f"{notebook.name}.ipynb").read_text())
         return runner.Outcome("done", 1.0, 10.0, {"number": 1, "of": 1, "section": "s"})
 
+    class NoProcess(runner.Job):
+        @classmethod
+        def start(cls, notebook, *_):
+            return cls(notebook, None, None)
+
+        def end(self):
+            pass
+
     monkeypatch.setattr(runner, "_supervise", supervise)
+    monkeypatch.setattr(runner, "Job", NoProcess)
     return project
 
 

@@ -77,6 +77,8 @@ def test_workers_follow_cores_runs_memory_and_device(posts, checkpoints, tmp_pat
     memory = psutil.virtual_memory()
     monkeypatch.setattr(psutil, "virtual_memory", lambda: memory._replace(available=1 << 36))
     assert worker_count(lab, specs(posts)) == 3
+    lab.checkpoints = "standins"
+    assert worker_count(lab, specs(posts)) == 3
     assert worker_count(lab, specs(posts) * 4) == parallel.MOST_WORKERS
     assert worker_count(lab, specs(posts), workers=2) == 2
     monkeypatch.setattr(psutil, "virtual_memory", lambda: memory._replace(available=1 << 28))
