@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import contextlib
 import os
+import sys
 from collections.abc import Iterable
 
 WARM_UP = "RADAR_WARM_UP"  # environment variable: import statements, one a line
@@ -30,6 +31,9 @@ def main() -> None:
     for statement in os.environ.pop(WARM_UP, "").splitlines():
         with contextlib.suppress(Exception):  # the notebook itself will say what is wrong
             exec(statement, {})
+    if "radar_lib.models.backbones" in sys.modules:
+        with contextlib.suppress(Exception):
+            sys.modules["radar_lib.models.backbones"].warm_up()
     from ipykernel import kernelapp
 
     kernelapp.launch_new_instance()

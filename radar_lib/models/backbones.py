@@ -118,6 +118,13 @@ def pretraining_record(checkpoint: str | Path) -> dict[str, Any] | None:
     return read_json(path) if path and path.is_file() else None
 
 
+def warm_up() -> None:
+    """Import now what `load_backbone` and `RadarRouter` import at their first call, which takes some seconds."""
+    import peft  # noqa: F401
+    from transformers import AutoConfig, AutoModel, AutoTokenizer  # noqa: F401
+    from transformers.models.auto.image_processing_auto import AutoImageProcessor  # noqa: F401
+
+
 def load_backbone(
     checkpoint: str | Path,
     *,

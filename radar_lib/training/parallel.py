@@ -27,6 +27,7 @@ from radar_lib.models.backbones import checkpoint_folder
 from radar_lib.training.cache import Cache
 from radar_lib.training.runs import Lab, Run, RunSpec, SoftLabels
 
+FEWEST_STEPS = 200  # all runs together; for less, starting processes takes longer than they save
 MOST_WORKERS = 4  # each holds Python, torch and a model: about 0.7 GiB with a stand-in
 WORKER_BYTES, PER_CHECKPOINT_BYTE = 1 << 30, 8  # float32 copy, gradients and activations of float16 weights
 
@@ -46,7 +47,7 @@ def train_all(
 
     Args:
         titles: what progress bars and errors call each run.
-        workers: processes; 0 for one per core, as memory allows, at most `MOST_WORKERS`. A GPU has one.
+        workers: processes; 0 for one per core, as work and memory allow, at most `MOST_WORKERS`. A GPU has one.
         desc: what the bar over all of them is called.
 
     Raises:
@@ -68,6 +69,8 @@ def worker_count(lab: Lab, specs: Sequence[RunSpec], workers: int = 0) -> int:
         return 1
     if workers:
         return max(1, min(workers, len(specs)))
+    if sum(lab.steps(spec) for spec in specs) < FEWEST_STEPS:
+        return 1
     largest = max((_weights(lab, spec) for spec in specs), default=0)
     fitting = psutil.virtual_memory().available // (WORKER_BYTES + PER_CHECKPOINT_BYTE * largest)
     return max(1, min(_cores(), len(specs), MOST_WORKERS, fitting))

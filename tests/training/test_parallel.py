@@ -74,6 +74,8 @@ def test_a_failing_run_stops_the_others_and_is_named(posts, checkpoints, tmp_pat
 def test_workers_follow_cores_runs_memory_and_device(posts, checkpoints, tmp_path, monkeypatch):
     lab = Lab(posts, Cache(tmp_path), checkpoints=str(checkpoints), bar=no_bar)
     monkeypatch.setattr(parallel, "_cores", lambda: 16)
+    assert worker_count(lab, specs(posts)) == 1  # 14 steps in all
+    monkeypatch.setattr(parallel, "FEWEST_STEPS", 14)
     memory = psutil.virtual_memory()
     monkeypatch.setattr(psutil, "virtual_memory", lambda: memory._replace(available=1 << 36))
     assert worker_count(lab, specs(posts)) == 3
