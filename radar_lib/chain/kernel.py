@@ -26,17 +26,18 @@ def imports_of(sources: Iterable[str]) -> str:
 
 def main() -> None:
     """What kernel.json starts in place of `ipykernel_launcher`."""
-    # As ipykernel would set it, but before matplotlib is imported and reads it.
-    os.environ.setdefault("MPLBACKEND", "module://matplotlib_inline.backend_inline")
-    for statement in os.environ.pop(WARM_UP, "").splitlines():
+    from ipykernel.kernelapp import IPKernelApp
+
+    statements = os.environ.pop(WARM_UP, "").splitlines()
+    app = IPKernelApp.instance()
+    app.initialize()  # binds the ports that were chosen for it, before anybody else does
+    for statement in statements:
         with contextlib.suppress(Exception):  # the notebook itself will say what is wrong
             exec(statement, {})
     if "radar_lib.models.backbones" in sys.modules:
         with contextlib.suppress(Exception):
             sys.modules["radar_lib.models.backbones"].warm_up()
-    from ipykernel import kernelapp
-
-    kernelapp.launch_new_instance()
+    app.start()
 
 
 if __name__ == "__main__":
