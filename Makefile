@@ -48,10 +48,7 @@ reproduce: setup
 
 test: $(VENV)/.installed-test
 	$(BIN)/python -m ruff check .
-	$(BIN)/python -m coverage erase
-	$(BIN)/python -m coverage run -m pytest -m 'not slow' $(ARGS)
-	@$(BIN)/python -m coverage combine --quiet
-	$(BIN)/python -m coverage report --fail-under 90
+	$(BIN)/python -m pytest -m 'not slow' -n auto --dist loadfile --cov --cov-report term:skip-covered --cov-fail-under 90 $(ARGS)
 
 lab: setup
 	$(BIN)/jupyter lab notebooks
