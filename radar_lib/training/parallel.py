@@ -116,11 +116,11 @@ def _train_in_processes(
         reads.sort(key=lambda read: -splits[read[1]])
         total = sum(splits[split] for _, split in reads)
         with lab.bar(total=total, desc="reading posts", unit="post", mininterval=2) as bar:
-            _follow([pool.submit(_read, *read) for read in reads], messages, bar)
+            _follow([pool.submit(_read, *read) for read in reads], messages, bar, unit="post")
         groups = sorted(_together(lab, jobs), key=lambda group: -sum(_cost(lab, spec) for spec, _ in group))
         total = sum(lab.steps(spec) for spec, _ in jobs)
         with lab.bar(total=total, desc=desc, unit="step", mininterval=2) as bar:
-            _follow([pool.submit(_train, group, teacher) for group in groups], messages, bar)
+            _follow([pool.submit(_train, group, teacher) for group in groups], messages, bar, unit="step")
     except BaseException as error:
         for process in set(multiprocessing.active_children()) - others:
             process.terminate()
@@ -147,8 +147,8 @@ def _cost(lab: Lab, spec: RunSpec) -> float:
     return float(lab.steps(spec) * spec.recipe.batch_size * _weights(lab, spec))
 
 
-def _follow(futures: Sequence[Future], messages: Any, bar: Any) -> None:
-    """Move the bar by what the workers say, until all futures are done; the first failure is raised."""
+def _follow(futures: Sequence[Future], messages: Any, bar: Any, *, unit: str) -> None:
+    """Move the bar by what the workers say in its unit, until all futures are done; the first failure is raised."""
     said: dict[str, str] = {}
     while True:
         done = all(future.done() for future in futures)
@@ -157,8 +157,8 @@ def _follow(futures: Sequence[Future], messages: Any, bar: Any) -> None:
             failed.result()
         try:
             while True:
-                title, steps, text = messages.get(timeout=0.0 if done else 0.5)
-                bar.update(steps)
+                title, said_unit, done_units, text = messages.get(timeout=0.2 if done else 0.5)  # the last may still be under way
+                bar.update(done_units if said_unit == unit else 0)
                 said[title] = text
                 if text is None:
                     del said[title]
@@ -171,8 +171,9 @@ def _follow(futures: Sequence[Future], messages: Any, bar: Any) -> None:
 class _Report:
     """Stands in for tqdm within a worker: what it is told goes to the parent's bar, twice a second at most."""
 
-    def __init__(self, messages: Any, *, desc: str = "", initial: int = 0, **_: Any):
-        self.messages, self.desc, self.waiting, self.text, self.sent = messages, desc, initial, "", 0.0
+    def __init__(self, messages: Any, *, desc: str = "", unit: str = "", initial: int = 0, **_: Any):
+        self.messages, self.desc, self.unit = messages, desc, unit
+        self.waiting, self.text, self.sent = initial, "", 0.0
 
     def update(self, steps: int = 1) -> None:
         self.waiting += steps
@@ -186,7 +187,7 @@ class _Report:
         self._send(None)
 
     def _send(self, text: str | None) -> None:
-        self.messages.put((self.desc, self.waiting, text))
+        self.messages.put((self.desc, self.unit, self.waiting, text))
         self.waiting, self.sent = 0, perf_counter()
 
     def __enter__(self) -> _Report:
