@@ -157,8 +157,9 @@ def _follow(futures: Sequence[Future], messages: Any, bar: Any, *, unit: str) ->
             failed.result()
         try:
             while True:
-                title, said_unit, done_units, text = messages.get(timeout=0.2 if done else 0.5)  # the last may still be under way
-                bar.update(done_units if said_unit == unit else 0)
+                # where all are done, the last words may still be under way
+                title, its_unit, units, text = messages.get(timeout=0.2 if done else 0.5)
+                bar.update(units if its_unit == unit else 0)
                 said[title] = text
                 if text is None:
                     del said[title]
