@@ -24,24 +24,19 @@ from radar_lib.data.schema import FRAMES
 from radar_lib.data.shards import BATCH_ROWS
 
 HASH_BITS = 64
-_CELL = 8  # pixels of the 48 x 48 grey picture whose edge directions are counted together
-_DIRECTIONS = 6
-_COLOURS = 4  # levels per channel of the colour histogram
-COLUMNS = ["post_id", "split", "pipeline", "frame", "digest", "width", "height", "n_bytes", "brightness", "sharpness"]
+_CELLS = 6  # along each side of the picture whose edges are averaged
+_COLOURS = 4  # levels per channel of the colour histogram, two bits
+COLUMNS = ["post_id", "split", "pipeline", "frames", "frame", "digest", "width", "height", "n_bytes",
+           "brightness", "sharpness"]  # fmt: skip
 
 
 @dataclass(frozen=True)
 class FrameScan:
     """What one pass found. Row i of the three belongs together; rows are in the order of posts and frames."""
 
-    table: pd.DataFrame  # COLUMNS: place in the post, digest of the bytes, pixels, bytes, grey levels (0 to 255)
+    table: pd.DataFrame  # COLUMNS; `frames` of the post, `frame`: place; light in grey levels (0 to 255)
     hashes: Bool[np.ndarray, "frame bit"]  # perceptual hash (DCT), HASH_BITS wide
     features: Float[np.ndarray, "frame feature"]  # float32, see `frame_features`
-
-    @property
-    def counts(self) -> pd.Series:
-        """Frames per post, by post_id; posts without frames are absent."""
-        return self.table.groupby("post_id", sort=False).size()
 
 
 def frame_features(
@@ -49,58 +44,56 @@ def frame_features(
 ) -> Float[np.ndarray, "frame feature"]:
     """Plain features of frames at two sizes, all about 0 to 1, float32.
 
-    Square-rooted colour histogram (4 levels a channel), mean colours on a 4 x 4 grid, edge directions on a 6 x 6 grid,
-    and five numbers on the recording: brightness, log sharpness (variance of the Laplacian), blockiness (steps at
-    every eighth pixel against all steps), darkness of the horizontal and of the vertical border.
+    Square-rooted colour histogram (4 levels a channel), mean colours on a 4 x 4 grid, edges along four directions on
+    a 6 x 6 grid, and five numbers on the recording: brightness, log sharpness (variance of the Laplacian), blockiness
+    (steps at every eighth pixel against all steps), darkness of the horizontal and of the vertical border.
     """
     n = len(small)
-    level = (small >> 6).reshape(n, -1, 3).astype(np.intp) @ np.array([_COLOURS**2, _COLOURS, 1])
-    colours = np.sqrt(_histogram(level, np.ones(level.shape), _COLOURS**3) / level.shape[1])
-    grid = small.reshape(n, 4, 8, 4, 8, 3).mean((2, 4), dtype=np.float32).reshape(n, -1) / 255
+    two_bits = (small >> 6).reshape(n, -1, 3)
+    level = (two_bits[..., 0] << 4 | two_bits[..., 1] << 2 | two_bits[..., 2]).astype(np.intp)
+    place = level + _COLOURS**3 * np.arange(n)[:, None]
+    counts = np.bincount(place.ravel(), minlength=n * _COLOURS**3).reshape(n, -1)
+    colours = np.sqrt(counts / level.shape[1])
+    grid = _pooled(small.astype(np.float32).transpose(0, 3, 1, 2), 4).reshape(n, -1) / 255
     grey = grey.astype(np.float32)
-    coarse = grey.reshape(n, 48, 2, 48, 2).mean((2, 4))
-    return np.concatenate([colours, grid, _edges(coarse), _recording(grey)], axis=1).astype(np.float32)
+    return np.concatenate([colours, grid, _edges(grey), _recording(grey)], axis=1).astype(np.float32)
 
 
-def _histogram(bins: np.ndarray, weights: np.ndarray, n_bins: int) -> np.ndarray:
-    n = len(bins)
-    place = bins.reshape(n, -1) + n_bins * np.arange(n)[:, None]
-    return np.bincount(place.ravel(), weights=weights.ravel(), minlength=n * n_bins).reshape(n, n_bins)
+def _pooled(pictures: np.ndarray, cells: int) -> np.ndarray:
+    """Means on a cells x cells grid of (..., side, side); as matrix products, which are faster than sums by axis."""
+    side = pictures.shape[-1]
+    pool = np.repeat(np.eye(cells, dtype=np.float32), side // cells, axis=1) * (cells / side)
+    return pool @ (pictures @ pool.T)
 
 
 def _edges(grey: np.ndarray) -> np.ndarray:
-    dy, dx = np.zeros_like(grey), np.zeros_like(grey)
-    dy[:, 1:-1], dx[:, :, 1:-1] = grey[:, 2:] - grey[:, :-2], grey[:, :, 2:] - grey[:, :, :-2]
-    # The direction of an edge, not which side is bright: angles modulo half a turn.
-    direction = np.minimum(((np.arctan2(dy, dx) % np.pi) * (_DIRECTIONS / np.pi)).astype(np.intp), _DIRECTIONS - 1)
-    cell = np.arange(grey.shape[1]) // _CELL
-    n_cells = grey.shape[1] // _CELL
-    place = (cell[:, None] * n_cells + cell[None, :]) * _DIRECTIONS + direction
-    counts = _histogram(place, np.hypot(dx, dy), n_cells**2 * _DIRECTIONS)
-    return np.sqrt(counts / (counts.sum(1, keepdims=True) + 1e-6))
+    coarse = grey[:, ::2, ::2] + grey[:, 1::2, ::2] + grey[:, ::2, 1::2] + grey[:, 1::2, 1::2]
+    dy, dx = np.zeros_like(coarse), np.zeros_like(coarse)
+    dy[:, 1:-1], dx[:, :, 1:-1] = coarse[:, 2:] - coarse[:, :-2], coarse[:, :, 2:] - coarse[:, :, :-2]
+    # How steep along the two axes and the two diagonals.
+    steep = [_pooled(np.abs(slope), _CELLS) for slope in (dx, dy, dx + dy, dx - dy)]
+    values = np.stack(steep, axis=1).reshape(len(grey), -1)
+    return np.sqrt(values / (values.sum(1, keepdims=True) + 1e-6))
 
 
 def _recording(grey: np.ndarray) -> np.ndarray:
-    centre = grey[:, 1:-1, 1:-1]
     around = grey[:, :-2, 1:-1] + grey[:, 2:, 1:-1] + grey[:, 1:-1, :-2] + grey[:, 1:-1, 2:]
-    steps = np.abs(np.diff(grey, axis=2)).mean(1)
-    return np.stack(
-        [
-            grey.mean((1, 2)) / 255,
-            np.log1p((4 * centre - around).var((1, 2))) / 10,
-            steps[:, 7::8].mean(1) / (steps.mean(1) + 1e-6) / 2,
-            1 - grey[:, [0, 1, -2, -1]].mean((1, 2)) / 255,
-            1 - grey[:, :, [0, 1, -2, -1]].mean((1, 2)) / 255,
-        ],
-        axis=1,
-    )
+    laplacian = (4 * grey[:, 1:-1, 1:-1] - around).reshape(len(grey), -1)  # its mean is about 0
+    rows, columns = _pooled(grey, grey.shape[1] // 2).mean(2), _pooled(grey, grey.shape[1] // 2).mean(1)
+    steps = np.abs(grey[:, :, 1:] - grey[:, :, :-1])
+    at_eighth = steps[:, :, 7::8].mean((1, 2)) / (steps.reshape(len(grey), -1).mean(1) + 1e-6)
+    light = grey.reshape(len(grey), -1).mean(1) / 255
+    sharpness = np.log1p(np.einsum("np,np->n", laplacian, laplacian) / laplacian.shape[1]) / 10
+    dark = [1 - (ends[:, 0] + ends[:, -1]) / 510 for ends in (rows, columns)]
+    return np.stack([light, sharpness, at_eighth / 2, *dark], axis=1)
 
 
-def scan_frames(posts: Posts, *splits: str, keep: Collection[str] | None = None) -> FrameScan:
+def scan_frames(posts: Posts, *splits: str, keep: Collection[str] | None = None, per_post: int = 3) -> FrameScan:
     """Scan the frames of these splits (of all, if none is named). A batch of posts is in memory at a time.
 
     Args:
         keep: ids of the posts to look at; all, if None.
+        per_post: frames that are looked at: the first, the last, and others evenly between them.
 
     Frames with equal bytes are decoded once. Large JPEGs are decoded at a fraction of their size, which keeps what
     hashes and features see.
@@ -115,7 +108,9 @@ def scan_frames(posts: Posts, *splits: str, keep: Collection[str] | None = None)
             for post in batch.to_pylist():
                 if keep is not None and post["post_id"] not in keep:
                     continue
-                for frame, data in enumerate(image["bytes"] for image in post.pop(FRAMES)):
+                frames = post.pop(FRAMES)
+                for frame in chosen_frames(len(frames), per_post):
+                    data = frames[frame]["bytes"]
                     digest = hashlib.sha256(data).hexdigest()[:16]
                     if digest not in place_of:
                         place_of[digest] = len(hashes)
@@ -123,8 +118,8 @@ def scan_frames(posts: Posts, *splits: str, keep: Collection[str] | None = None)
                         hashes.append(np.r_[size, bits])
                         fresh.append(tuple(pictures))
                     width, height = hashes[place_of[digest]][:2]
-                    rows.append({**post, "frame": frame, "digest": digest, "width": int(width), "height": int(height),
-                                 "n_bytes": len(data)})  # fmt: skip
+                    rows.append(post | {"frames": len(frames), "frame": frame, "digest": digest, "width": int(width),
+                                        "height": int(height), "n_bytes": len(data)})  # fmt: skip
             if fresh:
                 parts.append(frame_features(*(np.stack(pictures) for pictures in zip(*fresh, strict=True))))
     if not rows:
@@ -137,6 +132,15 @@ def scan_frames(posts: Posts, *splits: str, keep: Collection[str] | None = None)
     return FrameScan(table[COLUMNS], np.stack(hashes)[place, 2:].astype(bool), features)
 
 
+def chosen_frames(n: int, most: int) -> list[int]:
+    """Places of at most `most` of `n` frames: the first, the last, and others evenly between them.
+
+    >>> chosen_frames(5, 3)
+    [0, 2, 4]
+    """
+    return list(range(n)) if n <= most else sorted({round(i * (n - 1) / max(most - 1, 1)) for i in range(most)})
+
+
 def _look(data: bytes) -> tuple[tuple[int, int], np.ndarray, np.ndarray, np.ndarray]:
     """Size, hash, and the two pictures that `frame_features` takes."""
     with Image.open(io.BytesIO(data)) as image:
@@ -144,8 +148,9 @@ def _look(data: bytes) -> tuple[tuple[int, int], np.ndarray, np.ndarray, np.ndar
         image.draft("RGB", (192, 192))
         picture = image.convert("RGB")
     grey = picture.convert("L")
+    bits = phash(grey.resize((32, 32), Image.Resampling.BOX)).hash.ravel()  # 32 is the size that it looks at
     small = picture.resize((32, 32), Image.Resampling.BOX)
-    return size, phash(grey).hash.ravel(), np.asarray(small), np.asarray(grey.resize((96, 96), Image.Resampling.BOX))
+    return size, bits, np.asarray(small), np.asarray(grey.resize((96, 96), Image.Resampling.BOX))
 
 
 def post_features(scan: FrameScan, post_ids: pd.Series) -> Float[np.ndarray, "post feature"]:
