@@ -26,7 +26,10 @@ from radar_lib.data.text import all_text, plain_text
 _DECORATION = re.compile(r"(?:[#@]\w+|https?://\S+)")
 _SHINGLE = 4  # characters
 _ALONE = 40  # characters that a text needs to prove a copy where there are no frames to compare
-TEXT_AND_FRAMES = (0.55, 11.0)  # least similarity of texts, largest mean distance of frames (of 64 bits)
+# Least similarity of texts, largest mean distance of frames (of 64 bits). Frames that have nothing to do with each
+# other are 24 to 40 bits apart; cropping by a few per cent, scaling and re-encoding move one by 0 to 12.
+TEXT_AND_FRAMES = ((0.55, 11.0), (0.95, 14.0))
+MOST_APART = TEXT_AND_FRAMES[-1][1]
 TEXT_ONLY, FRAMES_ONLY = 0.85, 4.0  # where the posts have only the one or the other
 PAIR_COLUMNS = ["a", "b", "kind", "text_similarity", "frame_distance"]
 
@@ -134,7 +137,7 @@ def duplicate_pairs(table: pd.DataFrame, scan: FrameScan, *, max_posts: int = 60
     keys = content_keys(table, scan)
     exact = {pair for places in pd.Series(np.arange(len(table))).groupby(keys.to_numpy()).indices.items()
              if places[0] for pair in combinations(places[1].tolist(), 2)}  # fmt: skip
-    candidates = near_texts(core, least=TEXT_AND_FRAMES[0]) | exact
+    candidates = near_texts(core, least=TEXT_AND_FRAMES[0][0]) | exact
     if 0 < len(frames) and len(table) <= max_posts:
         posts = np.array(list(frames))
         first = np.stack([frames[post][0] for post in posts])
@@ -163,7 +166,7 @@ def _is_copy(one: str, other: str, similarity: float, apart: float, frames_diffe
         return apart <= FRAMES_ONLY
     if np.isnan(apart):
         return similarity >= TEXT_ONLY and min(len(one), len(other)) >= _ALONE
-    return similarity >= TEXT_AND_FRAMES[0] and apart <= TEXT_AND_FRAMES[1]
+    return any(similarity >= least and apart <= most for least, most in TEXT_AND_FRAMES)
 
 
 def duplicate_groups(pairs: pd.DataFrame, n_posts: int) -> Int[np.ndarray, " post"]:

@@ -160,6 +160,13 @@ def hidden_violations(count: int, cells: int) -> Finding:
                    graded(share, medium=0.02, high=0.08), "mask; count on soft labels to find them")  # fmt: skip
 
 
+def check_line(check: Mapping[str, object]) -> str:
+    """A sentence on one planted flaw: what `duplicates.retrieval` counted."""
+    of = {name: "none" if np.isnan(check[name]) else f"{check[name]:.1%}" for name in ("precision", "recall")}
+    return (f"Planted {check['flaw']}: {check['wanted']:,}; found {check['found']:,}, {check['both']:,} of them planted "
+            f"(precision {of['precision']}, recall {of['recall']}).")  # fmt: skip
+
+
 def summary(found: list[Finding | None]) -> pd.DataFrame:
     """The findings as a table, the gravest first; those that do not apply (None) are left out."""
     rows = [asdict(finding) for finding in found if finding is not None]

@@ -173,7 +173,7 @@ def aucs(probe: pd.DataFrame) -> Figure:
     axes.axvline(0.5, color=BLACK, linestyle=":", marker="", linewidth=1)
     axes.text(0.5, -0.55, " chance", fontsize=8, va="center")
     axes.set_yticks(range(len(pipelines)), pipelines)
-    axes.set(title="which pipeline labelled the post?", xlabel="AUC on test posts", xlim=(0.38, 1.02),
+    axes.set(title="which pipeline labelled the post?", xlabel="AUC on posts not seen", xlim=(0.38, 1.02),
              ylim=(len(pipelines) - 0.5, -0.8))  # fmt: skip
     axes.grid(False, axis="y")
     axes.legend(loc="lower right")
@@ -196,7 +196,7 @@ def modality_gains(scores: pd.DataFrame, gains: pd.DataFrame) -> Figure:
     chance = scores.groupby("category", sort=False)["prevalence"].first().reindex(categories)
     left.plot(100 * chance, range(len(categories)), "|", color=BLACK, markersize=11, linestyle="", label="chance")
     left.set_yticks(range(len(categories)), categories)
-    left.set(title="probes on test posts", xlabel="PR-AUC (%)", xlim=(0, None), ylim=(len(categories) - 0.4, -0.6))
+    left.set(title="probes on posts not seen", xlabel="PR-AUC (%)", xlim=(0, None), ylim=(len(categories) - 0.4, -0.6))
     left.legend(loc="lower right", fontsize=8)
     for shift, name in ((-0.1, "text"), (0.1, "frames")):
         part = gains[gains["over"] == name].set_index("category").reindex(categories)
