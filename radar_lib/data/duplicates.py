@@ -31,7 +31,7 @@ _ALONE = 40  # characters that a text needs to prove a copy where there are no f
 TEXT_AND_FRAMES = ((0.55, 11.0), (0.95, 14.0))
 MOST_APART = TEXT_AND_FRAMES[-1][1]
 TEXT_ONLY, FRAMES_ONLY = 0.85, 4.0  # where the posts have only the one or the other
-PAIR_COLUMNS = ["a", "b", "kind", "text_similarity", "frame_distance"]
+PAIR_TYPES = {"a": int, "b": int, "kind": str, "text_similarity": float, "frame_distance": float}
 
 
 def text_core(text: str) -> str:
@@ -107,11 +107,13 @@ def content_keys(table: pd.DataFrame, scan: FrameScan) -> pd.Series:
 
     Empty for posts without any content.
     """
-    frames = scan.table.groupby("post_id", sort=False)["digest"].agg("|".join) if len(scan.table) else pd.Series(str)
-    frames = table["post_id"].map(frames).fillna("")
-    text = table[list(TEXT_COLUMNS)].agg("\x1f".join, axis=1)
-    keys = [hashlib.sha256(f"{t}\x1e{f}".encode()).hexdigest()[:16] for t, f in zip(text, frames, strict=True)]
-    return pd.Series(keys, index=table.index).where((text.str.len() > len(TEXT_COLUMNS) - 1) | (frames != ""), "")
+    frames = scan.table.groupby("post_id", sort=False)["digest"].agg("|".join).to_dict()
+    contents = (
+        "\x1f".join([*texts, frames.get(post_id, "")])
+        for post_id, *texts in table[["post_id", *TEXT_COLUMNS]].itertuples(index=False)
+    )
+    keys = [hashlib.sha256(c.encode()).hexdigest()[:16] if c.strip("\x1f") else "" for c in contents]
+    return pd.Series(keys, index=table.index, dtype=str)
 
 
 def duplicate_pairs(table: pd.DataFrame, scan: FrameScan, *, max_posts: int = 60_000) -> pd.DataFrame:
@@ -156,7 +158,7 @@ def duplicate_pairs(table: pd.DataFrame, scan: FrameScan, *, max_posts: int = 60
         apart = frame_distance(frames.get(a, nothing), frames.get(b, nothing))
         if (a, b) in exact or _is_copy(core[a], core[b], similarity, apart, (a in frames) != (b in frames)):
             rows.append((a, b, "exact" if (a, b) in exact else "near", similarity, apart))
-    return pd.DataFrame(rows, columns=PAIR_COLUMNS)
+    return pd.DataFrame(rows, columns=list(PAIR_TYPES)).astype(PAIR_TYPES)
 
 
 def _is_copy(one: str, other: str, similarity: float, apart: float, frames_differ: bool) -> bool:
@@ -181,7 +183,7 @@ def between_splits(pairs: pd.DataFrame, splits: pd.Series) -> pd.DataFrame:
     where = splits.to_numpy()
     ends = [pairs[["a", "b", "kind"]], pairs[["b", "a", "kind"]].set_axis(["a", "b", "kind"], axis=1)]
     both = pd.concat(ends, ignore_index=True)
-    both = both.assign(split=where[both["a"].to_numpy(int)], other=where[both["b"].to_numpy(int)])
+    both = both.assign(split=where[both["a"].to_numpy()], other=where[both["b"].to_numpy()])
     one_way = both[(both["split"] != both["other"]) | (both["a"] < both["b"])]
     counts = one_way.groupby(["split", "other", "kind"], sort=False).size().rename("pairs")
     posts = both.groupby(["split", "other", "kind"], sort=False)["a"].nunique().rename("posts")
@@ -197,9 +199,9 @@ def conflicting_labels(pairs: pd.DataFrame, table: pd.DataFrame, categories: Seq
     parts = []
     for category in categories:
         label = table[LABEL_PREFIX + category].to_numpy()
-        ends = label[pairs["a"].to_numpy(int)], label[pairs["b"].to_numpy(int)]
+        ends = label[pairs["a"].to_numpy()], label[pairs["b"].to_numpy()]
         rows = pairs[(np.minimum(*ends) == 0) & (np.maximum(*ends) == 1)]
-        a, b = (label[rows[end].to_numpy(int)] for end in "ab")
+        a, b = (label[rows[end].to_numpy()] for end in "ab")
         parts.append(rows[["a", "b", "kind"]].assign(category=category, label_a=a, label_b=b))
     return pd.concat(parts, ignore_index=True)
 

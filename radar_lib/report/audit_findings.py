@@ -163,8 +163,8 @@ def hidden_violations(count: int, cells: int) -> Finding:
 def check_line(check: Mapping[str, object]) -> str:
     """A sentence on one planted flaw: what `duplicates.retrieval` counted."""
     of = {name: "none" if np.isnan(check[name]) else f"{check[name]:.1%}" for name in ("precision", "recall")}
-    return (f"Planted {check['flaw']}: {check['wanted']:,}; found {check['found']:,}, {check['both']:,} of them planted "
-            f"(precision {of['precision']}, recall {of['recall']}).")  # fmt: skip
+    counted = f"{check['wanted']:,} planted, {check['found']:,} found, {check['both']:,} in both"
+    return f"Against the truth, {check['flaw']}: {counted} (precision {of['precision']}, recall {of['recall']})."
 
 
 def summary(found: list[Finding | None]) -> pd.DataFrame:

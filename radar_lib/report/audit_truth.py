@@ -68,8 +68,6 @@ def bayes_order(
     return np.argsort(np.where(labels == 1, posterior, 1 - posterior), kind="stable")
 
 
-def precision_curve(
-    order: Int[np.ndarray, " post"], wrong: Bool[np.ndarray, " post"]
-) -> Float[np.ndarray, " post"]:
+def precision_curve(order: Int[np.ndarray, " post"], wrong: Bool[np.ndarray, " post"]) -> Float[np.ndarray, " post"]:
     """Share of wrong labels among the first 1, 2, ... posts of an order."""
     return np.cumsum(wrong[order]) / np.arange(1, len(order) + 1)
