@@ -112,7 +112,9 @@ def uneven_groups(tests: Mapping[str, pd.DataFrame]) -> Finding:
 
 
 def modality_gaps(absent: pd.DataFrame) -> Finding:
-    """Modalities that are missing more often in one split than in another, by five points or more."""
+    """Modalities that are missing more often in one split than in another, by five points or more; splits of fewer than
+    100 posts are left out."""
+    absent = absent[absent["posts"] >= 100] if (absent["posts"] >= 100).any() else absent
     columns = [name for name in absent.columns if name not in ("group", "posts", "everything")]
     gaps = absent[columns].max() - absent[columns].min()
     count = int((gaps >= 0.05).sum())

@@ -188,7 +188,7 @@ def modality_gains(scores: pd.DataFrame, gains: pd.DataFrame) -> Figure:
         gains: columns category, over, gain, low, high.
     """
     categories = list(dict.fromkeys(scores["category"]))
-    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 1.5 + 0.5 * len(categories)), sharey=True)
+    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 1.9 + 0.45 * len(categories)), sharey=True)
     looks = {"text": (BLUE, "o"), "frames": (ORANGE, "s"), "joint": (GREEN, "D")}
     for name, (colour, marker) in looks.items():
         part = scores[scores["probe"] == name].set_index("category").reindex(categories)
@@ -197,7 +197,6 @@ def modality_gains(scores: pd.DataFrame, gains: pd.DataFrame) -> Figure:
     left.plot(100 * chance, range(len(categories)), "|", color=BLACK, markersize=11, linestyle="", label="chance")
     left.set_yticks(range(len(categories)), categories)
     left.set(title="probes on posts not seen", xlabel="PR-AUC (%)", xlim=(0, None), ylim=(len(categories) - 0.4, -0.6))
-    left.legend(loc="lower right", fontsize=8)
     for shift, name in ((-0.1, "text"), (0.1, "frames")):
         part = gains[gains["over"] == name].set_index("category").reindex(categories)
         mid, ends = 100 * part["gain"], 100 * part[["low", "high"]].to_numpy().T
@@ -205,7 +204,8 @@ def modality_gains(scores: pd.DataFrame, gains: pd.DataFrame) -> Figure:
                        color=looks[name][0], marker=looks[name][1], label=f"joint over {name}")  # fmt: skip
     right.axvline(0, color=BLACK, linestyle=":", marker="", linewidth=1)
     right.set(title="gain of the joint probe", xlabel="PR-AUC points (95 % interval)")
-    right.legend(loc="lower right", fontsize=8)
+    handles = [pair for axes in (left, right) for pair in zip(*axes.get_legend_handles_labels(), strict=True)]
+    figure.legend(*zip(*handles, strict=True), loc="outside lower center", ncols=6, fontsize=8.5)
     return figure
 
 
@@ -257,7 +257,8 @@ def hidden_cells(hidden: pd.DataFrame) -> Figure:
         for row, value in enumerate(hidden[name]):
             axes.text(100 * value, row + shift, f" {value:.1%}", va="center", fontsize=8.5)
     axes.set_yticks(place, hidden.index)
-    axes.set(title="truly violating training cells", xlabel="share of cells (%)", xlim=(0, 115 * hidden.max().max()))
+    widest = hidden[["verified", "unverified"]].to_numpy().max()
+    axes.set(title="truly violating training cells", xlabel="share of cells (%)", xlim=(0, max(1.0, 118 * widest)))
     axes.invert_yaxis()
     axes.grid(False, axis="y")
     axes.legend(loc="lower right")

@@ -59,7 +59,7 @@ def corpus_record(
     """
     rates = prevalence(table, posts.categories)
     rates = rates[rates["verified"] > 0].rename(columns={"group": "split"})
-    pipelines = table[table["split"] == "train"].groupby("pipeline", sort=False).size()
+    pipelines = table.loc[table["split"] == "train", "pipeline"].value_counts()
     record: dict[str, Any] = {
         "name": posts.name, "digest": posts.digest, "config": posts.info.get("config", {}),
         "posts": len(posts), "splits": posts.splits, "categories": list(posts.categories), "columns": list(columns),
@@ -103,7 +103,7 @@ def counts(record: Path) -> str:
         lines.append("| " + " | ".join(cells) + " |")
     pipelines = ", ".join(f"{name} {n:,}" for name, n in about["training_pipelines"].items())
     return "\n".join(lines) + (
-        f"\n\nSeed {about['config']['seed']}, digest `{about['digest']}`. Training posts by pipeline: {pipelines}. "
+        f"\n\nSeed {about['config']['seed']}, digest `{about['digest']}`. Training posts by pipeline: {pipelines}.\n"
         f"{about['regions']} regions; {about['distinct_titles'] / about['posts']:.0%} of the titles are distinct; "
         f"{about['shard_bytes'] / 2**20:.0f} MiB.\n"
     )
