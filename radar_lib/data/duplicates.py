@@ -11,6 +11,7 @@ import hashlib
 import re
 from collections.abc import Sequence
 from itertools import combinations
+from zlib import crc32
 
 import numpy as np
 import pandas as pd
@@ -28,7 +29,7 @@ _SHINGLE = 4  # characters
 _ALONE = 40  # characters that a text needs to prove a copy where there are no frames to compare
 # Least similarity of texts, largest mean distance of frames (of 64 bits). Frames that have nothing to do with each
 # other are 24 to 40 bits apart; cropping by a few per cent, scaling and re-encoding move one by 0 to 12.
-TEXT_AND_FRAMES = ((0.55, 11.0), (0.95, 14.0))
+TEXT_AND_FRAMES = ((0.70, 11.0), (0.95, 12.5))
 MOST_APART = TEXT_AND_FRAMES[-1][1]
 TEXT_ONLY, FRAMES_ONLY = 0.85, 4.0  # where the posts have only the one or the other
 PAIR_TYPES = {"a": int, "b": int, "kind": str, "text_similarity": float, "frame_distance": float}
@@ -62,8 +63,9 @@ def near_texts(texts: Sequence[str], *, least: float, n_hashes: int = 64, max_us
         if text:
             users.setdefault(text, []).append(place)
     keys = list(users)
-    hashed = MinHash.bulk(([s.encode() for s in shingles(key)] for key in keys), num_perm=n_hashes, seed=1)
-    index = MinHashLSH(threshold=least, num_perm=n_hashes, weights=(0.1, 0.9))  # rather one pair too many
+    cut = ([shingle.encode() for shingle in shingles(key)] for key in keys)
+    hashed = MinHash.bulk(cut, num_perm=n_hashes, seed=1, hashfunc=crc32)
+    index = MinHashLSH(threshold=least, num_perm=n_hashes, weights=(0.3, 0.7))  # rather one pair too many
     with index.insertion_session() as session:
         for place, one in enumerate(hashed):
             session.insert(place, one)
@@ -155,6 +157,8 @@ def duplicate_pairs(table: pd.DataFrame, scan: FrameScan, *, max_posts: int = 60
             if post not in cut:
                 cut[post] = shingles(core[post])
         similarity = jaccard(cut[a], cut[b])
+        if similarity < TEXT_AND_FRAMES[0][0]:
+            continue
         apart = frame_distance(frames.get(a, nothing), frames.get(b, nothing))
         if (a, b) in exact or _is_copy(core[a], core[b], similarity, apart, (a in frames) != (b in frames)):
             rows.append((a, b, "exact" if (a, b) in exact else "near", similarity, apart))

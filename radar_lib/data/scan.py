@@ -79,13 +79,13 @@ def _edges(grey: np.ndarray) -> np.ndarray:
 def _recording(grey: np.ndarray) -> np.ndarray:
     around = grey[:, :-2, 1:-1] + grey[:, 2:, 1:-1] + grey[:, 1:-1, :-2] + grey[:, 1:-1, 2:]
     laplacian = (4 * grey[:, 1:-1, 1:-1] - around).reshape(len(grey), -1)  # its mean is about 0
-    rows, columns = _pooled(grey, grey.shape[1] // 2).mean(2), _pooled(grey, grey.shape[1] // 2).mean(1)
     steps = np.abs(grey[:, :, 1:] - grey[:, :, :-1])
     at_eighth = steps[:, :, 7::8].mean((1, 2)) / (steps.reshape(len(grey), -1).mean(1) + 1e-6)
     light = grey.reshape(len(grey), -1).mean(1) / 255
     sharpness = np.log1p(np.einsum("np,np->n", laplacian, laplacian) / laplacian.shape[1]) / 10
-    dark = [1 - (ends[:, 0] + ends[:, -1]) / 510 for ends in (rows, columns)]
-    return np.stack([light, sharpness, at_eighth / 2, *dark], axis=1)
+    across = 1 - (grey[:, :2].mean((1, 2)) + grey[:, -2:].mean((1, 2))) / 510
+    along = 1 - (grey[:, :, :2].mean((1, 2)) + grey[:, :, -2:].mean((1, 2))) / 510
+    return np.stack([light, sharpness, at_eighth / 2, across, along], axis=1)
 
 
 def scan_frames(posts: Posts, *splits: str, keep: Collection[str] | None = None, per_post: int = 3) -> FrameScan:
