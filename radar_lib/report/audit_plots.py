@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from radar_lib.data.schema import TEXT_COLUMNS
 from radar_lib.report.plots import LINE_STYLES, MARKERS
@@ -101,7 +102,7 @@ def copies(pairs: pd.DataFrame, by_split: pd.DataFrame, *, limit: float) -> Figu
     right.axhline(limit, color=_GREY, linestyle=":", marker="", linewidth=1)
     right.set(title="pairs of copies", xlabel="shared text (Jaccard of 4-letter runs)", ylim=(-0.5, limit + 1.5),
               ylabel="frames apart (bits of 64)", xlim=(None, 1.03))  # fmt: skip
-    right.legend(loc="upper left")
+    right.legend(loc="center left")
     return figure
 
 
@@ -117,6 +118,7 @@ def agreement_of_copies(pairs: int, conflicts: pd.DataFrame, agreeing: Mapping[s
         axes.text(left + extra, row, f"  {extra} of {left + extra} opposite", va="center", fontsize=9)
     axes.set(title=f"labels of copies ({pairs:,} pairs in all)", xlabel="pairs with two verified labels of the risk",
              xlim=(0, 1.35 * max([a + b for a, b in zip(same, opposite, strict=True)] + [1])))  # fmt: skip
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.invert_yaxis()
     axes.grid(False, axis="y")
     axes.legend(loc="lower right")
