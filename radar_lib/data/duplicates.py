@@ -1,8 +1,8 @@
 """Copies: posts that are the same post again, byte for byte or after the small changes that reposting makes.
 
-A near-duplicate of a post with text and frames must agree in both. Sentences are shared by many posts (a campaign, a
-caption that everybody uses), and so are pictures (a stock photo); a post that shares both is a copy. Segments of one
-live stream are alike by nature and are never called copies of each other.
+A near-duplicate of a post with text and frames shares its text and has frames that look alike, or has the same
+frames, encoded again, under another text. Sentences alone prove nothing: campaigns share them, and so does everybody.
+Segments of one live stream are alike by nature and are never called copies of each other.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from zlib import crc32
 import numpy as np
 import pandas as pd
 from datasketch import MinHash, MinHashLSH
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
-from radar_lib.data.scan import HASH_BITS, FrameScan
+from radar_lib.data.scan import COLOUR_GRID, HASH_BITS, FrameScan
 from radar_lib.data.schema import LABEL_PREFIX, TEXT_COLUMNS
 from radar_lib.data.text import all_text, plain_text
 
@@ -31,7 +31,8 @@ _ALONE = 40  # characters that a text needs to prove a copy where there are no f
 # other are 24 to 40 bits apart; cropping by a few per cent, scaling and re-encoding move one by 0 to 12.
 TEXT_AND_FRAMES = ((0.70, 11.0), (0.95, 12.5))
 MOST_APART = TEXT_AND_FRAMES[-1][1]
-TEXT_ONLY, FRAMES_ONLY = 0.85, 4.0  # where the posts have only the one or the other
+TEXT_ONLY = 0.85  # where neither post has frames
+SAME_FRAMES = (4.0, 0.02)  # under any text: bits of 64, and mean difference of the colours on a 4 x 4 grid (0 to 1)
 PAIR_TYPES = {"a": int, "b": int, "kind": str, "text_similarity": float, "frame_distance": float}
 
 
@@ -104,6 +105,12 @@ def frame_distance(a: Bool[np.ndarray, "frame bit"], b: Bool[np.ndarray, "frame 
     return float(apart.min(1).mean() if len(a) <= len(b) else apart.min(0).mean())
 
 
+def colour_distance(a: Float[np.ndarray, "frame colour"], b: Float[np.ndarray, "frame colour"]) -> float:
+    """As `frame_distance`, of coarse colours (0 to 1): equal shapes in other colours are other pictures."""
+    apart = np.abs(a[:, None] - b[None]).mean(2)
+    return float(apart.min(1).mean() if len(a) <= len(b) else apart.min(0).mean())
+
+
 def content_keys(table: pd.DataFrame, scan: FrameScan) -> pd.Series:
     """One hash per post of its texts and of its frames' bytes, in order: equal for exact duplicates only.
 
@@ -134,45 +141,42 @@ def duplicate_pairs(table: pd.DataFrame, scan: FrameScan, *, max_posts: int = 60
     core = [text_core(text) for text in all_text(table)]
     owner = scan.table["post_id"].map(pd.Series(np.arange(len(table)), index=table["post_id"].to_numpy()))
     kept = owner.notna().to_numpy()
-    owner, hashes = owner[kept].astype(int).to_numpy(), scan.hashes[kept]
-    frames: dict[int, np.ndarray] = {
-        int(post): hashes[rows] for post, rows in pd.Series(np.arange(len(owner))).groupby(owner).indices.items()
-    }
+    owner, hashes, colours = owner[kept].astype(int).to_numpy(), scan.hashes[kept], scan.features[kept][:, COLOUR_GRID]
+    rows_of = pd.Series(np.arange(len(owner))).groupby(owner).indices
+    frames: dict[int, np.ndarray] = {int(post): hashes[rows] for post, rows in rows_of.items()}
     keys = content_keys(table, scan)
     exact = {pair for places in pd.Series(np.arange(len(table))).groupby(keys.to_numpy()).indices.items()
              if places[0] for pair in combinations(places[1].tolist(), 2)}  # fmt: skip
     candidates = near_texts(core, least=TEXT_AND_FRAMES[0][0]) | exact
+    alike: set[tuple[int, int]] = set()
     if 0 < len(frames) and len(table) <= max_posts:
         posts = np.array(list(frames))
         first = np.stack([frames[post][0] for post in posts])
-        close = near_hashes(first, within=8)
-        candidates |= {tuple(sorted((int(posts[i]), int(posts[j])))) for i, j in close}
+        order = [(int(posts[i]), int(posts[j])) for i, j in near_hashes(first, within=8)]
+        alike = {(min(pair), max(pair)) for pair in order}
     streams = table["stream_id"].to_numpy() if "stream_id" in table else np.full(len(table), "")
     nothing = np.empty((0, HASH_BITS), bool)
     rows, cut = [], {}
-    for a, b in sorted(candidates):
+    for a, b in sorted(candidates | alike):
         if streams[a] and streams[a] == streams[b]:
             continue
         for post in (a, b):
             if post not in cut:
                 cut[post] = shingles(core[post])
         similarity = jaccard(cut[a], cut[b])
-        if similarity < TEXT_AND_FRAMES[0][0]:
+        if similarity < TEXT_AND_FRAMES[0][0] and (a, b) not in alike:
             continue
         apart = frame_distance(frames.get(a, nothing), frames.get(b, nothing))
-        if (a, b) in exact or _is_copy(core[a], core[b], similarity, apart, (a in frames) != (b in frames)):
+        if np.isnan(apart):
+            lonely = a in frames or b in frames or min(len(core[a]), len(core[b])) < _ALONE
+            same = similarity >= TEXT_ONLY and not lonely
+        else:
+            same = any(similarity >= least and apart <= most for least, most in TEXT_AND_FRAMES) and bool(core[a])
+            if not same and apart <= SAME_FRAMES[0]:
+                same = colour_distance(colours[rows_of[a]], colours[rows_of[b]]) <= SAME_FRAMES[1]
+        if same or (a, b) in exact:
             rows.append((a, b, "exact" if (a, b) in exact else "near", similarity, apart))
     return pd.DataFrame(rows, columns=list(PAIR_TYPES)).astype(PAIR_TYPES)
-
-
-def _is_copy(one: str, other: str, similarity: float, apart: float, frames_differ: bool) -> bool:
-    if frames_differ or bool(one) != bool(other):
-        return False
-    if not one:
-        return apart <= FRAMES_ONLY
-    if np.isnan(apart):
-        return similarity >= TEXT_ONLY and min(len(one), len(other)) >= _ALONE
-    return any(similarity >= least and apart <= most for least, most in TEXT_AND_FRAMES)
 
 
 def duplicate_groups(pairs: pd.DataFrame, n_posts: int) -> Int[np.ndarray, " post"]:

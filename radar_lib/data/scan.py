@@ -25,6 +25,7 @@ from radar_lib.data.shards import BATCH_ROWS
 
 HASH_BITS = 64
 _CELLS = 6  # along each side of the picture whose edges are averaged
+COLOUR_GRID = slice(64, 112)  # where the mean colours of the 4 x 4 grid stand among the features
 _COLOURS = 4  # levels per channel of the colour histogram, two bits
 COLUMNS = ["post_id", "split", "pipeline", "frames", "frame", "digest", "width", "height", "n_bytes",
            "brightness", "sharpness"]  # fmt: skip

@@ -44,6 +44,12 @@ def test_near_texts_pair_equal_and_similar_texts_but_not_everybodys():
     assert d.near_texts(everybody, least=0.6, max_users=5) == set() and len(d.near_texts(everybody, least=0.6)) == 28
 
 
+def test_colours_tell_pictures_of_equal_shape_apart():
+    dark, light = np.zeros((1, 48), np.float32), np.full((2, 48), 0.5, np.float32)
+    light[1] = 0.1
+    assert d.colour_distance(dark, light) == d.colour_distance(light, dark) == pytest.approx(0.1)
+
+
 def test_frame_distance_takes_the_nearest_frame():
     one = np.zeros((1, 64), bool)
     two = np.stack([np.ones(64, bool), np.arange(64) < 3])
@@ -52,7 +58,8 @@ def test_frame_distance_takes_the_nearest_frame():
 
 @pytest.fixture
 def world(tmp_path, draw, repost):
-    """120 posts; 20 exact and 20 near copies of them; and look-alikes that share only the text or only the frames."""
+    """120 posts; 20 exact and 20 near copies of them; 10 with the frames of another under another text, which are copies
+    too; and 10 that share only a text, which are not."""
     rng = np.random.default_rng(5)
     rows = [{"title": " ".join(rng.choice(WORDS, 8)), "frames": [draw(rng) for _ in range(1 + i % 3)], "label_A": i % 2}
             for i in range(120)]  # fmt: skip
@@ -61,7 +68,9 @@ def world(tmp_path, draw, repost):
         pairs[len(rows)] = k
         rows.append({**repost(rows[k], rng, near=k >= 20), "label_A": rows[k]["label_A"] ^ (k % 4 == 0)})
     rows += [{"title": rows[k]["title"], "frames": [draw(rng)]} for k in range(60, 70)]
-    rows += [{"title": " ".join(rng.choice(WORDS, 8)), "frames": rows[k]["frames"]} for k in range(70, 80)]
+    for k in range(70, 80):
+        pairs[len(rows)] = k
+        rows.append({"title": " ".join(rng.choice(WORDS, 8)), "frames": rows[k]["frames"]})
     rows = [{"post_id": f"p{i}", "split": ("train", "test")[i >= 120], **row} for i, row in enumerate(rows)]
     posts = write_corpus(tmp_path / "c", rows, name="x", kind="imported", categories=("A",))
     place = {post_id: i for i, post_id in enumerate(posts.table()["post_id"])}
