@@ -58,8 +58,8 @@ def test_frame_distance_takes_the_nearest_frame():
 
 @pytest.fixture
 def world(tmp_path, draw, repost):
-    """120 posts; 20 exact and 20 near copies of them; 10 with the frames of another under another text, which are copies
-    too; and 10 that share only a text, which are not."""
+    """120 posts; 20 exact and 20 near copies of them; 10 with the frames of another under another text: copies too, and
+    10 that share only a text: no copies."""
     rng = np.random.default_rng(5)
     rows = [{"title": " ".join(rng.choice(WORDS, 8)), "frames": [draw(rng) for _ in range(1 + i % 3)], "label_A": i % 2}
             for i in range(120)]  # fmt: skip
