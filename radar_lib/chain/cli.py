@@ -100,7 +100,7 @@ def parser() -> argparse.ArgumentParser:
     report.set_defaults(act=report_again)
 
     renew = _command(
-        commands, "readme", "renew README's tables and figures from a recorded run", "example: radar readme"
+        commands, "readme", "renew README's and the data card's numbers from a recorded run", "example: radar readme"
     )
     renew.add_argument("--record", type=Path, metavar="DIR", help="default: figures/cpu of the project")
     renew.add_argument("--notebooks", type=Path, metavar="DIR", help="default: notebooks of the project")
@@ -202,11 +202,11 @@ def report_again(args: argparse.Namespace) -> int:
 
 def renew_readme(args: argparse.Namespace) -> int:
     """`radar readme`."""
-    from radar_lib.report.readme import update
+    from radar_lib.report.readme import update_project
 
     project = notebooks_folder(args).parent
-    changed = update(project / "README.md", args.record or project / "figures" / "cpu")
-    print(f"{near(project / 'README.md')}: {'renewed' if changed else 'up to date'}")
+    for name, changed in update_project(project, args.record or project / "figures" / "cpu").items():
+        print(f"{near(project / name)}: {'renewed' if changed else 'up to date'}")
     return exits.OK
 
 

@@ -16,12 +16,12 @@ import re
 from collections import Counter, defaultdict
 from pathlib import Path
 
-from radar_lib.data.audit import plain_text, text_key
 from radar_lib.data.check import Checker, Problems
 from radar_lib.data.importers import draw_split
 from radar_lib.data.posts import Posts, write_corpus
 from radar_lib.data.schema import LABEL_PREFIX
 from radar_lib.data.sources import SOURCES, Item, Source
+from radar_lib.data.text import plain_text, text_key
 from radar_lib.errors import RadarError
 from radar_lib.files import digest_bytes
 

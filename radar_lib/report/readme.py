@@ -1,4 +1,4 @@
-"""The generated parts of README.md: tables, Figure 2 and the facts of a recorded run, between markers.
+"""The generated parts of README.md and of the data card: what a recorded run found, between markers.
 
     <!-- generated: tables --> ... <!-- end -->
 
@@ -7,12 +7,14 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from radar_lib.errors import RadarError
 from radar_lib.files import atomic_write_text, read_json
+from radar_lib.report import cards
 
 _BLOCK = re.compile(r"(<!-- generated: (?P<name>[\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
@@ -60,7 +62,8 @@ def figure(name: str, alternative: str) -> Callable[[Path], str]:
     return render
 
 
-PARTS: dict[str, Callable[[Path], str]] = {
+Parts = Mapping[str, Callable[[Path], str]]
+PARTS: Parts = {
     "facts": facts,
     "durations": durations,
     "table1": table(1),
@@ -69,26 +72,40 @@ PARTS: dict[str, Callable[[Path], str]] = {
 }
 
 
-def render(text: str, record: Path) -> str:
-    """README text with every generated part renewed from the record.
+# Documents with generated parts, by their path below the project.
+DOCUMENTS: dict[str, Parts] = {"README.md": PARTS, cards.CARD: cards.CARD_PARTS}
+
+
+def render(text: str, record: Path, parts: Parts = PARTS) -> str:
+    """A document's text with every generated part renewed from the record.
 
     Raises:
         RadarError: a marker names no known part, or the record is missing or incomplete.
     """
 
-    unknown = [match["name"] for match in _BLOCK.finditer(text) if match["name"] not in PARTS]
+    unknown = [match["name"] for match in _BLOCK.finditer(text) if match["name"] not in parts]
     if unknown:
-        raise RadarError(f"README has a part {unknown[0]!r}; known are {', '.join(PARTS)}.")
+        raise RadarError(f"there is a generated part {unknown[0]!r}; known are {', '.join(parts)}.")
     try:
-        return _BLOCK.sub(lambda match: f"{match[1]}{PARTS[match['name']](record)}{match[3]}", text)
+        return _BLOCK.sub(lambda match: f"{match[1]}{parts[match['name']](record)}{match[3]}", text)
     except (RadarError, FileNotFoundError, KeyError) as error:
         raise RadarError(f"{record} is no complete record ({error}): run `make reproduce` first.") from error
 
 
-def update(readme: Path, record: Path) -> bool:
-    """Renew README's generated parts; returns whether anything changed."""
-    old = readme.read_text(encoding="utf-8")
-    new = render(old, record)
-    if new != old:
-        atomic_write_text(readme, new)
-    return new != old
+def update(document: Path, record: Path, parts: Parts = PARTS) -> bool:
+    """Renew a document's generated parts; returns whether anything changed."""
+    return _renew(document, render(document.read_text(encoding="utf-8"), record, parts))
+
+
+def update_project(project: Path, record: Path) -> dict[str, bool]:
+    """Renew all generated parts and the Croissant file; returns, by document, whether it changed."""
+    changed = {name: update(project / name, record, parts) for name, parts in DOCUMENTS.items()}
+    croissant = json.dumps(cards.croissant(record, project / cards.RAI), indent=1, ensure_ascii=False) + "\n"
+    return changed | {cards.CROISSANT: _renew(project / cards.CROISSANT, croissant)}
+
+
+def _renew(path: Path, new: str) -> bool:
+    changed = not path.exists() or path.read_text(encoding="utf-8") != new
+    if changed:
+        atomic_write_text(path, new)
+    return changed

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw
 
 
 def encoded(width=20, height=12, *, seed=0, kind="PNG", **options):
@@ -78,3 +78,46 @@ def image():
 @pytest.fixture
 def sound():
     return sound_rows
+
+
+def reposted(post, rng, *, near):
+    """The post again: as it is, or as reposting leaves it (cropped, scaled, re-encoded; case, emoji, hashtags)."""
+    copy = dict(post)
+    if near:
+        title = post["title"]
+        copy["title"] = str(rng.choice([title.upper(), title + " \U0001f525\U0001f525", "#fyp " + title]))
+        copy["frames"] = [_handed_on(frame, rng) for frame in post["frames"]]
+    return copy
+
+
+def _handed_on(frame, rng):
+    with Image.open(io.BytesIO(frame)) as image:
+        picture = image.convert("RGB")
+    left, top, right, bottom = rng.uniform(0, 0.03, 4) * np.tile(picture.size, 2)
+    picture = picture.crop((round(left), round(top), round(picture.width - right), round(picture.height - bottom)))
+    scale = rng.uniform(0.8, 1.15)
+    buffer = io.BytesIO()
+    picture.resize((round(picture.width * scale), round(picture.height * scale))).save(buffer, "JPEG", quality=60)
+    return buffer.getvalue()
+
+
+def scene(rng, side=64):
+    """A picture with large shapes, as JPEG: what a perceptual hash is made for, and noise is not."""
+    picture = Image.new("RGB", (side, side), tuple(rng.integers(0, 256, 3).tolist()))
+    pen = ImageDraw.Draw(picture)
+    for _ in range(7):
+        (x, y), (w, h) = rng.integers(0, side, 2), rng.integers(side // 6, side // 2, 2)
+        pen.ellipse((int(x - w), int(y - h), int(x + w), int(y + h)), fill=tuple(rng.integers(0, 256, 3).tolist()))
+    buffer = io.BytesIO()
+    picture.save(buffer, "JPEG", quality=90)
+    return buffer.getvalue()
+
+
+@pytest.fixture
+def repost():
+    return reposted
+
+
+@pytest.fixture
+def draw():
+    return scene

@@ -7,9 +7,9 @@ from datetime import datetime
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import chi2_contingency
 
-from radar_lib.data import audit
-from radar_lib.data.posts import write_corpus
+from radar_lib.data import audit, text
 
 
 def table(rows, categories=("A", "B")):
@@ -37,23 +37,47 @@ def test_prevalence_by_month_leaves_out_posts_without_a_time():
     assert tidy["group"].tolist() == ["2024-01", "2024-02"] and tidy["posts"].tolist() == [1, 2]
 
 
-def test_duplicates_between_splits():
-    texts = [
-        ("train", "Hello  world"),
-        ("train", "x"),
-        ("train", ""),
-        ("test", "hello world"),
-        ("test", "x"),
-        ("test", "x"),
-    ]
-    texts += [("test", ""), ("audit", "\U0001d421ello world"), ("audit", "alone")]
-    found = audit.text_duplicates(table([{"split": split, "title": text} for split, text in texts]))
-    n = found.set_index(["kind", "split", "other"])["n"]
-    assert n["exact", "test", "train"] == 2 and n["exact", "train", "test"] == 1 and n["exact", "audit", "train"] == 0
-    assert n["normalised", "test", "train"] == 3 and n["normalised", "audit", "test"] == 1
-    share = found.set_index(["kind", "split", "other"])["share"]
-    assert share["normalised", "audit", "train"] == 0.5 and len(found) == 12
-    assert audit.shared_between_splits(pd.Series(["a"]), pd.Series(["train"])).empty
+def test_wilson_intervals_are_statsmodels_and_hold_at_the_ends():
+    # statsmodels 0.14, proportion_confint(k, n, method="wilson")
+    low, high = audit.wilson([0, 1, 5, 10], [10, 10, 20, 10])
+    assert low == pytest.approx([0.0, 0.01787621, 0.11186211, 0.72246712], abs=1e-6)
+    assert high == pytest.approx([0.27753288, 0.40415003, 0.46870126, 1.0], abs=1e-6)
+    assert np.isnan(audit.wilson([0], [0])).all()
+
+
+def test_prevalence_carries_its_interval():
+    row = audit.prevalence(table([{"label_A": 1}] * 3 + [{"label_A": 0}] * 7), ("A",)).iloc[0]
+    assert (row["low"], row["high"]) == tuple(end.item() for end in audit.wilson([3], [10]))
+
+
+def test_co_annotation_counts_posts_with_both_labels():
+    rows = [{"label_A": 1}, {"label_A": 0, "label_B": 1}, {"label_B": 0}, {"label_B": 0}, {}]
+    assert audit.co_annotation(table(rows), ("A", "B")).to_numpy().tolist() == [[2, 1], [1, 3]]
+    assert audit.co_annotation(table(rows), ("A",)).to_numpy().tolist() == [[2]]
+
+
+def test_uneven_groups_agree_with_scipy():
+    positives = {"en": 5, "de": 20, "fr": 9}
+    rows = [{"language": lang, "label_A": int(i < n)} for lang, n in positives.items() for i in range(40)]
+    rows += [{"language": "xx", "label_A": 1}] * 3  # too few to be tested
+    found = audit.uneven(audit.prevalence(table(rows), ("A", "B"), by="language"))
+    expected = chi2_contingency([[5, 20, 9], [35, 20, 31]], correction=False).pvalue
+    assert found["p_value"].tolist() == pytest.approx([expected]) and found["groups"].tolist() == [3]
+    assert audit.uneven(audit.prevalence(table([{"label_A": 1}] * 50), ("A",), by="region")).empty
+
+
+def test_streams_must_not_span_splits():
+    where = (("a", "train"), ("a", "test"), ("b", "test"), ("", "audit"))
+    rows = [{"stream_id": stream, "split": split} for stream, split in where]
+    assert audit.streams_across_splits(table(rows)) == ["a"] and audit.streams_across_splits(table([{}])) == []
+
+
+def test_a_sample_keeps_order_and_small_tables_whole():
+    posts = table([{}] * 30)
+    assert audit.sample_posts(posts, 30, seed=1) is posts
+    few = audit.sample_posts(posts, 10, seed=1)
+    places = few["post_id"].str[1:].astype(int)
+    assert len(few) == 10 and places.is_monotonic_increasing and few.index.tolist() == list(range(10))
 
 
 def test_text_statistics_are_of_the_texts_that_are_there():
@@ -64,45 +88,19 @@ def test_text_statistics_are_of_the_texts_that_are_there():
     assert blank["empty"] == 1 and np.isnan(blank["mean"])
 
 
-def test_frames_and_missing_modalities(tmp_path, image):
-    one, two = image(8, 6), image(5, 5, kind="JPEG")
-    rows = [
-        {"post_id": "a", "split": "train", "frames": [one, two], "title": "t"},
-        {"post_id": "b", "split": "train", "asr_text": "s"},
-        {"post_id": "c", "split": "test", "frames": [two]},
-        {"post_id": "d", "split": "test"},
-    ]
-    posts = write_corpus(tmp_path / "c", rows, name="x", kind="imported", categories=("A",))
-    frames = audit.frame_table(posts)
-    assert frames[["post_id", "frame", "width", "height", "n_bytes"]].values.tolist() == [
-        ["a", 0, 8, 6, len(one)], ["a", 1, 5, 5, len(two)], ["c", 0, 5, 5, len(two)],
-    ]  # fmt: skip
-    assert len(audit.frame_table(posts, "test")) == 1
-    shared = audit.frame_duplicates(frames).set_index(["split", "other"])
-    assert shared.loc[("test", "train"), "share"] == 1 and shared.loc[("train", "test"), "share"] == 0.5
-    shares = audit.missing_modalities(posts.table(), frames).set_index("group")
+def test_missing_modalities_and_frame_statistics():
+    posts = table([{"title": "t"}, {"asr_text": "s"}, {"split": "test"}, {"split": "test", "ocr_text": "o"}])
+    shares = audit.missing_modalities(posts, pd.Series(["p0"])).set_index("group")
     assert shares.loc["train", ["posts", "title", "asr_text", "ocr_text", "frames", "everything"]].tolist() == [
         2, 0.5, 0.5, 1, 0.5, 0,
     ]  # fmt: skip
     assert shares.loc["test", "everything"] == 0.5
-
-
-def test_probe_finds_a_pipeline_that_writes_its_own_language_and_none_that_does_not():
-    rng = np.random.default_rng(0)
-    words = {"a": ["uno", "dos", "tres", "y"], "b": ["one", "two", "three", "y"]}
-    rows = [
-        {"pipeline": p, "split": ("train", "test")[i % 2], "title": " ".join(rng.choice(words[p], 5))}
-        for i in range(120)
-        for p in ("a", "b")
-    ]
-    probe = audit.pipeline_probe(table(rows)).set_index("pipeline")
-    assert (probe["auc"] > 0.95).all() and probe["n_train"].sum() == probe["n_test"].sum() == 120
-    same = [{**row, "title": " ".join(rng.choice(words["a"], 5))} for row in rows]
-    assert audit.pipeline_probe(table(same))["auc"].between(0.3, 0.7).all()
-    one_sided = [row for row in rows if row["split"] == "train" or row["pipeline"] == "a"]
-    assert audit.pipeline_probe(table(one_sided))["auc"].isna().all()
-    assert audit.pipeline_probe(table([row for row in rows if row["pipeline"] == "a"])).empty
+    frames = pd.DataFrame({"post_id": list("aabb"), "split": "train", "digest": list("xxxy")})
+    frames = frames.assign(width=10, height=[1, 2, 3, 4], n_bytes=5, brightness=1.0, sharpness=2.0)
+    row = audit.frame_statistics(frames).iloc[0]
+    assert (row["group"], row["frames"], row["repeated"], row["height"]) == ("train", 4, 0.25, 2.5)
+    assert audit.frame_statistics(frames.iloc[:0]).empty
 
 
 def test_all_text_joins_the_three_columns():
-    assert audit.all_text(table([{"title": "a", "asr_text": "c"}, {}])).tolist() == ["a\n\nc", ""]
+    assert text.all_text(table([{"title": "a", "asr_text": "c"}, {}])).tolist() == ["a\n\nc", ""]

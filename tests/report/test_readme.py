@@ -13,10 +13,11 @@ ROOT = Path(__file__).parents[2]
 RECORD = ROOT / "figures" / "cpu"
 
 
-def test_readme_shows_the_committed_record():
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert readme.render(text, RECORD) == text, "run `make readme`"
-    for name in readme.PARTS:
+@pytest.mark.parametrize("document", readme.DOCUMENTS)
+def test_documents_show_the_committed_record(document):
+    text, parts = (ROOT / document).read_text(encoding="utf-8"), readme.DOCUMENTS[document]
+    assert readme.render(text, RECORD, parts) == text, "run `make readme`"
+    for name in parts:
         assert f"<!-- generated: {name} -->" in text
 
 

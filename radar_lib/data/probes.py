@@ -1,0 +1,230 @@
+"""Cheap models that ask what is in the content: TF-IDF of the text, plain features of the frames, or both.
+
+A probe is no competitor of a router. It shows what can be had without understanding: if a probe can tell who labelled
+a post, or solve a risk from its title, a large model will too. All of them are logistic regressions, so that a
+difference between two probes is a difference between their inputs.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from cleanlab.count import num_label_issues
+from cleanlab.rank import get_label_quality_scores
+from jaxtyping import Bool, Float, Int, Num
+from scipy.sparse import csr_matrix, spmatrix
+from scipy.special import expit
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
+from sklearn.model_selection import StratifiedGroupKFold
+
+from radar_lib.data.text import plain_text
+from radar_lib.intervals import Interval, bootstrap_interval
+from radar_lib.metrics import average_precision
+
+Features = spmatrix | np.ndarray
+STRENGTH = {"text": 3.0, "frames": 1.0}  # scikit-learn's C, for rows of length about 1; the same for every risk
+
+
+def text_features(texts: Sequence[str], *, max_features: int = 40_000) -> csr_matrix:
+    """TF-IDF of words and word pairs, in plain form and one case; emoji and punctuation count as words."""
+    vectors = TfidfVectorizer(
+        ngram_range=(1, 2), sublinear_tf=True, max_features=max_features, token_pattern=r"\w+|[^\w\s]",
+        preprocessor=lambda text: plain_text(text).casefold(), dtype=np.float32,
+    )  # fmt: skip
+    if not any(re.search(r"\S", text) for text in texts):
+        return csr_matrix((len(texts), 0), dtype=np.float32)
+    return vectors.fit_transform(texts)
+
+
+def scaled(features: Float[np.ndarray, "post feature"]) -> Float[np.ndarray, "post feature"]:
+    """Each feature centred and divided by its spread; rows have length about 1, as those of TF-IDF have. Features
+    that never vary are dropped."""
+    spread = features.std(0)
+    kept = spread > 1e-6
+    centred = features[:, kept] - features[:, kept].mean(0)
+    return (centred / (spread[kept] * np.sqrt(max(kept.sum(), 1)))).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class RiskProbe:
+    """Out-of-fold probes of one risk, on its verified posts.
+
+    Attributes:
+        rows: places of these posts in the table that was probed.
+        labels: 0 or 1.
+        logits: by modality, and 'joint'.
+    """
+
+    rows: Int[np.ndarray, " post"]
+    labels: Int[np.ndarray, " post"]
+    logits: dict[str, Float[np.ndarray, " post"]]
+
+
+def risk_probe(
+    labels: Num[np.ndarray, " post"], groups: Int[np.ndarray, " post"], parts: Mapping[str, Features], *, seed: int = 1
+) -> RiskProbe | None:
+    """Probe one risk on its verified posts (label >= 0); None where a class is too rare, or there is no content."""
+    rows = np.flatnonzero(np.asarray(labels) >= 0)
+    known = np.asarray(labels)[rows].astype(np.int64)
+    fold = fold_of(known, groups[rows], seed=seed) if len(rows) else None
+    if fold is None:
+        return None
+    logits = modality_logits({kind: part[rows] for kind, part in parts.items()}, known, fold, seed=seed)
+    return RiskProbe(rows, known, logits) if logits else None
+
+
+def fold_of(
+    labels: Int[np.ndarray, " post"], groups: Int[np.ndarray, " post"], *, folds: int = 5, seed: int = 1
+) -> Int[np.ndarray, " post"] | None:
+    """A fold for each post, with about the same share of violations; None where a class is too rare for that.
+
+    Args:
+        groups: copies share a number (`duplicates.duplicate_groups`) and so a fold: a copy in training would vouch
+            for its twin.
+    """
+    if min(np.bincount(labels, minlength=2)[:2]) < folds:
+        return None
+    fold = np.empty(len(labels), np.int64)
+    splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
+    for k, (_, held_out) in enumerate(splitter.split(labels, labels, groups)):
+        fold[held_out] = k
+    both = all(len(np.unique(labels[fold != k])) == 2 for k in range(folds))
+    return fold if both else None
+
+
+def out_of_fold(
+    features: Features, labels: Int[np.ndarray, " post"], fold: Int[np.ndarray, " post"], *, kind: str, seed: int = 1
+) -> Float[np.ndarray, " post"]:
+    """Logit of each post by a probe that never saw its fold. Classes are not re-weighted: `expit` of it is a
+    probability."""
+    logits = np.empty(len(labels))
+    for k in np.unique(fold):
+        model = _model(kind, seed).fit(features[fold != k], labels[fold != k])
+        logits[fold == k] = model.decision_function(features[fold == k])
+    return logits
+
+
+def modality_logits(
+    parts: Mapping[str, Features], labels: Int[np.ndarray, " post"], fold: Int[np.ndarray, " post"], *, seed: int = 1
+) -> dict[str, Float[np.ndarray, " post"]]:
+    """Out-of-fold logits of one probe per modality and of their joint probe, for the posts of one risk.
+
+    The joint probe is a logistic regression of the single probes' logits (stacking). Joining the features instead
+    would let the modality with more of them drown the other.
+
+    Args:
+        parts: by modality ('text', 'frames'), features of the posts; modalities without any feature are left out.
+
+    Returns:
+        By modality, and 'joint' (the only modality's own logits where there is just one).
+    """
+    logits = {kind: out_of_fold(part, labels, fold, kind=kind, seed=seed)
+              for kind, part in parts.items() if part.shape[1]}  # fmt: skip
+    if not logits:
+        return {}
+    together = np.stack([values / (values.std() + 1e-9) for values in logits.values()], axis=1)
+    joint = out_of_fold(together, labels, fold, kind="joint", seed=seed) if len(logits) > 1 else together[:, 0]
+    return logits | {"joint": joint}
+
+
+def _model(kind: str, seed: int) -> LogisticRegression:
+    return LogisticRegression(C=STRENGTH.get(kind, 1.0), max_iter=300, tol=1e-3, random_state=seed)
+
+
+def suspects(
+    labels: Int[np.ndarray, " post"], logits: Float[np.ndarray, " post"]
+) -> tuple[Int[np.ndarray, " post"], int]:
+    """Posts in the order in which their labels should be looked at again, and how many seem wrong.
+
+    Both are cleanlab's. The order is by the normalised margin with class-adjusted probabilities: how much less likely
+    the given label is than the other, by a probe that never saw the post; adjusting keeps a rare class from being all
+    suspects. The number is the off-diagonal of the confident joint (Northcutt et al., 2021), an estimate.
+
+    Args:
+        logits: from `out_of_fold`.
+    """
+    probs = expit(np.stack([-logits, logits], axis=1))
+    quality = get_label_quality_scores(labels, probs, method="normalized_margin", adjust_pred_probs=True)
+    return np.argsort(quality, kind="stable"), num_label_issues(labels, probs)
+
+
+def precision_at(order: Int[np.ndarray, " post"], wrong: Num[np.ndarray, " post"], n: int) -> float:
+    """Share of really wrong labels among the first `n`; NaN for n = 0."""
+    return float(np.mean(wrong[order[:n]])) if n else float("nan")
+
+
+def pipeline_probe(
+    pipelines: pd.Series, groups: Int[np.ndarray, " post"], parts: Mapping[str, Features], *, seed: int = 1
+) -> pd.DataFrame:
+    """How well the pipeline can be guessed from the content of posts not seen, one pipeline against the rest.
+
+    At AUC 1 a router can know who labelled a post, and a risk's score can stand for its source.
+
+    Args:
+        pipelines: of each post.
+        groups: copies, as for `fold_of`.
+        parts: features by modality, as for `modality_logits`.
+
+    Returns:
+        Columns probe, pipeline, posts, auc (0.5 is chance). No rows where there is one pipeline; pipelines with a
+        handful of posts are left out.
+    """
+    rows = []
+    for pipeline in sorted(set(pipelines)):
+        mine = (pipelines == pipeline).to_numpy(np.int64)
+        fold = fold_of(mine, groups, seed=seed)
+        for name, logits in modality_logits(parts, mine, fold, seed=seed).items() if fold is not None else ():
+            rows.append((name, pipeline, int(mine.sum()), roc_auc_score(mine, logits)))
+    return pd.DataFrame(rows, columns=["probe", "pipeline", "posts", "auc"])
+
+
+def gain(
+    labels: Num[np.ndarray, " post"],
+    ours: Float[np.ndarray, " post"],
+    theirs: Float[np.ndarray, " post"],
+    *,
+    replicates: int = 500,
+    seed: int = 1,
+) -> Interval:
+    """Average precision of `ours` minus that of `theirs` with its 95 % interval, by a bootstrap that draws the same
+    posts for both."""
+
+    def difference(labels: np.ndarray, _: np.ndarray, *, weights: np.ndarray | None = None) -> np.ndarray | float:
+        return average_precision(labels, ours, weights=weights) - average_precision(labels, theirs, weights=weights)
+
+    return bootstrap_interval(difference, labels, ours, replicates=replicates, seed=seed)
+
+
+def modality_tables(
+    found: Mapping[str, RiskProbe], judged: Bool[np.ndarray, " post"], *, seed: int = 1
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """How good each probe is, and what the joint one gains over the single ones.
+
+    Args:
+        found: probes by risk.
+        judged: which posts of the probed table count (posts as they are served, not as they were hunted for).
+
+    Returns:
+        Columns category, probe, ap, prevalence, posts, positives; and category, over, gain, low, high (fractions, 95 %
+        interval). Risks with fewer than five positives among the judged posts are left out.
+    """
+    scores, gains = [], []
+    for category, probe in found.items():
+        kept = judged[probe.rows]
+        labels = probe.labels[kept]
+        logits = {kind: values[kept] for kind, values in probe.logits.items()}
+        if labels.sum() < 5:
+            continue
+        for kind, values in logits.items():
+            ap = average_precision(labels, values)
+            scores.append((category, kind, ap, labels.mean(), len(labels), int(labels.sum())))
+        for kind in [kind for kind in logits if kind != "joint" and len(logits) > 2]:
+            gains.append((category, kind, *gain(labels, logits["joint"], logits[kind], seed=seed)))
+    return (pd.DataFrame(scores, columns=["category", "probe", "ap", "prevalence", "posts", "positives"]),
+            pd.DataFrame(gains, columns=["category", "over", "gain", "low", "high"]))  # fmt: skip
