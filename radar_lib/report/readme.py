@@ -69,6 +69,7 @@ PARTS: Parts = {
     "table1": table(1),
     "table2": table(2),
     "rows": figure("rows_against_paper", "Ours and the paper's averages, row by row"),
+    "figure2": figure("figure2", "Figure 2: four metrics against lambda, by risk"),
 }
 
 
