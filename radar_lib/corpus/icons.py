@@ -133,3 +133,14 @@ def counter(width: int, number: str) -> Image.Image:
     p.poly(9, 21, 32, 21, 20, 36, fill=WHITE)
     p.text(64, 24, number, size=30)
     return image.resize((width, width), Image.Resampling.LANCZOS).crop((0, 0, width, round(0.47 * width)))
+
+
+@lru_cache(maxsize=64)
+def live_mark(width: int) -> Image.Image:
+    """RGBA picture of a player's mark on a live stream: LIVE in a red pill, ``width`` x .42 width."""
+    image = Image.new("RGBA", (4 * width, 4 * width))
+    p = Pen(image)
+    p.rect(0, 0, 100, 38, fill=(225, 20, 40), r=8)
+    p.oval(7, 13, 19, 25, fill=WHITE)
+    p.text(60, 19, "LIVE", size=30)
+    return image.resize((width, width), Image.Resampling.LANCZOS).crop((0, 0, width, round(0.42 * width)))
