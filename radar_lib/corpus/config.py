@@ -1,7 +1,7 @@
 """What to build: the settings of a corpus, their checks, its identity, and the choice of its posts."""
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,7 @@ from radar_lib.errors import RadarError
 from radar_lib.files import digest_files, digest_json
 
 SHARE = (800, 300, 600)  # training posts per pipeline, ratio (LQC : RCS : FE)
+_KINDS = {int: "a whole number", float: "a number", tuple: "a list"}
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class CorpusConfig:
     audit_posts: int = 2000
     pretrain_posts: int = 0
     frame_px: int = 96
-    min_frames: int = 1
+    min_frames: int = 2
     max_frames: int = 5
     train_prevalence: tuple[float, float, float] = (0.255, 0.177, 0.090)
     test_prevalence: tuple[float, float, float] = (0.044, 0.048, 0.033)
@@ -50,6 +51,11 @@ class CorpusConfig:
     languages: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        for field in fields(self):
+            value, kind = getattr(self, field.name), type(field.default)
+            allowed = {int: int, float: (int, float), tuple: (tuple, list)}[kind]
+            _require(isinstance(value, allowed) and not isinstance(value, bool),
+                     f"{field.name} is {value!r}; it is {_KINDS[kind]}")
         for name in ("train_posts", "validation_posts", "test_positives", "calibration_positives",
                      "unlabelled_posts", "audit_posts", "pretrain_posts"):
             _require(getattr(self, name) >= 0, f"{name} is {getattr(self, name)}; it must be 0 or more")
@@ -60,7 +66,7 @@ class CorpusConfig:
                  f"min_frames {self.min_frames} and max_frames {self.max_frames} must be ordered within 1 to 5")
         for name in ("train_prevalence", "test_prevalence"):
             rates = getattr(self, name)
-            _require(len(rates) == 3 and all(0 < p < 1 for p in rates),
+            _require(len(rates) == 3 and all(isinstance(p, int | float) and 0 < p < 1 for p in rates),
                      f"{name} is {rates}; it needs three shares between 0 and 1, for {', '.join(CATEGORIES)}")
             object.__setattr__(self, name, tuple(float(p) for p in rates))
         for name, most in (("co_violation", 1), ("campaign_share", 1), ("live_share", 0.5), ("duplicate_rate", 0.2),

@@ -55,20 +55,20 @@ def _scribble(frame: Image.Image, draws: Draws) -> None:
     """An overlay nobody can read: many overlapping lines of dense strokes."""
     pen, colour = Pen(frame), draws.of(((255, 255, 0), (0, 255, 120), (255, 255, 255), (255, 60, 220)))
     for row in range(draws.integer(5, 7)):
-        y, x = 22 + row * 9 + draws.between(-1, 1), 8.0
+        y, x, points = 22 + row * 9 + draws.between(-1, 1), 8.0, []
         while x < 92:
             w = draws.between(3, 8)
-            pen.path(x, y + draws.between(-3, 3), x + w, y + draws.between(-3, 3), x + w / 2, y, fill=colour, width=2.6)
+            points += (x, y + draws.between(-3, 3), x + w, y + draws.between(-3, 3), x + w / 2, y)
             x += w
+        pen.path(*points, fill=colour, width=2.6)
 
 
 _BARS = (((250, 250, 250), (40, 40, 46)), ((20, 20, 24), (240, 240, 240)), ((250, 225, 70), (60, 40, 20)))
 
 
-@lru_cache(maxsize=16)
-def _exposure(step: int) -> list[int]:
-    """Table that brightens (step > 0) or darkens a picture by 6 % a step."""
-    return [min(255, round(v * (1 + 0.06 * step))) for v in range(256)] * 3
+@lru_cache(maxsize=8)
+def _black(px: int) -> Image.Image:
+    return Image.new("RGB", (px, px))
 
 
 @lru_cache(maxsize=8)
@@ -109,7 +109,7 @@ def draw_frames(facts: Facts, ocr_text: str, draws: Draws, *, px: int, n_frames:
                  shirt=same.integer(0, len(HUES) - 1), hair=same.integer(0, 2)) for _ in range(int(facts["people"]))]
     for member, x in zip(cast, same.shuffled((0.22, 0.50, 0.78)), strict=False):
         member["x"] = x + same.between(-0.06, 0.06)
-    camera, exposure, vignette = same.of(_CAMERAS), same.integer(-3, 3), same.chance(0.25)
+    camera, exposure, vignette = same.of(_CAMERAS), same.of((0.0, 0.0, 0.0, 0.16, 0.08, -0.08, -0.16)), same.chance(0.25)
     things = [(facts[kind], size) for kind, size in (("prop", 0.30), ("item", 0.38), ("spectacle", 0.40))
               if facts[kind] != "none"]
     spots = draws.shuffled(((0.30, 0.72), (0.70, 0.72), (0.50, 0.45)))
@@ -139,8 +139,8 @@ def draw_frames(facts: Facts, ocr_text: str, draws: Draws, *, px: int, n_frames:
                 _paste(frame, icon(name, side, hue=colour, turn=angle), x + draws.between(-0.04, 0.04),
                        y + draws.between(-0.04, 0.04))
         frame = Image.blend(frame, draws.of(_grain(px)), 0.12 if "lowbit" not in on else 0.2)
-        if exposure:
-            frame = frame.point(_exposure(exposure))
+        if exposure:  # below 0 it brightens
+            frame = Image.blend(frame, _black(px), exposure)
         if vignette:
             frame.paste((0, 0, 0), mask=_vignette(px))
         if "blur" in on:

@@ -80,14 +80,14 @@ def visual_order(text: str) -> str:
     return "".join(reversed(runs))
 
 
-@lru_cache(maxsize=256)
 def banner(text: str, width: int, height: int, ground: tuple, ink: tuple) -> Image.Image:
-    """RGB picture of one line of text on a coloured bar, cut where it does not fit."""
-    image = Image.new("RGB", (width, height), ground)
-    letters = font(max(6, round(height * 0.66)))
-    line = visual_order(text)
-    while len(line) > 1 and letters.getlength(line) > 0.96 * width:
-        text = text[:-1].rstrip(" |,،:-")
+    """RGB picture of one line of text on a coloured bar; small where it is long, cut where it still does not fit."""
+    image, line = Image.new("RGB", (width, height), ground), visual_order(text)
+    for letters in (font(max(6, round(height * share))) for share in (0.66, 0.52)):
+        if letters.getlength(line) <= 0.96 * width:
+            break
+    while len(text) > 1 and (length := letters.getlength(line)) > 0.96 * width:
+        text = text[: min(len(text) - 1, int(len(text) * 0.96 * width / length))].rstrip(" |,،:-")
         line = visual_order(text)
     ImageDraw.Draw(image).text((width / 2, height * 0.48), line, ink, letters, "mm")
     return image
