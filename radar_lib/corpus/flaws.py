@@ -27,7 +27,7 @@ Rows = Int64[np.ndarray, "row"]
 
 def plant_copies(plan: list[Selection], *, seed: int, rate: float, cross_split: float,
                  conflicts: float) -> list[Selection]:
-    """The plan with ``rate`` of the training, validation and unlabelled posts replaced by copies.
+    """The plan with ``rate`` of the training, validation and unlabelled posts replaced by copies, in place.
 
     Args:
         rate: copies per post of a split. Where too few originals with the right label exist, there are fewer.
@@ -38,40 +38,36 @@ def plant_copies(plan: list[Selection], *, seed: int, rate: float, cross_split: 
     for name, sources in LEAKS.items():  # in this order: what was replaced is no original any more
         if name in splits:
             others = [splits[other] for other in sources if other in splits]
-            splits[name] = _with_copies(splits[name], others, seed, rate, cross_split, conflicts)
-    return [splits[s.split] for s in plan]
+            _copy_into(splits[name], others, seed=seed, rate=rate, cross_split=cross_split, conflicts=conflicts)
+    return plan
 
 
-def _with_copies(s: Selection, others: list[Selection], seed: int, rate: float, cross_split: float,
-                 conflicts: float) -> Selection:
+def _copy_into(s: Selection, others: list[Selection], *, seed: int, rate: float, cross_split: float,
+               conflicts: float) -> None:
     rng = np.random.Generator(np.random.Philox(key=np.array([stream_key(seed, s.stream, "copies"), 0], np.uint64)))
     eligible = rng.permutation(np.flatnonzero(s.facts["segment"] == 0))  # segments belong to their stream
     copies, pool = np.split(eligible, [round(rate * len(s))])
-    fate = rng.random(len(copies))
+    fate, near = rng.random(len(copies)), rng.random(len(copies)) < NEAR_SHARE
     leaked = fate < cross_split if others else np.zeros(len(copies), bool)
     annotated = s.labels.max(axis=1) >= 0
     conflicting = ~leaked & annotated[copies] & (fate < cross_split + conflicts * (1 - cross_split))
-    near = rng.random(len(copies)) < NEAR_SHARE
-    out = s.take(np.arange(len(s)))
-    used = np.zeros(len(copies), bool)
-    for group, source, wanted in ((leaked, None, 0), (conflicting, s, 1), (~leaked & ~conflicting, s, 0)):
-        rows = np.flatnonzero(group)
-        for part, origin in enumerate(others if source is None else [source]):
-            mine = rows[rows % len(others) == part] if source is None else rows
-            among = np.flatnonzero(origin.facts["segment"] == 0) if source is None else pool
-            among = rng.permutation(among[origin.copy[among] == 0])
-            matched, originals = _match(_cell(s, copies[mine]), _cell(origin, among), flip=wanted, any_label=not
-                                        annotated.all())
-            target, from_rows = copies[mine[matched]], among[originals]
-            used[mine[matched]] = True
-            for name, values in out.facts.items():
-                values[target] = origin.facts[name][from_rows]
-            out.truth[target] = origin.truth[from_rows]
-            out.origin[target], out.origin_split[target] = origin.index[from_rows], SPLITS.index(origin.split)
-            if source is not None:
-                pool = np.setdiff1d(pool, from_rows)
-    out.copy[copies[used]] = np.where(near[used], NEAR, EXACT)
-    return out
+    turn = np.arange(len(copies)) % max(len(others), 1)
+    groups = [(leaked & (turn == i), other, 0) for i, other in enumerate(others)]
+    for group, origin, flip in (*groups, (conflicting, s, 1), (~leaked & ~conflicting, s, 0)):
+        free = pool if origin is s else np.flatnonzero((origin.facts["segment"] == 0) & (origin.copy == 0))
+        mine, among = np.flatnonzero(group), rng.permutation(free)
+        i, j = _match(_cell(s, copies[mine]), _cell(origin, among), flip=flip, any_label=not annotated.all())
+        _replace(s, copies[mine[i]], origin, among[j])
+        s.copy[copies[mine[i]]] = np.where(near[mine[i]], NEAR, EXACT)
+        pool = np.setdiff1d(pool, among[j]) if origin is s else pool  # one copy of an original
+
+
+def _replace(s: Selection, rows: Rows, origin: Selection, originals: Rows) -> None:
+    """Give ``rows`` the content and truth of ``originals``; identifiers, pipelines and labels stay."""
+    for name, values in s.facts.items():
+        values[rows] = origin.facts[name][originals]
+    s.truth[rows] = origin.truth[originals]
+    s.origin[rows], s.origin_split[rows] = origin.index[originals], SPLITS.index(origin.split)
 
 
 def _cell(s: Selection, rows: Rows) -> Int64[np.ndarray, "row"]:

@@ -109,7 +109,8 @@ def draw_frames(facts: Facts, ocr_text: str, draws: Draws, *, px: int, n_frames:
                  shirt=same.integer(0, len(HUES) - 1), hair=same.integer(0, 2)) for _ in range(int(facts["people"]))]
     for member, x in zip(cast, same.shuffled((0.22, 0.50, 0.78)), strict=False):
         member["x"] = x + same.between(-0.06, 0.06)
-    camera, exposure, vignette = same.of(_CAMERAS), same.of((0.0, 0.0, 0.0, 0.16, 0.08, -0.08, -0.16)), same.chance(0.25)
+    camera, vignette = same.of(_CAMERAS), same.chance(0.25)
+    exposure = same.of((0.0, 0.0, 0.0, 0.16, 0.08, -0.08, -0.16))
     things = [(facts[kind], size) for kind, size in (("prop", 0.30), ("item", 0.38), ("spectacle", 0.40))
               if facts[kind] != "none"]
     spots = draws.shuffled(((0.30, 0.72), (0.70, 0.72), (0.50, 0.45)))

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from jaxtyping import Bool, Float, Int8, Int16, Int64, UInt64
 
-from radar_lib.corpus.facts import BLOCK, WORLD, Facts, World, sample_block, stream_key
+from radar_lib.corpus.facts import BLOCK, DOMAINS, WORLD, Facts, World, sample_block, stream_key
 from radar_lib.corpus.policies import CATEGORIES, intake_cues, posteriors
 from radar_lib.data.schema import SPLITS
 from radar_lib.errors import RadarError
@@ -51,7 +51,7 @@ class Selection:
     def __post_init__(self) -> None:
         if self.copy is None:
             object.__setattr__(self, "copy", np.zeros(len(self.index), np.int8))
-            object.__setattr__(self, "origin", self.index)
+            object.__setattr__(self, "origin", self.index.copy())
             object.__setattr__(self, "origin_split", np.full(len(self.index), SPLITS.index(self.split), np.int8))
 
     def __len__(self) -> int:
@@ -133,7 +133,7 @@ def select_annotated(seed: int, stream: str, split: str, sizes: Sequence[int], p
         kept = np.flatnonzero(keep)
         labels = np.full((len(kept), k_all), -1, np.int16)
         labels[np.arange(len(kept)), k[kept]] = label[kept]
-        parts.append((kept + block * BLOCK, k[kept], labels, truth[kept], {n: v[kept] for n, v in facts.items()}))
+        parts.append((kept + block * BLOCK, k[kept], labels, truth[kept], _kept(facts, kept)))
     return _selection(split, stream, parts)
 
 
@@ -147,8 +147,14 @@ def select_traffic(seed: int, stream: str, split: str, n: int, *, co_violation: 
         rows = np.arange(min(BLOCK, n - block * BLOCK))
         labels = truth[rows].astype(np.int16) if verified else np.full((len(rows), len(CATEGORIES)), -1, np.int16)
         parts.append((rows + block * BLOCK, np.full(len(rows), -1), labels, truth[rows],
-                      {name: v[rows] for name, v in facts.items()}))
+                      _kept(facts, rows)))
     return _selection(split, stream, parts)
+
+
+def _kept(facts: Facts, rows) -> Facts:
+    """Facts of these rows, a byte each where it suffices: a process plans hundreds of thousands of posts."""
+    return {name: values[rows].astype(np.int16 if len(DOMAINS[name]) > 256 else np.uint8)
+            for name, values in facts.items()}
 
 
 def _selection(split: str, stream: str, parts) -> Selection:

@@ -90,7 +90,8 @@ def test_policies_and_their_exceptions():
 
 def test_on_some_posts_honest_reviewers_disagree():
     assert 0.3 < p("LQC", watermark="yes", commentary="yes", blur="yes", border="yes") < 0.7
-    assert 0.3 < p("RCS", offer="coded", item="pills") < 0.7 and p("RCS", offer="coded", item="pills", badge="yes") < 0.1
+    unorderable = {"offer": "coded", "item": "pills"}
+    assert 0.3 < p("RCS", **unorderable) < 0.7 and p("RCS", **unorderable, badge="yes") < 0.1
     assert 0.3 < p("FE", counter="yes", milestone="yes", arrow="yes") < 0.7 and 0.3 < p("FE", gate="yes") < 0.7
 
 
