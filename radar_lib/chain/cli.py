@@ -200,6 +200,10 @@ def _add_corpus(commands: Any) -> None:
     )
     build.add_argument("--out", type=Path, metavar="DIR", required=True, help="corpus folder to write")
     build.set_defaults(act=corpus_build)
+    targets = _command(
+        actions, "targets", "measure what the built-in world was set to meet", "example: radar corpus targets"
+    )
+    targets.set_defaults(act=corpus_targets)
 
 
 def report_again(args: argparse.Namespace) -> int:
@@ -273,6 +277,15 @@ def corpus_build(args: argparse.Namespace) -> int:
     posts = build_corpus(CorpusConfig(**settings), args.out, workers=args.workers, progress=True)
     print(f"{posts.folder}: {len(posts):,} posts, digest {posts.digest}")
     return exits.OK
+
+
+def corpus_targets(args: argparse.Namespace) -> int:
+    """`radar corpus targets`."""
+    from radar_lib.corpus.targets import table, targets
+
+    found = list(targets())
+    print(table(found))
+    return exits.OK if all(target.met for target in found) else exits.FAILURE
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -120,8 +120,9 @@ def _content(config: CorpusConfig, s: Selection, n: int, facts: dict) -> tuple[s
         own = Draws(stream_key(seed, s.stream, "copy"), int(s.index[n]), chunk=64)
         second = own.integer(0, 86_399)
         if s.copy[n] == NEAR:
-            frames = disguise(frames, own)
-            if own.chance(0.4):
+            crop = own.chance(0.4)  # cropped or worded anew, so that one of the two gives the copy away
+            frames = disguise(frames, own, crop=crop)
+            if not crop and own.chance(0.5):
                 text = write_text(facts, own, template=words)
     return *text, frames, second
 

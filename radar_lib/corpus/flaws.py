@@ -89,10 +89,9 @@ def _match(wanted, offered, *, flip: int, any_label: bool) -> tuple[Rows, Rows]:
     return both[:, 0], both[:, 1]
 
 
-def disguise(frames: list[bytes], draws: Draws) -> list[bytes]:
-    """Frames of a near copy: cropped by up to 4 % on each side or not, and encoded again at a lower quality."""
-    crop, quality = draws.chance(0.4), draws.integer(45, 70)
-    cut = [draws.between(0.005, 0.04) if crop else 0.0 for _ in range(4)]
+def disguise(frames: list[bytes], draws: Draws, *, crop: bool) -> list[bytes]:
+    """Frames of a near copy: encoded again at a lower quality, and cropped by up to 3 % on each side if asked for."""
+    quality, cut = draws.integer(45, 70), [draws.between(0.005, 0.03) if crop else 0.0 for _ in range(4)]
 
     def again(data: bytes) -> bytes:
         picture, buffer = Image.open(io.BytesIO(data)).convert("RGB"), io.BytesIO()

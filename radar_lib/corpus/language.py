@@ -36,16 +36,23 @@ def bank(language: str) -> Bank:
 
 
 def fill(sentence: str, words: Bank, draws: Draws) -> str:
-    """The sentence with every slot filled; a number slot takes 10..99, a day of a month 1..28."""
+    """The sentence with every slot filled; a number slot takes 10..99, a day of a month 1..28.
+
+    ``last_digits`` of the language are those whose numbers go with the bank's plural forms (Russian has others for
+    21 and 22).
+    """
+
+    def number() -> str:
+        return f"{draws.integer(1, 9)}{draws.of(words['last_digits'])}"
 
     def filler(slot: re.Match) -> str:
         kind = slot.group(1)
         if kind == "n":
-            return str(draws.integer(10, 99))
+            return number()
         if kind == "day":
             return str(draws.integer(1, 28))
         if kind == "price":
-            return draws.of(words["price"]).replace("{n}", str(draws.integer(10, 99)))
+            return draws.of(words["price"]).replace("{n}", number())
         return draws.of(words[{"name": "names", "place": "places", "when": "when"}[kind]])
 
     return _SLOT.sub(filler, sentence)
