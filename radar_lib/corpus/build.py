@@ -29,7 +29,7 @@ from radar_lib.corpus.draws import Draws
 from radar_lib.corpus.facts import DOMAINS, MAX_SEGMENTS, stream_key
 from radar_lib.corpus.flaws import KINDS, NEAR, disguise
 from radar_lib.corpus.frames import draw_frames
-from radar_lib.corpus.language import bank, write_text
+from radar_lib.corpus.language import bank, retagged, write_text
 from radar_lib.corpus.pipelines import TRAFFIC, Selection, panel_votes
 from radar_lib.corpus.policies import CATEGORIES, intake_cues, posteriors
 from radar_lib.data.posts import Posts, features, finish_corpus, open_posts
@@ -123,7 +123,9 @@ def _content(config: CorpusConfig, s: Selection, n: int, facts: dict) -> tuple[s
             crop = own.chance(0.4)  # cropped or worded anew, so that one of the two gives the copy away
             frames = disguise(frames, own, crop=crop)
             if not crop and own.chance(0.5):
-                text = write_text(facts, own, template=words)
+                anew = write_text(facts, own, template=words)
+                # What the frames show as text cannot be worded anew; such a copy only gets another tag.
+                text = (retagged(text[0], own), *text[1:]) if text[1] or anew[1] else anew
     return *text, frames, second
 
 
@@ -173,11 +175,12 @@ def build_corpus(config: CorpusConfig, out: Path | str, *, workers: int = 1, pro
             return open_posts(out)
         raise RadarError(f"{out} holds another corpus; choose another folder or delete it")
     begun = out / "build.json"
-    if out.exists() and any(out.iterdir()) and not (begun.exists() and read_json(begun)["config_digest"] == digest):
+    used = out.exists() and any(not p.name.startswith(".") for p in out.iterdir())
+    if used and not (begun.exists() and read_json(begun)["config_digest"] == digest):
         raise RadarError(f"{out} is not empty and holds no unfinished build of this corpus; choose another folder")
     plan = plan_corpus(config)
     write_json(begun, {"config_digest": digest, "config": asdict(config)})
-    for left in (*out.glob("data/.*.tmp"), *out.glob("hidden/.*.tmp")):  # by a build that was killed
+    for left in (p for pattern in (".*.tmp", "*/.*.tmp") for p in out.glob(pattern)):  # by a build that was killed
         shutil.rmtree(left, ignore_errors=True)
     jobs, done = [], 0
     for s in plan:

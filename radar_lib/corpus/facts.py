@@ -23,12 +23,12 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from jaxtyping import Float, Int16
+from jaxtyping import Float, Int16, Integer
 
 from radar_lib.corpus.regions import REGION_LANGUAGES, REGION_SHARES, REGIONS
 
 BLOCK = 4096
-Facts = dict[str, Int16[np.ndarray, "post"]]
+Facts = dict[str, Integer[np.ndarray, "post"]]  # positions in DOMAINS
 
 
 @dataclass(frozen=True)

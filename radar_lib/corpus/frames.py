@@ -121,10 +121,8 @@ def draw_frames(facts: Facts, ocr_text: str, draws: Draws, *, px: int, n_frames:
     shown = [_where(draws, n_drawn, 0.85) for _ in stage]
     spot_of = dict(zip([name for name in _OVERLAYS if name in on], _slots(edit), strict=False))
     bars, slim = edit.of(("letterbox", "pillarbox")), edit.of((0.13, 0.16, 0.19))
-    bar = None
-    if ocr_text and edit.chance(0.5):
-        bar = banner(ocr_text, round(0.92 * px), round(0.14 * px), *edit.of(_BARS))
-    bar_y = edit.of((0.64, 0.72, 0.30))
+    captioned, colours, bar_y = edit.chance(0.5), edit.of(_BARS), edit.of((0.64, 0.72, 0.30))
+    bar = banner(ocr_text, round(0.92 * px), round(0.14 * px), *colours) if ocr_text and captioned else None
     number, hue = edit.of(("9K", "50K", "99K", "1M", "777", "10K")), edit.integer(0, len(HUES) - 1)
     size = {name: max(8, round(px * edit.of((0.26, 0.29, 0.32)))) for name in _OVERLAYS}
     turn = edit.of((0, 90, 180, 270))

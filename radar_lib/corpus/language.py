@@ -87,10 +87,12 @@ def write_text(facts: Mapping[str, str], draws: Draws, *, template: Draws | None
     words, choose = bank(language), template or draws
     fields: tuple[list[str], list[str], list[str]] = ([], [], [])
     for fact, (title, screen, _) in _PLACES.items():
-        if facts[fact] not in ("no", "none"):
-            u = choose.u()
-            field = 0 if u < title else 1 if u < title + screen else 2
-            fields[field].append(fill(choose.of(_sentences(facts, fact, words)), words, draws))
+        present = facts[fact] not in ("no", "none")
+        if present or template:  # a campaign has its wording for every fact, whichever a post has
+            u, which = choose.u(), choose.u()
+        if present:
+            field, options = 0 if u < title else 1 if u < title + screen else 2, _sentences(facts, fact, words)
+            fields[field].append(fill(options[int(which * len(options))], words, draws))
     same = shared or draws
     topic = fill(same.of(words["topics"][facts["topic"]]), words, same)
     said = facts["claim"] != "none" or len(fields[0]) > 1  # a crowded title leaves the topic to the speaker
@@ -117,6 +119,11 @@ def write_text(facts: Mapping[str, str], draws: Draws, *, template: Draws | None
         if draws.chance(0.15):
             title = f"{title} {draws.of(_TAGS)}"
     return title, _join(fields[1], draws, language, end=""), _join(fields[2], draws, language)
+
+
+def retagged(title: str, draws: Draws) -> str:
+    """The title with one more tag."""
+    return f"{title} {draws.of(_TAGS)}"
 
 
 def _upper(text: str, language: str) -> str:

@@ -1,12 +1,15 @@
 """Posts that belong together: campaigns, live streams; and worlds that speak only some languages."""
 
 import dataclasses
+import re
 
 import numpy as np
 import pytest
 from scipy import stats
 
+from radar_lib.corpus.draws import Draws
 from radar_lib.corpus.facts import BLOCK, DOMAINS, LANGUAGES, WORLD, World, campaigns, sample_block
+from radar_lib.corpus.language import bank, write_text
 from radar_lib.corpus.pipelines import hashed_uniform, panel_votes, select_traffic, truth_of
 from radar_lib.corpus.policies import posteriors
 from radar_lib.corpus.regions import REGION_LANGUAGES
@@ -39,6 +42,18 @@ def test_campaigns_drive_several_risks_at_once():
     p, member = posteriors(f), f["campaign"] > 0
     several = 1 - np.prod(1 - p, 1) - sum(p[:, k] * np.prod(np.delete(1 - p, k, 1), 1) for k in range(3))
     assert several[member].mean() > 0.15 > 0.03 > several[~member].mean()
+
+
+def test_a_campaign_is_worded_alike():
+    base = {name: values[0] for name, values in DOMAINS.items()} | {"language": "en", "exchange": "yes"}
+    texts = {who: set() for who in (None, 1, 2)}
+    shapes = {s: re.compile(re.sub(r"\\{\w+\\}", ".*", re.escape(s)), re.I) for s in bank("en")["exchange"]}
+    for n in range(40):
+        facts = base | {"ask": DOMAINS["ask"][n % 5], "giveaway": ("no", "yes")[n % 2]}
+        for who, seen in texts.items():
+            said = " ".join(write_text(facts, Draws(9, n), template=None if who is None else Draws(8, who)))
+            seen.update(s for s, shape in shapes.items() if shape.search(said))
+    assert len(texts[1]) == len(texts[2]) == 1 and len(texts[None]) > 3
 
 
 def test_campaigns_leave_every_other_fact_alone():
