@@ -14,7 +14,7 @@ from typing import Any
 
 from radar_lib import __version__
 from radar_lib.chain import exits
-from radar_lib.chain.config import load_profile, resolve
+from radar_lib.chain.config import load_profile, nearest, parse_override, resolve
 from radar_lib.chain.doctor import diagnose
 from radar_lib.chain.htmlreport import write_report
 from radar_lib.chain.plan import discover
@@ -51,6 +51,17 @@ results:
   figures/<run>/            figures and tables with their provenance; not with --set or --runs, unless --figures says so
 
 {exits.EXIT_CODES}"""
+
+CORPUS_BUILD = """\
+N training posts, and the other splits at their sizes: validation 1,000, test and calibration about 7,500 each (100
+violating posts per risk), unlabelled 4,000, audit 2,000; --set changes any of them. Every post depends on the seed
+and its number alone: any number of workers writes the same bytes, and a build that was stopped goes on where it was.
+
+examples:
+  radar corpus build --posts 2000 --seed 1 --workers 2 --size 96 --out my/world
+  radar corpus build --posts 2000 --size 384 --languages en ar --set test_positives=20 --out my/small
+  radar corpus build --posts 2000 --set intake_beta=0 --set duplicate_rate=0.05 --out my/duplicates
+"""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -174,18 +185,25 @@ def _add_corpus(commands: Any) -> None:
         commands, "corpus", "build the built-in corpus by itself", "radar corpus build --help says how"
     )
     actions = corpus.add_subparsers(dest="action", required=True, metavar="ACTION")
-    example = "example: radar corpus build --train-posts 2000 --px 64 --out /tmp/posts"
-    build = _command(actions, "build", "build it, or continue a build that was stopped", example)
+    build = _command(actions, "build", "build it, or continue a build that was stopped", CORPUS_BUILD)
     build.add_argument("--profile", help="take the corpus settings of this profile")
     build.add_argument("--notebooks", type=Path, metavar="DIR", help="the notebooks (default: the project's)")
-    build.add_argument("--train-posts", type=int, metavar="N", help="training posts")
-    build.add_argument("--seed", type=int, metavar="N")
-    build.add_argument("--px", type=int, metavar="N", help="side of a frame in pixels")
     build.add_argument(
-        "--workers", type=int, default=1, metavar="N", help="processes (any number gives the same bytes)"
+        "--posts", "--train-posts", dest="train_posts", type=int, metavar="N", help="training posts (default: 8500)"
+    )
+    build.add_argument("--seed", type=int, metavar="S", help="another world of posts (default: 1)")
+    build.add_argument("--size", "--px", dest="px", type=int, metavar="PX", help="side of a frame (default: 96)")
+    build.add_argument("--languages", nargs="+", metavar="CODE", help="only these (default: all)")
+    build.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="any other corpus setting")
+    build.add_argument(
+        "--workers", type=int, default=1, metavar="W", help="processes (any number gives the same bytes)"
     )
     build.add_argument("--out", type=Path, metavar="DIR", required=True, help="corpus folder to write")
     build.set_defaults(act=corpus_build)
+    targets = _command(
+        actions, "targets", "measure what the built-in world was set to meet", "example: radar corpus targets"
+    )
+    targets.set_defaults(act=corpus_targets)
 
 
 def report_again(args: argparse.Namespace) -> int:
@@ -247,11 +265,27 @@ def corpus_build(args: argparse.Namespace) -> int:
         declared = {notebook.name: notebook.parameters for notebook in discover(folder)}
         for values in resolve(declared, load_profile(args.profile, folder / "profiles")[1]).values():
             settings |= {name: value for name, value in values.items() if name in known}
-    given = {"train_posts": args.train_posts, "seed": args.seed, "frame_px": args.px}
-    settings |= {name: value for name, value in given.items() if value is not None}
+    for name, given in map(parse_override, args.set):
+        if name not in known:
+            raise exits.UsageError(f"--set {name}: no such setting of the corpus.{nearest(name, known)}")
+        settings[name] = given.value
+    own = {"train_posts": args.train_posts, "seed": args.seed, "frame_px": args.px, "languages": args.languages}
+    settings |= {name: value for name, value in own.items() if value is not None}
+    for name, number in (("--posts", args.train_posts), ("--workers", args.workers)):
+        if number is not None and number < 1:
+            raise exits.UsageError(f"corpus build: {name} is {number}; it must be 1 or more")
     posts = build_corpus(CorpusConfig(**settings), args.out, workers=args.workers, progress=True)
     print(f"{posts.folder}: {len(posts):,} posts, digest {posts.digest}")
     return exits.OK
+
+
+def corpus_targets(args: argparse.Namespace) -> int:
+    """`radar corpus targets`."""
+    from radar_lib.corpus.targets import table, targets
+
+    found = list(targets())
+    print(table(found))
+    return exits.OK if all(target.met for target in found) else exits.FAILURE
 
 
 def main(argv: Sequence[str] | None = None) -> int:

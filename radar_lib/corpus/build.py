@@ -6,14 +6,17 @@ the shards that are missing, and a larger training split leaves calibration and 
 """
 
 import hashlib
+import itertools
 import math
 import multiprocessing
+import shutil
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -21,124 +24,68 @@ import pyarrow.parquet as pq
 from tqdm import tqdm
 
 from radar_lib.corpus.captions import caption
+from radar_lib.corpus.config import SHARE, CorpusConfig, corpus_digest, plan_corpus
 from radar_lib.corpus.draws import Draws
-from radar_lib.corpus.facts import DOMAINS, stream_key
+from radar_lib.corpus.facts import DOMAINS, MAX_SEGMENTS, stream_key
+from radar_lib.corpus.flaws import KINDS, NEAR, disguise
 from radar_lib.corpus.frames import draw_frames
-from radar_lib.corpus.language import bank, write_text
-from radar_lib.corpus.pipelines import TRAFFIC, Selection, select_annotated, select_traffic
+from radar_lib.corpus.language import bank, retagged, write_text
+from radar_lib.corpus.pipelines import TRAFFIC, Selection, panel_votes
 from radar_lib.corpus.policies import CATEGORIES, intake_cues, posteriors
 from radar_lib.data.posts import Posts, features, finish_corpus, open_posts
+from radar_lib.data.schema import SPLITS
 from radar_lib.data.shards import shard_path, write_shard
 from radar_lib.errors import RadarError
-from radar_lib.files import atomic_path, digest_files, digest_json, read_json, write_json
+from radar_lib.files import atomic_path, read_json, write_json
+
+__all__ = ["SHARE", "CorpusConfig", "build_corpus", "corpus_digest", "plan_corpus"]
 
 NAME = "radar-built-in"
-SHARE = (800, 300, 600)  # training posts per pipeline, ratio (LQC : RCS : FE)
 SHARD_POSTS = 500
 FIRST_DAY = datetime(2025, 1, 1)
 
 
-@dataclass(frozen=True)
-class CorpusConfig:
-    """Everything that decides the bytes of a corpus.
-
-    Splits of size 0 are left out. ``test_positives`` is the number of positives per risk in each of test and
-    calibration; the number of posts follows from ``test_prevalence``. ``pretrain_posts`` need another ``seed`` than
-    the corpus that is trained on.
-    """
-
-    seed: int = 1
-    train_posts: int = 8500
-    validation_posts: int = 1000
-    test_positives: int = 100
-    calibration_positives: int = 100
-    unlabelled_posts: int = 4000
-    audit_posts: int = 2000
-    pretrain_posts: int = 0
-    frame_px: int = 96
-    min_frames: int = 1
-    max_frames: int = 5
-    train_prevalence: tuple[float, float, float] = (0.255, 0.177, 0.090)
-    test_prevalence: tuple[float, float, float] = (0.044, 0.048, 0.033)
-    intake_beta: float = 3.0
-    co_violation: float = 0.9
-
-    def __post_init__(self) -> None:
-        for name in ("train_posts", "validation_posts", "test_positives", "calibration_positives",
-                     "unlabelled_posts", "audit_posts", "pretrain_posts"):
-            _require(getattr(self, name) >= 0, f"{name} is {getattr(self, name)}; it must be 0 or more")
-        _require(sum((self.train_posts, self.test_positives, self.calibration_positives, self.validation_posts,
-                      self.unlabelled_posts, self.audit_posts, self.pretrain_posts)) > 0, "the corpus has no posts")
-        _require(32 <= self.frame_px <= 1024, f"frame_px is {self.frame_px}; it must be between 32 and 1024")
-        _require(1 <= self.min_frames <= self.max_frames <= 5,
-                 f"min_frames {self.min_frames} and max_frames {self.max_frames} must be ordered within 1 to 5")
-        for name in ("train_prevalence", "test_prevalence"):
-            rates = getattr(self, name)
-            _require(len(rates) == 3 and all(0 < p < 1 for p in rates),
-                     f"{name} is {rates}; it needs three shares between 0 and 1, for {', '.join(CATEGORIES)}")
-            object.__setattr__(self, name, tuple(float(p) for p in rates))
-        _require(0 <= self.co_violation <= 1, f"co_violation is {self.co_violation}; it is a share, 0 to 1")
-        _require(0 <= self.intake_beta <= 6, f"intake_beta is {self.intake_beta}; it must be between 0 and 6")
+def post_id(key: bytes, index: int) -> str:
+    """Identifier of a post of the stream with this id key: tells nothing of split, order or label."""
+    return hashlib.sha256(key + int(index).to_bytes(8, "little")).hexdigest()[:16]
 
 
-def _require(holds: bool, message: str) -> None:
-    if not holds:
-        raise RadarError(f"corpus settings: {message}")
+def _id_key(config: CorpusConfig, split: str, kind: str = "id") -> bytes:
+    return stream_key(config.seed, split, kind).to_bytes(8, "little")
 
 
-def corpus_digest(config: CorpusConfig) -> str:
-    """Identity of a corpus, known before it is built: its configuration and the generator's sources."""
-    here = Path(__file__).parent
-    sources = [p for p in sorted(here.rglob("*")) if p.suffix in (".py", ".yaml")]
-    return digest_json({"config": asdict(config), "sources": digest_files(sources, root=here)})
+def post_ids(config: CorpusConfig, s: Selection) -> list[str]:
+    """Identifiers of a selection's posts."""
+    key = _id_key(config, s.split)
+    return [post_id(key, i) for i in s.index]
 
 
-def plan_corpus(config: CorpusConfig) -> list[Selection]:
-    """Choose the posts of every split; facts only, nothing is drawn yet."""
-    seed, dials = config.seed, {"co_violation": config.co_violation}
-    plan: list[Selection] = []
-    for split, n in (("train", config.train_posts), ("validation", config.validation_posts)):
-        if n:
-            first, second = (round(n * share / sum(SHARE)) for share in SHARE[:2])
-            plan.append(select_annotated(seed, split, split, (first, second, n - first - second),
-                                         config.train_prevalence, beta=config.intake_beta, noisy=True, **dials))
-    for split, positives in (("calibration", config.calibration_positives), ("test", config.test_positives)):
-        if positives:
-            sizes = [math.floor(positives / p) for p in config.test_prevalence]
-            plan.append(select_annotated(seed, split, split, sizes, config.test_prevalence, beta=0.0, noisy=False,
-                                         **dials))
-    for split, n in (("unlabelled", config.unlabelled_posts), ("audit", config.audit_posts),
-                     ("pretrain", config.pretrain_posts)):
-        if n:
-            plan.append(select_traffic(seed, split, split, n, verified=split == "audit", **dials))
-    for selection in plan:
-        np.clip(selection.facts["n_frames"], config.min_frames - 1, config.max_frames - 1,
-                out=selection.facts["n_frames"])
-    return plan
+def _originals(config: CorpusConfig, s: Selection) -> list[str]:
+    """Identifier of the post that each post copies, '' for a post of its own."""
+    keys = [_id_key(config, split) for split in SPLITS]
+    return [post_id(keys[split], i) if copied else ""
+            for copied, split, i in zip(s.copy, s.origin_split, s.origin, strict=True)]
 
 
-def post_ids(config: CorpusConfig, selection: Selection) -> list[str]:
-    """Identifiers that tell nothing of split, order or label."""
-    key = stream_key(config.seed, selection.stream, "id").to_bytes(8, "little")
-    return [hashlib.sha256(key + int(i).to_bytes(8, "little")).hexdigest()[:16] for i in selection.index]
+def _stream_ids(config: CorpusConfig, s: Selection) -> list[str]:
+    """Identifier of the live stream that each post is a segment of, '' for none."""
+    key, segment = _id_key(config, s.split, "live"), s.facts["segment"]
+    return [post_id(key, i - n + 1) if n else "" for i, n in zip(s.index, segment, strict=True)]
 
 
 def render_posts(config: CorpusConfig, s: Selection, start: int, stop: int) -> Iterator[dict]:
     """Posts ``start`` to ``stop`` of a selection as rows of the data contract."""
-    ids = post_ids(config, s)
-    text_key, frame_key = (stream_key(config.seed, s.stream, kind) for kind in ("text", "frames"))
+    ids, streams = post_ids(config, s), _stream_ids(config, s)
     for n in range(start, stop):
-        index = int(s.index[n])
         facts = {name: values[s.facts[name][n]] for name, values in DOMAINS.items()}
-        title, ocr_text, asr_text = write_text(facts, Draws(text_key, index, chunk=64))
-        draws = Draws(frame_key, index)
+        title, ocr_text, asr_text, frames, second = _content(config, s, n, facts)
         pipeline = TRAFFIC if s.pipeline[n] < 0 else CATEGORIES[s.pipeline[n]]
         row = {
             "post_id": ids[n], "split": s.split, "pipeline": pipeline,
             "region": facts["region"], "language": facts["language"],
-            "created_at": FIRST_DAY + timedelta(days=int(facts["day"]), seconds=draws.integer(0, 86_399)),
-            "title": title, "ocr_text": ocr_text, "asr_text": asr_text,
-            "frames": draw_frames(facts, ocr_text, draws, px=config.frame_px, n_frames=int(facts["n_frames"])),
+            "created_at": FIRST_DAY + timedelta(days=int(facts["day"]), seconds=second),
+            "title": title, "ocr_text": ocr_text, "asr_text": asr_text, "frames": frames,
+            "stream_id": streams[n], "segment": int(facts["segment"]),
         }
         row |= {f"label_{c}": int(v) for c, v in zip(CATEGORIES, s.labels[n], strict=True)}
         if config.pretrain_posts:
@@ -147,33 +94,73 @@ def render_posts(config: CorpusConfig, s: Selection, start: int, stop: int) -> I
         yield row
 
 
-def truth_table(config: CorpusConfig, plan: list[Selection]) -> pa.Table:
-    """Hidden truth: true labels, posteriors, intake cues and propensities of all K, and the latent facts."""
-    columns: dict[str, list] = {}
-    for s in plan:
-        cues, p = intake_cues(s.facts), posteriors(s.facts)
-        part = {"post_id": post_ids(config, s)}
-        for k, c in enumerate(CATEGORIES):
-            part |= {f"true_{c}": s.truth[:, k].astype(np.int8), f"posterior_{c}": p[:, k].astype(np.float32),
-                     f"cue_{c}": cues[:, k].astype(np.float32),
-                     f"propensity_{c}": np.exp(config.intake_beta * (cues[:, k] - 1)).astype(np.float32)}
-        part |= {f"fact_{name}": np.array(values)[s.facts[name]] for name, values in DOMAINS.items()}
-        for name, values in part.items():
-            columns.setdefault(name, []).append(pa.array(values))
-    return pa.table({name: pa.chunked_array(parts) for name, parts in columns.items()})
+def _content(config: CorpusConfig, s: Selection, n: int, facts: dict) -> tuple[str, str, str, list[bytes], int]:
+    """Title, text on screen, speech, frames and second of the day of one post.
+
+    Everything is drawn from the original's (seed, stream, index), for a copy as for a post of its own. A live stream's
+    segments share the draws of its first one for what stays the same, a campaign's posts share the campaign's.
+    """
+    seed, stream, index = config.seed, SPLITS[s.origin_split[n]], int(s.origin[n])
+    first = index - max(int(facts["segment"]) - 1, 0)
+    live = facts["segment"] != "0"
+    keys = {kind: stream_key(seed, stream, kind) for kind in ("text", "frames", "live text", "live frames")}
+    campaign = int(facts["campaign"][1:]) if facts["campaign"] else 0
+    words, looks = (Draws(stream_key(seed, kind), campaign) if campaign else None
+                    for kind in ("campaign text", "campaign frames"))
+    text = write_text(facts, Draws(keys["text"], index, chunk=64), template=words,
+                      shared=Draws(keys["live text"], first, chunk=64) if live else None)
+    draws = Draws(keys["frames"], index)
+    second = draws.integer(0, 86_399)
+    shared = Draws(keys["live frames"], first) if live else None
+    if live:  # segments of a quarter of an hour, in order
+        second = shared.integer(0, 86_399 - 900 * MAX_SEGMENTS) + 900 * int(facts["segment"])
+    frames = draw_frames(facts, text[1], draws, px=config.frame_px, n_frames=int(facts["n_frames"]), shared=shared,
+                         look=looks)
+    if s.copy[n]:
+        own = Draws(stream_key(seed, s.stream, "copy"), int(s.index[n]), chunk=64)
+        second = own.integer(0, 86_399)
+        if s.copy[n] == NEAR:
+            crop = own.chance(0.4)  # cropped or worded anew, so that one of the two gives the copy away
+            frames = disguise(frames, own, crop=crop)
+            if not crop and own.chance(0.5):
+                anew = write_text(facts, own, template=words)
+                # What the frames show as text cannot be worded anew; such a copy only gets another tag.
+                text = (retagged(text[0], own), *text[1:]) if text[1] or anew[1] else anew
+    return *text, frames, second
+
+
+def truth_table(config: CorpusConfig, s: Selection) -> pa.Table:
+    """Hidden truth of some posts: true labels, reviewers' votes, posteriors, intake cues and propensities of all K,
+    what each post copies or belongs to, and the latent facts."""
+    cues, p, votes = intake_cues(s.facts), posteriors(s.facts), panel_votes(s, config.seed)
+    columns: dict[str, Any] = {"post_id": post_ids(config, s)}
+    for k, c in enumerate(CATEGORIES):
+        columns |= {f"true_{c}": s.truth[:, k].astype(np.int8), f"posterior_{c}": p[:, k].astype(np.float32),
+                    f"votes_{c}": votes[:, k], f"cue_{c}": cues[:, k].astype(np.float32),
+                    f"propensity_{c}": np.exp(config.intake_beta * (cues[:, k] - 1)).astype(np.float32)}
+    columns |= {"duplicate_of": _originals(config, s), "duplicate_kind": [KINDS[kind] for kind in s.copy],
+                "stream_id": _stream_ids(config, s),
+                "campaign": [DOMAINS["campaign"][n] for n in s.facts["campaign"]]}
+    for name, values in DOMAINS.items():
+        columns[f"fact_{name}"] = pa.DictionaryArray.from_arrays(s.facts[name], list(values)).dictionary_decode()
+    return pa.table(columns)
+
+
+def _write_truth(config: CorpusConfig, plan: list[Selection], path: Path) -> None:
+    """The truth of all posts, a few thousand in memory at a time."""
+    with atomic_path(path) as temporary:
+        parts = (truth_table(config, s.take(slice(i, i + 5_000))) for s in plan for i in range(0, len(s), 5_000))
+        first = next(parts)
+        with pq.ParquetWriter(temporary, first.schema, compression="zstd") as writer:
+            for part in itertools.chain([first], parts):
+                writer.write_table(part)
 
 
 def _build_shard(job: tuple) -> int:
     config, selection, path = job
-    types = features(CATEGORIES, captions=config.pretrain_posts > 0)
+    types = features(CATEGORIES, captions=config.pretrain_posts > 0, streams=True)
     write_shard(path, render_posts(config, selection, 0, len(selection)), types)
     return len(selection)
-
-
-def _part(s: Selection, start: int, stop: int) -> Selection:
-    cut = slice(start, stop)
-    return Selection(s.split, s.stream, s.index[cut], s.pipeline[cut], s.labels[cut], s.truth[cut],
-                     {name: values[cut] for name, values in s.facts.items()})
 
 
 def build_corpus(config: CorpusConfig, out: Path | str, *, workers: int = 1, progress: bool = True) -> Posts:
@@ -188,22 +175,24 @@ def build_corpus(config: CorpusConfig, out: Path | str, *, workers: int = 1, pro
             return open_posts(out)
         raise RadarError(f"{out} holds another corpus; choose another folder or delete it")
     begun = out / "build.json"
-    if out.exists() and any(out.iterdir()) and not (begun.exists() and read_json(begun)["config_digest"] == digest):
+    used = out.exists() and any(not p.name.startswith(".") for p in out.iterdir())
+    if used and not (begun.exists() and read_json(begun)["config_digest"] == digest):
         raise RadarError(f"{out} is not empty and holds no unfinished build of this corpus; choose another folder")
     plan = plan_corpus(config)
     write_json(begun, {"config_digest": digest, "config": asdict(config)})
+    for left in (p for pattern in (".*.tmp", "*/.*.tmp") for p in out.glob(pattern)):  # by a build that was killed
+        shutil.rmtree(left, ignore_errors=True)
     jobs, done = [], 0
     for s in plan:
         count = math.ceil(len(s) / SHARD_POSTS)
         for i in range(count):
             path = shard_path(out, s.split, i, count)
-            part = _part(s, i * SHARD_POSTS, min((i + 1) * SHARD_POSTS, len(s)))
+            part = s.take(slice(i * SHARD_POSTS, (i + 1) * SHARD_POSTS))
             if path.exists():
                 done += len(part)
             else:
                 jobs.append((config, part, path))
-    with atomic_path(out / "hidden" / "truth.parquet") as temporary:
-        pq.write_table(truth_table(config, plan), temporary, compression="zstd")
+    _write_truth(config, plan, out / "hidden" / "truth.parquet")
     with tqdm(total=sum(map(len, plan)), initial=done, unit=" posts", desc="corpus", disable=not progress) as bar:
         for n in _run(jobs, workers):
             bar.update(n)

@@ -9,20 +9,43 @@ has three facets, quality, commerce and engagement; each is drawn given an actor
 the facets share one actor (a growth account also reposts and also sells), otherwise each facet has an actor of its
 own. The dial therefore moves how often violations coincide and leaves every facet's own distribution exactly alone.
 
-Facts come in blocks of ``BLOCK`` posts from a counter-based generator keyed by (seed, stream, block): post i depends
+Some posts belong together. A *campaign* is a group of accounts of one actor that posts, within days and from one
+region, about one topic and one regulated good; its posts keep the rates of that actor's facts, so they break several
+rules at once as often as the actor does. A *live stream* is a run of three to eight neighbouring posts, its segments,
+that share actor, region, day, topic, place and people; what is said and shown differs by segment.
+
+Facts come in blocks of ``BLOCK`` posts from counter-based generators keyed by (seed, stream, block): post i depends
 on (seed, stream, i) and on nothing else.
 """
 
 import hashlib
+from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
-from jaxtyping import Float, Int16
+from jaxtyping import Float, Int16, Integer
 
 from radar_lib.corpus.regions import REGION_LANGUAGES, REGION_SHARES, REGIONS
 
 BLOCK = 4096
-Facts = dict[str, Int16[np.ndarray, "post"]]
+Facts = dict[str, Integer[np.ndarray, "post"]]  # positions in DOMAINS
 
+
+@dataclass(frozen=True)
+class World:
+    """Dials of the facts beside ``co_violation``.
+
+    ``campaign_share``: of the posts whose facets share an organised actor (reseller, growth account, aggregator), the
+    share that belongs to a campaign. ``live_share``: of all posts, the share that is a segment of a live stream.
+    ``languages``: only these (BCP 47), and only regions that speak one of them; empty for all.
+    """
+
+    campaign_share: float = 0.12
+    live_share: float = 0.03
+    languages: tuple[str, ...] = ()
+
+
+WORLD = World()
 ACTORS = ("ordinary", "creator", "merchant", "brand", "reseller", "growth", "aggregator")
 ACTOR_SHARES = (0.68, 0.17, 0.05, 0.02, 0.033, 0.031, 0.016)
 TOPICS = ("cooking", "fitness", "travel", "music", "tech", "beauty", "pets", "football", "fashion", "gaming", "diy",
@@ -41,6 +64,8 @@ TOPIC_SCENES = {  # where posts about a topic are filmed, most likely first (sha
     "gaming": ("bedroom", "desk", "stage"), "diy": ("workshop", "car", "kitchen"),
     "study": ("classroom", "desk", "bedroom"),
 }
+CAMPAIGNS, MAX_SEGMENTS = 24, 8
+_ORGANISED = tuple(ACTORS.index(name) for name in ("reseller", "growth", "aggregator"))
 _FLAG = ("no", "yes")
 FRAME_FACTS: dict[str, tuple[str, ...]] = {
     "scene": SCENES, "prop": ("none", *PROPS), "people": ("0", "1", "2", "3"), "item": ("none", *GOODS),
@@ -58,6 +83,8 @@ LANGUAGES = tuple(dict.fromkeys(code for codes in REGION_LANGUAGES for code in c
 CONTEXT_FACTS: dict[str, tuple[str, ...]] = {
     "region": REGIONS, "language": LANGUAGES, "actor_quality": ACTORS, "actor_commerce": ACTORS,
     "actor_engagement": ACTORS, "day": tuple(str(d) for d in range(365)),
+    "campaign": ("", *(f"c{n:02d}" for n in range(1, CAMPAIGNS + 1))),
+    "segment": tuple(str(n) for n in range(MAX_SEGMENTS + 1)),  # 0: not live
 }
 DOMAINS = {**FRAME_FACTS, **TEXT_FACTS, **CONTEXT_FACTS}
 OFFER_GOODS, OFFER_CODED = DOMAINS["offer"].index("goods"), DOMAINS["offer"].index("coded")
@@ -117,20 +144,33 @@ def _by(actor: Int16[np.ndarray, "post"], rates) -> Float[np.ndarray, "post"]:
     return np.asarray(rates, np.float32)[actor]
 
 
-def sample_block(seed: int, stream: str, block: int, *, co_violation: float) -> Facts:
+def sample_block(seed: int, stream: str, block: int, *, co_violation: float, world: World = WORLD) -> Facts:
     """Facts of posts ``block * BLOCK ... (block + 1) * BLOCK - 1`` of a stream.
 
     ``co_violation`` in [0, 1]: probability that the three facets of a post share one actor.
     """
-    bits = np.random.Philox(key=np.array([stream_key(seed, stream, "facts"), block], np.uint64))
-    col = _Columns(np.random.Generator(bits).random((BLOCK, 80), np.float32))
+    uniforms, more = (_uniforms(seed, stream, kind, block, columns) for kind, columns in (("facts", 80), ("groups", 8)))
+    segment = _segments(more[:, 0], more[:, 1], world.live_share)
+    first = np.arange(BLOCK) - np.maximum(segment - 1, 0)
+    uniforms[:, :SHARED_COLUMNS] = uniforms[first, :SHARED_COLUMNS]
+    col, group = _Columns(uniforms), _Columns(more[first, 2:])
     shared, actors = col.flag(co_violation), [col.pick(ACTOR_SHARES) for _ in range(4)]
     quality, commerce, engagement = (np.where(shared, actors[0], own) for own in actors[1:])
-    f: Facts = {"actor_quality": quality, "actor_commerce": commerce, "actor_engagement": engagement}
-    f["region"] = col.pick(REGION_SHARES)
-    f["language"] = _language(f["region"], col.take())
+    f: Facts = {"actor_quality": quality, "actor_commerce": commerce, "actor_engagement": engagement,
+                "segment": segment}
+    shares, spoken, counts = _speakers(world.languages)
+    f["region"] = col.pick(shares)
+    f["language"] = _language(spoken, counts, f["region"], col.take())
     f["day"] = col.choice(365)
     f["topic"] = col.choice(len(TOPICS))
+    plan = campaigns(seed, world.languages)
+    joins = (shared == 1) & np.isin(actors[0], _ORGANISED) & (group.flag(world.campaign_share) == 1)
+    which = group.choice(CAMPAIGNS // len(_ORGANISED)) * len(_ORGANISED) + np.maximum(actors[0] - _ORGANISED[0], 0)
+    f["campaign"] = np.where(joins, 1 + which, 0)
+    days = group.take()
+    for name in ("region", "language", "topic"):
+        f[name] = np.where(joins, plan[name][which], f[name])
+    f["day"] = np.where(joins, plan["day"][which] + (days * plan["days"][which]).astype(int), f["day"])
     f["scene"] = _scene(f["topic"], col.take(), col.choice(len(SCENES)))
     f["prop"] = np.where(col.flag(0.7), f["topic"] + 1, 0)
     f["people"] = col.pick((0.30, 0.40, 0.20, 0.10))
@@ -139,15 +179,56 @@ def sample_block(seed: int, stream: str, block: int, *, co_violation: float) -> 
     _quality(f, col, quality)
     # A single frame cannot show that it stands still.
     f["n_frames"] = np.where((f["static"] == 1) & (f["n_frames"] == 0), 2, f["n_frames"])
-    _commerce(f, col, commerce)
+    _commerce(f, col, commerce, kind=np.where(joins, plan["good"][which], 0))
     _engagement(f, col, engagement)
     return {name: f[name].astype(np.int16) for name in DOMAINS}
 
 
-def _language(region, u):
+SHARED_COLUMNS = 13  # uniforms of a live stream's segments that are the first segment's: shared flag to people
+
+
+def _uniforms(seed: int, stream: str, kind: str, block: int, columns: int) -> Float[np.ndarray, "post column"]:
+    bits = np.random.Philox(key=np.array([stream_key(seed, stream, kind), block], np.uint64))
+    return np.random.Generator(bits).random((BLOCK, columns), np.float32)
+
+
+def _segments(starts, length, live_share: float) -> Int16[np.ndarray, "post"]:
+    """Segment number of each post, 0 where it is not live: in some windows of eight posts the first 3 to 8."""
+    row = np.arange(BLOCK)
+    window = row - row % MAX_SEGMENTS
+    n = 3 + (length[window] * (MAX_SEGMENTS - 2)).astype(int)
+    mean = (3 + MAX_SEGMENTS) / 2
+    live = (starts[window] < live_share * MAX_SEGMENTS / mean) & (row - window < n)
+    return np.where(live, row - window + 1, 0).astype(np.int16)
+
+
+@lru_cache(maxsize=64)
+def campaigns(seed: int, languages: tuple[str, ...] = ()) -> dict[str, Int16[np.ndarray, "campaign"]]:
+    """The campaigns of a world, the same in all its splits: region, language, topic, good, first day, length in days.
+
+    Campaign n has the organised actor n modulo 3.
+    """
+    bits = np.random.Philox(key=np.array([stream_key(seed, "campaigns"), 0], np.uint64))
+    col = _Columns(np.random.Generator(bits).random((CAMPAIGNS, 8), np.float32))
+    shares, spoken, counts = _speakers(languages)
+    plan = {"region": col.pick(shares), "topic": col.choice(len(TOPICS)), "good": 1 + col.choice(len(GOODS)),
+            "days": 4 + col.choice(18)}
+    plan["language"] = _language(spoken, counts, plan["region"], col.take())
+    plan["day"] = (col.take() * (365 - plan["days"])).astype(np.int16)
+    return plan
+
+
+@lru_cache(maxsize=64)
+def _speakers(languages: tuple[str, ...]):
+    """Shares of the regions, and their languages as a table (padded) with counts, where only some are spoken."""
+    spoken = [[LANGUAGES.index(c) for c in codes if not languages or c in languages] for codes in REGION_LANGUAGES]
+    counts = np.array([len(codes) for codes in spoken])
+    table = np.array([[codes[min(j, len(codes) - 1)] if codes else 0 for j in range(counts.max())] for codes in spoken])
+    return np.where(counts > 0, REGION_SHARES, 0.0), table, counts
+
+
+def _language(table, counts, region, u):
     """The first language of a region with probability .85 (1 where it has one), else one of the others."""
-    counts = np.array([len(codes) for codes in REGION_LANGUAGES])
-    table = np.array([[LANGUAGES.index(c[min(j, len(c) - 1)]) for j in range(counts.max())] for c in REGION_LANGUAGES])
     others = 1 + ((u - 0.85) / 0.15 * np.maximum(counts[region] - 1, 1)).astype(int)
     return table[region, np.where(u < 0.85, 0, np.minimum(others, counts[region] - 1))]
 
@@ -173,8 +254,10 @@ def _quality(f: Facts, col: _Columns, actor) -> None:
     f["speech"] = col.flag(np.where(f["static"], np.where(shady, 0.10, 0.60), 0.06))
 
 
-def _commerce(f: Facts, col: _Columns, actor) -> None:
-    u, kind = col.take(), 1 + col.choice(len(GOODS))
+def _commerce(f: Facts, col: _Columns, actor, *, kind) -> None:
+    """``kind``: the good (1-based) where a campaign fixes it, else 0."""
+    u, own = col.take(), 1 + col.choice(len(GOODS))
+    kind = np.where(kind > 0, kind, own)
     regulated, goods, coded = (_by(actor, _OFFER[name]) for name in ("regulated", "goods", "coded"))
     f["offer"] = np.select([u < regulated, u < regulated + goods, u < regulated + goods + coded],
                            [kind, OFFER_GOODS, OFFER_CODED], 0)

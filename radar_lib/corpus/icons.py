@@ -79,15 +79,20 @@ def _colour(name: str, hue: Colour) -> Colour:
 @lru_cache(maxsize=4096)
 def icon(name: str, size: int, *, hue: int = 0, turn: int = 0) -> Image.Image:
     """RGBA picture of ``name``, ``size`` pixels square, turned by ``turn`` degrees; ``hue`` indexes HUES."""
-    big = max(4 * size, 96)
-    image = Image.new("RGBA", (big, big))
+    image = _drawn(name, 2 * size, hue)
+    if turn:
+        image = image.rotate(turn, Image.Resampling.BILINEAR)
+    return image.reduce(2)
+
+
+@lru_cache(maxsize=1024)
+def _drawn(name: str, size: int, hue: int) -> Image.Image:
+    image = Image.new("RGBA", (2 * size, 2 * size))
     pen = Pen(image)
     for shape, coordinates, style in _steps()[name]:
         style = {key: _colour(v, HUES[hue]) if key in ("fill", "line") else v for key, v in style.items()}
         getattr(pen, shape)(*coordinates, **style)
-    if turn:
-        image = image.rotate(turn, Image.Resampling.BICUBIC)
-    return image.resize((size, size), Image.Resampling.LANCZOS)
+    return image.reduce(2)
 
 
 @lru_cache(maxsize=2048)
@@ -108,7 +113,7 @@ def person(height: int, *, skin: int, shirt: int, hair: int, pose: int) -> Image
     p.oval(39, 11, 61, 37, fill=flesh)
     p.oval(44, 20, 47, 24, fill=INK)
     p.oval(53, 20, 56, 24, fill=INK)
-    return image.resize((height, height), Image.Resampling.LANCZOS)
+    return image.reduce(4)
 
 
 @lru_cache(maxsize=64)
@@ -133,3 +138,14 @@ def counter(width: int, number: str) -> Image.Image:
     p.poly(9, 21, 32, 21, 20, 36, fill=WHITE)
     p.text(64, 24, number, size=30)
     return image.resize((width, width), Image.Resampling.LANCZOS).crop((0, 0, width, round(0.47 * width)))
+
+
+@lru_cache(maxsize=64)
+def live_mark(width: int) -> Image.Image:
+    """RGBA picture of a player's mark on a live stream: LIVE in a red pill, ``width`` x .42 width."""
+    image = Image.new("RGBA", (4 * width, 4 * width))
+    p = Pen(image)
+    p.rect(0, 0, 100, 38, fill=(225, 20, 40), r=8)
+    p.oval(7, 13, 19, 25, fill=WHITE)
+    p.text(60, 19, "LIVE", size=30)
+    return image.resize((width, width), Image.Resampling.LANCZOS).crop((0, 0, width, round(0.42 * width)))

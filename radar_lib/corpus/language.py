@@ -18,7 +18,9 @@ from radar_lib.errors import RadarError
 
 BANKS = Path(__file__).with_name("banks")
 _SLOT = re.compile(r"\{(name|place|when|n|day|price)\}")
-_TAGS = ("#fyp", "#viral", "#foryou", "#trending", "#video", "#reels", "#now", "#top", "#wow", "#new")
+_TAGS = ("#fyp", "#viral", "#foryou", "#trending", "#video", "#reels", "#now", "#top", "#wow", "#new", "#daily",
+         "#vlog", "#clip", "#mood", "#2025", "#weekend", "#diary", "#today", "#fun", "#life")
+_EMOJI = "😂😍🙏🔥✨😅🎉😎🤔💚👀🎬"
 Bank = Mapping[str, Any]
 
 
@@ -34,16 +36,23 @@ def bank(language: str) -> Bank:
 
 
 def fill(sentence: str, words: Bank, draws: Draws) -> str:
-    """The sentence with every slot filled; a number slot takes 10..99, a day of a month 1..28."""
+    """The sentence with every slot filled; a number slot takes 10..99, a day of a month 1..28.
+
+    ``last_digits`` of the language are those whose numbers go with the bank's plural forms (Russian has others for
+    21 and 22).
+    """
+
+    def number() -> str:
+        return f"{draws.integer(1, 9)}{draws.of(words['last_digits'])}"
 
     def filler(slot: re.Match) -> str:
         kind = slot.group(1)
         if kind == "n":
-            return str(draws.integer(10, 99))
+            return number()
         if kind == "day":
             return str(draws.integer(1, 28))
         if kind == "price":
-            return draws.of(words["price"]).replace("{n}", str(draws.integer(10, 99)))
+            return draws.of(words["price"]).replace("{n}", number())
         return draws.of(words[{"name": "names", "place": "places", "when": "when"}[kind]])
 
     return _SLOT.sub(filler, sentence)
@@ -65,36 +74,69 @@ def _sentences(facts: Mapping[str, str], fact: str, words: Bank) -> list[str]:
     return words[fact] if value == "yes" else words[fact][value]
 
 
-def write_text(facts: Mapping[str, str], draws: Draws) -> tuple[str, str, str]:
-    """Title, text on screen and speech that say exactly the text facts of one post."""
-    words = bank(facts["language"])
+def write_text(facts: Mapping[str, str], draws: Draws, *, template: Draws | None = None,
+               shared: Draws | None = None) -> tuple[str, str, str]:
+    """Title, text on screen and speech that say exactly the text facts of one post.
+
+    Args:
+        template: draws of the campaign that a post belongs to; they choose its sentences, so that the posts of a
+            campaign are worded alike and differ in names, places and numbers.
+        shared: draws of the live stream that a post is a segment of; they choose its topic's sentence.
+    """
+    language = facts["language"]
+    words, choose = bank(language), template or draws
     fields: tuple[list[str], list[str], list[str]] = ([], [], [])
     for fact, (title, screen, _) in _PLACES.items():
-        if facts[fact] not in ("no", "none"):
-            u = draws.u()
-            field = 0 if u < title else 1 if u < title + screen else 2
-            fields[field].append(fill(draws.of(_sentences(facts, fact, words)), words, draws))
-    topic = fill(draws.of(words["topics"][facts["topic"]]), words, draws)
+        present = facts[fact] not in ("no", "none")
+        if present or template:  # a campaign has its wording for every fact, whichever a post has
+            u, which = choose.u(), choose.u()
+        if present:
+            field, options = 0 if u < title else 1 if u < title + screen else 2, _sentences(facts, fact, words)
+            fields[field].append(fill(options[int(which * len(options))], words, draws))
+    same = shared or draws
+    topic = fill(same.of(words["topics"][facts["topic"]]), words, same)
     said = facts["claim"] != "none" or len(fields[0]) > 1  # a crowded title leaves the topic to the speaker
+    if shared:
+        fields[0].insert(0, fill(shared.of(words["live"]), words, shared))
     if said and draws.chance(0.7):
         fields[2].append(topic)
     else:
-        if draws.chance(0.4):
-            topic = f"{fill(draws.of(words['openers']), words, draws)} {topic}"
-        fields[0].insert(draws.integer(0, 1) if fields[0] else 0, topic)
+        if same.chance(0.4):
+            topic = f"{fill(same.of(words['openers']), words, same)} {topic}"
+        fields[0].insert(draws.integer(0, 1) if fields[0] and not shared else len(fields[0]), topic)
+    if len(fields[0]) < 3 and draws.chance(0.4):
+        fields[0].append(fill(draws.of(words["closers"]), words, draws))
     if not fields[1] and draws.chance(0.35):
         fields[1].append(fill(draws.of(words["overlay"]), words, draws))
     if not fields[2] and draws.chance(0.35) or facts["speech"] == "yes":
         fields[2].append(fill(draws.of(words["spoken"]), words, draws))
-    title = _join(fields[0], draws)
+    title = _join(fields[0], draws, language)
     if facts["shouting"] == "yes":
-        title = f"{title.upper()}{draws.of(('!!!', '!!', '?!!'))} {' '.join(draws.shuffled(_TAGS)[:4])}"
-    elif draws.chance(0.15):
-        title = f"{title} {draws.of(_TAGS)}"
-    return title, _join(fields[1], draws, end=""), _join(fields[2], draws)
+        title = f"{_upper(title, language)}{draws.of(('!!!', '!!', '?!!'))} {' '.join(draws.shuffled(_TAGS)[:4])}"
+    else:
+        if draws.chance(0.15):
+            title = f"{title} {draws.of(_EMOJI)}"
+        if draws.chance(0.15):
+            title = f"{title} {draws.of(_TAGS)}"
+    return title, _join(fields[1], draws, language, end=""), _join(fields[2], draws, language)
 
 
-def _join(sentences: list[str], draws: Draws, *, end: str | None = None) -> str:
+def retagged(title: str, draws: Draws) -> str:
+    """The title with one more tag."""
+    return f"{title} {draws.of(_TAGS)}"
+
+
+def _upper(text: str, language: str) -> str:
+    return (text.replace("i", "İ") if language == "tr" else text).upper()
+
+
+def _join(sentences: list[str], draws: Draws, language: str, *, end: str | None = None) -> str:
     """Sentences, each with a capital, separated by full stops or dashes."""
     between = draws.of((". ", ". ", " - ", "! ")) if end is None else " | "
-    return between.join(s[:1].upper() + s[1:] for s in sentences)
+    if between == " - ":  # a dash goes on with the sentence
+        return _capital(between.join(sentences), language)
+    return between.join(_capital(s, language) for s in sentences)
+
+
+def _capital(sentence: str, language: str) -> str:
+    return _upper(sentence[:1], language) + sentence[1:]

@@ -13,13 +13,14 @@ cleared posts are flagged); calibration, test and audit labels are adjudicated a
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
-from jaxtyping import Bool, Int16, UInt64
+from jaxtyping import Bool, Float, Int8, Int16, Int64, UInt64
 
-from radar_lib.corpus.facts import BLOCK, Facts, sample_block, stream_key
+from radar_lib.corpus.facts import BLOCK, DOMAINS, WORLD, Facts, World, sample_block, stream_key
 from radar_lib.corpus.policies import CATEGORIES, intake_cues, posteriors
+from radar_lib.data.schema import SPLITS
 from radar_lib.errors import RadarError
 
 MISSED = (0.06, 0.03, 0.05)  # probability that an annotator clears a violation, by pipeline
@@ -30,18 +31,37 @@ TRAFFIC = "traffic"
 
 @dataclass(frozen=True)
 class Selection:
-    """Posts chosen from one stream for one split: their index in the stream, facts, truth and labels."""
+    """Posts chosen from one stream for one split: their index in the stream, facts, truth and labels.
+
+    A post that copies another (``copy`` 1 exactly, 2 nearly) has that post's facts and truth; ``origin`` is the
+    original's index and ``origin_split`` its split, as a position in SPLITS.
+    """
 
     split: str
     stream: str
-    index: Int16[np.ndarray, "post"]
+    index: Int64[np.ndarray, "post"]
     pipeline: Int16[np.ndarray, "post"]  # position in CATEGORIES, or -1 for traffic
     labels: Int16[np.ndarray, "post category"]
     truth: Int16[np.ndarray, "post category"]
     facts: Facts
+    copy: Int8[np.ndarray, "post"] = field(default=None)
+    origin: Int64[np.ndarray, "post"] = field(default=None)
+    origin_split: Int8[np.ndarray, "post"] = field(default=None)
+
+    def __post_init__(self) -> None:
+        if self.copy is None:
+            object.__setattr__(self, "copy", np.zeros(len(self.index), np.int8))
+            object.__setattr__(self, "origin", self.index.copy())
+            object.__setattr__(self, "origin_split", np.full(len(self.index), SPLITS.index(self.split), np.int8))
 
     def __len__(self) -> int:
         return len(self.index)
+
+    def take(self, rows) -> "Selection":
+        """These rows (a slice or indices)."""
+        arrays = ("index", "pipeline", "labels", "truth", "copy", "origin", "origin_split")
+        return replace(self, **{name: getattr(self, name)[rows] for name in arrays},
+                       facts={name: values[rows] for name, values in self.facts.items()})
 
 
 def truth_of(facts: Facts, seed: int, stream: str, block: int) -> Bool[np.ndarray, "post category"]:
@@ -50,16 +70,29 @@ def truth_of(facts: Facts, seed: int, stream: str, block: int) -> Bool[np.ndarra
     return np.random.Generator(bits).random((BLOCK, len(CATEGORIES))) < posteriors(facts)
 
 
-def _blocks(seed: int, stream: str, co_violation: float) -> Iterator[tuple[int, Facts, np.ndarray]]:
+def panel_votes(s: Selection, seed: int) -> Int8[np.ndarray, "post category"]:
+    """How many of three honest reviewers find a violation; the first one's verdict is the true label.
+
+    Each of them is one Bernoulli draw of the posterior, so they disagree (1 or 2 votes) where it is in the middle.
+    """
+    p, key = posteriors(s.facts), np.uint64(stream_key(seed, s.stream, "panel"))
+    votes = s.truth.astype(np.int8)
+    for k in range(p.shape[1]):
+        for reviewer in (1, 2):
+            votes[:, k] += hashed_uniform(s.index, key + np.uint64(2 * k + reviewer)) < p[:, k]
+    return votes
+
+
+def _blocks(seed: int, stream: str, co_violation: float, world: World) -> Iterator[tuple[int, Facts, np.ndarray]]:
     block = 0
     while True:
-        facts = sample_block(seed, stream, block, co_violation=co_violation)
+        facts = sample_block(seed, stream, block, co_violation=co_violation, world=world)
         yield block, facts, truth_of(facts, seed, stream, block)
         block += 1
 
 
 def select_annotated(seed: int, stream: str, split: str, sizes: Sequence[int], prevalences: Sequence[float], *,
-                     beta: float, co_violation: float, noisy: bool) -> Selection:
+                     beta: float, co_violation: float, noisy: bool, world: World = WORLD) -> Selection:
     """Fill each pipeline's quota by scanning the candidates of a stream in order.
 
     Args:
@@ -78,7 +111,7 @@ def select_annotated(seed: int, stream: str, split: str, sizes: Sequence[int], p
                              "cleared ones; ask for more posts, or for a prevalence further from 0 and 1")
     shares = np.cumsum(quota[:, 1] / quota[:, 1].sum())
     filled, parts, k_all = np.zeros_like(quota), [], len(CATEGORIES)
-    for block, facts, truth in _blocks(seed, stream, co_violation):
+    for block, facts, truth in _blocks(seed, stream, co_violation, world):
         if (filled >= quota).all():
             break
         if block * BLOCK > MAX_CANDIDATES_PER_POST * sizes.sum() + 100 * BLOCK:
@@ -100,21 +133,28 @@ def select_annotated(seed: int, stream: str, split: str, sizes: Sequence[int], p
         kept = np.flatnonzero(keep)
         labels = np.full((len(kept), k_all), -1, np.int16)
         labels[np.arange(len(kept)), k[kept]] = label[kept]
-        parts.append((kept + block * BLOCK, k[kept], labels, truth[kept], {n: v[kept] for n, v in facts.items()}))
+        parts.append((kept + block * BLOCK, k[kept], labels, truth[kept], _kept(facts, kept)))
     return _selection(split, stream, parts)
 
 
-def select_traffic(seed: int, stream: str, split: str, n: int, *, co_violation: float, verified: bool) -> Selection:
+def select_traffic(seed: int, stream: str, split: str, n: int, *, co_violation: float, verified: bool,
+                   world: World = WORLD) -> Selection:
     """The first ``n`` posts of a stream as they come; ``verified`` gives them all K true labels, else none."""
     parts = []
-    for block, facts, truth in _blocks(seed, stream, co_violation):
+    for block, facts, truth in _blocks(seed, stream, co_violation, world):
         if block * BLOCK >= n:
             break
         rows = np.arange(min(BLOCK, n - block * BLOCK))
         labels = truth[rows].astype(np.int16) if verified else np.full((len(rows), len(CATEGORIES)), -1, np.int16)
         parts.append((rows + block * BLOCK, np.full(len(rows), -1), labels, truth[rows],
-                      {name: v[rows] for name, v in facts.items()}))
+                      _kept(facts, rows)))
     return _selection(split, stream, parts)
+
+
+def _kept(facts: Facts, rows) -> Facts:
+    """Facts of these rows, a byte each where it suffices: a process plans hundreds of thousands of posts."""
+    return {name: values[rows].astype(np.int16 if len(DOMAINS[name]) > 256 else np.uint8)
+            for name, values in facts.items()}
 
 
 def _selection(split: str, stream: str, parts) -> Selection:
@@ -126,9 +166,12 @@ def _selection(split: str, stream: str, parts) -> Selection:
 
 def shuffled(s: Selection) -> Selection:
     """Order by a hash of the index: the scan fills quotas one after another, and row order must not tell labels."""
-    order = np.lexsort((s.index, _mix(s.index.astype(np.uint64))))
-    return Selection(s.split, s.stream, s.index[order], s.pipeline[order], s.labels[order], s.truth[order],
-                     {name: values[order] for name, values in s.facts.items()})
+    return s.take(np.lexsort((s.index, _mix(s.index.astype(np.uint64)))))
+
+
+def hashed_uniform(index: Int64[np.ndarray, "post"], key: np.uint64) -> Float[np.ndarray, "post"]:
+    """Uniform on [0, 1) for each index, a hash of (key, index) alone."""
+    return _mix(_mix(index.astype(np.uint64)) ^ key) / 2.0**64
 
 
 def _mix(x: UInt64[np.ndarray, "post"]) -> UInt64[np.ndarray, "post"]:

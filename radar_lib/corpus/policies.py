@@ -18,7 +18,12 @@ education are allowed unless they also sell.
 
 FE, fake engagement. Trading or selling followers; a giveaway that must be liked or shared for, unless its terms are
 written and its prize is shown; a counter drawn into the picture with a request, unless it celebrates a milestone; an
-arrow in the picture towards a button that the text asks for.
+arrow in the picture towards a button that the text asks for. From 1 July 2025 sharing may no longer be the price of
+entry: a gated giveaway violates even with its terms written and its prize shown.
+
+On some posts honest reviewers disagree, and the probability says so: a repost with commentary under two or more
+faults of recording (is that commentary enough?), code words beside the good with no way to order it, a counter that
+celebrates a milestone and points to a button, a post that must be shared for nothing in particular.
 """
 
 import numpy as np
@@ -28,6 +33,7 @@ from radar_lib.corpus.facts import DOMAINS, GOODS, OFFER_CODED, OFFER_GOODS, Fac
 from radar_lib.corpus.regions import BETTING_PROHIBITED, REGIONS, VAPE_LICENSABLE
 
 CATEGORIES = ("LQC", "RCS", "FE")
+GATE_BAN_DAY = 181  # 1 July, counted from 1 January: the day from which a giveaway must not be gated
 
 
 def _noisy_or(*rules: Float[np.ndarray, "post"]) -> Float[np.ndarray, "post"]:
@@ -53,7 +59,8 @@ def low_quality(f: Facts) -> Float[np.ndarray, "post"]:
     defects = sum(on[name].astype(int) for name in ("border", "blur", "lowbit", "static", "overlay"))
     return _noisy_or(
         _when(repost & (defects > 0), 0.80, _when(repost, 0.15)), _when(contradicted(f), 0.80),
-        _when(unwatchable, 0.80), _when(still, 0.80), _when((defects >= 3) & ~on["archive"], 0.5),
+        _when(unwatchable, 0.80), _when(still, 0.80),
+        _when(on["watermark"] & on["commentary"] & (defects > 1), 0.45), _when((defects >= 3) & ~on["archive"], 0.5),
         np.full(len(repost), 0.004))
 
 
@@ -74,7 +81,8 @@ def regulated_services(f: Facts) -> Float[np.ndarray, "post"]:
     licensed = (f["badge"] == 1) & licensable(f, np.where(outright, f["offer"], f["item"]))
     return _noisy_or(
         _when(outright, 1.0) * np.where(licensed, 0.04, 0.85), _when(coded, 1.0) * np.where(licensed, 0.04, 0.82),
-        _when((f["offer"] == OFFER_CODED) & ~coded, 0.06), _when(teaches, 0.75),
+        _when((f["offer"] == OFFER_CODED) & ~coded, np.where((f["item"] > 0) & ~licensed, 0.45, 0.06)),
+        _when(teaches, 0.75),
         _when(tagged, 1.0) * np.where(licensed, 0.04, 0.75), np.full(len(coded), 0.004))
 
 
@@ -82,13 +90,14 @@ def fake_engagement(f: Facts) -> Float[np.ndarray, "post"]:
     """Probability of FE given the facts."""
     on = {name: f[name] == 1 for name in ("exchange", "giveaway", "terms", "gift", "gate", "counter", "arrow",
                                           "milestone")}
-    genuine = on["terms"] & on["gift"]
+    excused = on["terms"] & on["gift"] & (f["day"] < GATE_BAN_DAY)
     asks = np.isin(f["ask"], [DOMAINS["ask"].index(a) for a in ("like", "share", "follow")])
     return _noisy_or(
-        _when(on["exchange"], 0.82), _when(on["giveaway"] & on["gate"] & ~genuine, 0.80),
+        _when(on["exchange"], 0.82), _when(on["giveaway"] & on["gate"] & ~excused, 0.80),
         _when(on["giveaway"] & ~on["gate"] & ~on["terms"], 0.12),
         _when(on["counter"] & ~on["milestone"] & ((f["ask"] > 0) | on["arrow"]), 0.80),
-        _when(on["arrow"] & asks, 0.80), _when(on["gate"] & ~on["giveaway"], 0.40), np.full(len(asks), 0.003))
+        _when(on["counter"] & on["milestone"] & on["arrow"], 0.45), _when(on["arrow"] & asks, 0.80),
+        _when(on["gate"] & ~on["giveaway"], 0.40), np.full(len(asks), 0.003))
 
 
 def posteriors(f: Facts) -> Float[np.ndarray, "post category"]:

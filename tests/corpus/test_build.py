@@ -1,7 +1,13 @@
 """Annotation pipelines and the build: quotas, disjoint labels, the truth apart, determinism, resumption, errors."""
 
 import dataclasses
+import errno
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 
 import numpy as np
 import pandas as pd
@@ -10,6 +16,7 @@ import pytest
 from radar_lib.corpus.build import SHARE, CorpusConfig, build_corpus, corpus_digest, plan_corpus
 from radar_lib.corpus.pipelines import select_annotated
 from radar_lib.corpus.policies import CATEGORIES
+from radar_lib.data.posts import open_posts
 from radar_lib.errors import RadarError
 
 SMALL = CorpusConfig(seed=4, train_posts=102, validation_posts=68, test_positives=1, calibration_positives=1,
@@ -51,6 +58,63 @@ def test_an_interrupted_build_goes_on_and_ends_with_the_same_bytes(corpus, tmp_p
     build_corpus(SMALL, out, progress=False)
     assert files(out) == files(corpus.folder)
     assert kept == {path: path.stat().st_mtime_ns for path in written}
+
+
+def test_a_build_killed_twice_ends_with_the_same_bytes(corpus, tmp_path):
+    out = tmp_path / "killed"
+    code = (f"from radar_lib.corpus.build import CorpusConfig, build_corpus\n"
+            f"build_corpus(CorpusConfig(**{dataclasses.asdict(SMALL)!r}), {str(out)!r}, workers=2, progress=False)")
+    for wanted in (1, 3):  # as soon as so many shards are there, every process of the build dies at once
+        build = subprocess.Popen([sys.executable, "-c", code], start_new_session=True)
+        while build.poll() is None and len(list(out.glob("data/*.parquet"))) < wanted:
+            time.sleep(0.005)
+        os.killpg(build.pid, signal.SIGKILL) if build.poll() is None else None
+        build.wait()
+    left = out / "data" / ".train-00000-of-00001.parquet.abc.tmp"  # what a kill in the middle of a shard leaves
+    left.mkdir(parents=True, exist_ok=True)
+    finished = (out / "corpus.json").exists()
+    if not finished:
+        with pytest.raises(RadarError, match="half-built"):
+            open_posts(out)
+    build_corpus(SMALL, out, progress=False)
+    assert finished or not left.exists()
+    assert files(out) == files(corpus.folder)
+
+
+def test_a_full_disk_is_one_error_and_nothing_looks_finished(corpus, tmp_path, monkeypatch):
+    from radar_lib.data import shards
+
+    class Full(shards.pq.ParquetWriter):
+        def write_table(self, *args, **kwargs):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(shards.pq, "ParquetWriter", Full)
+    with pytest.raises(RadarError, match="No space left on device.*Free some space"):
+        build_corpus(SMALL, tmp_path / "full", progress=False)
+    assert [p.name for p in (tmp_path / "full").rglob("*") if p.is_file()] == ["build.json"]
+    monkeypatch.undo()
+    assert files(build_corpus(SMALL, tmp_path / "full", progress=False).folder) == files(corpus.folder)
+
+
+def test_datasets_opens_the_shards(corpus):
+    import datasets
+
+    opened = datasets.load_dataset("parquet", data_files=[str(p) for p in corpus.shards("train")], split="train",
+                                   cache_dir=str(corpus.folder / ".cache" / "hub"))
+    assert len(opened) == 102 and opened[0]["frames"][0].size == (32, 32)
+    assert opened.features["segment"].dtype == "int32"
+
+
+def test_segments_of_a_stream_are_in_order_and_in_one_split(tmp_path):
+    config = dataclasses.replace(SMALL, train_posts=0, validation_posts=0, test_positives=0, calibration_positives=0,
+                                 unlabelled_posts=60, audit_posts=60, pretrain_posts=0, live_share=0.5)
+    table = build_corpus(config, tmp_path / "live", progress=False).table()
+    live = table[table["stream_id"] != ""]
+    assert len(live) > 20 and (table.loc[table["stream_id"] == "", "segment"] == 0).all()
+    for _, stream in live.sort_values("segment").groupby("stream_id"):
+        assert stream["split"].nunique() == stream["region"].nunique() == stream["language"].nunique() == 1
+        assert stream["segment"].tolist() == list(range(1, len(stream) + 1))
+        assert (stream["created_at"].diff().dropna().dt.total_seconds() == 900).all()
 
 
 def test_a_complete_corpus_is_left_alone_and_another_is_refused(corpus, tmp_path):
@@ -101,10 +165,12 @@ def test_truth_lives_apart_and_agrees(corpus):
         assert truth[f"propensity_{category}"].between(0, 1).all()
 
 
-@pytest.mark.parametrize(("beta", "co_violation"), [(0.0, 0.0), (3.0, 0.9), (6.0, 1.0)])
+@pytest.mark.parametrize("beta", [0.0, 3.0, 6.0])
+@pytest.mark.parametrize("co_violation", [0.0, 0.9, 1.0])
 def test_prevalence_is_the_same_at_every_dial(beta, co_violation):
-    config = CorpusConfig(seed=9, train_posts=1700, validation_posts=0, intake_beta=beta, co_violation=co_violation,
-                          test_positives=30, calibration_positives=0, unlabelled_posts=0, audit_posts=0)
+    config = CorpusConfig(seed=9, train_posts=1700, duplicate_rate=0.05, validation_posts=0, intake_beta=beta,
+                          co_violation=co_violation, test_positives=30, calibration_positives=0, unlabelled_posts=0,
+                          audit_posts=0)
     for selection, rates in zip(plan_corpus(config), (config.train_prevalence, config.test_prevalence), strict=True):
         for k, rate in enumerate(rates):
             label = selection.labels[selection.pipeline == k, k]
@@ -146,6 +212,8 @@ def test_digest_is_known_before_building(corpus):
 
 @pytest.mark.parametrize(("change", "said"), [
     ({"train_posts": -1}, "train_posts"), ({"frame_px": 8}, "frame_px"), ({"co_violation": 1.5}, "co_violation"),
+    ({"languages": ("en", "tlh")}, "unknown language 'tlh'"), ({"duplicate_rate": 0.9}, "duplicate_rate"),
+    ({"train_posts": "many"}, "whole number"), ({"train_prevalence": (0.2, "x", 0.1)}, "train_prevalence"),
     ({"intake_beta": -1.0}, "intake_beta"), ({"max_frames": 0}, "max_frames"), ({"max_frames": 9}, "max_frames"),
     ({"train_prevalence": (0.2, 0.0, 0.1)}, "train_prevalence"), ({"test_prevalence": (0.2, 0.1)}, "test_prevalence"),
     (dict.fromkeys(("train_posts", "validation_posts", "test_positives", "calibration_positives", "unlabelled_posts",

@@ -79,11 +79,20 @@ def test_policies_and_their_exceptions():
     assert p("RCS", education="pills", item="pills") < 0.1 < 0.7 < p("RCS", education="pills", contact="link")
     assert p("RCS", offer="goods", contact="link", price_tag="yes") < 0.1
     prize = {"giveaway": "yes", "gate": "yes"}
-    assert p("FE", **prize) > 0.7 > 0.1 > p("FE", **prize, terms="yes", gift="yes")
+    genuine = {**prize, "terms": "yes", "gift": "yes"}
+    assert p("FE", **prize) > 0.7 > 0.1 > p("FE", **genuine)
+    assert p("FE", **genuine, day="180") < 0.1 < 0.7 < p("FE", **genuine, day="181")  # the rule of 1 July
     assert p("FE", **prize, terms="yes") > 0.7  # the prize is shown nowhere
     assert p("FE", counter="yes", ask="like") > 0.7 > 0.1 > p("FE", counter="yes", ask="like", milestone="yes")
     assert p("FE", arrow="yes", ask="like") > 0.7 > 0.1 > max(p("FE", arrow="yes"), p("FE", ask="like"))
     assert p("FE", exchange="yes") > 0.7
+
+
+def test_on_some_posts_honest_reviewers_disagree():
+    assert 0.3 < p("LQC", watermark="yes", commentary="yes", blur="yes", border="yes") < 0.7
+    unorderable = {"offer": "coded", "item": "pills"}
+    assert 0.3 < p("RCS", **unorderable) < 0.7 and p("RCS", **unorderable, badge="yes") < 0.1
+    assert 0.3 < p("FE", counter="yes", milestone="yes", arrow="yes") < 0.7 and 0.3 < p("FE", gate="yes") < 0.7
 
 
 def test_cues_are_shares(block):
@@ -133,7 +142,8 @@ def test_texts_are_filled_in_and_distinct(block):
 def test_captions_say_every_fact_and_never_judge(block):
     base = one()[1]
     plain = caption(base, language_name="English")
-    context = {"region", "day", "n_frames", "actor_quality", "actor_commerce", "actor_engagement", "language"}
+    context = {"region", "day", "n_frames", "actor_quality", "actor_commerce", "actor_engagement", "language",
+               "campaign", "segment"}
     variants = {caption(base | {name: value}, language_name="English")
                 for name, domain in DOMAINS.items() if name not in context for value in domain[1:]}
     assert len(variants) == sum(len(d) - 1 for name, d in DOMAINS.items() if name not in context)
