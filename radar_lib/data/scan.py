@@ -8,8 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import io
+import multiprocessing
 from collections.abc import Collection
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -89,40 +93,59 @@ def _recording(grey: np.ndarray) -> np.ndarray:
     return np.stack([light, sharpness, at_eighth / 2, across, along], axis=1)
 
 
-def scan_frames(posts: Posts, *splits: str, keep: Collection[str] | None = None, per_post: int = 3) -> FrameScan:
+def scan_frames(
+    posts: Posts, *splits: str, keep: Collection[str] | None = None, per_post: int = 3, workers: int = 1
+) -> FrameScan:
     """Scan the frames of these splits (of all, if none is named). A batch of posts is in memory at a time.
 
     Args:
         keep: ids of the posts to look at; all, if None.
         per_post: frames that are looked at: the first, the last, and others evenly between them.
+        workers: processes; they share the shards.
 
-    Frames with equal bytes are decoded once. Large JPEGs are decoded at a fraction of their size, which keeps what
-    hashes and features see.
+    Frames with equal bytes in one shard are decoded once. Large JPEGs are decoded at a fraction of their size, which
+    keeps what hashes and features see.
     """
+    shards = posts.shards(*splits)
+    look = partial(_scan_shard, keep=keep, per_post=per_post)
+    if workers > 1 and len(shards) > 1:
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(min(workers, len(shards)), mp_context=context) as pool:
+            scans = list(pool.map(look, shards))
+    else:
+        scans = [look(shard) for shard in shards]
+    scans = [scan for scan in scans if len(scan.table)] or scans[:1]
+    return FrameScan(
+        pd.concat([scan.table for scan in scans], ignore_index=True),
+        np.concatenate([scan.hashes for scan in scans]),
+        np.concatenate([scan.features for scan in scans]),
+    )
+
+
+def _scan_shard(shard: Path, *, keep: Collection[str] | None, per_post: int) -> FrameScan:
     rows: list[dict[str, Any]] = []
     hashes: list[np.ndarray] = []
     parts: list[np.ndarray] = []
     place_of: dict[str, int] = {}
-    for shard in posts.shards(*splits):
-        for batch in pq.ParquetFile(shard).iter_batches(BATCH_ROWS, columns=["post_id", "split", "pipeline", FRAMES]):
-            fresh: list[tuple[np.ndarray, np.ndarray]] = []
-            for post in batch.to_pylist():
-                if keep is not None and post["post_id"] not in keep:
-                    continue
-                frames = post.pop(FRAMES)
-                for frame in chosen_frames(len(frames), per_post):
-                    data = frames[frame]["bytes"]
-                    digest = hashlib.sha256(data).hexdigest()[:16]
-                    if digest not in place_of:
-                        place_of[digest] = len(hashes)
-                        size, bits, *pictures = _look(data)
-                        hashes.append(np.r_[size, bits])
-                        fresh.append(tuple(pictures))
-                    width, height = hashes[place_of[digest]][:2]
-                    rows.append(post | {"frames": len(frames), "frame": frame, "digest": digest, "width": int(width),
-                                        "height": int(height), "n_bytes": len(data)})  # fmt: skip
-            if fresh:
-                parts.append(frame_features(*(np.stack(pictures) for pictures in zip(*fresh, strict=True))))
+    for batch in pq.ParquetFile(shard).iter_batches(BATCH_ROWS, columns=["post_id", "split", "pipeline", FRAMES]):
+        fresh: list[tuple[np.ndarray, np.ndarray]] = []
+        for post in batch.to_pylist():
+            if keep is not None and post["post_id"] not in keep:
+                continue
+            frames = post.pop(FRAMES)
+            for frame in chosen_frames(len(frames), per_post):
+                data = frames[frame]["bytes"]
+                digest = hashlib.sha256(data).hexdigest()[:16]
+                if digest not in place_of:
+                    place_of[digest] = len(hashes)
+                    size, bits, *pictures = _look(data)
+                    hashes.append(np.r_[size, bits])
+                    fresh.append(tuple(pictures))
+                width, height = hashes[place_of[digest]][:2]
+                rows.append(post | {"frames": len(frames), "frame": frame, "digest": digest, "width": int(width),
+                                    "height": int(height), "n_bytes": len(data)})  # fmt: skip
+        if fresh:
+            parts.append(frame_features(*(np.stack(pictures) for pictures in zip(*fresh, strict=True))))
     if not rows:
         return FrameScan(pd.DataFrame(columns=COLUMNS), np.empty((0, HASH_BITS), bool), np.empty((0, 0), np.float32))
     table = pd.DataFrame(rows)

@@ -117,7 +117,7 @@ def _train_in_processes(
         total = sum(splits[split] for _, split in reads)
         with lab.bar(total=total, desc="reading posts", unit="post", mininterval=2) as bar:
             _follow([pool.submit(_read, *read) for read in reads], messages, bar, unit="post")
-        groups = sorted(_together(lab, jobs), key=lambda group: -sum(_cost(lab, spec) for spec, _ in group))
+        groups = sorted(_together(lab, jobs), key=lambda group: _cost(lab, group[0][0]), reverse=True)
         total = sum(lab.steps(spec) for spec, _ in jobs)
         with lab.bar(total=total, desc=desc, unit="step", mininterval=2) as bar:
             _follow([pool.submit(_train, group, teacher) for group in groups], messages, bar, unit="step")
@@ -142,9 +142,9 @@ def _together(lab: Lab, jobs: Sequence[tuple[RunSpec, str]]) -> list[list[tuple[
     return list(groups.values())
 
 
-def _cost(lab: Lab, spec: RunSpec) -> float:
-    """Expected work of a run, in any unit: the longest should not start last."""
-    return float(lab.steps(spec) * spec.recipe.batch_size * _weights(lab, spec))
+def _cost(lab: Lab, spec: RunSpec) -> tuple[bool, float]:
+    """Orders runs by expected work: the longest should not start last. First come those that train their own tower."""
+    return not lab.shares_encoded(spec.backbone), float(lab.steps(spec) * spec.recipe.batch_size * _weights(lab, spec))
 
 
 def _follow(futures: Sequence[Future], messages: Any, bar: Any, *, unit: str) -> None:

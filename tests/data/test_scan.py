@@ -36,6 +36,15 @@ def test_scan_counts_what_is_there(tmp_path, image):
     assert scan.scan_frames(posts, keep={"c"}).table["post_id"].tolist() == ["c"]
 
 
+def test_two_processes_find_what_one_finds(tmp_path, image):
+    rows = [{"post_id": f"{split}{i}", "split": split, "frames": [image(8 + i, 6)]}
+            for split in ("train", "test") for i in range(3)]  # fmt: skip
+    posts = corpus(tmp_path, [*rows, {"post_id": "bare", "split": "validation"}])
+    one, two = scan.scan_frames(posts), scan.scan_frames(posts, workers=2)
+    pd.testing.assert_frame_equal(one.table, two.table)
+    assert (one.hashes == two.hashes).all() and (one.features == two.features).all() and len(one.table) == 6
+
+
 def test_no_frames_at_all(tmp_path):
     posts = corpus(tmp_path, [{"post_id": "a", "split": "train", "title": "t"}])
     found = scan.scan_frames(posts)
