@@ -84,19 +84,6 @@ def uneven(rates: pd.DataFrame, *, least: int = 20) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["category", "groups", "lowest", "highest", "p_value"])
 
 
-def text_statistics(table: pd.DataFrame, *, by: str = "split") -> pd.DataFrame:
-    """Lengths in characters. Columns group, column, posts, empty (share), mean, median, p95 (of the non-empty)."""
-    rows = []
-    for group, part in table.groupby(by, sort=False):
-        for name in TEXT_COLUMNS:
-            lengths = part[name].str.len().to_numpy()
-            filled = lengths[lengths > 0]
-            mean, median, p95 = (filled.mean(), *np.percentile(filled, [50, 95])) if len(filled) else [np.nan] * 3
-            rows.append({"group": group, "column": name, "posts": len(part), "empty": 1 - len(filled) / len(part),
-                         "mean": mean, "median": median, "p95": p95})  # fmt: skip
-    return pd.DataFrame(rows)
-
-
 def frame_statistics(frames: pd.DataFrame, *, by: str = "split") -> pd.DataFrame:
     """Per group: frames, share of frames that repeat the one before (same bytes), and medians of size and light.
 

@@ -20,7 +20,6 @@ from radar_lib.training.runs import Run, RunSpec
 EXPERTS = "Individual Experts"
 EXPERT_BACKBONE = "Qwen3-VL-8B"
 LAMBDA_STUDY_BACKBONE = "Qwen3-VL-4B"
-LAMBDA_GRID = (0.0, 0.1, 0.3, 0.5, 0.7, 0.9, 1.0)
 
 TINY = ("SigLIP2", "LLaVA-OV-0.5B", "Qwen3-VL-2B")
 SMALL = ("Gemma3-4B", "LLaVA-OV-1.5-4B", "Qwen3-VL-4B")

@@ -5,13 +5,11 @@ Colour never carries a meaning alone: markers, line styles or positions repeat i
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from jaxtyping import Float, Int8
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -23,31 +21,6 @@ from radar_lib.training.loop import History
 
 LINE_STYLES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)))
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
-
-
-def label_matrix(counts: pd.DataFrame, *, title: str) -> Figure:
-    """Heat map of a pipeline x category table of counts; white cells are zero."""
-    figure, axes = plt.subplots(figsize=(1.6 + 1.2 * counts.shape[1], 1.4 + 0.45 * counts.shape[0]))
-    sns.heatmap(counts.where(counts > 0), annot=counts, fmt=",d", cmap="cividis", cbar=False, linewidths=1, ax=axes)
-    axes.set(title=title, xlabel="risk", ylabel="pipeline")
-    axes.tick_params(left=False, bottom=False)
-    axes.set_yticklabels(axes.get_yticklabels(), rotation=0)
-    return figure
-
-
-def gallery(frames: Sequence[Sequence], titles: Sequence[str], *, columns: int = 4, per_post: int = 3) -> Figure:
-    """Contact sheet: the first frames of each post side by side, its text above."""
-    rows = -(-len(frames) // columns)
-    figure, axes = plt.subplots(rows, columns, figsize=(3.1 * columns, 1.7 * rows), squeeze=False)
-    for axis in axes.flat:
-        axis.axis("off")
-    for axis, images, title in zip(axes.flat, frames, titles, strict=False):
-        if images:
-            height = min(image.height for image in images)
-            strip = [np.asarray(image.convert("RGB").resize((height, height))) for image in images[:per_post]]
-            axis.imshow(np.concatenate(strip, axis=1))
-        axis.set_title("\n".join(textwrap.wrap(title, 46)[:3]), fontsize=7, fontweight="normal")
-    return figure
 
 
 def training_curves(histories: Mapping[str, History], *, metric_name: str = "validation PR-AUC") -> Figure:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -13,22 +13,12 @@ from typing import Any
 import torch
 from matplotlib.figure import Figure
 
-import radar_lib
 from radar_lib.data.posts import Posts, open_posts
 from radar_lib.errors import RadarError
-from radar_lib.files import atomic_path, atomic_write_text, digest_files, read_json, write_json
+from radar_lib.files import atomic_path, atomic_write_text, read_json, write_json
+from radar_lib.training.cache import code_digest
 
 STAMPED_PACKAGES = ("torch", "transformers", "peft", "accelerate", "datasets", "numpy", "scikit-learn", "matplotlib")
-LIBRARY = Path(radar_lib.__file__).parent
-
-
-def library_digest(parts: Iterable[str] = ("",)) -> str:
-    """Digest of the library's Python sources, or of the named files and folders below `radar_lib/`."""
-    sources: set[Path] = set()
-    for part in parts:
-        path = LIBRARY / part
-        sources |= {path} if path.is_file() else set(path.rglob("*.py"))
-    return digest_files(sorted(sources), root=LIBRARY)
 
 
 def resolve_device(device: str) -> str:
@@ -163,7 +153,7 @@ class Workspace:
         return {
             "notebook": self.name,
             "notebook_digest": os.environ.get("RADAR_NOTEBOOK_DIGEST", "interactive session"),
-            "library_digest": library_digest(),
+            "library_digest": code_digest(("",)),
             "data_digests": dict(sorted(self.data.items())),
             "profile": self.profile,
             "seed": self.seed,

@@ -23,7 +23,11 @@ CODE_PARTS = ("losses.py", "data/posts.py", "models", "training")
 
 @lru_cache
 def code_digest(parts: tuple[str, ...] = CODE_PARTS) -> str:
-    """Digest of the sources that decide a training run's result (checkpoints enter by their own digest)."""
+    """Digest of the Python sources of parts of the library, by default of what decides a training run's result.
+
+    Args:
+        parts: files and folders below `radar_lib/`; "" is all of it. Checkpoints enter by their own digest.
+    """
     root = Path(radar_lib.__file__).parent
     sources: list[Path] = []
     for part in parts:

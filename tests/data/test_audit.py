@@ -80,14 +80,6 @@ def test_a_sample_keeps_order_and_small_tables_whole():
     assert len(few) == 10 and places.is_monotonic_increasing and few.index.tolist() == list(range(10))
 
 
-def test_text_statistics_are_of_the_texts_that_are_there():
-    posts = table([{"title": "a" * n, "asr_text": "b"} for n in (0, 2, 4, 6)])
-    row = audit.text_statistics(posts).set_index("column").loc["title"]
-    assert (row["posts"], row["empty"], row["mean"], row["median"], row["p95"]) == (4, 0.25, 4, 4, pytest.approx(5.8))
-    blank = audit.text_statistics(posts).set_index("column").loc["ocr_text"]
-    assert blank["empty"] == 1 and np.isnan(blank["mean"])
-
-
 def test_missing_modalities_and_frame_statistics():
     posts = table([{"title": "t"}, {"asr_text": "s"}, {"split": "test"}, {"split": "test", "ocr_text": "o"}])
     shares = audit.missing_modalities(posts, pd.Series(["p0"])).set_index("group")

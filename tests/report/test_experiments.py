@@ -8,6 +8,7 @@ import pytest
 from radar_lib.report import experiments
 from radar_lib.report.experiments import ROUTER_ROWS, TABLE_ROWS, Settings
 
+GRID = (0.0, 0.1, 0.3, 0.5, 0.7, 0.9, 1.0)
 SETTINGS = Settings(epochs=3, batch_size=32, learning_rate=1e-3, lora_rank=8, lora_alpha=16, seed=1, expert_epochs=5)
 
 
@@ -22,7 +23,7 @@ def test_the_rows_are_the_papers():
 
 def test_two_points_of_the_grid_are_table_rows_and_no_others():
     rows = {SETTINGS.router(row, ("A", "B"), lam=0.5) for row in ROUTER_ROWS}
-    grid = [SETTINGS.lambda_point(lam, ("A", "B")) for lam in experiments.LAMBDA_GRID]
+    grid = [SETTINGS.lambda_point(lam, ("A", "B")) for lam in GRID]
     assert [spec.recipe.lam for spec in grid if spec in rows] == [0.0, 0.5]
     assert len(rows) == 12 and len(rows | set(grid)) == 17
 

@@ -11,7 +11,8 @@ from radar_lib.data.posts import write_corpus
 from radar_lib.errors import RadarError
 from radar_lib.files import read_json, write_json
 from radar_lib.report import style
-from radar_lib.report.workspace import Workspace, library_digest, resolve_device
+from radar_lib.report.workspace import Workspace, resolve_device
+from radar_lib.training.cache import code_digest
 
 
 @pytest.fixture
@@ -68,4 +69,4 @@ def test_devices_are_checked():
 
 
 def test_the_library_digest_covers_what_is_asked():
-    assert library_digest() != library_digest(["losses.py"]) == library_digest(["losses.py"])
+    assert len({code_digest(), code_digest(("",)), code_digest(("losses.py",))}) == 3
