@@ -24,9 +24,9 @@ from radar_lib.errors import RadarError
 
 PROFILES = """\
 profiles (notebooks/profiles/*.yaml; a path to a YAML file of your own works too):
-  smoke        hundreds of posts, whole chain in 3 minutes on 2 cores: does it run?
-  cpu          the default: meaningful results in 25 minutes on 2 cores, 6 GiB, no network
-  gpu          one GPU: a larger corpus, several seeds
+  smoke        hundreds of posts, the whole chain in a few minutes: does it run?
+  cpu          the default: 2 cores, 6 GiB, no network; README says how long it took
+  gpu          one GPU: eight times the posts, larger test sets
   public       real posts: three public sources, one per pipeline (--public-sources DIR)
   pretrained   the published checkpoints on the built-in corpus; a GPU and access to the Hub
   paper        the paper's own settings on your posts; GPUs and access to the Hub

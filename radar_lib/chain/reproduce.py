@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from radar_lib.chain import exits
-from radar_lib.chain.config import Value, absolute_paths, load_profile, parse_override, resolve
+from radar_lib.chain.config import CHECKPOINT_WORDS, Value, absolute_paths, load_profile, parse_override, resolve
 from radar_lib.chain.htmlreport import write_report
 from radar_lib.chain.ledger import Ledger
 from radar_lib.chain.plan import discover, select
@@ -49,6 +49,12 @@ def build_chain(args: argparse.Namespace) -> Chain:
         if value:
             given[option] = Value(value, "--" + option.replace("_", "-"))
     given = absolute_paths(given, project=folder.parent)
+    checkpoints = given.get("checkpoints")
+    if checkpoints is not None and checkpoints.value not in CHECKPOINT_WORDS and not Path(checkpoints.value).is_dir():
+        raise exits.UsageError(
+            f"{checkpoints.source}: {checkpoints.value} does not exist. checkpoints is standins, hub, "
+            "or a folder with one checkpoint folder per backbone."
+        )
     posts = given.get("posts")
     if posts is not None and posts.value:
         if not (Path(str(posts.value)) / "corpus.json").is_file():

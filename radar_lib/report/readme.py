@@ -12,6 +12,8 @@ import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import pandas as pd
+
 from radar_lib.errors import RadarError
 from radar_lib.files import atomic_write_text, read_json
 from radar_lib.report import cards
@@ -52,6 +54,28 @@ def table(number: int) -> Callable[[Path], str]:
     return render
 
 
+def pattern(record: Path) -> str:
+    """How often the mask and the distillation improve a cell of the tables, here and in the paper, and by how much."""
+    ours, paper = (_cells(lambda number, root=root: root / f"table{number}.csv") for root in (record, PAPER))
+    lines = ["| change | cells that improve | mean change, points | in the paper | mean change, points |",
+             "| --- | ---: | ---: | ---: | ---: |"]  # fmt: skip
+    for name, (before, after) in CHANGES.items():
+        cells = [f"| {name} "]
+        for table in (ours, paper):
+            methods = table.loc[after].index.intersection(table.loc[before].index)
+            change = (table.loc[after].loc[methods] - table.loc[before].loc[methods]).to_numpy()
+            cells.append(f"| {(change > 0).sum()} of {change.size} | {change.mean():+.2f} ")
+        lines.append("".join(cells) + "|")
+    return "\n".join(lines) + "\n"
+
+
+def _cells(path: Callable[[int], Path]) -> pd.DataFrame:
+    """Both tables side by side without the averages, by loss and method."""
+    parts = [pd.read_csv(path(number), index_col=["loss", "method"]) for number in (1, 2)]
+    table = pd.concat(parts, axis=1)
+    return table[[name for name in table if not name.startswith("avg")]]
+
+
 def figure(name: str, alternative: str) -> Callable[[Path], str]:
     """An image with its caption."""
 
@@ -62,12 +86,20 @@ def figure(name: str, alternative: str) -> Callable[[Path], str]:
     return render
 
 
+PAPER = Path(__file__).parent / "paper"
+CHANGES = {
+    "mask (Masked BCE against BCE w/o Mask)": ("BCE w/o Mask", "Masked BCE"),
+    "distillation (against the same backbone without it)": ("Masked BCE", "Masked BCE + Distill"),
+}
 Parts = Mapping[str, Callable[[Path], str]]
 PARTS: Parts = {
     "facts": facts,
     "durations": durations,
     "table1": table(1),
     "table2": table(2),
+    "pattern": pattern,
+    "public1": lambda record: table(1)(record.parent / "public"),
+    "public2": lambda record: table(2)(record.parent / "public"),
     "rows": figure("rows_against_paper", "Ours and the paper's averages, row by row"),
     "figure2": figure("figure2", "Figure 2: four metrics against lambda, by risk"),
 }

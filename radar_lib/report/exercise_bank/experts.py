@@ -76,7 +76,8 @@ HEAD_BIAS = Exercise(
     hints=("Solve sigmoid(b) = prevalence for b.", "The inverse of the sigmoid is the log-odds."),
     answer=head_bias,
     why="With a bias of 0 the first steps only learn that violations are rare. At 9 % the loss starts at 0.69 instead "
-    "of the 0.30 that the prevalence alone reaches.",
+    "of the 0.30 that the prevalence alone reaches. (The suite's own runs start at 0; "
+    "`RadarRouter(prior=...)` does this.)",
     mistakes=(
         (lambda p: p, "the bias is a logit, not a probability"),
         (lambda p: math.log(p), "log p is not the inverse of the sigmoid: divide by 1 - p first"),
@@ -114,12 +115,14 @@ def best_epoch(train_loss, validation_ap):
 
 BEST_EPOCH = Exercise(
     name="best_epoch",
-    task="""Write `f(train_loss, validation_ap) -> epoch` (counted from 0): the epoch whose expert should become the
-    teacher; the earliest one if several are equal.""",
+    task="""Suppose validation posts may choose the epoch (our recipe does not: it keeps the last). Write
+    `f(train_loss, validation_ap) -> epoch` (counted from 0): the one with the highest validation average precision;
+    the earliest one if several are equal.""",
     hints=("Training loss falls for ever.", "`np.argmax` returns the first maximum."),
     answer=best_epoch,
     why="Past that epoch the expert memorises its posts. Choosing it on the test split would be one more way of "
-    "memorising, which is why there is a validation split.",
+    "memorising, which is why there is a validation split. The suite keeps the last epoch instead, so that validation "
+    "posts stay untouched.",
     mistakes=(
         (
             lambda loss, ap: int(np.argmin(loss)),

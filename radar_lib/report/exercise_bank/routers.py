@@ -127,7 +127,7 @@ LEARNING_RATE = Exercise(
     ),
     answer=learning_rate,
     why="Early gradients of fresh heads are large and AdamW's variances are still unknown: small steps first. The "
-    "cosine then spends most steps near the peak and lands softly.",
+    "cosine then leaves the peak slowly, falls fastest half-way, and lands softly.",
     mistakes=(
         (
             lambda n, steps, w, peak: peak * 0.5 * (1 + math.cos(math.pi * n / steps)),
