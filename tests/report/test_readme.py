@@ -35,6 +35,17 @@ def test_a_changed_number_comes_back(tmp_path):
     assert not readme.update(tmp_path / "README.md", RECORD)
 
 
+def test_the_pattern_counts_the_cells_that_improve(tmp_path):
+    text = readme.pattern(RECORD)
+    # Counted by hand in the paper's tables: SigLIP2's FE R@P60 is the one cell that the mask makes worse.
+    assert "35 of 36 | +10.80" in text and "31 of 36 | +1.00" in text
+    rows = "BCE w/o Mask,S,50,0\nMasked BCE,S,53,9\nMasked BCE,T,40,9\nMasked BCE + Distill,T,38,0\n"
+    for number in (1, 2):
+        (tmp_path / f"table{number}.csv").write_text(f"loss,method,a_{number},avg_{number}\n{rows}")
+    mask, distill = readme.pattern(tmp_path).splitlines()[2:]
+    assert "| 2 of 2 | +3.00 |" in mask and "| 0 of 2 | -2.00 |" in distill
+
+
 def test_unknown_parts_and_missing_records_are_named(tmp_path):
     with pytest.raises(RadarError, match="'nonsense'; known are facts"):
         readme.render("<!-- generated: nonsense -->\n<!-- end -->", RECORD)
