@@ -48,7 +48,7 @@ reproduce: setup
 
 test: $(VENV)/.installed-test
 	$(BIN)/python -m ruff check .
-	$(BIN)/python -m pytest -m 'not slow' -n auto --dist loadfile --cov --cov-report term:skip-covered --cov-fail-under 90 $(ARGS)
+	$(BIN)/python -m pytest -m 'not slow' -n auto --dist loadfile --no-loadscope-reorder --cov --cov-report term:skip-covered --cov-fail-under 90 $(ARGS)
 
 lab: setup
 	$(BIN)/jupyter lab notebooks
