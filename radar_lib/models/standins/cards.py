@@ -29,7 +29,7 @@ def standin_card(spec: BackboneSpec, geometry: Geometry, record: dict[str, Any])
         corpus, held_out = record["corpus"], record["held_out_posts"]
         trained = f"""Pretrained by `python -m radar_lib.models.standins.recipe --only {spec.standin}` on
 {corpus["posts"] - held_out:,} posts of the built-in corpus' pretrain split (seed {corpus["seed"]}, generator digest
-`{corpus["digest"]}`), {record["posts_seen"]:,} posts seen, all parameters, AdamW. The task is to name the
+`{corpus["digest"]}`), {record["posts_seen"]:,} posts seen, all parameters, Muon and AdamW. The task is to name the
 {record["words"]} words of a post's caption (what is to be seen and read) from the vector that a router reads; captions
 never mention a risk, and no label was used.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,18 +38,18 @@ def write_random_standin(
 
 
 class RunState:
-    """An unfinished training run as one safetensors file: weights, AdamW moments, step, losses."""
+    """An unfinished training run as one safetensors file: weights, the optimisers' moments, step, losses."""
 
-    def __init__(self, model: torch.nn.Module, optimizer: torch.optim.Optimizer):
-        self.model, self.optimizer = model, optimizer
-        self.parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    def __init__(self, model: torch.nn.Module, optimizers: Sequence[torch.optim.Optimizer]):
+        self.model = model
+        self.owned = [(o, p) for o in optimizers for group in o.param_groups for p in group["params"]]
 
     def save(self, path: Path, step: int, losses: list[float], seconds: float) -> None:
         """Write the state, whole or not at all."""
         tensors = {f"model.{name}": p.detach() for name, p in self.model.named_parameters()}
-        for i, parameter in enumerate(self.parameters):
+        for i, (optimizer, parameter) in enumerate(self.owned):
             # a parameter that the forward pass does not use has no state, such as the last norm of LLaVA's tower
-            tensors |= {f"adam.{i}.{key}": value for key, value in self.optimizer.state.get(parameter, {}).items()}
+            tensors |= {f"moment.{i}.{key}": value for key, value in optimizer.state.get(parameter, {}).items()}
         metadata = {"step": str(step), "losses": json.dumps(losses), "seconds": str(seconds)}
         with atomic_path(path) as temporary:
             save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary, metadata)
@@ -63,8 +63,8 @@ class RunState:
             with torch.no_grad():
                 for name, parameter in self.model.named_parameters():
                     parameter.copy_(file.get_tensor(f"model.{name}"))
-            for i, parameter in enumerate(self.parameters):
-                keys = [key for key in file.keys() if key.startswith(f"adam.{i}.")]
+            for i, (optimizer, parameter) in enumerate(self.owned):
+                keys = [key for key in file.keys() if key.startswith(f"moment.{i}.")]
                 if keys:
-                    self.optimizer.state[parameter] = {key.split(".")[2]: file.get_tensor(key) for key in keys}
+                    optimizer.state[parameter] = {key.split(".")[2]: file.get_tensor(key) for key in keys}
         return int(metadata["step"]), json.loads(metadata["losses"]), float(metadata["seconds"])
