@@ -56,7 +56,7 @@ class Recipe:
     """
 
     posts: int = 61_000
-    epochs: float = 1.5
+    epochs: float = 1.0
     batch_size: int = 16
     learning_rate: float = 6e-3
     weight_decay: float = 0.05
