@@ -19,6 +19,7 @@ from radar_lib.models.standins.describe import (
     caption_words,
     description_loss,
     description_quality,
+    word_quality,
     word_weights,
 )
 from radar_lib.models.standins.geometry import GEOMETRIES, build_model
@@ -106,7 +107,9 @@ def test_loss_is_weighted_binary_cross_entropy_plus_its_auxiliary_part():
 def test_quality_is_mean_average_precision_by_part():
     targets = np.array([[1, 0], [0, 1], [1, 0], [0, 0]], dtype=bool)
     logits = np.array([[3.0, 0.1], [1.0, 0.4], [2.0, 0.2], [0.0, 0.5]])
-    quality = description_quality(logits, targets, ["read:a", "seen:b"])
+    words = word_quality(logits, targets, ["read:a", "seen:b"])
+    assert words == {"read:a": {"ap": 100.0, "prevalence": 50.0}, "seen:b": {"ap": 50.0, "prevalence": 25.0}}
+    quality = description_quality(words)
     assert quality == {"seen_map": 50.0, "seen_prevalence": 25.0, "read_map": 100.0, "read_prevalence": 50.0}
 
 

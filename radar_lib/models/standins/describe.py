@@ -127,16 +127,27 @@ def description_loss(
     return loss
 
 
-def description_quality(
+def word_quality(
     logits: Float[np.ndarray, "post word"], targets: Bool[np.ndarray, "post word"], vocabulary: Sequence[str]
-) -> dict[str, float]:
-    """Mean average precision in percent over the words of each part, beside the mean prevalence (a random ranking)."""
+) -> dict[str, dict[str, float]]:
+    """Of each word that occurs: average precision `ap` and `prevalence` (that of a random ranking), both in percent."""
     from radar_lib.metrics import average_precision
 
+    return {
+        word: {
+            "ap": round(100 * average_precision(targets[:, i], logits[:, i]), 1),
+            "prevalence": round(100 * float(targets[:, i].mean()), 1),
+        }
+        for i, word in enumerate(vocabulary)
+        if targets[:, i].any()
+    }
+
+
+def description_quality(words: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+    """Mean average precision over the words of each part, beside their mean prevalence. `words`: of `word_quality`."""
     out = {}
     for part in PARTS:
-        columns = [i for i, word in enumerate(vocabulary) if word.startswith(part + ":") and targets[:, i].any()]
-        scores = [average_precision(targets[:, i], logits[:, i]) for i in columns]
-        out[f"{part}_map"] = round(100 * float(np.mean(scores)), 1)
-        out[f"{part}_prevalence"] = round(100 * float(targets[:, columns].mean()), 1)
+        mine = [word for name, word in words.items() if name.startswith(part + ":")]
+        out[f"{part}_map"] = round(float(np.mean([word["ap"] for word in mine])), 1)
+        out[f"{part}_prevalence"] = round(float(np.mean([word["prevalence"] for word in mine])), 1)
     return out

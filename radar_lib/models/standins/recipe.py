@@ -37,6 +37,7 @@ from radar_lib.models.standins.describe import (
     caption_vocabulary,
     description_loss,
     description_quality,
+    word_quality,
     word_weights,
 )
 from radar_lib.models.standins.geometry import GEOMETRIES
@@ -178,8 +179,8 @@ def make_optimizers(model: Describer, recipe: Recipe) -> list[torch.optim.Optimi
 
 
 @torch.no_grad()
-def evaluate(model: Describer, encoded: Sequence[Encoded], posts: PretrainPosts) -> dict[str, float]:
-    """Description quality on the held-out posts."""
+def evaluate(model: Describer, encoded: Sequence[Encoded], posts: PretrainPosts) -> dict[str, dict[str, float]]:
+    """Quality of each word on the held-out posts."""
     model.eval()
     held = np.arange(len(encoded) - posts.held_out, len(encoded))
     held = held[np.argsort([encoded[i].n_tokens for i in held], kind="stable")]
@@ -189,7 +190,7 @@ def evaluate(model: Describer, encoded: Sequence[Encoded], posts: PretrainPosts)
         chunk = [with_frames(encoded[i], row) for i, row in zip(held[start : start + 128], rows, strict=True)]
         logits.append(model(model.backbone.collate(chunk))[0])
     model.train()
-    return description_quality(torch.cat(logits).numpy(), posts.targets[held], posts.vocabulary)
+    return word_quality(torch.cat(logits).numpy(), posts.targets[held], posts.vocabulary)
 
 
 def pretrain(
@@ -248,7 +249,7 @@ def pretrain(
         if step % SAVE_EVERY == 0 or step == max_steps:
             state.save(state_file, step, losses, seconds)
     bar.close()
-    quality = evaluate(model, encoded, posts)
+    by_word = evaluate(model, encoded, posts)
     backbone.model.requires_grad_(False).eval()
     return {
         "steps": step,
@@ -256,7 +257,8 @@ def pretrain(
         "posts_per_second": round(step * recipe.batch_size / max(seconds, 1e-9), 1),
         "loss_every_20_steps": [round(float(np.mean(losses[i : i + 20])), 5) for i in range(0, len(losses), 20)],
         "held_out_posts": posts.held_out,
-        "quality": quality,
+        "quality": description_quality(by_word),
+        "by_word": by_word,
         "words": len(posts.vocabulary),
         "corpus": posts.corpus,
         "mean_tokens": round(float(np.mean(lengths)), 1),
