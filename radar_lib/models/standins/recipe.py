@@ -169,12 +169,11 @@ def make_optimizers(model: Describer, recipe: Recipe) -> list[torch.optim.Optimi
         if parameter.requires_grad:
             inner = parameter.ndim == 2 and not re.search("embed|head|pos", name)
             (vectors if parameter.ndim < 2 else hidden if inner else other).append(parameter)
-    decayed = {"params": other, "weight_decay": recipe.weight_decay}
+    rate, decay = recipe.learning_rate, recipe.weight_decay
+    rest = [{"params": other, "weight_decay": decay}, {"params": vectors, "weight_decay": 0.0}]
     return [
-        torch.optim.Muon(
-            hidden, lr=recipe.learning_rate, weight_decay=recipe.weight_decay, adjust_lr_fn="match_rms_adamw"
-        ),
-        torch.optim.AdamW([decayed, {"params": vectors, "weight_decay": 0.0}], lr=recipe.learning_rate, betas=(0.9, 0.98)),
+        torch.optim.Muon(hidden, lr=rate, weight_decay=decay, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.AdamW(rest, lr=rate, betas=(0.9, 0.98)),
     ]
 
 
