@@ -128,3 +128,27 @@ def reliability(bins: pd.DataFrame, *, title: str) -> Figure:
     axes[0][-1].legend(loc="upper left")
     figure.suptitle(title, fontsize=10.5)
     return figure
+
+
+def words_told(records: Mapping[str, Mapping[str, Mapping[str, float]]]) -> Figure:
+    """Average precision of caption words, one row per stand-in and one column per word, best told first.
+
+    Args:
+        records: by stand-in, of each word 'part:word' its `ap` and `prevalence` in percent.
+    """
+    frame = pd.DataFrame({name: {word: one["ap"] for word, one in words.items()} for name, words in records.items()})
+    some = next(iter(records.values()))
+    frame["a random ranking"] = [some[word]["prevalence"] if word in some else np.nan for word in frame.index]
+    parts = list(dict.fromkeys(word.split(":")[0] for word in frame.index))
+    figure, axes = plt.subplots(len(parts), 1, figsize=(13, 3.2 * len(parts)), squeeze=False)
+    for axis, part in zip(axes[:, 0], parts, strict=True):
+        mine = frame[frame.index.str.startswith(f"{part}:")]
+        mine = mine.loc[mine.mean(axis=1).sort_values(ascending=False).index]
+        image = axis.imshow(mine.T.to_numpy(), vmin=0, vmax=100, cmap="viridis", aspect="auto", interpolation="nearest")
+        names = [word.split(":")[1] for word in mine.index]
+        axis.set_xticks(range(len(names)), names, rotation=90, fontsize=7)
+        axis.set_yticks(range(frame.shape[1]), frame.columns, fontsize=8)
+        axis.set_title(f"words {part}: mean " + ", ".join(f"{value:.0f}" for value in mine.mean()) + " %", fontsize=9.5)
+        axis.grid(False)
+    figure.colorbar(image, ax=axes[:, 0].tolist(), label="average precision (%)", fraction=0.02, pad=0.01)
+    return figure

@@ -61,3 +61,16 @@ def test_the_other_figures_draw():
         {"category": "A", "group": ["x", "y"], "predicted": [0.1, 0.9], "observed": [0.2, 0.8], "posts": 5}
     )
     assert len(plots.reliability(bins, title="t").axes) == 1
+
+
+def test_words_are_sorted_by_how_well_they_are_told_and_random_comes_last():
+    def words(*values):
+        names = ("seen:park", "seen:dice", "read:prize")
+        return {name: {"ap": ap, "prevalence": 5.0} for name, ap in zip(names, values, strict=True)}
+
+    figure = plots.words_told({"small": words(20.0, 60.0, 30.0), "large": words(40.0, 90.0, 50.0)})
+    seen, read = figure.axes[:2]
+    assert [text.get_text() for text in seen.get_xticklabels()] == ["dice", "park"]
+    assert [text.get_text() for text in seen.get_yticklabels()] == ["small", "large", "a random ranking"]
+    np.testing.assert_array_equal(seen.images[0].get_array(), [[60, 20], [90, 40], [5, 5]])
+    assert read.get_title(loc="left") == "words read: mean 30, 50, 5 %"
