@@ -17,8 +17,8 @@ import numpy as np
 
 from radar_lib.chain.config import load_profile
 from radar_lib.data.posts import labels, open_posts
-from radar_lib.data.probes import gain
 from radar_lib.files import read_json, write_json
+from radar_lib.intervals import average_precision_difference
 from radar_lib.metrics import average_precision
 from radar_lib.models.backbones import BACKBONES, STANDINS, load_backbone
 from radar_lib.models.standins.checkpoint import write_checkpoint
@@ -63,7 +63,7 @@ def compare(profile: str, runs: Path, names: list[str]) -> dict[str, Any]:
         for name, standin, random in zip(names, trained["standin"], trained["random"], strict=True):
             ours, theirs = (logits_for(run.scores(), ids[known], [category])[:, 0] for run in (standin, random))
             y = truth[known, k]
-            interval = gain(y, ours, theirs, seed=values["seed"])
+            interval = average_precision_difference(y, ours, theirs)
             found = {
                 "standin": average_precision(y, ours), "random": average_precision(y, theirs),
                 "prevalence": y.mean(), "low": interval.low, "high": interval.high,

@@ -1,4 +1,4 @@
-"""The bootstrap: same seed same interval, a plain loop agrees, and about 95 % of intervals cover."""
+"""Intervals: influences are derivatives, a plain bootstrap loop agrees, and about 95 % of intervals cover."""
 
 import doctest
 from functools import partial
@@ -7,7 +7,13 @@ import numpy as np
 import pytest
 
 from radar_lib import intervals
-from radar_lib.intervals import bootstrap_interval
+from radar_lib.intervals import (
+    average_precision_difference,
+    average_precision_influence,
+    average_precision_interval,
+    bootstrap_difference,
+    bootstrap_interval,
+)
 from radar_lib.metrics import apr_at_recall, average_precision, recall_at_precision
 
 
@@ -70,3 +76,57 @@ def test_refusals():
     one[0] = 1
     interval = bootstrap_interval(average_precision, one, np.array([1.0, 0.0]), seed=1)
     assert interval.estimate == 1  # a quarter of the replicates hold no violating post and are left out
+
+
+@pytest.mark.parametrize("decimals", [None, 1, 0])  # the fewer, the more ties
+def test_influence_is_the_derivative_in_a_posts_weight(decimals):
+    labels, scores = posts(3, 60, shift=1.0)
+    labels[:4] = 1
+    scores = scores if decimals is None else scores.round(decimals)
+    theta, step, n = average_precision(labels, scores), 1e-5, len(labels)
+    weights = (1 - step) * np.ones((n, n)) + step * n * np.eye(n)
+    slopes = (average_precision(labels, scores, weights=weights) - theta) / step
+    influence = average_precision_influence(labels, scores)
+    np.testing.assert_allclose(influence, slopes, atol=2e-3)
+    assert abs(influence.mean()) < 1e-12
+
+
+def test_closed_form_and_bootstrap_agree():
+    labels, scores = posts(4)
+    closed = average_precision_interval(labels, scores)
+    drawn = bootstrap_interval(average_precision, labels, scores, seed=1)
+    assert closed.estimate == drawn.estimate and closed.low < closed.estimate < closed.high
+    np.testing.assert_allclose(closed[1:], drawn[1:], atol=0.015)
+    theirs = scores + np.random.default_rng(7).normal(size=len(scores))
+    ours = average_precision_difference(labels, scores, theirs)
+    theirs_drawn = bootstrap_difference(average_precision, labels, scores, theirs, seed=1)
+    assert ours.estimate == theirs_drawn.estimate
+    np.testing.assert_allclose(ours[1:3], theirs_drawn[1:3], atol=0.015)
+    assert ours.p_value < 0.01 and theirs_drawn.p_value < 0.01
+
+
+@pytest.mark.parametrize(
+    "difference", [average_precision_difference, partial(bootstrap_difference, average_precision, seed=1)]
+)
+def test_a_difference_is_signed_and_pairs_the_posts(difference):
+    labels, scores = posts(5)
+    assert difference(labels, scores, scores) == (0, 0, 0, 1)
+    noisy = scores + 0.3 * np.random.default_rng(8).normal(size=len(scores))
+    there, back = difference(labels, scores, noisy), difference(labels, noisy, scores)
+    np.testing.assert_allclose(there[:3], [-back.estimate, -back.high, -back.low], atol=0.01)
+    alone = average_precision_interval(labels, scores)
+    assert there.high - there.low < 0.7 * (alone.high - alone.low)  # the posts' own luck cancels
+
+
+def test_coverage_of_the_closed_form():
+    truth = average_precision(*posts(99, 1_000_000))
+    found = [average_precision_interval(*posts(seed, 1500)) for seed in range(400)]
+    hits = sum(one.low <= truth <= one.high for one in found)
+    assert 0.91 * 400 <= hits <= 0.98 * 400
+
+
+def test_a_perfect_order_has_no_interval():
+    found = average_precision_interval(np.array([1, 1, 0, 0]), np.array([4.0, 3.0, 2.0, 1.0]))
+    assert found.estimate == 1 and np.isnan(found.low) and np.isnan(found.high)
+    with pytest.raises(ValueError, match="no violating post"):
+        average_precision_interval(np.zeros(4), np.arange(4.0))

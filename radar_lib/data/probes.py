@@ -24,7 +24,7 @@ from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedGroupKFold
 
 from radar_lib.data.text import plain_text
-from radar_lib.intervals import Interval, bootstrap_interval
+from radar_lib.intervals import average_precision_difference
 from radar_lib.metrics import average_precision
 
 Features = spmatrix | np.ndarray
@@ -184,25 +184,8 @@ def pipeline_probe(
     return pd.DataFrame(rows, columns=["probe", "pipeline", "posts", "auc"])
 
 
-def gain(
-    labels: Num[np.ndarray, " post"],
-    ours: Float[np.ndarray, " post"],
-    theirs: Float[np.ndarray, " post"],
-    *,
-    replicates: int = 500,
-    seed: int = 1,
-) -> Interval:
-    """Average precision of `ours` minus that of `theirs` with its 95 % interval, by a bootstrap that draws the same
-    posts for both."""
-
-    def difference(labels: np.ndarray, _: np.ndarray, *, weights: np.ndarray | None = None) -> np.ndarray | float:
-        return average_precision(labels, ours, weights=weights) - average_precision(labels, theirs, weights=weights)
-
-    return bootstrap_interval(difference, labels, ours, replicates=replicates, seed=seed)
-
-
 def modality_tables(
-    found: Mapping[str, RiskProbe], judged: Bool[np.ndarray, " post"], *, seed: int = 1
+    found: Mapping[str, RiskProbe], judged: Bool[np.ndarray, " post"]
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """How good each probe is, and what the joint one gains over the single ones.
 
@@ -225,6 +208,6 @@ def modality_tables(
             ap = average_precision(labels, values)
             scores.append((category, kind, ap, labels.mean(), len(labels), int(labels.sum())))
         for kind in [kind for kind in logits if kind != "joint" and len(logits) > 2]:
-            gains.append((category, kind, *gain(labels, logits["joint"], logits[kind], seed=seed)))
+            gains.append((category, kind, *average_precision_difference(labels, logits["joint"], logits[kind])[:3]))
     return (pd.DataFrame(scores, columns=["category", "probe", "ap", "prevalence", "posts", "positives"]),
             pd.DataFrame(gains, columns=["category", "over", "gain", "low", "high"]))  # fmt: skip

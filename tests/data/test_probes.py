@@ -90,15 +90,6 @@ def test_the_pipeline_probe_finds_a_pipeline_that_writes_its_own_language_and_no
     assert probes.pipeline_probe(pd.Series(["a"] * 40), np.arange(40), {"text": probes.text_features(["x"] * 40)}).empty
 
 
-def test_gain_is_the_difference_of_average_precisions_and_zero_against_itself():
-    rng = np.random.default_rng(4)
-    labels = (rng.random(300) < 0.2).astype(int)
-    ours, theirs = labels + rng.normal(size=300), 0.3 * labels + rng.normal(size=300)
-    found = probes.gain(labels, ours, theirs)
-    assert found.estimate == pytest.approx(average_precision(labels, ours) - average_precision(labels, theirs))
-    assert probes.gain(labels, ours, ours) == (0, 0, 0)
-
-
 def test_scaled_features_have_no_mean_and_rows_of_about_unit_length():
     features = probes.scaled(np.random.default_rng(5).normal(3, 7, (500, 40)))
     assert np.abs(features.mean(0)).max() < 1e-4
