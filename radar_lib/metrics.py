@@ -55,9 +55,7 @@ def average_precision(
     >>> average_precision(np.array([1, 0, 1, 0]), np.array([4.0, 3.0, 2.0, 1.0]))   # (1/1 + 2/3) / 2
     0.8333333333333333
     """
-    blocks = _blocks(labels, scores, weights)
-    gained = np.diff(blocks.recall, axis=-1, prepend=0.0)
-    return _result((gained * blocks.precision).sum(-1), blocks, weights)
+    return _average_precision(_blocks(labels, scores, weights), weights)
 
 
 def pr_auc_trapezoid(labels: Num[np.ndarray, " post"], scores: Float[np.ndarray, " post"]) -> float:
@@ -84,9 +82,7 @@ def recall_at_precision(
     >>> recall_at_precision(np.array([1, 0, 1, 0]), np.array([4.0, 3.0, 2.0, 1.0]), precision=0.7)
     0.5
     """
-    _check_fraction(precision=precision)
-    blocks = _blocks(labels, scores, weights)
-    return _result(np.where(blocks.precision >= precision, blocks.recall, 0.0).max(-1), blocks, weights)
+    return _recall_at_precision(_blocks(labels, scores, weights), weights, precision)
 
 
 def apr_at_recall(
@@ -104,11 +100,7 @@ def apr_at_recall(
     >>> apr_at_recall(np.array([1, 0, 1, 0]), np.array([4.0, 3.0, 2.0, 1.0]), recall=0.5)
     0.75
     """
-    _check_fraction(recall=recall)
-    blocks = _blocks(labels, scores, weights)
-    fewest = np.where(blocks.recall >= recall, blocks.dispatched, np.inf).min(-1)
-    posts = blocks.dispatched[..., -1]
-    return _result((posts - fewest) / posts, blocks, weights)
+    return _apr_at_recall(_blocks(labels, scores, weights), weights, recall)
 
 
 def threshold_at_recall(
@@ -145,21 +137,39 @@ def normalised_apr(apr: float, *, recall: float, prevalence: float) -> float:
     return (apr - (1.0 - recall)) / (recall * (1.0 - prevalence))
 
 
+def table_metrics(
+    labels: Num[np.ndarray, " post"],
+    scores: Float[np.ndarray, " post"],
+    *,
+    precision: float = 0.6,
+    recalls: Sequence[float] = (0.9, 0.95),
+    weights: Num[np.ndarray, "*replicate post"] | None = None,
+) -> dict[str, float | Float[np.ndarray, "*replicate"]]:
+    """The metrics of one risk in Tables 1 and 2: "PR-AUC", "R@P60", "APR@R90", "APR@R95", from one sort of the posts.
+
+    >>> table_metrics(np.array([1, 0, 1, 0]), np.array([4.0, 3.0, 2.0, 1.0]), recalls=[0.5])
+    {'PR-AUC': 0.8333333333333333, 'R@P60': 1.0, 'APR@R50': 0.75}
+    """
+    blocks = _blocks(labels, scores, weights)
+    found = {
+        "PR-AUC": _average_precision(blocks, weights),
+        _name("R@P", precision): _recall_at_precision(blocks, weights, precision),
+    }
+    return found | {_name("APR@R", recall): _apr_at_recall(blocks, weights, recall) for recall in recalls}
+
+
 def score_table(
     labels: Num[np.ndarray, "post category"],
     logits: Float[np.ndarray, "post category"],
     categories: Sequence[str],
-    *,
-    precision: float = 0.6,
-    recalls: Sequence[float] = (0.9, 0.95),
 ) -> dict[str, dict[str, float]]:
     """The numbers of one row of Tables 1 and 2, as fractions.
 
     Category k is scored on the posts with label_k >= 0 only: the others were never verified for it.
 
     Returns:
-        {category: {"PR-AUC", "R@P60", "APR@R90", "APR@R95", "prevalence", "posts", "positives"}}, and under "Average"
-        the plain mean over categories of the first four, as the paper averages.
+        {category: `table_metrics` and "prevalence", "posts", "positives"}, and under "Average" the plain mean of the
+        metrics over categories, as the paper averages.
 
     Raises:
         ValueError: as every metric, with the category's name; or shapes that do not fit the categories.
@@ -172,16 +182,11 @@ def score_table(
         verified = labels[:, k] != -1
         y, z = labels[verified, k], logits[verified, k]
         try:
-            row = {
-                "PR-AUC": average_precision(y, z),
-                _name("R@P", precision): recall_at_precision(y, z, precision=precision),
-            }
-            row |= {_name("APR@R", recall): apr_at_recall(y, z, recall=recall) for recall in recalls}
+            row = table_metrics(y, z)
         except ValueError as error:
             raise ValueError(f"{category}: {error}") from error
         table[category] = row | {"prevalence": float(y.mean()), "posts": len(y), "positives": int(y.sum())}
-    metrics = ["PR-AUC", _name("R@P", precision), *(_name("APR@R", recall) for recall in recalls)]
-    return table | {"Average": {m: float(np.mean([table[c][m] for c in categories])) for m in metrics}}
+    return table | {"Average": {metric: float(np.mean([table[c][metric] for c in categories])) for metric in row}}
 
 
 def _name(prefix: str, fraction: float) -> str:
@@ -210,6 +215,23 @@ def _blocks(labels: np.ndarray, scores: np.ndarray, weights: np.ndarray | None) 
     precision = np.divide(caught, dispatched, out=np.zeros_like(caught), where=dispatched > 0)
     # Both quotients are correctly rounded, so that 3 of 5 is 0.6 and 7 of 10 is 0.7 without a tolerance.
     return _Blocks(precision, caught / positives, dispatched, scores[ends])
+
+
+def _average_precision(blocks: _Blocks, weights: np.ndarray | None) -> float | np.ndarray:
+    gained = np.diff(blocks.recall, axis=-1, prepend=0.0)
+    return _result((gained * blocks.precision).sum(-1), blocks, weights)
+
+
+def _recall_at_precision(blocks: _Blocks, weights: np.ndarray | None, precision: float) -> float | np.ndarray:
+    _check_fraction(precision=precision)
+    return _result(np.where(blocks.precision >= precision, blocks.recall, 0.0).max(-1), blocks, weights)
+
+
+def _apr_at_recall(blocks: _Blocks, weights: np.ndarray | None, recall: float) -> float | np.ndarray:
+    _check_fraction(recall=recall)
+    fewest = np.where(blocks.recall >= recall, blocks.dispatched, np.inf).min(-1)
+    posts = blocks.dispatched[..., -1]
+    return _result((posts - fewest) / posts, blocks, weights)
 
 
 def _check(labels: np.ndarray, scores: np.ndarray, weights: np.ndarray | None) -> None:
