@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -39,6 +39,7 @@ class EncodedPosts:
     posts: Sequence[Encoded]
     all_lengths: Int[np.ndarray, " post"]
     rows: Int[np.ndarray, " row"] | None = None
+    at_once: ClassVar[int] = 128  # posts per batch where nothing is trained
 
     @classmethod
     def in_memory(cls, backbone: Backbone, posts: Sequence[Encoded]) -> EncodedPosts:
@@ -58,15 +59,20 @@ class EncodedPosts:
 
     def batch(self, indices: Sequence[int]) -> dict[str, Tensor]:
         """Padded model inputs of these posts."""
-        rows = indices if self.rows is None else self.rows[np.asarray(indices)]
-        return self.backbone.collate([self.posts[int(i)] for i in rows])
+        return self.backbone.collate(self.take(indices if self.rows is None else self.rows[np.asarray(indices)]))
+
+    def batches(self, plan: Iterable[Sequence[int]]) -> Iterator[dict[str, Tensor]]:
+        """The batch of each entry of `plan`, in order; in processes of its own where posts are streamed."""
+        return map(self.batch, plan)
+
+    def take(self, positions: Sequence[int]) -> list[Encoded]:
+        """Posts by position among all, whatever `rows` says."""
+        return [self.posts[int(i)] for i in positions]
 
     def subset(self, rows: Sequence[int]) -> EncodedPosts:
         """Some of the posts, by position; nothing is copied."""
         rows = np.asarray(rows)
-        return EncodedPosts(
-            self.backbone, self.posts, self.all_lengths, rows if self.rows is None else self.rows[rows]
-        )
+        return replace(self, rows=rows if self.rows is None else self.rows[rows])
 
 
 def chunks(backbone: Backbone, dataset: Any) -> Iterator[list[Encoded]]:

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float, Int8
+from torch import nn
 from tqdm import tqdm
 
 from radar_lib.data.posts import LABEL_PREFIX, Posts, labels, valid_mask
@@ -31,6 +32,7 @@ from radar_lib.training.cache import RECORD, Cache, Entry, code_digest
 from radar_lib.training.encoded import EncodedPosts, chunks, forget_stale, store
 from radar_lib.training.loop import CHECKPOINT, History, Recipe, TrainingSet, predict, train
 from radar_lib.training.scores import logits_for, read_scores, write_scores
+from radar_lib.training.streamed import Rows, StreamedPosts, too_large, workers_for
 
 DECIDING_PACKAGES = ("torch", "transformers", "peft")
 ENCODING_CODE = ("models", "training/encoded.py")
@@ -126,6 +128,7 @@ class Lab:
         score_splits: splits that each trained model is scored on; missing ones are passed over.
         checkpoint_seconds: at most this much training is lost when the process is killed.
         bar: makes progress bars, called as tqdm is.
+        encoded_bytes: the most that a split's encoded posts may take; larger ones are streamed (see `too_large`).
     """
 
     def __init__(
@@ -138,8 +141,10 @@ class Lab:
         score_splits: Sequence[str] = ("validation", "test"),
         checkpoint_seconds: float = 30.0,
         bar: Callable[..., Any] = tqdm,
+        encoded_bytes: int | None = None,
     ) -> None:
         self.posts, self.cache, self.checkpoints, self.device = posts, cache, checkpoints, device
+        self.encoded_bytes = encoded_bytes
         self.score_splits = tuple(split for split in score_splits if split in posts.splits)
         self.checkpoint_seconds, self.bar = checkpoint_seconds, bar
         self._backbone: tuple[str, Backbone] | None = None
@@ -173,11 +178,19 @@ class Lab:
         return labels(self.table(split), categories)
 
     def encoded(self, backbone: str, split: str) -> EncodedPosts:
-        """The posts of a split as `backbone` takes them, through its tower once and for all where that is frozen."""
+        """The posts of a split as `backbone` takes them, through its tower once and for all where that is frozen.
+
+        They are kept on disk (or in memory, where the tower is trained), and streamed where they are too many.
+        """
         model = self.backbone(backbone)
         if split not in self._encoded:
-            if model.features_cacheable:
-                entry = self.encoded_entry(backbone, split)
+            entry = self.encoded_entry(backbone, split)
+            rows = Rows(self.posts.folder, split)
+            why = "" if entry.complete else too_large(model, rows, self.cache.root, self.encoded_bytes)
+            if why:
+                tqdm.write(f"{backbone}, {split}: {why}.")
+                self._encoded[split] = self.streamed(backbone, rows)
+            elif model.features_cacheable:
                 if not entry.complete:
                     store(self._chunks(model, backbone, split), entry)
                     forget_stale(entry)
@@ -186,6 +199,10 @@ class Lab:
                 posts = [post for chunk in self._chunks(model, backbone, split) for post in chunk]
                 self._encoded[split] = EncodedPosts.in_memory(model, posts)
         return self._encoded[split]
+
+    def streamed(self, backbone: str, rows: Rows) -> StreamedPosts:
+        """Posts that `backbone` decodes and encodes anew whenever a batch is asked for."""
+        return StreamedPosts.open(self.backbone(backbone), rows, workers=workers_for(self.device))
 
     def shares_encoded(self, backbone: str) -> bool:
         """Whether a backbone's encoded posts are kept in the cache, for other runs and processes."""
@@ -271,22 +288,34 @@ class Lab:
         return Run(spec, entry, record)
 
     def write_scores(
-        self, router: RadarRouter, spec: RunSpec, path: Path, splits: Sequence[str], *, every_post: bool = False
+        self,
+        router: nn.Module,
+        spec: RunSpec,
+        path: Path,
+        splits: Sequence[str],
+        *,
+        only: Sequence[int] | None = None,
+        inputs: Mapping[str, EncodedPosts] | None = None,
     ) -> None:
         """Score posts and write the logits to `path`.
 
-        A post that others verified, and nobody for this model's categories, is passed over unless `every_post`: an
-        expert's own scores are about its own pipeline. Splits without any label are scored whole.
+        A post that others verified, and nobody for this model's categories, is passed over: an expert's own scores
+        are about its own pipeline. Splits without any label are scored whole.
+
+        Args:
+            only: positions of the posts to score, whoever verified them.
+            inputs: the posts of each split, where they are not to be read as they are.
         """
         ids, names, logits = [], [], []
         for split in splits:
             _, keep = self._verified(split, spec.categories)
-            rows = np.arange(len(keep)) if every_post or not keep.any() else np.flatnonzero(keep)
+            rows = np.flatnonzero(keep) if keep.any() else np.arange(len(keep))
+            rows = rows if only is None else np.asarray(only)
             ids += self.table(split)["post_id"].to_numpy()[rows].tolist()
             names += [split] * len(rows)
-            inputs = self.encoded(spec.backbone, split)
-            inputs = inputs if len(rows) == len(inputs) else inputs.subset(rows)
-            logits.append(predict(router, inputs, device=self.device))
+            posts = inputs[split] if inputs else self.encoded(spec.backbone, split)
+            posts = posts if len(rows) == len(posts) else posts.subset(rows)
+            logits.append(predict(router, posts, batch_size=posts.at_once, device=self.device))
         write_scores(path, post_ids=ids, splits=names, logits=np.concatenate(logits), categories=spec.categories)
 
     def _new_router(self, spec: RunSpec) -> RadarRouter:

@@ -1,38 +1,98 @@
-"""Teacher inference (paper section 3.4): each expert reads every post, also those that its own pipeline never saw."""
+"""Teacher inference (paper section 3.4): each expert reads every post, also those that its own pipeline never saw.
+
+The experts share one base: a post's frames pass the frozen tower once, then each expert's adapter and head read it.
+Posts are dealt to parts by a hash of their ids, so any number of processes can share the work, and a killed inference
+goes on with the parts that are missing. Notebook 04 starts one process per GPU. Over several machines with a common
+disk, start the same thing before it:
+
+    torchrun --nproc-per-node 8 -m radar_lib.training.teachers --posts DIR --cache DIR --experts RUN_FOLDER ...
+    python -m radar_lib.training.teachers --shard 3/8 --posts DIR ...      # or by hand, the fourth of eight
+"""
 
 from __future__ import annotations
 
+import argparse
+import contextlib
+import hashlib
+import math
+import os
+import subprocess
+import sys
+import tempfile
+import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
 
+from radar_lib.data.posts import open_posts
 from radar_lib.errors import RadarError
 from radar_lib.files import atomic_path
+from radar_lib.models.base import Backbone
 from radar_lib.models.router import RadarRouter
+from radar_lib.training.cache import Cache, Entry
 from radar_lib.training.runs import Lab, Run
 from radar_lib.training.scores import logit_columns, logits_for, read_scores
 
+PART_POSTS = 8192  # what a killed process loses at most: some minutes of three 8B experts on one GPU
+BAR = "experts read posts"
+TEXT_INPUTS = ("input_ids", "attention_mask", "position_ids")
 
-def expert_logits(lab: Lab, expert: Run, *, split: str) -> pd.DataFrame:
-    """One expert's logits for every post of a split: columns post_id, split, logit_<its category>.
 
-    The expert is loaded from its saved folder, adapter and head, on the lab's shared base model. The result is kept
-    in the cache, so that an interrupted inference resumes at the first missing (expert, split).
+class Panel(nn.Module):
+    """Saved routers on one base, side by side: column k of the logits comes from the k-th router's heads.
+
+    Their trained weights are held once each, and copied into the one set of LoRA layers in turn. A batch with pixels
+    passes the tower once, whose output all routers share, and which then goes.
+
+    Args:
+        folders: of routers with the same rank and number of categories, such as the experts.
+
+    Raises:
+        RadarError: as `RadarRouter.from_pretrained`, or the routers differ in shape.
     """
-    entry = lab.cache.entry("teacher", {"expert": expert.digest, "posts": lab.posts.digest, "split": split})
-    path = entry.path("scores.parquet")
-    if not entry.complete:
-        router = RadarRouter.from_pretrained(expert.router_folder, backbone=lab.backbone(expert.spec.backbone))
-        try:
-            lab.write_scores(router, expert.spec, path, [split], every_post=True)
-        finally:
-            router.detach()
-        entry.finish({"rows": lab.posts.splits[split]})
-    return read_scores(path)
+
+    def __init__(self, folders: Sequence[Path], backbone: Backbone):
+        super().__init__()
+        self.states: list[dict[str, Tensor]] = []
+        for folder in folders:
+            if self.states:
+                self.router.detach()
+            self.router = RadarRouter.from_pretrained(folder, backbone=backbone)
+            trained = {name: p for name, p in self.router.named_parameters() if p.requires_grad}
+            self.states.append({name: p.detach().clone() for name, p in trained.items()})
+
+    def forward(self, batch: Mapping[str, Tensor]) -> Float[Tensor, "batch category"]:
+        batch = look_once(self.router.backbone, batch)
+        logits = []
+        for state in self.states:
+            self.router.load_trainable_state_dict(state)
+            logits.append(self.router(batch))
+        return torch.cat(logits, dim=1)
+
+    def detach(self) -> None:
+        """Give the base back as it was."""
+        self.router.detach()
 
 
-def soft_labels(lab: Lab, experts: Mapping[str, Run], *, splits: Sequence[str], path: Path) -> pd.DataFrame:
+@torch.no_grad()
+def look_once(backbone: Backbone, batch: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """The batch with the frozen tower's output in place of its pixels; unchanged where there is neither."""
+    if not backbone.features_cacheable or "pixel_values" not in batch:
+        return batch
+    text = {key: value for key, value in batch.items() if key in TEXT_INPUTS}
+    levels = backbone.tower({key: value for key, value in batch.items() if key not in TEXT_INPUTS})
+    return text | {f"features_{i}": level for i, level in enumerate(levels)}
+
+
+def soft_labels(
+    lab: Lab, experts: Mapping[str, Run], *, splits: Sequence[str], path: Path, processes: int = 0
+) -> pd.DataFrame:
     """Logits of all experts for every post of `splits`, written to `path`: the t of Eq. 6, kept as logits.
 
     Args:
@@ -40,21 +100,146 @@ def soft_labels(lab: Lab, experts: Mapping[str, Run], *, splits: Sequence[str], 
         experts: the expert of each category; the order of the columns.
         splits: splits to score.
         path: Parquet file to write: post_id, split and logit_<category> (float32).
+        processes: 0 for one per GPU where the lab is on 'cuda', else one.
 
     Raises:
-        RadarError: a category has no expert.
+        RadarError: a category has no expert, the experts' bases differ, or a process died.
     """
-    missing = [category for category in lab.posts.categories if category not in experts]
+    panel = in_order(lab.posts.categories, experts)
+    processes = processes or (max(1, torch.cuda.device_count()) if lab.device == "cuda" else 1)
+    if processes > 1 and len(_missing(lab, panel, splits)) > 1:
+        _score_in_processes(lab, panel, splits, processes)
+    score_shard(lab, panel, splits=splits)
+    tables = []
+    for split in splits:
+        entry, files = _parts(lab, panel, split)
+        scores = pd.concat([read_scores(file) for file, _ in files], ignore_index=True)
+        entry.finish({"rows": len(scores)})
+        table = lab.table(split)[["post_id"]].assign(split=split)
+        table[logit_columns(lab.posts.categories)] = logits_for(scores, table["post_id"], lab.posts.categories)
+        tables.append(table)
+    joined = pd.concat(tables, ignore_index=True)
+    with atomic_path(path) as temporary:
+        joined.to_parquet(temporary, index=False)
+    return joined
+
+
+def in_order(categories: Sequence[str], experts: Mapping[str, Run]) -> list[Run]:
+    """The expert of each category.
+
+    Raises:
+        RadarError: a category has none.
+    """
+    missing = [category for category in categories if category not in experts]
     if missing:
         raise RadarError(f"no expert for {', '.join(missing)}: train one per category first.")
-    parts = []
-    for split in splits:
-        scored = {c: expert_logits(lab, experts[c], split=split) for c in lab.posts.categories}
-        joined = next(iter(scored.values()))[["post_id", "split"]].copy()
-        for category, frame in scored.items():
-            joined[logit_columns([category])] = logits_for(frame, joined["post_id"].tolist(), [category])
-        parts.append(joined)
-    table = pd.concat(parts, ignore_index=True)
-    with atomic_path(path) as temporary:
-        table.to_parquet(temporary, index=False)
-    return table
+    return [experts[category] for category in categories]
+
+
+def score_shard(lab: Lab, panel: Sequence[Run], *, splits: Sequence[str], shard: tuple[int, int] = (0, 1)) -> None:
+    """Score the parts of shard i of n (counted from 0) that are not on disk yet; the result does not depend on n.
+
+    Args:
+        panel: one expert per category, in the order of `lab.posts.categories`.
+    """
+    index, count = shard
+    todo = [part for number, part in _missing(lab, panel, splits) if number % count == index]
+    if not todo:
+        return
+    name, spec = panel[0].spec.backbone, replace(panel[0].spec, categories=lab.posts.categories)
+    if any(run.spec.backbone != name for run in panel):
+        raise RadarError(f"experts of different bases: {', '.join(run.spec.backbone for run in panel)}.")
+    experts = Panel([run.router_folder for run in panel], lab.backbone(name))
+    try:
+        with lab.bar(total=sum(len(rows) for *_, rows in todo), desc=BAR, unit="post") as bar:
+            for split, file, rows in todo:
+                lab.write_scores(experts, spec, file, [split], only=rows)
+                bar.update(len(rows))
+    finally:
+        experts.detach()
+
+
+def parts(post_ids: Sequence[str], *, most: int) -> list[Int[np.ndarray, " row"]]:
+    """Rows of each part of a split: as few parts as hold about `most` posts each, dealt by a hash of the id."""
+    count = math.ceil(len(post_ids) / most)
+    if count == 1:
+        return [np.arange(len(post_ids))]
+    digests = [hashlib.blake2b(str(post).encode(), digest_size=8).digest() for post in post_ids]
+    part = np.array([int.from_bytes(digest, "big") % count for digest in digests])
+    return [rows for number in range(count) if len(rows := np.flatnonzero(part == number))]
+
+
+def _parts(lab: Lab, panel: Sequence[Run], split: str) -> tuple[Entry, list[tuple[Path, Int[np.ndarray, " row"]]]]:
+    """Where a split's soft labels are kept: file and rows of each part."""
+    about = {"experts": [run.digest for run in panel], "posts": lab.posts.digest, "split": split, "most": PART_POSTS}
+    entry = lab.cache.entry("teacher", about)
+    dealt = parts(lab.table(split)["post_id"].tolist(), most=PART_POSTS)
+    names = (f"part-{i:05d}-of-{len(dealt):05d}.parquet" for i in range(len(dealt)))
+    return entry, [(entry.path(name), rows) for name, rows in zip(names, dealt, strict=True)]
+
+
+def _missing(
+    lab: Lab, panel: Sequence[Run], splits: Sequence[str]
+) -> list[tuple[int, tuple[str, Path, Int[np.ndarray, " row"]]]]:
+    """Number, split, file and rows of each part that is not on disk; numbers count the parts of all splits."""
+    every = [(split, file, rows) for split in splits for file, rows in _parts(lab, panel, split)[1]]
+    return [(number, part) for number, part in enumerate(every) if not part[1].exists()]
+
+
+def _score_in_processes(lab: Lab, panel: Sequence[Run], splits: Sequence[str], processes: int) -> None:
+    """Every shard in a process of its own, each on its own GPU where there are some."""
+    todo = [part for _, part in _missing(lab, panel, splits)]
+    lab.release()
+    command = [sys.executable, "-m", "radar_lib.training.teachers", "--posts", str(lab.posts.folder), "--cache",
+               str(lab.cache.root), "--checkpoints", lab.checkpoints, "--splits", *splits]  # fmt: skip
+    command += ["--experts", *(str(run.entry.folder) for run in panel)]
+    if lab.encoded_bytes is not None:
+        command += ["--encoded-bytes", str(lab.encoded_bytes)]
+    running: list[subprocess.Popen] = []
+    with contextlib.ExitStack() as stack:
+        bar = stack.enter_context(lab.bar(total=sum(len(rows) for *_, rows in todo), desc=BAR, unit="post"))
+        logs = [stack.enter_context(tempfile.TemporaryFile("w+")) for _ in range(processes)]
+        try:
+            for i, log in enumerate(logs):
+                device = f"cuda:{i}" if lab.device == "cuda" else lab.device
+                call = [*command, "--device", device, "--shard", f"{i}/{processes}"]
+                running.append(subprocess.Popen(call, stdin=subprocess.DEVNULL, stdout=log, stderr=log))
+            while any(process.poll() is None for process in running) and not any(p.returncode for p in running):
+                time.sleep(0.5)
+                bar.update(sum(len(rows) for _, file, rows in todo if file.exists()) - bar.n)
+            for process, log in zip(running, logs, strict=True):
+                if process.returncode:
+                    log.seek(0)
+                    last = (log.read().strip().splitlines() or [f"exit status {process.returncode}"])[-1]
+                    raise RadarError(f"a process of the teacher inference ended with: {last}\nFinished parts are kept.")
+        finally:
+            for process in running:
+                process.kill()
+                process.wait()
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """One process's share, from the command line; under torchrun the shard and the GPU follow its numbers."""
+    rank, world, local = (os.environ.get(name, "") for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"))
+    gpu = torch.cuda.is_available()
+    parser = argparse.ArgumentParser(prog="python -m radar_lib.training.teachers", description=__doc__)
+    parser.add_argument("--posts", type=Path, required=True, help="folder of the posts")
+    parser.add_argument("--cache", type=Path, required=True, help="folder of the cache, runs/cache")
+    parser.add_argument("--experts", type=Path, nargs="+", required=True, help="finished runs, one per category")
+    parser.add_argument("--splits", nargs="+", default=["train", "validation"])
+    parser.add_argument("--shard", default=f"{rank or 0}/{world or 1}", help="i/n, counted from 0")
+    parser.add_argument("--checkpoints", default="standins")
+    parser.add_argument("--device", default=f"cuda:{local or 0}" if gpu else "cpu")
+    parser.add_argument("--encoded-bytes", type=int, help="stream splits that would take more")
+    args = parser.parse_args(arguments)
+    posts = open_posts(args.posts)
+    lab = Lab(posts, Cache(args.cache), checkpoints=args.checkpoints, device=args.device,
+              encoded_bytes=args.encoded_bytes)  # fmt: skip
+    experts = {run.spec.categories[0]: run for run in map(Run.load, args.experts)}
+    index, count = map(int, args.shard.split("/"))
+    splits = [split for split in args.splits if split in posts.splits]
+    score_shard(lab, in_order(posts.categories, experts), splits=splits, shard=(index, count))
+
+
+if __name__ == "__main__":
+    main()

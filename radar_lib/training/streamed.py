@@ -1,0 +1,205 @@
+"""Posts that are decoded and tokenised when a batch asks for them: for splits whose encoded form is too large to keep.
+
+1.7M posts through an 8B model's tower are tens of terabytes. Streamed, a process holds the batches under way and
+nothing else, whatever the number of posts; worker processes decode ahead where the model runs on a GPU. A streamed
+batch holds the pixels of the posts that a kept one holds the tower's output of, and batches are made of the same
+posts, so both modes give the same logits up to float rounding.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import psutil
+import torch
+from datasets import Dataset
+from jaxtyping import Int
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from radar_lib.data.posts import FRAMES, TEXT_COLUMNS, open_posts
+from radar_lib.models.base import Backbone, Encoded
+from radar_lib.training.encoded import CHUNK, EncodedPosts
+
+MOST_WORKERS = 16  # per device; 2B inference eats about 200 frames of 1080 px a second, a core decodes some 50
+SAMPLE = 32  # posts that tell how large the others will be
+DISK_SHARE, MEMORY_SHARE = 0.5, 0.25  # of what is free: the most that one split's encoded posts may take
+
+Retouch = Callable[[list[Image.Image]], list[Image.Image]]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Texts and frames of a split by position; any field may come from another post, or be left empty.
+
+    Attributes:
+        sources: for a text column or `frames`, the post that each post takes it from; None leaves it empty.
+        retouch: changes each post's frames after decoding; a function of a module, so that workers can import it.
+    """
+
+    folder: Path
+    split: str
+    sources: Mapping[str, Int[np.ndarray, " post"] | None] = field(default_factory=dict)
+    retouch: Retouch | None = None
+
+    @cached_property
+    def _dataset(self) -> Dataset:
+        return open_posts(self.folder).split(self.split)
+
+    def __len__(self) -> int:
+        return len(self._dataset)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_dataset"}
+
+    def read(self, positions: Sequence[int], *, sizes_only: bool = False) -> list[dict[str, Any]]:
+        """Posts as `Backbone.encode` takes them; with `sizes_only`, frames are (width, height) from their headers."""
+        posts: list[dict[str, Any]] = [{} for _ in positions]
+        for name in (*TEXT_COLUMNS, FRAMES):
+            source = self.sources.get(name, positions)
+            if source is None:
+                values: Iterable[Any] = ([] if name == FRAMES else "" for _ in positions)
+            else:
+                at = np.asarray(positions if name not in self.sources else source[np.asarray(positions)]).tolist()
+                column = self._dataset.select_columns([name])
+                if name == FRAMES and sizes_only:
+                    stored = column.with_format("arrow")[at][name].to_pylist()
+                    values = [[_size(frame) for frame in frames] for frames in stored]
+                else:
+                    values = column[at][name]
+            for post, value in zip(posts, values, strict=True):
+                post[name] = self.retouch(value) if name == FRAMES and self.retouch and not sizes_only else value
+        return posts
+
+
+def _size(frame: Mapping[str, Any]) -> tuple[int, int]:
+    """Width and height that an encoded frame has once decoded; its pixels are not read."""
+    with Image.open(io.BytesIO(frame["bytes"]) if frame["bytes"] else frame["path"]) as image:
+        turned = image.getexif().get(0x0112, 1) >= 5  # orientations that exchange the sides
+        return image.size[::-1] if turned else image.size
+
+
+def encode_blank(backbone: Backbone, posts: Sequence[Mapping[str, Any]]) -> list[Encoded]:
+    """Posts of `Rows.read(sizes_only=True)` with black frames: token ids, positions and counts are the true ones."""
+    resized = lru_cache(lambda size: backbone.frame_processor.resize(Image.new("RGB", size)))
+    return backbone.encode([{**post, FRAMES: [resized(size) for size in post[FRAMES]]} for post in posts])
+
+
+class _Shell:
+    """A backbone without weights, for processes that only encode and collate; pickles to a few 100 KB."""
+
+    def __init__(self, backbone: Backbone):
+        self.kind, self.model, self.config = type(backbone), type(backbone.model), backbone.model.config
+        self.arguments = (backbone.tokenizer, backbone.frame_processor.processor)
+        names = ("checkpoint", "digest", "max_text_tokens", "padding_side")
+        self.options = {name: getattr(backbone, name) for name in names}
+
+    def build(self) -> Backbone:
+        with torch.device("meta"):
+            model = self.model(self.config)
+        return self.kind(model, *self.arguments, **self.options)
+
+
+@dataclass(frozen=True)
+class StreamedPosts(EncodedPosts):
+    """As `EncodedPosts`, with `posts` being `Rows` that are read and encoded anew each time.
+
+    Attributes:
+        workers: processes that make batches ahead; 0 makes them in this one.
+    """
+
+    posts: Rows
+    workers: int = 0
+    at_once: ClassVar[int] = 32  # float pixels: about 15 MB a post with four frames of 384 px
+
+    @classmethod
+    def open(cls, backbone: Backbone, rows: Rows, *, workers: int = 0) -> StreamedPosts:
+        """Read all texts and the headers of all frames, for the posts' lengths; no pixel is decoded yet."""
+        empty = cls(backbone, rows, np.empty(0, np.int64), workers=workers)
+        chunks = np.split(np.arange(len(rows)), range(CHUNK, len(rows), CHUNK))
+        return cls(backbone, rows, np.concatenate(list(empty._each(_lengths, chunks))), workers=workers)
+
+    def take(self, positions: Sequence[int]) -> list[Encoded]:
+        return self.backbone.encode(self.posts.read(positions))
+
+    def batches(self, plan: Iterable[Sequence[int]]) -> Iterator[dict[str, Tensor]]:
+        return self._each(EncodedPosts.batch, plan)
+
+    def _each(self, function: Callable[[StreamedPosts, Sequence[int]], Any], plan: Iterable[Sequence[int]]) -> Any:
+        if not self.workers:
+            return (function(self, indices) for indices in plan)
+        return iter(
+            DataLoader(
+                _Task(self, function), sampler=list(plan), batch_size=None, num_workers=self.workers,
+                multiprocessing_context="spawn", prefetch_factor=1, pin_memory=self.backbone.device.type == "cuda",
+            )
+        )  # fmt: skip
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "backbone": _Shell(self.backbone)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state | {"backbone": state["backbone"].build()})
+
+
+@dataclass(frozen=True)
+class _Task(torch.utils.data.Dataset):
+    """What a worker does with each entry of a plan."""
+
+    posts: StreamedPosts
+    function: Callable[[StreamedPosts, Sequence[int]], Any]
+
+    def __getitem__(self, indices: Sequence[int]) -> Any:
+        return self.function(self.posts, indices)
+
+
+def _lengths(posts: StreamedPosts, positions: Sequence[int]) -> Int[np.ndarray, " post"]:
+    blank = encode_blank(posts.backbone, posts.posts.read(positions, sizes_only=True))
+    return np.array([post.n_tokens for post in blank])
+
+
+def workers_for(device: str) -> int:
+    """Processes that decode for a device: on a CPU none, as the model itself takes all cores."""
+    if device == "cpu":
+        return 0
+    return max(1, min(MOST_WORKERS, (os.cpu_count() or 1) // max(1, torch.cuda.device_count())))
+
+
+def too_large(backbone: Backbone, rows: Rows, folder: Path, limit: int | None = None) -> str:
+    """Whether to stream a split instead of keeping it: the one rule for training, teaching and scoring.
+
+    Kept are the tower's outputs on disk, or, for a backbone whose tower is trained, the decoded frames in memory. A
+    sample of posts says how many bytes that will be.
+
+    Args:
+        folder: of the cache; it need not exist.
+        limit: the most bytes a split may take; None for half of the free disk, or a quarter of the free memory.
+
+    Returns:
+        Why the split must be streamed, as a sentence; empty where it can be kept.
+    """
+    sample = np.linspace(0, len(rows) - 1, min(SAMPLE, len(rows))).astype(int)
+    encoded = backbone.cache_features(backbone.encode(rows.read(sample)))
+    tensors = [t for post in encoded for t in (post.input_ids, *post.frames, *(post.features or ()))]
+    size = lambda t: t.numel() * (4 if t.is_floating_point() else t.element_size())  # noqa: E731  kept in float32
+    needed = sum(map(size, tensors)) * len(rows) // len(sample)
+    if backbone.features_cacheable:
+        existing = next(path for path in (folder, *folder.parents) if path.exists())
+        what, room = "of disk", int(DISK_SHARE * psutil.disk_usage(str(existing)).free)
+    else:
+        what, room = "of memory", int(MEMORY_SHARE * psutil.virtual_memory().available)
+    room = room if limit is None else limit
+    if needed <= room:
+        return ""
+    return (
+        f"{len(rows):,} posts would take {needed / 1e9:,.3g} GB {what} once encoded and may take {room / 1e9:,.3g}: "
+        "they are decoded whenever they are read"
+    )
