@@ -200,9 +200,10 @@ class Lab:
                 self._encoded[split] = EncodedPosts.in_memory(model, posts)
         return self._encoded[split]
 
-    def streamed(self, backbone: str, rows: Rows) -> StreamedPosts:
-        """Posts that `backbone` decodes and encodes anew whenever a batch is asked for."""
-        return StreamedPosts.open(self.backbone(backbone), rows, workers=workers_for(self.device))
+    def streamed(self, backbone: str, rows: Rows, *, positions: Sequence[int] | None = None) -> StreamedPosts:
+        """Posts (some, or all) that `backbone` decodes and encodes anew whenever a batch is asked for."""
+        workers = workers_for(self.device)
+        return StreamedPosts.open(self.backbone(backbone), rows, positions=positions, workers=workers)
 
     def shares_encoded(self, backbone: str) -> bool:
         """Whether a backbone's encoded posts are kept in the cache, for other runs and processes."""
@@ -288,23 +289,12 @@ class Lab:
         return Run(spec, entry, record)
 
     def write_scores(
-        self,
-        router: nn.Module,
-        spec: RunSpec,
-        path: Path,
-        splits: Sequence[str],
-        *,
-        only: Sequence[int] | None = None,
-        inputs: Mapping[str, EncodedPosts] | None = None,
+        self, router: nn.Module, spec: RunSpec, path: Path, splits: Sequence[str], *, only: Sequence[int] | None = None
     ) -> None:
-        """Score posts and write the logits to `path`.
+        """Score posts and write the logits to `path`: all, or those at the positions `only` says.
 
-        A post that others verified, and nobody for this model's categories, is passed over: an expert's own scores
-        are about its own pipeline. Splits without any label are scored whole.
-
-        Args:
-            only: positions of the posts to score, whoever verified them.
-            inputs: the posts of each split, where they are not to be read as they are.
+        A post that others verified, and nobody for this model's categories, is passed over unless `only` names it: an
+        expert's own scores are about its own pipeline. Splits without any label are scored whole.
         """
         ids, names, logits = [], [], []
         for split in splits:
@@ -313,9 +303,9 @@ class Lab:
             rows = rows if only is None else np.asarray(only)
             ids += self.table(split)["post_id"].to_numpy()[rows].tolist()
             names += [split] * len(rows)
-            posts = inputs[split] if inputs else self.encoded(spec.backbone, split)
-            posts = posts if len(rows) == len(posts) else posts.subset(rows)
-            logits.append(predict(router, posts, batch_size=posts.at_once, device=self.device))
+            inputs = self.encoded(spec.backbone, split)
+            inputs = inputs if len(rows) == len(inputs) else inputs.subset(rows)
+            logits.append(predict(router, inputs, batch_size=inputs.at_once, device=self.device))
         write_scores(path, post_ids=ids, splits=names, logits=np.concatenate(logits), categories=spec.categories)
 
     def _new_router(self, spec: RunSpec) -> RadarRouter:

@@ -121,11 +121,15 @@ class StreamedPosts(EncodedPosts):
     at_once: ClassVar[int] = 32  # float pixels: about 15 MB a post with four frames of 384 px
 
     @classmethod
-    def open(cls, backbone: Backbone, rows: Rows, *, workers: int = 0) -> StreamedPosts:
-        """Read all texts and the headers of all frames, for the posts' lengths; no pixel is decoded yet."""
-        empty = cls(backbone, rows, np.empty(0, np.int64), workers=workers)
-        chunks = np.split(np.arange(len(rows)), range(CHUNK, len(rows), CHUNK))
-        return cls(backbone, rows, np.concatenate(list(empty._each(_lengths, chunks))), workers=workers)
+    def open(
+        cls, backbone: Backbone, rows: Rows, *, positions: Sequence[int] | None = None, workers: int = 0
+    ) -> StreamedPosts:
+        """Some of the posts, or all. Texts and the headers of frames are read, for the lengths; no pixel is decoded."""
+        some = np.arange(len(rows)) if positions is None else np.asarray(positions)
+        posts = cls(backbone, rows, np.zeros(len(rows), np.int64), None if positions is None else some, workers)
+        chunks = np.split(some, range(CHUNK, len(some), CHUNK))
+        posts.all_lengths[some] = np.concatenate(list(posts._each(_lengths, chunks)))
+        return posts
 
     def take(self, positions: Sequence[int]) -> list[Encoded]:
         return self.backbone.encode(self.posts.read(positions))
