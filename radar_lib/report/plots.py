@@ -113,7 +113,7 @@ def reliability(bins: pd.DataFrame, *, title: str) -> Figure:
     """Mean predicted probability against observed rate, one panel per risk and one line per group of cells.
 
     Args:
-        bins: columns category, group, predicted, observed, posts.
+        bins: columns category, group, predicted, observed, and low and high, the ends of the observed rate's interval.
         title: of the whole figure.
     """
     categories = list(dict.fromkeys(bins["category"]))
@@ -123,6 +123,7 @@ def reliability(bins: pd.DataFrame, *, title: str) -> Figure:
         for position, (group, part) in enumerate(bins[bins["category"] == category].groupby("group", sort=False)):
             style = {"color": category_colour(position), "marker": MARKERS[position]}
             axis.plot(part["predicted"], part["observed"], label=group, **style)
+            axis.vlines(part["predicted"], part["low"], part["high"], color=style["color"], linewidth=0.8, alpha=0.6)
         axis.set(title=category, xlabel="expert's mean probability")
     axes[0][0].set_ylabel("observed rate of violation")
     axes[0][-1].legend(loc="upper left")

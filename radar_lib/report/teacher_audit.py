@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int8
 from scipy.special import expit
-from sklearn.metrics import log_loss
+from scipy.stats import binomtest
+from sklearn.metrics import cohen_kappa_score, log_loss
 
 from radar_lib.data.posts import Posts
 from radar_lib.losses import UNVERIFIED
@@ -28,13 +29,17 @@ def reliability_bins(
         bins: number of groups; fewer where there are fewer cells than that.
 
     Returns:
-        Columns predicted, observed, posts; one line per group.
+        Columns predicted, observed, posts, and low and high, the ends of Wilson's 95 % interval of the observed rate;
+        one line per group.
     """
     order = np.argsort(logits, kind="stable")
     groups = [group for group in np.array_split(order, bins) if len(group)]
     probs = expit(np.asarray(logits, dtype=np.float64))
-    lines = [(probs[g].mean(), labels[g].mean(), len(g)) for g in groups]
-    return pd.DataFrame(lines, columns=["predicted", "observed", "posts"])
+    lines = []
+    for g in groups:
+        interval = binomtest(int(labels[g].sum()), len(g)).proportion_ci(method="wilson")
+        lines.append((probs[g].mean(), labels[g].mean(), len(g), *interval))
+    return pd.DataFrame(lines, columns=["predicted", "observed", "posts", "low", "high"])
 
 
 def calibration_error(
@@ -46,7 +51,11 @@ def calibration_error(
 
 
 def quality(labels: Int8[np.ndarray, " cell"], logits: Float[np.ndarray, " cell"]) -> dict[str, float]:
-    """Numbers of one expert on one group of cells: count, rate, mean probability, PR-AUC, log loss (nats), ECE."""
+    """Numbers of one expert on one group of cells: count, rate, mean probability, PR-AUC, log loss (nats), ECE.
+
+    Agreement is the share of cells where the label is the likelier of the two to the expert, and kappa (Cohen's) how
+    much of that is more than two judges with these rates would reach by chance: 0 for none, 1 for all.
+    """
     probs = expit(np.asarray(logits, dtype=np.float64))
     return {
         "cells": len(labels),
@@ -55,6 +64,8 @@ def quality(labels: Int8[np.ndarray, " cell"], logits: Float[np.ndarray, " cell"
         "PR-AUC": float(average_precision(labels, logits)) if labels.any() else float("nan"),
         "log loss": float(log_loss(labels, probs, labels=[0, 1])),
         "calibration error": calibration_error(labels, logits),
+        "agreement": float(np.mean((probs > 0.5) == labels)),
+        "kappa": float(cohen_kappa_score(labels, probs > 0.5)) if 0 < np.mean(labels) < 1 else float("nan"),
     }
 
 

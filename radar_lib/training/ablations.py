@@ -12,10 +12,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
+import pyarrow.compute as pc
 from jaxtyping import Int
 from PIL import Image
 
-from radar_lib.data.posts import FRAMES
+from radar_lib.data.posts import FRAMES, TEXT_COLUMNS, Posts
 from radar_lib.errors import RadarError
 from radar_lib.models.router import RadarRouter
 from radar_lib.training.encoded import EncodedPosts, StoredPosts
@@ -85,6 +86,14 @@ class Ablation:
             return replace(rows, retouch=REPLAYS[self.what])
         source = derangement(lab.posts.splits[split], seed=self.seed) if self.kind == "permute" else None
         return replace(rows, sources={MODALITIES[self.what]: source})
+
+
+def modalities_of(posts: Posts, split: str) -> list[str]:
+    """Modalities that at least one post of the split has."""
+    texts = posts.table(split, columns=list(TEXT_COLUMNS))
+    frames = pc.sum(pc.list_value_length(posts.split(split).data.column(FRAMES))).as_py()
+    there = {**{name: (texts[name] != "").any() for name in TEXT_COLUMNS}, FRAMES: frames > 0}
+    return [name for name, column in MODALITIES.items() if there[column]]
 
 
 def derangement(n: int, *, seed: int) -> Int[np.ndarray, " n"]:

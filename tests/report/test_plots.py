@@ -57,9 +57,8 @@ def test_precision_recall_panels_count_their_posts():
 
 
 def test_the_other_figures_draw():
-    bins = pd.DataFrame(
-        {"category": "A", "group": ["x", "y"], "predicted": [0.1, 0.9], "observed": [0.2, 0.8], "posts": 5}
-    )
+    bins = pd.DataFrame({"category": "A", "group": ["x", "y"], "predicted": [0.1, 0.9], "observed": [0.2, 0.8]})
+    bins = bins.assign(low=bins["observed"] - 0.1, high=bins["observed"] + 0.1)
     assert len(plots.reliability(bins, title="t").axes) == 1
 
 

@@ -16,6 +16,7 @@ def test_reliability_of_a_calibrated_and_of_an_over_confident_teacher():
     logits = random.normal(size=40_000)
     labels = (random.random(40_000) < expit(logits)).astype(np.int8)
     bins = teacher_audit.reliability_bins(labels, logits)
+    assert ((bins["low"] <= bins["predicted"]) & (bins["predicted"] <= bins["high"])).sum() >= 8
     assert len(bins) == 10 and bins["posts"].sum() == 40_000 and bins["predicted"].is_monotonic_increasing
     assert teacher_audit.calibration_error(labels, logits) < 0.01
     assert teacher_audit.calibration_error(labels, 3 * logits) > 0.1
@@ -26,6 +27,7 @@ def test_calibration_error_by_hand():
     assert teacher_audit.calibration_error(labels, logits, bins=2) == pytest.approx((0.3 + 0.4) / 2)
     quality = teacher_audit.quality(labels, logits)
     assert quality["observed rate"] == 0.75 and quality["mean probability"] == pytest.approx(0.4)
+    assert quality["agreement"] == 0.75 and quality["kappa"] == pytest.approx((0.75 - 0.5) / 0.5)  # chance: 1/2
     assert quality["log loss"] == pytest.approx(-np.log([0.8, 0.2, 0.6, 0.6]).mean())
 
 

@@ -1,0 +1,58 @@
+"""Losses are paired differences of PR-AUC; a modality that carries the signal costs more than one that does not."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from radar_lib.data.posts import write_corpus
+from radar_lib.metrics import average_precision
+from radar_lib.models.backbones import BACKBONES
+from radar_lib.models.standins.checkpoint import write_random_standin
+from radar_lib.models.standins.geometry import GEOMETRIES, tiny
+from radar_lib.report import reliance
+from radar_lib.training.cache import Cache
+from radar_lib.training.loop import Recipe, no_bar
+from radar_lib.training.runs import Lab, RunSpec
+
+
+def test_the_loss_is_the_paired_difference_and_its_interval_is_narrower_than_an_unpaired_one():
+    random = np.random.default_rng(0)
+    labels = (random.random(500) < 0.3).astype(np.int8)
+    clean = labels + random.normal(size=500)
+    ablated = clean + 0.1 * random.normal(size=500)
+    found = reliance.loss_of_ranking(labels, clean, ablated, seed=1)
+    assert found.estimate == pytest.approx(average_precision(labels, clean) - average_precision(labels, ablated))
+    assert found.low < found.estimate < found.high and found.high - found.low < 0.08
+    assert tuple(reliance.loss_of_ranking(labels, clean, clean, seed=1)) == (0.0, 0.0, 0.0)
+
+
+def test_the_sample_holds_every_violation_and_some_cleared_posts():
+    labels = np.array([-1, 0, 1, 0, 0, 1, -1, 0], np.int8)
+    found = reliance.sampled(labels, cleared=2, seed=3)
+    assert len(found) == 4 and {2, 5} <= set(found.tolist()) and (labels[found] >= 0).all()
+    assert reliance.sampled(labels, cleared=9, seed=3).tolist() == [1, 2, 3, 4, 5, 7]
+
+
+def test_a_model_that_reads_titles_loses_what_titles_tell(tmp_path):
+    words = ["calm walk by the sea", "cheap loans now"]
+    rows = [{"post_id": f"{split}-{i}", "split": split, "title": words[i % 4 == 0], "ocr_text": f"note {i % 7}",
+             "label_X": int(i % 4 == 0)} for split in ("train", "test") for i in range(48)]  # fmt: skip
+    posts = write_corpus(tmp_path / "posts", rows, name="toy", kind="imported", categories=("X",))
+    standin = BACKBONES["Qwen3-VL-8B"].standin
+    write_random_standin(tmp_path / "checkpoints" / standin, standin, words * 20, geometry=tiny(GEOMETRIES[standin]),
+                         vocabulary=300)  # fmt: skip
+    lab = Lab(posts, Cache(tmp_path / "cache"), checkpoints=str(tmp_path / "checkpoints"), bar=no_bar)
+    run = lab.train(RunSpec("Qwen3-VL-8B", ("X",), Recipe(epochs=5, batch_size=8, learning_rate=2e-2), 4, 8))
+    ablations = reliance.ablations_for(lab, "test")
+    assert [a.name for a in ablations] == ["blank-title", "blank-ocr", "permute-title-1", "permute-ocr-1"]
+    table = reliance.reliance(lab, run, ablations, cleared=20)
+    assert (table["posts"] == 32).all() and (table["PR-AUC"] > 0.95).all()
+    losses = table.set_index(["kind", "what"])["loss"]
+    assert losses["permute", "title"] > 0.3 and abs(losses["permute", "ocr"]) < 0.1
+    figure = reliance.figure(table)
+    assert [axis.get_title(loc="left") or axis.get_title() for axis in figure.axes] == ["expert X"]
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["ocr", "title"]
+    text = reliance.in_points(table)
+    assert text.index.tolist()[:2] == [("title", "blank"), ("ocr", "blank")] and list(text.columns) == ["X"]
+    assert text.loc[("title", "permute"), "X"].startswith(f"{100 * losses['permute', 'title']:.1f} [")
