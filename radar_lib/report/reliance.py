@@ -11,10 +11,10 @@ from collections.abc import Sequence
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from jaxtyping import Float, Int, Int8
+from jaxtyping import Int, Int8
 from matplotlib.figure import Figure
 
-from radar_lib.intervals import Interval, bootstrap_interval
+from radar_lib.intervals import average_precision_difference
 from radar_lib.metrics import average_precision
 from radar_lib.report.style import category_colour
 from radar_lib.training.ablations import Ablation, ablated_scores, modalities_of
@@ -36,21 +36,6 @@ def sampled(labels: Int8[np.ndarray, " post"], *, cleared: int, seed: int) -> In
     negatives = np.flatnonzero(labels == 0)
     drawn = np.random.default_rng(seed).permutation(negatives)[:cleared]
     return np.sort(np.concatenate([np.flatnonzero(labels == 1), drawn]))
-
-
-def loss_of_ranking(
-    labels: Int8[np.ndarray, " post"],
-    clean: Float[np.ndarray, " post"],
-    ablated: Float[np.ndarray, " post"],
-    *,
-    seed: int,
-) -> Interval:
-    """PR-AUC on the posts as they are minus that on the changed ones, with its paired bootstrap interval."""
-
-    def loss(labels: np.ndarray, scores: np.ndarray, *, weights: np.ndarray | None = None) -> np.ndarray:
-        return average_precision(labels, scores, weights=weights) - average_precision(labels, ablated, weights=weights)
-
-    return bootstrap_interval(loss, labels, clean, seed=seed)
 
 
 def reliance(
@@ -79,9 +64,9 @@ def reliance(
         about = {"category": category, "posts": len(sample), "PR-AUC": average_precision(truth, clean)}
         for ablation in ablations:
             ablated = logits_for(changed[ablation.name], ids[sample], [category])[:, 0]
-            interval = loss_of_ranking(truth, clean, ablated, seed=seed)
-            line = {"kind": ablation.kind, "what": ablation.what, "loss": interval.estimate}
-            lines.append(about | line | {"low": interval.low, "high": interval.high})
+            loss = average_precision_difference(truth, clean, ablated)
+            line = {"kind": ablation.kind, "what": ablation.what, "loss": loss.estimate}
+            lines.append(about | line | {"low": loss.low, "high": loss.high})
     return pd.DataFrame(lines)
 
 

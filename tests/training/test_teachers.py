@@ -155,6 +155,19 @@ def test_streamed_posts_pass_the_tower_once_for_all_experts(fresh, tmp_path, mon
     assert not (lab.cache.root / "encoded").exists()
 
 
+def test_three_experts_hold_one_base(trained):
+    lab, experts = trained
+    folders = [run.router_folder for run in experts.values()]
+    one = RadarRouter.from_pretrained(folders[0], backbone=lab.backbone(NAME))
+    weights, trained_ones = sum(p.numel() for p in one.parameters()), sum(p.numel() for p in one.trainable_parameters())
+    one.detach()
+    panel = Panel(folders, lab.backbone(NAME))
+    assert sum(p.numel() for p in panel.parameters()) == weights
+    assert [sum(t.numel() for t in state.values()) for state in panel.states] == [trained_ones] * 3
+    panel.detach()
+    assert not any("lora" in name for name, _ in lab.backbone(NAME).named_modules())
+
+
 def test_looking_once_changes_nothing_but_who_runs_the_tower(trained):
     lab, _ = trained
     for name in (NAME, "SigLIP2"):
