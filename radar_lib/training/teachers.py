@@ -41,7 +41,7 @@ from radar_lib.training.scores import logit_columns, logits_for, read_scores
 
 PART_POSTS = 8192  # what a killed process loses at most: some minutes of three 8B experts on one GPU
 BAR = "experts read posts"
-TEXT_INPUTS = ("input_ids", "attention_mask", "position_ids")
+IMAGE_INPUTS = ("pixel_values", "image_grid_thw", "image_sizes", "batch_num_images")
 
 
 class Panel(nn.Module):
@@ -85,8 +85,8 @@ def look_once(backbone: Backbone, batch: Mapping[str, Tensor]) -> Mapping[str, T
     """The batch with the frozen tower's output in place of its pixels; unchanged where there is neither."""
     if not backbone.features_cacheable or "pixel_values" not in batch:
         return batch
-    text = {key: value for key, value in batch.items() if key in TEXT_INPUTS}
-    levels = backbone.tower({key: value for key, value in batch.items() if key not in TEXT_INPUTS})
+    text = {key: value for key, value in batch.items() if key not in IMAGE_INPUTS}
+    levels = backbone.tower({key: batch[key] for key in IMAGE_INPUTS if key in batch})
     return text | {f"features_{i}": level for i, level in enumerate(levels)}
 
 
@@ -193,8 +193,6 @@ def _score_in_processes(lab: Lab, panel: Sequence[Run], splits: Sequence[str], p
     command = [sys.executable, "-m", "radar_lib.training.teachers", "--posts", str(lab.posts.folder), "--cache",
                str(lab.cache.root), "--checkpoints", lab.checkpoints, "--splits", *splits]  # fmt: skip
     command += ["--experts", *(str(run.entry.folder) for run in panel)]
-    if lab.encoded_bytes is not None:
-        command += ["--encoded-bytes", str(lab.encoded_bytes)]
     running: list[subprocess.Popen] = []
     with contextlib.ExitStack() as stack:
         bar = stack.enter_context(lab.bar(total=sum(len(rows) for *_, rows in todo), desc=BAR, unit="post"))
@@ -230,11 +228,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--shard", default=f"{rank or 0}/{world or 1}", help="i/n, counted from 0")
     parser.add_argument("--checkpoints", default="standins")
     parser.add_argument("--device", default=f"cuda:{local or 0}" if gpu else "cpu")
-    parser.add_argument("--encoded-bytes", type=int, help="stream splits that would take more")
     args = parser.parse_args(arguments)
     posts = open_posts(args.posts)
-    lab = Lab(posts, Cache(args.cache), checkpoints=args.checkpoints, device=args.device,
-              encoded_bytes=args.encoded_bytes)  # fmt: skip
+    # posts that are not kept yet are streamed: processes side by side must not write one entry of the cache
+    lab = Lab(posts, Cache(args.cache), checkpoints=args.checkpoints, device=args.device, encoded_bytes=0)
     experts = {run.spec.categories[0]: run for run in map(Run.load, args.experts)}
     index, count = map(int, args.shard.split("/"))
     splits = [split for split in args.splits if split in posts.splits]
