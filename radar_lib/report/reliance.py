@@ -39,7 +39,7 @@ def sampled(labels: Int8[np.ndarray, " post"], *, cleared: int, seed: int) -> In
 
 
 def reliance(
-    lab: Lab, run: Run, ablations: Sequence[Ablation], *, split: str = "test", cleared: int = 300, seed: int = 1
+    lab: Lab, run: Run, ablations: Sequence[Ablation], *, split: str = "test", cleared: int = 200, seed: int = 1
 ) -> pd.DataFrame:
     """What a run loses to each ablation, one line per category and ablation.
 
