@@ -184,21 +184,29 @@ class Lab:
         """
         model = self.backbone(backbone)
         if split not in self._encoded:
-            entry = self.encoded_entry(backbone, split)
+            kept = self._kept(model, backbone, split)
             rows = Rows(self.posts.folder, split)
-            why = "" if entry.complete else too_large(model, rows, self.cache.root, self.encoded_bytes)
-            if why:
-                tqdm.write(f"{backbone}, {split}: {why}.")
-                self._encoded[split] = self.streamed(backbone, rows)
-            elif model.features_cacheable:
-                if not entry.complete:
-                    store(self._chunks(model, backbone, split), entry)
-                    forget_stale(entry)
-                self._encoded[split] = EncodedPosts.stored(model, entry.folder)
-            else:
-                posts = [post for chunk in self._chunks(model, backbone, split) for post in chunk]
-                self._encoded[split] = EncodedPosts.in_memory(model, posts)
+            self._encoded[split] = self.streamed(backbone, rows) if kept is None else kept
         return self._encoded[split]
+
+    def _kept(self, model: Backbone, backbone: str, split: str) -> EncodedPosts | None:
+        """Encoded posts on disk or in memory; None where they are too large for it."""
+        if not model.features_cacheable:
+            if self._too_large(model, backbone, split):
+                return None
+            posts = [post for chunk in self._chunks(model, backbone, split) for post in chunk]
+            return EncodedPosts.in_memory(model, posts)
+        entry = self.encoded_entry(backbone, split)
+        if not entry.complete and not self._too_large(model, backbone, split):
+            store(self._chunks(model, backbone, split), entry)
+            forget_stale(entry)
+        return EncodedPosts.stored(model, entry.folder) if entry.complete else None
+
+    def _too_large(self, model: Backbone, backbone: str, split: str) -> bool:
+        why = too_large(model, Rows(self.posts.folder, split), self.cache.root, self.encoded_bytes)
+        if why:
+            tqdm.write(f"{backbone}, {split}: {why}.")
+        return bool(why)
 
     def streamed(self, backbone: str, rows: Rows, *, positions: Sequence[int] | None = None) -> StreamedPosts:
         """Posts (some, or all) that `backbone` decodes and encodes anew whenever a batch is asked for."""
