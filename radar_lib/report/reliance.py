@@ -21,7 +21,9 @@ from radar_lib.training.ablations import Ablation, ablated_scores, modalities_of
 from radar_lib.training.runs import Lab, Run
 from radar_lib.training.scores import logits_for
 
-LOOKS = {"blank": ("o", "left empty"), "permute": ("s", "from another post"), "replay": ("D", "same, re-encoded")}
+LOOKS = {  # marker, height within its line, and what it is called
+    "blank": ("o", 0.12, "left empty"), "permute": ("s", -0.12, "from another post"), "replay": ("D", 0.0, "same, as JPEG"),
+}  # fmt: skip
 
 
 def ablations_for(lab: Lab, split: str) -> list[Ablation]:
@@ -86,8 +88,8 @@ def figure(table: pd.DataFrame) -> Figure:
     for axis, category in zip(axes[0], categories, strict=True):
         axis.axvline(0, color="#999999", linewidth=0.9, linestyle=":")
         for position, (kind, part) in enumerate(table[table["category"] == category].groupby("kind", sort=False)):
-            marker, label = LOOKS[kind]
-            height = np.array([rows.index(what) for what in part["what"]]) + 0.14 * (1 - position)
+            marker, offset, label = LOOKS[kind]
+            height = np.array([rows.index(what) for what in part["what"]]) + offset
             ends = 100 * np.stack([part["loss"] - part["low"], part["high"] - part["loss"]])
             axis.errorbar(100 * part["loss"], height, xerr=np.maximum(ends, 0), fmt=marker, markersize=5,
                           linestyle="", color=category_colour(position), label=label)  # fmt: skip
