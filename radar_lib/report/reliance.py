@@ -22,8 +22,10 @@ from radar_lib.training.runs import Lab, Run
 from radar_lib.training.scores import logits_for
 
 LOOKS = {  # marker, height within its line, and what it is called
-    "blank": ("o", 0.12, "left empty"), "permute": ("s", -0.12, "from another post"), "replay": ("D", 0.0, "same, as JPEG"),
-}  # fmt: skip
+    "blank": ("o", 0.12, "left empty"),
+    "permute": ("s", -0.12, "from another post"),
+    "replay": ("D", 0.0, "same, as JPEG"),
+}
 
 
 def ablations_for(lab: Lab, split: str) -> list[Ablation]:
