@@ -104,8 +104,9 @@ class Evidence:
             weights = draws(generator, min(at_once, replicates - start), len(truth))
             for k, category in enumerate(self.categories):
                 known = truth[:, k] >= 0
+                labels, times = truth[known, k], weights[:, known]
                 for row, logits in rows.items():
-                    found = table_metrics(truth[known, k], logits[known, k], weights=weights[:, known])
+                    found = table_metrics(labels, logits[known, k], weights=times)
                     for metric, values in found.items():
                         if metric != AREA:
                             parts.setdefault((row, category, metric), []).append(values)
