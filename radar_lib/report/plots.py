@@ -67,19 +67,26 @@ def pr_curves(
 
 
 def rows_against_paper(frame: pd.DataFrame, paper: pd.DataFrame | None) -> Figure:
-    """Average of the four metrics, one line per table row: ours filled, the paper's hollow where it has one."""
+    """Average of the four metrics, one line per table row: ours filled, the paper's hollow where it has one.
+
+    Where `frame` has the columns `low` and `high`, a bar between them is the interval of ours.
+    """
     figure, axes = plt.subplots(1, len(METRICS), figsize=(12.5, 4.4), sharey=True)
-    ours = frame[frame["category"] == AVERAGE].set_index(["loss", "method", "metric"])["value"]
+    ours = frame[frame["category"] == AVERAGE].set_index(["loss", "method", "metric"])
     theirs = None if paper is None else paper[paper["category"] == AVERAGE].set_index(["loss", "method", "metric"])
     heights = np.arange(len(ROW_ORDER))[::-1]
     for axis, metric in zip(axes, METRICS, strict=True):
         for height, (loss, method) in zip(heights, ROW_ORDER, strict=True):
-            value = 100 * ours[(loss, method, metric)]
-            axis.plot(value, height, marker="o", color=LOSS_COLOURS[loss], zorder=3)
+            mine, colour = ours.loc[(loss, method, metric)], LOSS_COLOURS[loss]
+            value = 100 * mine["value"]
+            axis.plot(value, height, marker="o", color=colour, zorder=3)
+            if "low" in mine:
+                ends = [100 * mine["low"], 100 * mine["high"]]
+                axis.plot(ends, [height, height], marker="|", color=colour, linewidth=1.6, zorder=2)
             if theirs is not None:
                 other = 100 * theirs.loc[(loss, method, metric), "value"]
                 axis.plot([value, other], [height, height], color="#bbbbbb", linewidth=1, marker="", zorder=1)
-                axis.plot(other, height, marker="o", markerfacecolor="white", color=LOSS_COLOURS[loss], zorder=2)
+                axis.plot(other, height, marker="o", markerfacecolor="white", color=colour, zorder=2)
         axis.set(title=metric, xlabel="average over risks (%)")
     axes[0].set_yticks(heights, [f"{method}  ({loss})" for loss, method in ROW_ORDER])
     return figure

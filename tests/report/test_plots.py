@@ -39,6 +39,8 @@ def test_rows_against_the_paper_with_and_without_it():
     figure = plots.rows_against_paper(paper, paper)
     assert len(figure.axes) == 4 and len(figure.axes[0].get_yticklabels()) == 13
     assert len(plots.rows_against_paper(paper, None).axes[0].lines) == 13
+    with_bars = plots.rows_against_paper(paper.assign(low=0.1, high=0.9), None).axes[0].lines
+    assert len(with_bars) == 26 and [10, 90] in [list(line.get_xdata()) for line in with_bars]
 
 
 def test_training_curves_average_over_the_risks():
