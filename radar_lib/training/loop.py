@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
+from accelerate.utils import gather_object
 from jaxtyping import Float, Int8
 from torch import Tensor, nn
 from tqdm import tqdm
@@ -182,7 +183,7 @@ def train(
         loss = accelerator.reduce(torch.stack(losses).sum(), "mean").item()
         if not math.isfinite(loss):
             bad = [post for part, its in zip(parts, losses, strict=True) if not its.isfinite() for post in part[0]]
-            named = ", ".join(str(data.post_ids[post]) for post in bad[:5]) or "of another process"
+            named = ", ".join(str(data.post_ids[post]) for post in gather_object(bad)[:5])
             raise RadarError(f"{title}: the loss is {loss} at step {step + 1} of {total}; posts {named}, ...")
         norm = accelerator.clip_grad_norm_(parameters.values(), recipe.clip)
         prepared.step()
