@@ -14,11 +14,11 @@ Item = TypeVar("Item")
 
 
 class BatchSource(Protocol):
-    """Posts ready for one backbone: how long each is, and a batch of any of them."""
+    """Posts ready for one backbone: how long each is, and a batch of any of them for each entry of a plan, in order."""
 
     lengths: Sequence[int]
 
-    def batch(self, indices: Sequence[int]) -> dict[str, Tensor]: ...
+    def batches(self, plan: Iterable[Sequence[int]]) -> Iterator[dict[str, Tensor]]: ...
 
 
 def epoch_batches(lengths: Sequence[int], *, batch_size: int, seed: int, epoch: int) -> list[np.ndarray]:

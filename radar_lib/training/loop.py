@@ -222,12 +222,14 @@ def _steps(
 ) -> Iterator[tuple[int, int, list[tuple[np.ndarray, float, dict[str, Tensor]]]]]:
     """(step, epoch, micro-batches) from step `first` on; a micro-batch is its posts, its loss's weight, its inputs."""
     about = {"epochs": recipe.epochs, "batch_size": recipe.batch_size, "seed": recipe.seed, "first": first}
-    for step, epoch, indices in run_batches(inputs.lengths, **about):
-        parts = [
-            (posts, weight, {key: value.to(device) for key, value in inputs.batch(posts).items()})
-            for posts, weight in micro_batches(indices, **share)
-        ]
-        yield step, epoch, parts
+    plan = [(*step, micro_batches(indices, **share)) for *step, indices in run_batches(inputs.lengths, **about)]
+    batches = inputs.batches([posts for *_, parts in plan for posts, _ in parts])
+    for step, epoch, parts in plan:
+        yield step, epoch, [(posts, weight, _to(next(batches), device)) for posts, weight in parts]
+
+
+def _to(batch: dict[str, Tensor], device: str | torch.device) -> dict[str, Tensor]:
+    return {name: tensor.to(device) for name, tensor in batch.items()}
 
 
 def _loss(logits: Tensor, target: Tensor, guide: Tensor | None, recipe: Recipe) -> Float[Tensor, ""]:
@@ -247,15 +249,14 @@ def predict(
     router.eval()
     order = np.argsort(np.asarray(inputs.lengths), kind="stable")
     rank, processes = rank_and_size()
-    starts = range(0, len(order), batch_size)
-    mine = starts[rank::processes]
+    plan = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+    mine = plan[rank::processes]
     result: np.ndarray | None = None
     # one without a share reads a batch for the number of categories only
-    for start in tqdm(mine or starts[:1], desc=title, unit="batch", disable=not title, mininterval=2):
-        posts = order[start : start + batch_size]
-        batch = {key: value.to(device) for key, value in inputs.batch(posts).items()}
+    batches = zip(mine or plan[:1], inputs.batches(mine or plan[:1]), strict=True)
+    for posts, batch in tqdm(batches, total=len(mine), desc=title, unit="batch", disable=not title, mininterval=2):
         with half_precision(device):
-            logits = router(batch).float().cpu().numpy()
+            logits = router(_to(batch, device)).float().cpu().numpy()
         result = np.zeros((len(order), logits.shape[1]), np.float32) if result is None else result
         result[posts] = logits if mine else 0
     return sum_over_processes(result, device=device)

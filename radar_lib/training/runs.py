@@ -27,6 +27,7 @@ from radar_lib.metrics import average_precision
 from radar_lib.models.backbones import BACKBONES, Backbone, checkpoint_digest, load_backbone, resolve_checkpoint
 from radar_lib.models.base import Encoded
 from radar_lib.models.families import FAMILIES
+from radar_lib.models.packing import Packing
 from radar_lib.models.router import RadarRouter, RouterConfig
 from radar_lib.training.cache import RECORD, Cache, Entry, code_digest
 from radar_lib.training.encoded import EncodedPosts, chunks, forget_stale, store
@@ -165,7 +166,10 @@ class Lab:
         if self._backbone is None or self._backbone[0] != name:
             self.release()
             dtype = torch.bfloat16 if self.device.startswith("cuda") else torch.float32
-            self._backbone = (name, load_backbone(self.checkpoint(name), dtype=dtype, device=self.device))
+            backbone = load_backbone(self.checkpoint(name), dtype=dtype, device=self.device)
+            if self.execution.packing and isinstance(backbone, Packing):
+                backbone.pack(True)
+            self._backbone = (name, backbone)
         return self._backbone[1]
 
     def release(self) -> None:

@@ -160,6 +160,15 @@ def test_a_bfloat16_backbone_trains_float32_adapters_and_heads(lab, name):
     assert torch.allclose(*encoded.values(), atol=0.02)
 
 
+def test_a_packed_run_gives_the_same_scores_but_for_rounding(lab, tmp_path):
+    spec = expert("LQC")
+    packed = Lab(lab.posts, Cache(tmp_path / "packed"), checkpoints=lab.checkpoints, bar=no_bar,
+                 execution=Execution(packing=True))  # fmt: skip
+    found, expected = packed.train(spec).scores(), lab.train(spec).scores()
+    assert packed.backbone("Qwen3-VL-8B").packing
+    pd.testing.assert_frame_equal(found, expected, atol=1e-4, check_exact=False)
+
+
 def test_gradient_checkpointing_changes_no_bit_and_leaves_the_backbone_as_it_was(lab, tmp_path):
     spec = expert("RCS")
     saving = Lab(lab.posts, Cache(tmp_path / "saving"), checkpoints=lab.checkpoints, bar=no_bar,
