@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol, TypeVar
@@ -53,7 +54,7 @@ def run_batches(
 def micro_batches(
     indices: Int[np.ndarray, " post"], *, process: int = 0, processes: int = 1, accumulate: int = 1
 ) -> list[tuple[Int[np.ndarray, " post"], float]]:
-    """One process's share of a batch, in at most `accumulate` micro-batches, each with the weight of its loss.
+    """One process's share of a batch cut into `accumulate` micro-batches over all processes, with each one's weight.
 
     Losses are means over posts, gradients of micro-batches add up and those of processes are averaged. A micro-batch
     of n of the batch's N posts therefore weighs n * processes / N, and the sum is the gradient of the whole batch
@@ -62,7 +63,7 @@ def micro_batches(
     mine = indices[process::processes]
     if not len(mine):
         return [(indices[:1], 0.0)]
-    parts = np.array_split(mine, min(accumulate, len(mine)))
+    parts = np.array_split(mine, min(math.ceil(accumulate / processes), len(mine)))
     return [(part, len(part) * processes / len(indices)) for part in parts]
 
 

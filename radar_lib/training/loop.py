@@ -85,7 +85,7 @@ class Execution:
     """How a step is computed: decides memory and speed, and the result by no more than rounding.
 
     Attributes:
-        accumulate: micro-batches that each process cuts its share of a batch into, one after the other.
+        accumulate: micro-batches that a batch is cut into; processes share them, each does its own one by one.
         gradient_checkpointing: keep each layer's input only and compute the layer again in the backward pass.
         packing: posts end to end instead of padded, where the family can (Qwen3-VL).
     """
@@ -110,6 +110,19 @@ def learning_rate_factor(step: int, *, total: int, warmup: float) -> float:
 def half_precision(device: str | torch.device) -> torch.autocast:
     """Matrix products in bfloat16 on CUDA; on a CPU everything stays as it is."""
     return torch.autocast("cuda", torch.bfloat16, enabled=torch.device(device).type == "cuda")
+
+
+def spare_casts(router: nn.Module) -> None:
+    """Let LoRA take a bfloat16 backbone's activations as they are.
+
+    peft casts them to its weights' float32, and autocast would cast them back: the same bits, several copies more per
+    layer. Such a router runs under `half_precision` only.
+    """
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    for module in router.modules():
+        if isinstance(module, BaseTunerLayer):
+            module.cast_input_dtype_enabled = False
 
 
 def train(

@@ -31,7 +31,7 @@ from radar_lib.models.packing import Packing
 from radar_lib.models.router import RadarRouter, RouterConfig
 from radar_lib.training.cache import RECORD, Cache, Entry, code_digest
 from radar_lib.training.encoded import EncodedPosts, chunks, forget_stale, store
-from radar_lib.training.loop import Execution, Recipe, TrainingSet, predict, train
+from radar_lib.training.loop import Execution, Recipe, TrainingSet, predict, spare_casts, train
 from radar_lib.training.processes import first_process_first, rank_and_size, wait_for_all
 from radar_lib.training.scores import logits_for, read_scores, write_scores
 from radar_lib.training.state import CHECKPOINT, History
@@ -320,7 +320,10 @@ class Lab:
 
     def _new_router(self, spec: RunSpec) -> RadarRouter:
         config = RouterConfig(categories=spec.categories, lora_rank=spec.lora_rank, lora_alpha=spec.lora_alpha)
-        return RadarRouter(self.backbone(spec.backbone), config, seed=spec.recipe.seed)
+        router = RadarRouter(self.backbone(spec.backbone), config, seed=spec.recipe.seed)
+        if self.device != "cpu":
+            spare_casts(router)
+        return router
 
     def _verified(
         self, split: str, categories: Sequence[str]

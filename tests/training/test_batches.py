@@ -65,7 +65,7 @@ def test_micro_batches_and_processes_give_the_gradient_of_the_whole_batch(n, pro
     assert torch.allclose(torch.stack([g for g, _ in found]).mean(0), whole, rtol=0, atol=1e-12)
     assert np.mean([value for _, value in found]) == pytest.approx(loss, abs=1e-12)
     read = [post for share in shares for posts, weight in share if weight for post in posts.tolist()]
-    assert sorted(read) == list(range(n)) and all(1 <= len(share) <= accumulate for share in shares)
+    assert sorted(read) == list(range(n)) and all(len(share) <= -(-accumulate // processes) for share in shares)
 
 
 def test_items_are_made_ahead_in_order_by_another_thread():

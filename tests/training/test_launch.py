@@ -52,13 +52,13 @@ def test_two_processes_train_what_one_trains(posts, checkpoints, tmp_path, monke
 
     together = Lab(
         posts, Cache(tmp_path / "two"), checkpoints=str(checkpoints), bar=killing, checkpoint_seconds=0,
-        execution=Execution(accumulate=2),
+        execution=Execution(accumulate=4),
     )  # fmt: skip
     real, calls = runs.EncodedPosts.batch, []
 
     def dying(self, indices):
         calls.append(1)
-        if len(calls) == 13:
+        if len(calls) == 20:
             raise KeyboardInterrupt
         return real(self, indices)
 

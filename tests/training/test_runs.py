@@ -13,7 +13,7 @@ from radar_lib.models.router import RadarRouter, RouterConfig
 from radar_lib.training import runs
 from radar_lib.training.cache import Cache
 from radar_lib.training.encoded import chunks
-from radar_lib.training.loop import Execution, Recipe, no_bar
+from radar_lib.training.loop import Execution, Recipe, no_bar, spare_casts
 from radar_lib.training.runs import Lab, Run, RunSpec, SoftLabels
 from radar_lib.training.scores import logits_for, read_scores, write_scores
 from radar_lib.training.teachers import soft_labels
@@ -154,6 +154,8 @@ def test_a_bfloat16_backbone_trains_float32_adapters_and_heads(lab, name):
         chunk = next(chunks(backbone, lab.posts.split("test")))
         with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
             logits = router(backbone.collate(chunk[:6]))
+            spare_casts(router)
+            assert dtype == torch.float32 or torch.equal(router(backbone.collate(chunk[:6])), logits)
         logits.sum().backward()
         assert logits.dtype == torch.float32
         encoded[dtype] = logits.detach()
