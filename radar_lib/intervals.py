@@ -89,12 +89,8 @@ def average_precision_interval(
     >>> [round(end, 2) for end in average_precision_interval(labels, scores)]
     [0.83, 0.28, 0.98]
     """
-    z = _quantile(level)
-    theta = average_precision(labels, scores)
-    if theta == 1.0:
-        return Interval(1.0, np.nan, np.nan)
-    error = _standard_error(average_precision_influence(labels, scores)) / (theta * (1 - theta))
-    return Interval(theta, float(expit(logit(theta) - z * error)), float(expit(logit(theta) + z * error)))
+    influence = average_precision_influence(labels, scores) / len(labels)
+    return logit_interval(average_precision(labels, scores), influence, level=level)
 
 
 def average_precision_difference(
@@ -109,12 +105,9 @@ def average_precision_difference(
     Raises:
         ValueError: as `average_precision`; `level` outside (0, 1).
     """
-    z = _quantile(level)
     estimate = average_precision(labels, ours) - average_precision(labels, theirs)
     influence = average_precision_influence(labels, ours) - average_precision_influence(labels, theirs)
-    error = _standard_error(influence)
-    p_value = 2 * float(norm.sf(abs(estimate) / error)) if error > 0 else float(estimate == 0)
-    return Difference(estimate, estimate - z * error, estimate + z * error, p_value)
+    return normal_difference(estimate, influence / len(labels), level=level)
 
 
 def bootstrap_difference(
@@ -129,21 +122,16 @@ def bootstrap_difference(
 ) -> Difference:
     """The metric of `ours` minus that of `theirs`, each replicate on the same posts for both.
 
-    The p-value is twice the share of replicates on the far side of 0, at least 2 / (replicates + 1).
-
     Raises:
         ValueError: as `bootstrap_interval`.
     """
-    _quantile(level)
     ours, theirs = np.asarray(ours), np.asarray(theirs)
     estimate = float(metric(labels, ours)) - float(metric(labels, theirs))
     values = _replicates(
         lambda weights: metric(labels, ours, weights=weights) - metric(labels, theirs, weights=weights),
         posts=len(labels), replicates=replicates, seed=seed,
     )  # fmt: skip
-    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
-    beyond = 1 + min((values <= 0).sum(), (values >= 0).sum())
-    return Difference(estimate, float(low), float(high), float(min(1.0, 2 * beyond / (len(values) + 1))))
+    return drawn_difference(estimate, values, level=level)
 
 
 def bootstrap_interval(
@@ -173,18 +161,15 @@ def bootstrap_interval(
         ValueError: as the metric; `level` outside (0, 1); fewer than 2 replicates; or more than half of the
             replicates without a violating post.
 
-    >>> from radar_lib.metrics import average_precision
     >>> labels, scores = np.array([1, 1, 0, 0, 0, 0]), np.array([3.0, 1.0, 2.0, 0.0, -1.0, -2.0])
     >>> bootstrap_interval(average_precision, labels, scores, seed=1).estimate.__round__(3)
     0.833
     """
-    _quantile(level)
     estimate = float(metric(labels, scores))
     values = _replicates(
         lambda weights: metric(labels, scores, weights=weights), posts=len(labels), replicates=replicates, seed=seed
     )
-    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(estimate, float(low), float(high))
+    return drawn_interval(estimate, values, level=level)
 
 
 def _replicates(
@@ -197,7 +182,7 @@ def _replicates(
     at_once = max(1, _CELLS_AT_ONCE // posts)
     values = np.concatenate(
         [
-            value(_draws(generator, min(at_once, replicates - start), posts))
+            value(draws(generator, min(at_once, replicates - start), posts))
             for start in range(0, replicates, at_once)
         ]
     )
@@ -207,6 +192,42 @@ def _replicates(
     return values
 
 
+def logit_interval(estimate: float, parts: Float[np.ndarray, " post"], *, level: float = 0.95) -> Interval:
+    """Normal interval on the logit scale of a fraction whose error is the sum of independent `parts`, one per post.
+
+    The ends are NaN where the estimate is 0 or 1.
+    """
+    z = _quantile(level)
+    if not 0.0 < estimate < 1.0:
+        return Interval(estimate, np.nan, np.nan)
+    error = float(np.sqrt(np.square(parts).sum())) / (estimate * (1 - estimate))
+    return Interval(estimate, float(expit(logit(estimate) - z * error)), float(expit(logit(estimate) + z * error)))
+
+
+def normal_difference(estimate: float, parts: Float[np.ndarray, " post"], *, level: float = 0.95) -> Difference:
+    """Normal interval and p-value of a difference whose error is the sum of independent `parts`, one per post."""
+    z, error = _quantile(level), float(np.sqrt(np.square(parts).sum()))
+    p_value = 2 * float(norm.sf(abs(estimate) / error)) if error > 0 else float(estimate == 0)
+    return Difference(estimate, estimate - z * error, estimate + z * error, p_value)
+
+
+def drawn_interval(estimate: float, drawn: Float[np.ndarray, " replicate"], *, level: float = 0.95) -> Interval:
+    """Percentile interval from bootstrap replicates; undefined ones (NaN) are left out."""
+    _quantile(level)
+    low, high = np.nanquantile(drawn, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(estimate, float(low), float(high))
+
+
+def drawn_difference(estimate: float, drawn: Float[np.ndarray, " replicate"], *, level: float = 0.95) -> Difference:
+    """Percentile interval and p-value of a difference from its bootstrap replicates.
+
+    The p-value is twice the share of replicates on the far side of 0, at least 2 / (replicates + 1).
+    """
+    beyond = 1 + min((drawn <= 0).sum(), (drawn >= 0).sum())
+    p_value = float(min(1.0, 2 * beyond / (np.isfinite(drawn).sum() + 1)))
+    return Difference(*drawn_interval(estimate, drawn, level=level), p_value)
+
+
 def _quantile(level: float) -> float:
     """Of the standard normal, for a two-sided interval."""
     if not 0.0 < level < 1.0:
@@ -214,11 +235,7 @@ def _quantile(level: float) -> float:
     return float(norm.ppf((1 + level) / 2))
 
 
-def _standard_error(influence: Float[np.ndarray, " post"]) -> float:
-    return float(np.sqrt(np.mean(np.square(influence)) / len(influence)))
-
-
-def _draws(generator: np.random.Generator, replicates: int, posts: int) -> np.ndarray:
+def draws(generator: np.random.Generator, replicates: int, posts: int) -> np.ndarray:
     """How often each post was drawn in each replicate, shape (replicates, posts), by one bincount."""
     drawn = generator.integers(0, posts, (replicates, posts)) + posts * np.arange(replicates)[:, None]
     return np.bincount(drawn.ravel(), minlength=replicates * posts).reshape(replicates, posts)

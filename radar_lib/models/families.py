@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from radar_lib.models.attention import speed_up_vision_tower
 from radar_lib.models.base import INSTRUCTION, Backbone, Encoded, last_real_token, pad, post_text
+from radar_lib.models.packing import Packing
 
 _SLOT = "@@TEXT@@"  # stands for the post's text while the chat template is rendered
 
@@ -136,7 +137,13 @@ class CausalBackbone(Backbone):
         levels = [batch[f"features_{i}"] for i in range(len(batch)) if f"features_{i}" in batch]
         with self._given_features(levels, inputs):
             hidden = self.model(**inputs, use_cache=False).last_hidden_state
-        return last_real_token(hidden, batch["attention_mask"]).float()
+        return self.pool(hidden, batch).float()
+
+    def pool(
+        self, hidden: Float[Tensor, "row token hidden"], batch: Mapping[str, Tensor]
+    ) -> Float[Tensor, "post hidden"]:
+        """The state that stands for each post."""
+        return last_real_token(hidden, batch["attention_mask"])
 
     @contextlib.contextmanager
     def _given_features(self, levels: Sequence[Tensor], inputs: dict[str, Any]) -> Iterator[None]:
@@ -163,7 +170,7 @@ class CausalBackbone(Backbone):
         return SimpleNamespace(pooler_output=(levels[0],))
 
 
-class Qwen3VL(CausalBackbone):
+class Qwen3VL(Packing, CausalBackbone):
     """Qwen3-VL: frames of any size, merged patches, deepstack levels, three-row M-RoPE positions."""
 
     family = "qwen3_vl"

@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from radar_lib.metrics import pr_curve
+from radar_lib.report.claims import FAILS, HOLDS, OPEN
 from radar_lib.report.style import BLACK, LOSS_COLOURS, category_colour
 from radar_lib.report.tables import AVERAGE, METRICS, ROW_ORDER
 from radar_lib.training.loop import History
@@ -66,19 +67,26 @@ def pr_curves(
 
 
 def rows_against_paper(frame: pd.DataFrame, paper: pd.DataFrame | None) -> Figure:
-    """Average of the four metrics, one line per table row: ours filled, the paper's hollow where it has one."""
+    """Average of the four metrics, one line per table row: ours filled, the paper's hollow where it has one.
+
+    Where `frame` has the columns `low` and `high`, a bar between them is the interval of ours.
+    """
     figure, axes = plt.subplots(1, len(METRICS), figsize=(12.5, 4.4), sharey=True)
-    ours = frame[frame["category"] == AVERAGE].set_index(["loss", "method", "metric"])["value"]
+    ours = frame[frame["category"] == AVERAGE].set_index(["loss", "method", "metric"])
     theirs = None if paper is None else paper[paper["category"] == AVERAGE].set_index(["loss", "method", "metric"])
     heights = np.arange(len(ROW_ORDER))[::-1]
     for axis, metric in zip(axes, METRICS, strict=True):
         for height, (loss, method) in zip(heights, ROW_ORDER, strict=True):
-            value = 100 * ours[(loss, method, metric)]
-            axis.plot(value, height, marker="o", color=LOSS_COLOURS[loss], zorder=3)
+            mine, colour = ours.loc[(loss, method, metric)], LOSS_COLOURS[loss]
+            value = 100 * mine["value"]
+            axis.plot(value, height, marker="o", color=colour, zorder=3)
+            if "low" in mine:
+                ends = [100 * mine["low"], 100 * mine["high"]]
+                axis.plot(ends, [height, height], marker="|", color=colour, linewidth=1.6, zorder=2)
             if theirs is not None:
                 other = 100 * theirs.loc[(loss, method, metric), "value"]
                 axis.plot([value, other], [height, height], color="#bbbbbb", linewidth=1, marker="", zorder=1)
-                axis.plot(other, height, marker="o", markerfacecolor="white", color=LOSS_COLOURS[loss], zorder=2)
+                axis.plot(other, height, marker="o", markerfacecolor="white", color=colour, zorder=2)
         axis.set(title=metric, xlabel="average over risks (%)")
     axes[0].set_yticks(heights, [f"{method}  ({loss})" for loss, method in ROW_ORDER])
     return figure
@@ -88,7 +96,7 @@ def lambda_study(frame: pd.DataFrame, categories: Sequence[str]) -> Figure:
     """Figure 2 a-d: each metric against lambda, one line per risk; the dotted line is lambda = 0.
 
     Args:
-        frame: columns lambda, category, metric, value (fraction).
+        frame: columns lambda, category, metric, value (fraction), and sd, drawn as a band, where there are seeds.
         categories: order of the lines.
     """
     figure, axes = plt.subplots(2, 2, figsize=(9.2, 6.2), sharex=True)
@@ -100,6 +108,9 @@ def lambda_study(frame: pd.DataFrame, categories: Sequence[str]) -> Figure:
             style = {"color": colour, "marker": MARKERS[k % 7], "linestyle": LINE_STYLES[k % 7]}
             axis.plot(part["lambda"], values, label=category, **style)
             axis.axhline(values[0], color=colour, linewidth=0.8, linestyle=":")
+            if "sd" in part:
+                spread = 100 * part["sd"].to_numpy()
+                axis.fill_between(part["lambda"], values - spread, values + spread, color=colour, alpha=0.15)
         axis.set(title=f"({letter}) {metric}", ylabel=f"{metric} (%)")
         if frame.loc[frame["metric"] == metric, "value"].max() == 0:
             axis.set_ylim(0, 1)
@@ -152,4 +163,35 @@ def words_told(records: Mapping[str, Mapping[str, Mapping[str, float]]]) -> Figu
         axis.set_title(f"words {part}: mean " + ", ".join(f"{value:.0f}" for value in mine.mean()) + " %", fontsize=9.5)
         axis.grid(False)
     figure.colorbar(image, ax=axes[:, 0].tolist(), label="average precision (%)", fraction=0.02, pad=0.01)
+    return figure
+
+
+def verdicts(decided: pd.DataFrame) -> Figure:
+    """The claims of Tables 1 and 2 as a grid: a line per pair of rows, a column per risk and metric.
+
+    A cell prints ours and, below it, the paper's difference in points; a star marks the paper's exceptions. Colour and
+    mark say the verdict: a tick where it holds, a cross where it fails, nothing where it stays open.
+
+    Args:
+        decided: of `claims.decide`.
+    """
+    colours = {HOLDS: "#b7dfcb", FAILS: "#f3c4a5", OPEN: "#eeeeee"}
+    marks = {HOLDS: "✓", FAILS: "✗", OPEN: ""}
+    lines = list(dict.fromkeys(zip(decided["claim"], decided["row"], decided["against"], strict=True)))
+    columns = [(c, m) for c in dict.fromkeys(decided["category"]) for m in METRICS]
+    figure, axis = plt.subplots(figsize=(1 + 0.95 * len(columns), 1.3 + 0.52 * len(lines)))
+    for one in decided.itertuples():
+        x, y = columns.index((one.category, one.metric)), lines.index((one.claim, one.row, one.against))
+        axis.add_patch(plt.Rectangle((x - 0.5, y - 0.5), 1, 1, facecolor=colours[one.verdict], edgecolor="white"))
+        paper = "" if pd.isna(one.paper) else f"\n{one.paper:+.1f}{'*' if one.exception else ''}"
+        axis.text(x, y, f"{marks[one.verdict]} {one.ours:+.1f}".strip() + paper, ha="center", va="center", fontsize=7)
+    axis.set(xlim=(-0.5, len(columns) - 0.5), ylim=(len(lines) - 0.5, -0.5))
+    axis.set_xticks(range(len(columns)), [f"{c}\n{m}" for c, m in columns], fontsize=7)
+    axis.xaxis.tick_top()
+    axis.set_yticks(range(len(lines)), [f"{row}\nagainst {other}" for _, row, other in lines], fontsize=7)
+    axis.tick_params(length=0)
+    axis.grid(False)
+    for y in range(1, len(lines)):
+        if lines[y][0] != lines[y - 1][0]:
+            axis.axhline(y - 0.5, color=BLACK, linewidth=1)
     return figure

@@ -101,11 +101,15 @@ class _Shell:
         self.arguments = (backbone.tokenizer, backbone.frame_processor.processor)
         names = ("checkpoint", "digest", "max_text_tokens", "padding_side")
         self.options = {name: getattr(backbone, name) for name in names}
+        self.packing = getattr(backbone, "packing", False)
 
     def build(self) -> Backbone:
         with torch.device("meta"):
             model = self.model(self.config)
-        return self.kind(model, *self.arguments, **self.options)
+        backbone = self.kind(model, *self.arguments, **self.options)
+        if self.packing:
+            backbone.pack(True)
+        return backbone
 
 
 @dataclass(frozen=True)

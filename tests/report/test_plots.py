@@ -39,6 +39,8 @@ def test_rows_against_the_paper_with_and_without_it():
     figure = plots.rows_against_paper(paper, paper)
     assert len(figure.axes) == 4 and len(figure.axes[0].get_yticklabels()) == 13
     assert len(plots.rows_against_paper(paper, None).axes[0].lines) == 13
+    with_bars = plots.rows_against_paper(paper.assign(low=0.1, high=0.9), None).axes[0].lines
+    assert len(with_bars) == 26 and [10, 90] in [list(line.get_xdata()) for line in with_bars]
 
 
 def test_training_curves_average_over_the_risks():
@@ -73,3 +75,17 @@ def test_words_are_sorted_by_how_well_they_are_told_and_random_comes_last():
     assert [text.get_text() for text in seen.get_yticklabels()] == ["small", "large", "a random ranking"]
     np.testing.assert_array_equal(seen.images[0].get_array(), [[60, 20], [90, 40], [5, 5]])
     assert read.get_title(loc="left") == "words read: mean 30, 50, 5 %"
+
+
+def test_verdicts_print_ours_and_the_papers_with_a_star_at_its_exceptions():
+    line = {"claim": "c", "row": "a", "against": "b", "category": "LQC"}
+    cells = [
+        {"metric": "PR-AUC", "ours": 3.21, "paper": 2.0, "exception": False, "verdict": "holds here"},
+        {"metric": "R@P60", "ours": -1.0, "paper": -4.52, "exception": True, "verdict": "inconclusive"},
+        {"metric": "APR@R90", "ours": -2.0, "paper": None, "exception": False, "verdict": "fails here"},
+    ]
+    figure = plots.verdicts(pd.DataFrame([line | cell for cell in cells]))
+    figure.canvas.draw()
+    axis = figure.axes[0]
+    assert [text.get_text() for text in axis.texts] == ["✓ +3.2\n+2.0", "-1.0\n-4.5*", "✗ -2.0"]
+    assert len({patch.get_facecolor() for patch in axis.patches}) == 3

@@ -1,0 +1,177 @@
+"""The paper's claims, one by one, and what a run says of each: holds here, fails here, or inconclusive.
+
+A claim is a sentence of the paper; its cells are comparisons of two table rows (or two lambdas) on one risk and metric,
+generated from the paper's own tables. A cell whose printed numbers contradict the sentence is an exception: it has its
+own line, and is asked whether it shows here as it does in the paper.
+
+The rule, fixed before any result. A cell is decided by the paired difference on the test posts: it *holds* if the
+difference has the paper's sign and *fails* if it has the other one, both only where its p-value, corrected over the
+cells of its claim (Holm 1979, 5 %), allows; else it is *inconclusive*. A claim fails if a cell of it fails, holds if
+all hold, and is inconclusive otherwise; exceptions do not count. Every verdict is about these posts and these
+checkpoints; one about the method takes several seeds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+
+from radar_lib.report.evidence import Evidence
+from radar_lib.report.experiments import EXPERTS, LAMBDA_STUDY_BACKBONE, SMALL, TINY
+from radar_lib.report.tables import AVERAGE, METRICS, TABLES, paper_results
+
+LEVEL = 0.05
+HOLDS, FAILS, OPEN = "holds here", "fails here", "inconclusive"
+BCE, UNMASKED, MASKED, DISTILLED = "BCE", "BCE w/o Mask", "Masked BCE", "Masked BCE + Distill"
+STABLE_FROM = {"APR@R90": {"LQC": 0.1, "RCS": 0.3, "FE": 0.5}, "APR@R95": {"LQC": 0.1, "RCS": 0.3, "FE": 0.3}}
+SHORT_OF_BEST = 0.01  # what 'stabilises' is taken to mean: within one point of the best lambda from there on
+
+
+@dataclass(frozen=True)
+class Cell:
+    """`row` is claimed to beat `other`. `paper` is their printed difference in points, None if the paper has none."""
+
+    claim: str
+    row: Hashable
+    other: Hashable
+    category: str
+    metric: str
+    paper: float | None
+
+    @property
+    def exception(self) -> bool:
+        """Whether the paper's own numbers contradict its sentence here."""
+        return self.paper is not None and self.paper < 0
+
+
+def table_cells(categories: Sequence[str]) -> list[Cell]:
+    """The four claims that Tables 1 and 2 make, on the risks of a corpus and their average."""
+    small = [((MASKED, name), (MASKED, "Qwen3-VL-2B")) for name in SMALL]
+    twins = [((DISTILLED, name), (MASKED, name)) for name in SMALL]
+    best = [((DISTILLED, LAMBDA_STUDY_BACKBONE), (BCE, EXPERTS))]
+    claims = {
+        "Masking beats training without a mask": ([((MASKED, n), (UNMASKED, n)) for n in TINY], TABLES[1]),
+        "A larger router beats a smaller one (4B against Qwen3-VL-2B)": (small, METRICS),
+        f"Distillation beats its own twin ({LAMBDA_STUDY_BACKBONE})": (twins[-1:], METRICS),
+        "Distillation beats its own twin (the other two)": (twins[:-1], METRICS),
+        "The distilled 4B router beats the experts": (best, METRICS),
+    }
+    keys = ["loss", "method", "category", "metric"]
+    printed = (100 * paper_results().set_index(keys)["value"]).round(2)
+    shared = set(categories) <= set(printed.index.get_level_values("category"))
+    cells = []
+    for claim, (pairs, metrics) in claims.items():
+        for row, other in pairs:
+            for category in (*categories, AVERAGE):
+                for metric in metrics:
+                    place = (category, metric)
+                    paper = round(printed[*row, *place] - printed[*other, *place], 2) if shared else None
+                    cells.append(Cell(claim, row, other, category, metric, paper))
+    return cells
+
+
+def lambda_cells(lambdas: Sequence[float], categories: Sequence[str]) -> list[Cell]:
+    """'Models trained with lambda >= 0.5 significantly outperform lambda = 0' in PR-AUC and R@P60, for every risk."""
+    claim = "Lambda of 0.5 or more beats lambda = 0"
+    grid = [lam for lam in lambdas if lam >= 0.5]
+    return [Cell(claim, lam, 0.0, c, m, None) for lam in grid for c in categories for m in TABLES[1]]
+
+
+def holm(p_values: Sequence[float]) -> Float[np.ndarray, " test"]:
+    """P-values corrected over the family (Holm 1979): the i-th smallest of m times m - i + 1, never falling.
+
+    >>> holm([0.01, 0.04, 0.03]).round(2).tolist()
+    [0.03, 0.06, 0.06]
+    """
+    p = np.asarray(p_values, dtype=float)
+    order = np.argsort(p, kind="stable")
+    corrected = np.empty_like(p)
+    corrected[order] = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)).clip(max=1)
+    return corrected
+
+
+def decide(cells: Sequence[Cell], evidence: Evidence) -> pd.DataFrame:
+    """One line per cell: ours and its interval in points, the paper's, the corrected p-value and the verdict."""
+    lines = []
+    for claim in dict.fromkeys(cell.claim for cell in cells):
+        family = [cell for cell in cells if cell.claim == claim]
+        found = [evidence.difference(cell.row, cell.other, cell.category, cell.metric) for cell in family]
+        for cell, ours, p in zip(family, found, holm([one.p_value for one in found]), strict=True):
+            as_paper = (ours.estimate < 0) if cell.exception else (ours.estimate > 0)
+            verdict = OPEN if p >= LEVEL else HOLDS if as_paper else FAILS
+            points = {"ours": ours.estimate, "low": ours.low, "high": ours.high}
+            lines.append(
+                {"claim": claim, "row": _name(cell.row), "against": _name(cell.other), "category": cell.category}
+                | {"metric": cell.metric, "paper": cell.paper, "exception": cell.exception}
+                | {key: round(100 * value, 2) for key, value in points.items()}
+                | {"p": round(float(p), 4), "verdict": verdict}
+            )
+    return pd.DataFrame(lines)
+
+
+def stability(evidence: Evidence, lambdas: Sequence[float]) -> pd.DataFrame:
+    """'APR stabilises from lambda on': no lambda from there on lies more than a point below the best of the grid.
+
+    Holds if the lower ends of all intervals say so, fails if an upper end says the opposite; the intervals share 5 %
+    over all lambdas and cells (Bonferroni).
+    """
+    places = [(m, c, start) for m, starts in STABLE_FROM.items() for c, start in starts.items()
+              if c in evidence.categories]  # fmt: skip
+    tests = sum(lam >= start for _, _, start in places for lam in lambdas)
+    lines = []
+    for metric, category, start in places:
+        best = max(lambdas, key=lambda lam: evidence.value(lam, category, metric))
+        level = 1 - LEVEL / max(tests, 1)
+        shortfalls = [evidence.difference(lam, best, category, metric, level=level) for lam in lambdas if lam >= start]
+        steady = all(one.low >= -SHORT_OF_BEST for one in shortfalls)
+        broken = any(one.high < -SHORT_OF_BEST for one in shortfalls)
+        worst = min(shortfalls, key=lambda one: one.estimate)
+        lines.append(
+            {"claim": "APR is stable from a small lambda on", "category": category, "metric": metric, "from": start}
+            | {"best lambda": best, "worst shortfall": round(100 * worst.estimate, 2)}
+            | {"verdict": FAILS if broken else HOLDS if steady else OPEN}
+        )
+    return pd.DataFrame(lines)
+
+
+def traffic(evidence: Evidence, row: Hashable) -> pd.DataFrame:
+    """'Traffic falls by more than 80 %': APR@R95 of the distilled 4B router, average and each risk, against 0.8."""
+    printed = paper_results().set_index(["loss", "method", "category", "metric"])["value"]
+    lines = []
+    for category in (AVERAGE, *evidence.categories):
+        ours = evidence.interval(row, category, "APR@R95")
+        paper = printed.get((DISTILLED, LAMBDA_STUDY_BACKBONE, category, "APR@R95"))
+        exception = paper is not None and paper < 0.8
+        above, below = ours.low > 0.8, ours.high < 0.8
+        verdict = OPEN if not (above or below) else HOLDS if above != exception else FAILS
+        points = {key: round(100 * value, 2) for key, value in ours._asdict().items()}
+        lines.append(
+            {"claim": "Traffic falls by more than 80 % at recall 95 %", "category": category, "exception": exception}
+            | {"paper": None if paper is None else round(100 * paper, 2)} | points | {"verdict": verdict}
+        )  # fmt: skip
+    return pd.DataFrame(lines)
+
+
+def summary(decided: pd.DataFrame) -> pd.DataFrame:
+    """One line per claim: how many cells hold, fail and stay open, and the claim's verdict; exceptions apart."""
+    lines = []
+    for claim, part in decided.groupby("claim", sort=False):
+        exceptions = part["exception"] if "exception" in part else pd.Series(False, index=part.index)
+        counts = part[~exceptions]["verdict"].value_counts()
+        holds, fails, left = (int(counts.get(verdict, 0)) for verdict in (HOLDS, FAILS, OPEN))
+        verdict = FAILS if fails else HOLDS if holds and not left else OPEN
+        lines.append(
+            {"claim": claim, "cells": holds + fails + left, "hold": holds, "fail": fails, "inconclusive": left}
+            | {"exceptions": int(exceptions.sum()), "of them as in the paper": int(
+                (part[exceptions]["verdict"] == HOLDS).sum())} | {"verdict": verdict}
+        )  # fmt: skip
+    return pd.DataFrame(lines)
+
+
+def _name(row: Hashable) -> str:
+    """A table row as 'loss, method'; a lambda as 'lambda 0.5'."""
+    return f"lambda {row:g}" if isinstance(row, float) else ", ".join(row) if isinstance(row, tuple) else str(row)

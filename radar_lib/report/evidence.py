@@ -1,0 +1,113 @@
+"""Every metric of every row with its uncertainty: intervals, and differences of any two rows on the same posts.
+
+PR-AUC by influence functions, the other metrics by one bootstrap whose replicates are shared by all rows, so that any
+two rows are compared on the same draws. An average over risks is treated as one number: posts that several risks share
+count once, posts of one risk only move that risk's part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+
+import numpy as np
+from jaxtyping import Float, Int8
+
+from radar_lib.intervals import (
+    Difference,
+    Interval,
+    average_precision_influence,
+    drawn_difference,
+    drawn_interval,
+    draws,
+    logit_interval,
+    normal_difference,
+)
+from radar_lib.metrics import score_table, table_metrics
+
+AREA, AVERAGE = "PR-AUC", "Average"
+POSTS_AT_ONCE = 1_500_000  # replicates x posts of one risk held in memory together
+
+
+class Evidence:
+    """Rows scored on one test set.
+
+    Args:
+        truth: labels (1, 0, -1) of the test posts.
+        rows: logits by row name; a cell that was not verified may hold anything.
+        categories: the risks, in the order of the columns.
+        replicates: of the bootstrap. A p-value cannot fall below 2 / (replicates + 1).
+
+    Raises:
+        ValueError: as `score_table`.
+    """
+
+    def __init__(
+        self,
+        truth: Int8[np.ndarray, "post category"],
+        rows: Mapping[Hashable, Float[np.ndarray, "post category"]],
+        categories: Sequence[str],
+        *,
+        replicates: int = 2000,
+        seed: int,
+    ):
+        self.categories, self.rows = tuple(categories), tuple(rows)
+        self._value = {row: score_table(truth, logits, categories) for row, logits in rows.items()}
+        self._influence: dict[tuple[Hashable, str], np.ndarray] = {}
+        self._drawn: dict[tuple[Hashable, str, str], np.ndarray] = {}
+        for k, category in enumerate(categories):
+            known = truth[:, k] >= 0
+            for row, logits in rows.items():
+                part = average_precision_influence(truth[known, k], logits[known, k]) / known.sum()
+                self._influence[row, category] = np.zeros(len(truth))
+                self._influence[row, category][known] = part
+        self._bootstrap(truth, rows, replicates, seed)
+        for row in rows:
+            self._influence[row, AVERAGE] = np.mean([self._influence[row, c] for c in categories], axis=0)
+            for metric in self.metrics:
+                if metric != AREA:
+                    parts = [self._drawn[row, category, metric] for category in categories]
+                    self._drawn[row, AVERAGE, metric] = np.mean(parts, axis=0)
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Names of the metrics, in the order of the tables."""
+        return tuple(self._value[self.rows[0]][AVERAGE])
+
+    def value(self, row: Hashable, category: str, metric: str) -> float:
+        """The metric on the posts as they are, a fraction."""
+        return self._value[row][category][metric]
+
+    def interval(self, row: Hashable, category: str, metric: str, *, level: float = 0.95) -> Interval:
+        """The metric with its interval over test posts."""
+        estimate = self.value(row, category, metric)
+        if metric == AREA:
+            return logit_interval(estimate, self._influence[row, category], level=level)
+        return drawn_interval(estimate, self._drawn[row, category, metric], level=level)
+
+    def difference(
+        self, row: Hashable, other: Hashable, category: str, metric: str, *, level: float = 0.95
+    ) -> Difference:
+        """`row` minus `other`, paired by post."""
+        estimate = self.value(row, category, metric) - self.value(other, category, metric)
+        if metric == AREA:
+            parts = self._influence[row, category] - self._influence[other, category]
+            return normal_difference(estimate, parts, level=level)
+        drawn = self._drawn[row, category, metric] - self._drawn[other, category, metric]
+        return drawn_difference(estimate, drawn, level=level)
+
+    def _bootstrap(self, truth: np.ndarray, rows: Mapping[Hashable, np.ndarray], replicates: int, seed: int) -> None:
+        """Replicates of the metrics without a closed form; posts are drawn once for all rows and risks."""
+        generator = np.random.default_rng(seed)
+        parts: dict[tuple[Hashable, str, str], list[np.ndarray]] = {}
+        at_once = max(1, POSTS_AT_ONCE // len(truth))
+        for start in range(0, replicates, at_once):
+            weights = draws(generator, min(at_once, replicates - start), len(truth))
+            for k, category in enumerate(self.categories):
+                known = truth[:, k] >= 0
+                labels, times = truth[known, k], weights[:, known]
+                for row, logits in rows.items():
+                    found = table_metrics(labels, logits[known, k], weights=times)
+                    for metric, values in found.items():
+                        if metric != AREA:
+                            parts.setdefault((row, category, metric), []).append(values)
+        self._drawn = {key: np.concatenate(values) for key, values in parts.items()}

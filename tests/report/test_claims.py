@@ -1,0 +1,113 @@
+"""Claims are read off the paper's tables, decided by one rule, and follow the numbers."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from radar_lib.intervals import Difference, Interval
+from radar_lib.report import claims
+from radar_lib.report.claims import FAILS, HOLDS, OPEN, Cell
+
+RISKS = ("LQC", "RCS", "FE")
+
+
+class Said:
+    """Evidence that says what it is told: differences by (row, category, metric), else `default`."""
+
+    categories = RISKS
+
+    def __init__(self, default=(0.0, -0.1, 0.1, 1.0), **values):
+        self.default, self.values = default, values
+
+    def difference(self, row, other, category, metric, *, level=0.95):
+        return Difference(*self.values.get(f"{row}/{category}/{metric}", self.default))
+
+    def value(self, row, category, metric):
+        return {0.0: 0.5, 0.5: 0.9, 1.0: 0.8}[row]
+
+    def interval(self, row, category, metric):
+        return Interval(*self.values.get(category, (0.85, 0.82, 0.88)))
+
+
+def test_sentences_and_exceptions_are_those_of_the_papers_tables():
+    cells = claims.table_cells(RISKS)
+    counted = pd.Series([cell.claim for cell in cells]).value_counts()
+    assert counted["Masking beats training without a mask"] == 24 and len(cells) == 136
+    exceptions = {(c.claim.split()[0], c.row[1], c.category, c.metric): c.paper for c in cells if c.exception}
+    assert exceptions["Masking", "SigLIP2", "FE", "R@P60"] == -4.52
+    assert exceptions["The", "Qwen3-VL-4B", "FE", "R@P60"] == -2.91
+    assert exceptions["The", "Qwen3-VL-4B", "RCS", "APR@R90"] == -0.53
+    distil = {key[1:] for key in exceptions if key[0] == "Distillation"}
+    llava = [("LQC", "APR@R90"), ("LQC", "APR@R95"), ("FE", "APR@R95"), ("Average", "APR@R90"), ("Average", "APR@R95")]
+    gemma = [("FE", "APR@R90"), ("FE", "APR@R95")]
+    assert distil == {("LLaVA-OV-1.5-4B", *place) for place in llava} | {("Gemma3-4B", *place) for place in gemma}
+    larger = [key for key in exceptions if key[:2] == ("A", "Qwen3-VL-4B")]
+    assert {key[2:] for key in larger} == {("LQC", "APR@R90"), ("RCS", "APR@R90"), ("RCS", "APR@R95")}
+
+
+def test_other_risks_have_the_sentences_without_the_papers_numbers():
+    cells = claims.table_cells(("spam",))
+    assert len(cells) == (3 * 2 + 3 * 4 + 3 * 4 + 4) * 2 and all(cell.paper is None for cell in cells)
+
+
+def test_holm_is_the_step_down_rule():
+    generator = np.random.default_rng(0)
+    for _ in range(20):
+        p = generator.random(9) ** 3
+        rejected, order = set(), np.argsort(p)
+        for i, k in enumerate(order):
+            if p[k] > 0.05 / (9 - i):
+                break
+            rejected.add(k)
+        assert set(np.flatnonzero(claims.holm(p) <= 0.05)) == rejected
+    assert claims.holm([0.02, 0.02]).tolist() == [0.04, 0.04]
+
+
+def cell(category="LQC", paper=1.0, row="x"):
+    return Cell("c", row, "y", category, "PR-AUC", paper)
+
+
+@pytest.mark.parametrize(
+    "found, paper, verdict",
+    [
+        ((0.1, 0.05, 0.15, 0.001), 2.0, HOLDS),
+        ((-0.1, -0.15, -0.05, 0.001), 2.0, FAILS),
+        ((0.1, -0.05, 0.25, 0.2), 2.0, OPEN),
+        ((-0.1, -0.15, -0.05, 0.001), -2.0, HOLDS),  # an exception that shows here too
+        ((0.1, 0.05, 0.15, 0.001), -2.0, FAILS),
+        ((0.1, 0.05, 0.15, 0.001), None, HOLDS),  # risks that the paper does not have
+    ],
+)
+def test_a_cell_is_decided_by_sign_and_corrected_p_value(found, paper, verdict):
+    decided = claims.decide([cell(paper=paper)], Said(found))
+    assert decided["verdict"].tolist() == [verdict] and decided["ours"].item() == 100 * found[0]
+    many = [cell(paper=paper), *[cell(category) for category in ("RCS",) * 60]]
+    alone = Said(**{"x/LQC/PR-AUC": found})
+    assert claims.decide(many, alone)["verdict"][0] == OPEN  # 0.001 does not stand among 61 tests
+
+
+def test_a_claim_needs_all_its_cells_and_exceptions_do_not_count():
+    good, bad, none = (0.1, 0.05, 0.15, 0.0), (-0.1, -0.15, -0.05, 0.0), (0.1, -0.1, 0.2, 0.5)
+    cells = [cell("LQC"), cell("RCS"), cell("FE", paper=-1.0)]
+
+    def verdict(lqc, rcs, fe):
+        said = Said(**{f"x/{c}/PR-AUC": value for c, value in zip(RISKS, (lqc, rcs, fe), strict=True)})
+        return claims.summary(claims.decide(cells, said)).iloc[0]
+
+    assert verdict(good, good, good)["verdict"] == HOLDS and verdict(good, good, good)["of them as in the paper"] == 0
+    assert verdict(good, good, bad)["of them as in the paper"] == 1
+    assert verdict(good, none, good)["verdict"] == OPEN and verdict(good, bad, good)["verdict"] == FAILS
+
+
+def test_stability_and_traffic_follow_their_intervals():
+    lambdas = [0.0, 0.5, 1.0]  # best is 0.5, by Said.value
+    assert set(claims.stability(Said((0.0, -0.005, 0.0, 1.0)), lambdas)["verdict"]) == {HOLDS}
+    assert set(claims.stability(Said((-0.1, -0.2, -0.05, 0.0)), lambdas)["verdict"]) == {FAILS}
+    found = claims.stability(Said(), lambdas)
+    assert set(found["verdict"]) == {OPEN} and set(found["best lambda"]) == {0.5} and len(found) == 6
+    reached = claims.traffic(Said(FE=(0.7, 0.6, 0.75)), ("any", "row")).set_index("category")
+    assert reached["verdict"].tolist() == [HOLDS] * 4 and reached.loc["FE", "exception"]  # 77.16 in the paper
+    assert claims.traffic(Said(), "row").set_index("category").loc["FE", "verdict"] == FAILS
+    assert claims.summary(claims.traffic(Said(LQC=(0.8, 0.7, 0.9)), "row"))["verdict"].tolist() == [OPEN]

@@ -1,0 +1,72 @@
+"""Evidence: for one risk what the functions of two vectors say; averages know which posts the risks share."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from radar_lib.intervals import average_precision_difference, average_precision_interval
+from radar_lib.metrics import apr_at_recall, score_table
+from radar_lib.report.evidence import AVERAGE, Evidence
+
+RISKS = ("A", "B")
+
+
+@pytest.fixture(scope="module")
+def world():
+    """600 posts, each verified for one of two risks; a good row, a noisy one, and one without information."""
+    generator = np.random.default_rng(1)
+    truth = np.full((600, 2), -1)
+    truth[:300, 0], truth[300:, 1] = generator.random(300) < 0.2, generator.random(300) < 0.1
+    signal = truth.clip(0) * 2.0 + generator.normal(size=truth.shape)
+    noise = generator.normal(size=truth.shape)
+    return truth, {"good": signal, "noisy": signal + 0.7 * noise, "blind": noise}
+
+
+@pytest.fixture(scope="module")
+def evidence(world):
+    return Evidence(*world, RISKS, replicates=400, seed=3)
+
+
+def test_one_risk_is_what_the_functions_of_two_vectors_say(world, evidence):
+    truth, rows = world
+    y, good, noisy = truth[:300, 0], rows["good"][:300, 0], rows["noisy"][:300, 0]
+    assert evidence.metrics == ("PR-AUC", "R@P60", "APR@R90", "APR@R95")
+    np.testing.assert_allclose(evidence.interval("good", "A", "PR-AUC"), average_precision_interval(y, good))
+    expected = average_precision_difference(y, good, noisy)
+    np.testing.assert_allclose(evidence.difference("good", "noisy", "A", "PR-AUC"), expected)
+    assert evidence.value("good", "B", "APR@R90") == apr_at_recall(truth[300:, 1], rows["good"][300:, 1], recall=0.9)
+
+
+@pytest.mark.parametrize("metric", ["PR-AUC", "R@P60", "APR@R90"])
+def test_what_is_better_is_found_better_and_the_same_is_the_same(evidence, metric):
+    for category in (*RISKS, AVERAGE):
+        found = evidence.difference("good", "blind", category, metric)
+        assert 0 < found.low < found.estimate < found.high and found.p_value < 0.05
+        assert evidence.difference("good", "good", category, metric) == (0, 0, 0, 1)
+        one = evidence.interval("good", category, metric)
+        assert one.low <= one.estimate <= one.high
+
+
+def test_the_error_of_an_average_is_that_of_a_bootstrap_over_posts(world, evidence):
+    """Also where the risks share their posts: the second world verifies both risks on the same 300 posts."""
+    truth, rows = world
+    shared = truth[:300].copy()
+    shared[:, 1] = truth[300:, 1]
+    both = {row: np.stack([logits[:300, 0], logits[300:, 1]], axis=1) for row, logits in rows.items()}
+    both["good"][:, 1] = both["good"][:, 0] + 0.1  # and one row's mistakes are shared too
+    generator = np.random.default_rng(5)
+    for labels, logits in ((truth, rows), (shared, both)):
+        found = Evidence(labels, logits, RISKS, replicates=10, seed=1).interval("good", AVERAGE, "PR-AUC")
+        drawn = []
+        for _ in range(400):
+            index = generator.integers(0, len(labels), len(labels))
+            drawn.append(score_table(labels[index], logits["good"][index], RISKS)[AVERAGE]["PR-AUC"])
+        assert found.high - found.low == pytest.approx(np.diff(np.quantile(drawn, [0.025, 0.975]))[0], rel=0.2)
+
+
+def test_equal_seeds_draw_equal_posts_in_parts_of_any_size(world, evidence, monkeypatch):
+    monkeypatch.setattr("radar_lib.report.evidence.POSTS_AT_ONCE", 600 * 37)
+    again = Evidence(*world, RISKS, replicates=400, seed=3)
+    place = ("good", "noisy", AVERAGE, "R@P60")
+    assert again.difference(*place) == evidence.difference(*place)
