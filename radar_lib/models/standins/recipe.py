@@ -1,6 +1,6 @@
 """Make the stand-in checkpoints: tokenizers, then pretraining on describing posts.
 
-    python -m radar_lib.models.standins.recipe                          # all seven, as committed (half a core-hour)
+    python -m radar_lib.models.standins.recipe                          # all seven, as committed (1.5 core-hours)
     python -m radar_lib.models.standins.recipe --only qwen3-vl-2b --posts 4000 --epochs 1 --out /tmp/checkpoints
     python -m radar_lib.models.standins.recipe --posts 0 --out /tmp/checkpoints   # random weights, seconds
 
