@@ -7,7 +7,8 @@ A `Backbone` wraps one transformers model with its tokenizer and its image proce
     collate   list of `Encoded` -> one padded batch of tensors
     forward   batch -> pooled vectors, float32
 
-`families.py` has one subclass per model family; `backbones.py` lists the seven checkpoints and loads them.
+`causal.py`, `families.py` and `siglip.py` have the model families; `checkpoints.py` checks and fetches files;
+`backbones.py` lists the seven checkpoints and loads them.
 """
 
 from __future__ import annotations
