@@ -106,7 +106,7 @@ class CausalBackbone(Backbone):
 
     def collate(self, encoded: Sequence[Encoded]) -> dict[str, Tensor]:
         side = self.padding_side
-        filler = self.tokenizer.pad_token_id
+        filler = self.tokenizer.pad_token_id or 0  # any id: padding is masked
         batch = {
             "input_ids": pad([post.input_ids for post in encoded], filler, side),
             "attention_mask": pad([torch.ones_like(post.input_ids) for post in encoded], 0, side),

@@ -17,17 +17,14 @@ from radar_lib.models.base import Backbone
 from radar_lib.models.causal import CausalBackbone
 from radar_lib.models.siglip import Siglip
 
+_SIGLIP_TOWER = r"vision_tower\..*layers\..*\.(q_proj|k_proj|v_proj|out_proj|fc1|fc2)"  # MLCD's layers too
 
-class Qwen3VL(CausalBackbone):
-    """Qwen3-VL: frames of any size, merged patches, deepstack levels, three-row M-RoPE positions."""
 
-    family = "qwen3_vl"
+class PatchedFrames(CausalBackbone):
+    """Frames of any size as rows of patches, merged after the tower: Qwen-VL's layout."""
+
     vision_module = "visual"
     image_markup = "<|vision_start|><|image_pad|><|vision_end|>"
-
-    def _prepare(self) -> None:
-        super()._prepare()
-        speed_up_vision_tower(self.model.visual)
 
     def visual_tokens(self, frame: UInt8[Tensor, "3 height width"]) -> int:
         rows, columns = self._merged_grid(frame)
@@ -36,6 +33,32 @@ class Qwen3VL(CausalBackbone):
     def _merged_grid(self, frame: Tensor) -> tuple[int, int]:
         factor = self.frame_processor.processor.patch_size * self.frame_processor.processor.merge_size
         return frame.shape[1] // factor, frame.shape[2] // factor
+
+    def image_inputs(self, frames: Sequence[UInt8[Tensor, "3 height width"]]) -> dict[str, Tensor]:
+        processor = self.frame_processor.processor
+        p, m, t = processor.patch_size, processor.merge_size, processor.temporal_patch_size
+        same = len({frame.shape for frame in frames}) == 1
+        groups = [torch.stack(list(frames))] if same else [frame[None] for frame in frames]
+        patches, grids = [], []
+        for group in groups:
+            n, _, height, width = group.shape
+            x = self.frame_processor.normalise(group)
+            x = x.reshape(n, 3, height // p // m, m, p, width // p // m, m, p).permute(0, 2, 5, 3, 6, 1, 4, 7)
+            x = x.unsqueeze(6).expand(*x.shape[:6], t, *x.shape[6:])
+            patches.append(x.reshape(-1, 3 * t * p * p))
+            grids += [[1, height // p, width // p]] * n
+        return {"pixel_values": torch.cat(patches), "image_grid_thw": torch.tensor(grids)}
+
+
+class Qwen3VL(PatchedFrames):
+    """Qwen3-VL: deepstack levels, three-row M-RoPE positions."""
+
+    family = "qwen3_vl"
+    vision_lora_targets = r"visual\.blocks\..*\.(qkv|proj|linear_fc1|linear_fc2)"
+
+    def _prepare(self) -> None:
+        super()._prepare()
+        speed_up_vision_tower(self.model.visual)
 
     def positions(self, input_ids: Tensor, frames: Sequence[Tensor]) -> Int[Tensor, "3 token"]:
         """M-RoPE: text counts up on all three rows; a frame holds its time, counts its rows and columns, and the text
@@ -52,21 +75,6 @@ class Qwen3VL(CausalBackbone):
             here, i, done = here + max(rows, columns), first + n, done + n
         out[:, i:] = np.arange(here, here + len(input_ids) - i)
         return torch.from_numpy(out)
-
-    def image_inputs(self, frames: Sequence[UInt8[Tensor, "3 height width"]]) -> dict[str, Tensor]:
-        processor = self.frame_processor.processor
-        p, m, t = processor.patch_size, processor.merge_size, processor.temporal_patch_size
-        same = len({frame.shape for frame in frames}) == 1
-        groups = [torch.stack(list(frames))] if same else [frame[None] for frame in frames]
-        patches, grids = [], []
-        for group in groups:
-            n, _, height, width = group.shape
-            x = self.frame_processor.normalise(group)
-            x = x.reshape(n, 3, height // p // m, m, p, width // p // m, m, p).permute(0, 2, 5, 3, 6, 1, 4, 7)
-            x = x.unsqueeze(6).expand(*x.shape[:6], t, *x.shape[6:])
-            patches.append(x.reshape(-1, 3 * t * p * p))
-            grids += [[1, height // p, width // p]] * n
-        return {"pixel_values": torch.cat(patches), "image_grid_thw": torch.tensor(grids)}
 
     def tower(self, inputs: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
         out = self.model.get_image_features(**inputs, return_dict=True)
@@ -85,11 +93,29 @@ def _grid(rows: int, columns: int) -> np.ndarray:
     return np.indices((rows, columns)).reshape(2, -1)
 
 
+class LlavaOnevision15(PatchedFrames):
+    """LLaVA-OneVision-1.5: a RICE-ViT, positions as in any language model. Its repository's own code computes it."""
+
+    family = "llavaonevision1_5"
+    key_mapping = {  # the code's `_checkpoint_conversion_mapping`, which transformers 5 no longer reads from a class
+        "^visual": "model.visual",
+        r"^model(?!\.(language_model|visual))": "model.language_model",
+    }
+    vision_lora_targets = r"visual\.blocks\..*\.(qkv|proj|fc1|fc2)"
+
+    def tower(self, inputs: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
+        return (self.model.get_image_features(**inputs),)
+
+    def wrap_features(self, levels: Sequence[Tensor]) -> Any:
+        return levels[0]
+
+
 class LlavaOnevision(CausalBackbone):
     """LLaVA-OneVision: each frame is one base tile, with the learned newline vector after it."""
 
     family = "llava_onevision"
     vision_module = "vision_tower"
+    vision_lora_targets = _SIGLIP_TOWER
     image_markup = "<image>\n"
 
     def _prepare(self) -> None:
@@ -119,6 +145,7 @@ class Gemma3(CausalBackbone):
 
     family = "gemma3"
     vision_module = "vision_tower"
+    vision_lora_targets = _SIGLIP_TOWER
     image_markup = "<start_of_image>"
 
     def _prepare(self) -> None:
@@ -144,4 +171,6 @@ class Gemma3(CausalBackbone):
         return SimpleNamespace(pooler_output=levels[0].unflatten(0, (-1, self.model.config.mm_tokens_per_image)))
 
 
-FAMILIES: dict[str, type[Backbone]] = {cls.family: cls for cls in (Qwen3VL, LlavaOnevision, Gemma3, Siglip)}
+FAMILIES: dict[str, type[Backbone]] = {
+    cls.family: cls for cls in (Qwen3VL, LlavaOnevision, LlavaOnevision15, Gemma3, Siglip)
+}

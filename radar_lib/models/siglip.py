@@ -26,6 +26,9 @@ class Siglip(Backbone):
     def _prepare(self) -> None:
         config = self.model.config
         self._text_length = config.text_config.max_position_embeddings
+        # SigLIP 2 was trained on lower-case text. Its fixed-resolution checkpoints name Gemma's tokenizer, which leaves
+        # case alone; transformers has the lower-casing one for the other checkpoints only.
+        self._lower = type(self.tokenizer).__name__.startswith("Gemma")
         self.no_frames = nn.Parameter(torch.zeros(config.vision_config.hidden_size), requires_grad=False)
 
     @property
@@ -37,9 +40,11 @@ class Siglip(Backbone):
 
     def encode(self, posts: Sequence[Mapping[str, Any]]) -> list[Encoded]:
         # The family is trained on texts padded to full length without a mask, and reads its last position.
+        texts = [post_text(post) for post in posts]
         ids = self.tokenizer(
-            [post_text(post) for post in posts], padding="max_length", truncation=True, max_length=self._text_length
-        )["input_ids"]
+            [text.lower() for text in texts] if self._lower else texts,
+            padding="max_length", truncation=True, max_length=self._text_length,
+        )["input_ids"]  # fmt: skip
         return [
             Encoded(torch.tensor(row), tuple(self.frame_processor.resize(frame) for frame in post["frames"]))
             for post, row in zip(posts, ids, strict=True)
