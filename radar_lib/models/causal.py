@@ -17,6 +17,7 @@ import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
+from radar_lib.errors import RadarError
 from radar_lib.models.base import INSTRUCTION, Backbone, Encoded, last_real_token, pad, post_text
 
 _SLOT = "@@TEXT@@"  # stands for the post's text while the chat template is rendered
@@ -129,6 +130,8 @@ class CausalBackbone(Backbone):
         if "pixel_values" in inputs:
             inputs["pixel_values"] = inputs["pixel_values"].to(self.model.dtype)
         levels = [batch[f"features_{i}"] for i in range(len(batch)) if f"features_{i}" in batch]
+        if levels and not self.features_cacheable:
+            raise RadarError("this router adapts the vision tower, whose output was cached before: give it frames.")
         with self._given_features(levels, inputs):
             hidden = self.model(**inputs, use_cache=False).last_hidden_state
         return last_real_token(hidden, batch["attention_mask"]).float()
