@@ -78,13 +78,14 @@ class RadarRouter(nn.Module):
         if config.lora_vision and backbone.vision_lora_targets:
             targets = f"{targets}|{backbone.vision_lora_targets}"
             backbone.features_cacheable = False  # from now on its tower changes; `detach` takes this back
-        commit = backbone.digest.partition("@")[2]
+        commit = backbone.digest.partition("@")[2]  # of a Hub checkpoint
+        name = backbone.model.name_or_path = backbone.checkpoint.removesuffix(f"@{commit}")  # peft looks there too
         lora = LoraConfig(
             r=config.lora_rank,
             lora_alpha=config.lora_alpha,
             lora_dropout=config.lora_dropout,
             target_modules=targets,
-            base_model_name_or_path=backbone.checkpoint.removesuffix(f"@{commit}"),
+            base_model_name_or_path=name,
             revision=commit or None,
         )
         with torch.random.fork_rng(devices=[]):

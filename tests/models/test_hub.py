@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import shutil
 
 import pytest
@@ -11,6 +12,7 @@ from safetensors.torch import load_file
 from radar_lib.errors import RadarError
 from radar_lib.models.backbones import BACKBONES, checkpoint_digest, load_backbone, resolve_checkpoint
 from radar_lib.models.checkpoints import _commit, open_checkpoint
+from radar_lib.models.router import RadarRouter, RouterConfig
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -49,7 +51,7 @@ def offline_hub(tmp_path, monkeypatch):
     _commit.cache_clear()
 
 
-def test_a_hub_id_loads_from_the_cache_and_names_its_commit(sharded, offline_hub):
+def test_a_hub_id_loads_from_the_cache_and_names_its_commit(sharded, offline_hub, tmp_path):
     hub_cache(offline_hub, sharded / "gemma3-4b", "google/gemma-3-4b-it")
     full = f"google/gemma-3-4b-it@{COMMIT}"
     for reference in ("google/gemma-3-4b-it", "google/gemma-3-4b-it@main", full):
@@ -58,6 +60,12 @@ def test_a_hub_id_loads_from_the_cache_and_names_its_commit(sharded, offline_hub
         assert files.digest == files.reference == full and files.verified == 3
     backbone = load_backbone("google/gemma-3-4b-it")
     assert backbone.digest == backbone.checkpoint == full
+    RadarRouter(backbone, RouterConfig(("A",), lora_rank=2)).save_pretrained(tmp_path / "router")
+    saved = json.loads((tmp_path / "router" / "adapter_config.json").read_text())
+    assert (saved["base_model_name_or_path"], saved["revision"]) == ("google/gemma-3-4b-it", COMMIT)
+    card = (tmp_path / "router" / "README.md").read_text()
+    assert "\nbase_model: google/gemma-3-4b-it\n" in card and full in card and str(tmp_path) not in card
+    assert RadarRouter.from_pretrained(tmp_path / "router").backbone.checkpoint == full
     with pytest.raises(RadarError, match="network access"):
         load_backbone("google/gemma-3-4b-it@v2")
     with pytest.raises(RadarError, match="network access"):
