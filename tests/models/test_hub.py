@@ -96,3 +96,16 @@ def test_every_hub_id_is_pinned_to_a_commit(tmp_path):
     (tmp_path / "checkpoints.yaml").write_text("Qwen3-VL-4b: x/y\n")
     with pytest.raises(RadarError, match=r"no backbone is called 'Qwen3-VL-4b'"):
         resolve_checkpoint(BACKBONES["Qwen3-VL-4B"], str(tmp_path))
+
+
+@pytest.mark.parametrize("token", [None, "hf_of_the_environment"])
+def test_the_token_comes_from_the_environment_only(monkeypatch, token):
+    asked = []
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", lambda *_, **options: asked.append(options) or "a/b")
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    if token:
+        monkeypatch.setenv("HF_TOKEN", token)
+    _commit.cache_clear()
+    checkpoint_digest("owner/name@v1")
+    _commit.cache_clear()
+    assert [options["token"] for options in asked] == [token or False]  # False: not even what a login has left

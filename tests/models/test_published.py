@@ -3,6 +3,7 @@ pixels are those of each family's own processor."""
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from types import SimpleNamespace
@@ -73,7 +74,11 @@ def write_published(source, folder, name, weights, *, dtype, shards, change):
         embedding = next(value for key, value in tensors.items() if key.endswith("embed_tokens.weight"))
         tensors[about["head"]] = embedding.flip(0)
     shards(folder, tensors)
-    change(folder / "config.json", architectures=[about["class"]], dtype=dtype, transformers_version="4.57.0")
+    text = json.loads((folder / "config.json").read_text())["text_config"]
+    if rope := text.pop("rope_parameters", None):
+        text |= old_rope(name, rope)
+    about_model = {"architectures": [about["class"]], "torch_dtype": dtype, "dtype": None, "ignore_index": -100}
+    change(folder / "config.json", **about_model, text_config=text, transformers_version="4.57.0")
     change(folder / "generation_config.json", do_sample=True, temperature=0.7, transformers_version="4.57.0")
     tokenizer = {"backend": None, "is_local": None, "local_files_only": None, "processor_class": about["processor"]}
     change(folder / "tokenizer_config.json", **tokenizer, **about["tokenizer"])
@@ -88,6 +93,18 @@ def write_published(source, folder, name, weights, *, dtype, shards, change):
         file, template = about["template"]
         change(folder / file, chat_template=template)
     (folder / "training_args.bin").write_bytes(b"cos\nsystem\n(S'true'\ntR.")  # some repositories have one; never read
+
+
+def old_rope(name, rope):
+    """Rotary embeddings in the words of transformers 4, in which the published configurations are written."""
+    if name.startswith("qwen"):
+        scaling = {"mrope_section": rope["mrope_section"], "mrope_interleaved": True, "rope_type": "default"}
+        return {"rope_theta": rope["rope_theta"], "rope_scaling": scaling}
+    if name.startswith("gemma"):
+        local, whole = rope["sliding_attention"]["rope_theta"], rope["full_attention"]["rope_theta"]
+        linear = {"factor": 8.0, "rope_type": "linear"}
+        return {"rope_local_base_freq": local, "rope_theta": whole, "rope_scaling": linear}
+    return {"rope_theta": rope["rope_theta"], "rope_scaling": None, "use_sliding_window": False}
 
 
 def _rename(name: str, prefixes: dict[str, str]) -> str:
@@ -129,6 +146,13 @@ def test_a_published_layout_loads_offline_with_every_weight_in_its_place(folders
     dtype = getattr(torch, DTYPE.get(name, "bfloat16"))
     for key, value in backbone.model.state_dict().items():
         assert torch.equal(value, expected[key].to(dtype).float()), key
+    models = (loaded(name).model, backbone.model)
+    old, new = (getattr(model.config.get_text_config(), "rope_parameters", None) for model in models)
+    if name == "gemma3-4b":
+        assert new["sliding_attention"] == old["sliding_attention"]
+        assert new["full_attention"] == old["full_attention"] | {"factor": 8.0, "rope_type": "linear"}
+    else:
+        assert {key: value for key, value in (new or {}).items() if key != "mrope_interleaved"} == (old or {})
     inside = sum(p.numel() for p in backbone.model.parameters())
     assert files.parameters - inside == (files.tensors[head][1][0] * files.tensors[head][1][1] if head else 0)
 
