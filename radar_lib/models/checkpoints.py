@@ -191,7 +191,8 @@ def _check_family(config: Path, reference: str) -> tuple[str, bool]:
         raise RadarError(
             f"{reference}: this transformers has no class for {model_type!r}; the checkpoint brings code of its own, "
             "which would run with all your rights, on your files and your posts. Read it first; then allow this one "
-            f"checkpoint with the environment variable {TRUST}={reference.partition('@')[0]}, or use its stand-in."
+            f"checkpoint with the environment variable {TRUST}={reference.partition('@')[0]}, or put another in its "
+            "place (a folder with checkpoints.yaml, see resolve_checkpoint)."
         )
     return model_type, True
 
