@@ -12,6 +12,7 @@ import torch
 from radar_lib.errors import RadarError
 from radar_lib.models.backbones import BACKBONES, STANDINS, load_backbone
 from radar_lib.models.base import post_text
+from radar_lib.models.checkpoints import open_checkpoint
 from radar_lib.models.standins import recipe
 from radar_lib.models.standins.cards import standin_card
 from radar_lib.models.standins.checkpoint import write_random_standin
@@ -209,6 +210,7 @@ def test_the_whole_recipe_on_a_few_posts(tmp_path, monkeypatch):
     assert 0 < record["quality"]["seen_map"] <= 100 and record["corpus"]["seed"] == recipe.CORPUS_SEED
     card = (folder / "README.md").read_text()
     assert "64 posts" in card and record["corpus"]["digest"] in card and "llava-onevision-qwen2-0.5b-ov-hf" in card
+    assert open_checkpoint(folder).verified == 1  # the record holds the hash of the weights
     backbone = load_backbone(folder)
     assert {p.dtype for p in backbone.model.parameters()} == {torch.float32}  # stored in float16, loaded as asked
 
