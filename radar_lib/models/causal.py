@@ -134,7 +134,13 @@ class CausalBackbone(Backbone):
             raise RadarError("this router adapts the vision tower, whose output was cached before: give it frames.")
         with self._given_features(levels, inputs):
             hidden = self.model(**inputs, use_cache=False).last_hidden_state
-        return last_real_token(hidden, batch["attention_mask"]).float()
+        return self.pool(hidden, batch).float()
+
+    def pool(
+        self, hidden: Float[Tensor, "row token hidden"], batch: Mapping[str, Tensor]
+    ) -> Float[Tensor, "post hidden"]:
+        """The state that stands for each post."""
+        return last_real_token(hidden, batch["attention_mask"])
 
     @contextlib.contextmanager
     def _given_features(self, levels: Sequence[Tensor], inputs: dict[str, Any]) -> Iterator[None]:

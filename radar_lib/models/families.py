@@ -15,6 +15,7 @@ from torch import Tensor
 from radar_lib.models.attention import speed_up_vision_tower
 from radar_lib.models.base import Backbone
 from radar_lib.models.causal import CausalBackbone
+from radar_lib.models.packing import Packing
 from radar_lib.models.siglip import Siglip
 
 _SIGLIP_TOWER = r"vision_tower\..*layers\..*\.(q_proj|k_proj|v_proj|out_proj|fc1|fc2)"  # MLCD's layers too
@@ -50,7 +51,7 @@ class PatchedFrames(CausalBackbone):
         return {"pixel_values": torch.cat(patches), "image_grid_thw": torch.tensor(grids)}
 
 
-class Qwen3VL(PatchedFrames):
+class Qwen3VL(Packing, PatchedFrames):
     """Qwen3-VL: deepstack levels, three-row M-RoPE positions."""
 
     family = "qwen3_vl"

@@ -114,8 +114,10 @@ class RadarRouter(nn.Module):
 
     def forward(self, batch: Mapping[str, Tensor]) -> Float[Tensor, "batch category"]:
         """Logits, float32."""
-        hidden = self.mlp(self.backbone(batch).float())
-        return torch.cat([head(hidden) for head in self.heads], dim=1)
+        pooled = self.backbone(batch).float()
+        with torch.autocast(pooled.device.type, enabled=False):  # float32 also where the backbone's products are not
+            hidden = self.mlp(pooled)
+            return torch.cat([head(hidden) for head in self.heads], dim=1)
 
     def trainable_parameters(self) -> list[nn.Parameter]:
         """LoRA, MLP, heads, and what pooling adds."""

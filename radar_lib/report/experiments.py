@@ -6,16 +6,18 @@ Adding a row is adding an `Experiment`; nothing else knows how many there are.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from radar_lib.data.posts import Posts
+from radar_lib.errors import RadarError
 from radar_lib.files import atomic_path
 from radar_lib.report.workspace import Workspace
 from radar_lib.training.loop import Recipe
-from radar_lib.training.runs import Run, RunSpec
+from radar_lib.training.parallel import train_all
+from radar_lib.training.runs import Lab, Run, RunSpec
 
 EXPERTS = "Individual Experts"
 EXPERT_BACKBONE = "Qwen3-VL-8B"
@@ -100,6 +102,42 @@ def in_training_order(rows: Sequence[Experiment]) -> list[Experiment]:
     """Rows grouped by backbone, smallest first, so that each backbone is loaded and its posts encoded once."""
     order = {name: position for position, name in enumerate(TINY + SMALL)}
     return sorted(rows, key=lambda row: (order[row.backbone], row.loss))
+
+
+def train_seeds(
+    lab: Lab, specs: Sequence[RunSpec], *, titles: Sequence[str], seeds: int, **options: Any
+) -> list[list[Run]]:
+    """Each specification's runs at `seeds` seeds, its own seed first, then counting up; options as in `train_all`.
+
+    Raises:
+        RadarError: as `train_all`, or `seeds` is below 1.
+    """
+    if seeds < 1:
+        raise RadarError(f"seeds is {seeds}; it counts the runs of each row, so it is at least 1.")
+    repeats = [
+        (spec.with_recipe(seed=spec.recipe.seed + n), f"{title}, seed {spec.recipe.seed + n}" if seeds > 1 else title)
+        for spec, title in zip(specs, titles, strict=True)
+        for n in range(seeds)
+    ]
+    runs = train_all(lab, [spec for spec, _ in repeats], titles=[title for _, title in repeats], **options)
+    return [runs[start : start + seeds] for start in range(0, len(runs), seeds)]
+
+
+def by_seed(index: Sequence[Mapping[str, Any]]) -> list[list[Mapping[str, Any]]]:
+    """Index entries of the training notebooks, seed by seed, lowest first.
+
+    The first seed's experts are the teacher of all routers, and curves and intervals over test posts are its own.
+    """
+    seeds = sorted({entry["seed"] for entry in index})
+    return [[entry for entry in index if entry["seed"] == seed] for seed in seeds]
+
+
+def seed_note(index: Sequence[Mapping[str, Any]]) -> str:
+    """For captions: which seeds the numbers are from."""
+    seeds = [str(entries[0]["seed"]) for entries in by_seed(index)]
+    if len(seeds) == 1:
+        return f"seed {seeds[0]}"
+    return f"mean and standard deviation over seeds {', '.join(seeds[:-1])} and {seeds[-1]}"
 
 
 def keep_run(workspace: Workspace, run: Run, **names: Any) -> dict[str, Any]:

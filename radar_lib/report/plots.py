@@ -96,7 +96,7 @@ def lambda_study(frame: pd.DataFrame, categories: Sequence[str]) -> Figure:
     """Figure 2 a-d: each metric against lambda, one line per risk; the dotted line is lambda = 0.
 
     Args:
-        frame: columns lambda, category, metric, value (fraction).
+        frame: columns lambda, category, metric, value (fraction), and sd, drawn as a band, where there are seeds.
         categories: order of the lines.
     """
     figure, axes = plt.subplots(2, 2, figsize=(9.2, 6.2), sharex=True)
@@ -108,6 +108,9 @@ def lambda_study(frame: pd.DataFrame, categories: Sequence[str]) -> Figure:
             style = {"color": colour, "marker": MARKERS[k % 7], "linestyle": LINE_STYLES[k % 7]}
             axis.plot(part["lambda"], values, label=category, **style)
             axis.axhline(values[0], color=colour, linewidth=0.8, linestyle=":")
+            if "sd" in part:
+                spread = 100 * part["sd"].to_numpy()
+                axis.fill_between(part["lambda"], values - spread, values + spread, color=colour, alpha=0.15)
         axis.set(title=f"({letter}) {metric}", ylabel=f"{metric} (%)")
         if frame.loc[frame["metric"] == metric, "value"].max() == 0:
             axis.set_ylim(0, 1)

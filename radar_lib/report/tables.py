@@ -21,7 +21,7 @@ from radar_lib.data.posts import Posts, labels
 from radar_lib.errors import RadarError
 from radar_lib.intervals import bootstrap_interval
 from radar_lib.metrics import average_precision, score_table
-from radar_lib.report.experiments import TABLE_ROWS
+from radar_lib.report.experiments import TABLE_ROWS, by_seed
 from radar_lib.training.scores import logits_for, read_scores
 
 TABLES: Mapping[int, tuple[str, str]] = {1: ("PR-AUC", "R@P60"), 2: ("APR@R90", "APR@R95")}
@@ -67,7 +67,10 @@ def row_logits(
 
 
 def group_rows(index: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str], list[Mapping[str, Any]]]:
-    """Index entries of the training notebooks by (loss, method), in the order of the paper's tables."""
+    """Index entries of the training notebooks by (loss, method), in the order of the paper's tables.
+
+    One entry per router and seed, K per seed for the experts.
+    """
     grouped: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
     for entry in index:
         grouped.setdefault((entry["loss"], entry["method"]), []).append(entry)
@@ -77,21 +80,36 @@ def group_rows(index: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str], list
     return {row: grouped[row] for row in ROW_ORDER}
 
 
+def over_seeds(scored: Sequence[Mapping[str, Mapping[str, float]]]) -> list[dict[str, Any]]:
+    """The score tables of one row's seeds as lines of category, metric and value, the mean over the seeds.
+
+    Where there are several seeds, `sd` is their sample standard deviation.
+    """
+    lines = []
+    for category, numbers in scored[0].items():
+        about = {key: numbers.get(key) for key in ("posts", "positives", "prevalence")}
+        for metric in METRICS:
+            values = [table[category][metric] for table in scored]
+            spread = {"sd": float(np.std(values, ddof=1))} if len(values) > 1 else {}
+            lines.append({"category": category, "metric": metric, "value": float(np.mean(values)), **spread, **about})
+    return lines
+
+
 def results(index: Sequence[Mapping[str, Any]], posts: Posts, *, runs_dir: Path) -> pd.DataFrame:
     """Long results of every row: loss, method, category (and Average), metric, value, posts, positives, prevalence.
 
-    Each risk is scored on the test posts that its own pipeline verified, and on no others.
+    With several seeds, `value` is their mean and `sd` their standard deviation. Each risk is scored on the test posts
+    that its own pipeline verified, and on no others.
     """
     test = posts.table("test")
     truth = labels(test, posts.categories)
     lines: list[dict[str, Any]] = []
     for (loss, method), entries in group_rows(index).items():
-        logits = row_logits(entries, test["post_id"].tolist(), truth, posts.categories, runs_dir=runs_dir)
-        for category, numbers in score_table(truth, logits, posts.categories).items():
-            about = {key: numbers.get(key) for key in ("posts", "positives", "prevalence")}
-            for metric in METRICS:
-                line = {"loss": loss, "method": method, "category": category, "metric": metric}
-                lines.append({**line, "value": numbers[metric], **about})
+        scored = []
+        for one in by_seed(entries):
+            logits = row_logits(one, test["post_id"].tolist(), truth, posts.categories, runs_dir=runs_dir)
+            scored.append(score_table(truth, logits, posts.categories))
+        lines += [{"loss": loss, "method": method, **line} for line in over_seeds(scored)]
     return pd.DataFrame(lines)
 
 
@@ -110,11 +128,14 @@ def paper_results() -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
-def wide(frame: pd.DataFrame, number: int) -> pd.DataFrame:
-    """Table 1 or 2 in percent with two decimals: rows (loss, method), columns (category, metric), as the paper."""
+def wide(frame: pd.DataFrame, number: int, values: str = "value") -> pd.DataFrame:
+    """Table 1 or 2 in percent with two decimals: rows (loss, method), columns (category, metric), as the paper.
+
+    `values` names the column of `frame` that fills the cells: `value`, or `sd` for the spread over seeds.
+    """
     order = list(dict.fromkeys(frame["category"]))
     table = frame[frame["metric"].isin(TABLES[number])].pivot(
-        index=["loss", "method"], columns=["category", "metric"], values="value"
+        index=["loss", "method"], columns=["category", "metric"], values=values
     )
     columns = pd.MultiIndex.from_tuples([(c, m) for c in order for m in TABLES[number]], names=["category", "metric"])
     rows = pd.MultiIndex.from_tuples([row for row in ROW_ORDER if row in table.index], names=["loss", "method"])
@@ -147,8 +168,11 @@ def to_csv(table: pd.DataFrame) -> str:
     return flat.reset_index().to_csv(index=False, float_format="%.2f", lineterminator="\n")
 
 
-def to_markdown(table: pd.DataFrame, paper: pd.DataFrame | None = None) -> str:
-    """Markdown; best in bold, second best underlined; the paper's number in brackets where it has one."""
+def to_markdown(table: pd.DataFrame, paper: pd.DataFrame | None = None, spread: pd.DataFrame | None = None) -> str:
+    """Markdown; best in bold, second best underlined; the paper's number in brackets where it has one.
+
+    With `spread`, a table of the same shape, each cell ends in its standard deviation over seeds.
+    """
     marked = marks(table)
     head = ["Loss", "Method", *(f"{c} {m}" for c, m in table.columns)]
     lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * 2 + " ---: |" * table.shape[1]]
@@ -157,6 +181,8 @@ def to_markdown(table: pd.DataFrame, paper: pd.DataFrame | None = None) -> str:
         for column in table.columns:
             text = f"{table.loc[row, column]:.2f}"
             text = {"best": f"**{text}**", "second": f"<u>{text}</u>", "": text}[marked.loc[row, column]]
+            if spread is not None:
+                text += f" ± {spread.loc[row, column]:.2f}"
             if paper is not None and row in paper.index and column in paper.columns:
                 text += f" ({paper.loc[row, column]:.2f})"
             cells.append(text)
@@ -164,8 +190,8 @@ def to_markdown(table: pd.DataFrame, paper: pd.DataFrame | None = None) -> str:
     return "\n".join(lines) + "\n"
 
 
-def to_latex(table: pd.DataFrame, *, caption: str, label: str) -> str:
-    """LaTeX (booktabs): bold and underline as in the paper, one block per loss and size group."""
+def to_latex(table: pd.DataFrame, *, caption: str, label: str, spread: pd.DataFrame | None = None) -> str:
+    """LaTeX (booktabs): bold and underline as in the paper, one block per loss and size group; `spread` in small."""
     marked = marks(table)
     categories = list(dict.fromkeys(table.columns.get_level_values(0)))
     metrics = list(dict.fromkeys(table.columns.get_level_values(1)))
@@ -185,7 +211,8 @@ def to_latex(table: pd.DataFrame, *, caption: str, label: str) -> str:
         for column in range(table.shape[1]):
             text = f"{table.iloc[position, column]:.2f}"
             command = {"best": "\\textbf{%s}", "second": "\\underline{%s}", "": "%s"}[marked.iloc[position, column]]
-            cells.append(command % text)
+            small = "" if spread is None else f" {{\\scriptsize $\\pm${spread.iloc[position, column]:.2f}}}"
+            cells.append(command % text + small)
         lines.append(" & ".join([loss if loss != previous else "", method, *cells]) + " \\\\")
         previous = loss
     lines += ["\\bottomrule", "\\end{tabular}", f"\\caption{{{caption}}}", f"\\label{{{label}}}", "\\end{table*}"]
@@ -197,8 +224,8 @@ def above_prevalence(
 ) -> pd.DataFrame:
     """PR-AUC with its 95 % bootstrap interval over test posts, beside the prevalence, for each row and risk.
 
-    `learned` is True where the interval's lower end lies above the prevalence, which is what scores without
-    information reach.
+    Of the first seed's runs. `learned` is True where the interval's lower end lies above the prevalence, which is what
+    scores without information reach.
     """
     test = posts.table("test")
     truth = labels(test, posts.categories)
@@ -206,7 +233,8 @@ def above_prevalence(
     for (loss, method), entries in group_rows(index).items():
         if loss not in losses:
             continue
-        logits = row_logits(entries, test["post_id"].tolist(), truth, posts.categories, runs_dir=runs_dir)
+        first = by_seed(entries)[0]
+        logits = row_logits(first, test["post_id"].tolist(), truth, posts.categories, runs_dir=runs_dir)
         for k, category in enumerate(posts.categories):
             known = truth[:, k] >= 0
             interval = bootstrap_interval(average_precision, truth[known, k], logits[known, k], seed=seed)

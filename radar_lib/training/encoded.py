@@ -61,6 +61,10 @@ class EncodedPosts:
         rows = indices if self.rows is None else self.rows[np.asarray(indices)]
         return self.backbone.collate([self.posts[int(i)] for i in rows])
 
+    def batches(self, plan: Iterable[Sequence[int]]) -> Iterator[dict[str, Tensor]]:
+        """The batch of each entry of `plan`, in order."""
+        return map(self.batch, plan)
+
     def subset(self, rows: Sequence[int]) -> EncodedPosts:
         """Some of the posts, by position; nothing is copied."""
         rows = np.asarray(rows)

@@ -1,43 +1,40 @@
 """The training loop: AdamW, cosine schedule with warm-up, gradient clipping, over accelerate; resumable to the bit.
 
-Everything random is a function of (seed, epoch), and a checkpoint holds the trainable weights and AdamW's moments
-in float32, so a killed run continues the same loss curve. Checkpoints are safetensors; nothing is unpickled.
+Everything random is a function of (seed, epoch), so a killed run continues the same loss curve from its checkpoint.
+The same loop runs in one process or, under torchrun, in several: each reads its share of every batch.
+
+On CUDA the frozen backbone's weights are bfloat16, and its matrix products are; nothing is cast there and back in
+every step. What is trained (LoRA, MLP, heads: about a hundredth of the weights) stays float32, as do its gradients and
+AdamW's moments: a bfloat16 weight has 8 significant bits, so an update below 1/512 of it would be lost.
 """
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from contextlib import nullcontext
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, DistributedDataParallelKwargs
+from accelerate.utils import gather_object
 from jaxtyping import Float, Int8
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from radar_lib.errors import RadarError
-from radar_lib.files import atomic_path
 from radar_lib.losses import radar_loss, unmasked_bce
+from radar_lib.training.batches import BatchSource, ahead, micro_batches, run_batches
+from radar_lib.training.processes import rank_and_size, sum_over_processes
+from radar_lib.training.state import CHECKPOINT, History, load_checkpoint, save_checkpoint
+from radar_lib.training.tensorboard import EVENTS, add_events, epoch_values, start_events, step_values
 
-CHECKPOINT = "checkpoint.safetensors"
 no_bar = partial(tqdm, disable=True)
-
-
-class BatchSource(Protocol):
-    """Posts ready for one backbone: how long each is, and a padded batch of any of them."""
-
-    lengths: Sequence[int]
-
-    def batch(self, indices: Sequence[int]) -> dict[str, Tensor]: ...
 
 
 @dataclass(frozen=True)
@@ -83,13 +80,23 @@ class Recipe:
             raise RadarError("the unmasked baseline has no distillation term: set lam=0.")
 
 
-@dataclass
-class History:
-    """Curves of a run: `steps` holds the mean loss between two entries, `epochs` what validation said."""
+@dataclass(frozen=True)
+class Execution:
+    """How a step is computed: decides memory and speed, and the result by no more than rounding.
 
-    steps: list[dict[str, float]] = field(default_factory=list)
-    epochs: list[dict[str, float]] = field(default_factory=list)
-    seconds: float = 0.0
+    Attributes:
+        accumulate: micro-batches that a batch is cut into; processes share them, each does its own one by one.
+        gradient_checkpointing: keep each layer's input only and compute the layer again in the backward pass.
+        packing: posts end to end instead of padded, where the family can (Qwen3-VL).
+    """
+
+    accumulate: int = 1
+    gradient_checkpointing: bool = False
+    packing: bool = False
+
+    def __post_init__(self) -> None:
+        if self.accumulate < 1:
+            raise RadarError(f"accumulate is {self.accumulate}; a batch has at least one micro-batch.")
 
 
 def learning_rate_factor(step: int, *, total: int, warmup: float) -> float:
@@ -100,21 +107,22 @@ def learning_rate_factor(step: int, *, total: int, warmup: float) -> float:
     return 0.5 * (1.0 + math.cos(math.pi * (step - rising) / max(total - rising, 1)))
 
 
-def epoch_batches(lengths: Sequence[int], *, batch_size: int, seed: int, epoch: int) -> list[np.ndarray]:
-    """Batches of one epoch: shuffled, yet of similar lengths, so that little is padding.
+def half_precision(device: str | torch.device) -> torch.autocast:
+    """Matrix products in bfloat16 on CUDA; on a CPU everything stays as it is."""
+    return torch.autocast("cuda", torch.bfloat16, enabled=torch.device(device).type == "cuda")
 
-    Posts are shuffled, cut into pools of 16 batches, sorted by length within a pool, and the batches are shuffled
-    again. Each post appears exactly once.
+
+def spare_casts(router: nn.Module) -> None:
+    """Let LoRA take a bfloat16 backbone's activations as they are.
+
+    peft casts them to its weights' float32, and autocast would cast them back: the same bits, several copies more per
+    layer. Such a router runs under `half_precision` only.
     """
-    random = np.random.default_rng([seed, epoch])
-    order = random.permutation(len(lengths))
-    length = np.asarray(lengths)
-    pools = [order[start : start + 16 * batch_size] for start in range(0, len(order), 16 * batch_size)]
-    batches = []
-    for pool in pools:
-        pool = pool[np.argsort(length[pool], kind="stable")]
-        batches += [pool[start : start + batch_size] for start in range(0, len(pool), batch_size)]
-    return [batches[i] for i in random.permutation(len(batches))]
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    for module in router.modules():
+        if isinstance(module, BaseTunerLayer):
+            module.cast_input_dtype_enabled = False
 
 
 def train(
@@ -124,6 +132,7 @@ def train(
     *,
     folder: Path,
     device: str = "cpu",
+    execution: Execution | None = None,
     validate: Callable[[nn.Module], dict[str, float]] | None = None,
     checkpoint_seconds: float = 30.0,
     title: str = "training",
@@ -135,9 +144,10 @@ def train(
         router: returns logits (post, category) of a batch of `data.inputs`.
         data: inputs, labels, and the teacher's logits where `recipe.lam` > 0.
         recipe: objective and optimisation.
-        folder: where the checkpoint is kept while the run lasts.
-        device: 'cpu' or 'cuda'; on CUDA the forward pass runs in bfloat16, heads and loss in float32.
-        validate: called after each epoch with the router; its numbers go into the history.
+        folder: where the checkpoint is kept while the run lasts, and the curves for TensorBoard.
+        device: 'cpu' or 'cuda'.
+        execution: micro-batches; the rest of it concerns the router, which comes here ready.
+        validate: called after each epoch with the router, in every process; its numbers go into the history.
         checkpoint_seconds: at most this much work is lost when the process is killed.
         title: shown by the progress bar.
         bar: makes the progress bar, called as tqdm is.
@@ -147,11 +157,14 @@ def train(
     """
     if not len(data.post_ids):
         raise RadarError(f"{title}: no training post has a verified label for its categories.")
-    accelerator = Accelerator(cpu=device == "cpu", mixed_precision="bf16" if device.startswith("cuda") else "no")
-    router.to(accelerator.device)
+    # a text-only batch leaves SigLIP's vision tower unused; no buffer changes in training
+    distributed = DistributedDataParallelKwargs(find_unused_parameters=True, broadcast_buffers=False)
+    accelerator = Accelerator(cpu=device == "cpu", mixed_precision="no", kwargs_handlers=[distributed])
+    on, first_process = accelerator.device, accelerator.is_main_process
+    router.to(on)
     parameters = {name: p for name, p in router.named_parameters() if p.requires_grad}
     optimiser = torch.optim.AdamW(parameters.values(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
-    history, first = _resume(folder / CHECKPOINT, parameters, optimiser)
+    history, first = load_checkpoint(folder / CHECKPOINT, parameters, optimiser)
     model, prepared = accelerator.prepare(router, optimiser)
     labels = torch.tensor(data.labels, dtype=torch.int64)
     teacher = None if data.teacher_logits is None else torch.tensor(data.teacher_logits, dtype=torch.float32)
@@ -159,30 +172,36 @@ def train(
     per_epoch = math.ceil(len(data.post_ids) / recipe.batch_size)
     total = per_epoch * recipe.epochs
     started, saved, shown = time.perf_counter() - history.seconds, time.perf_counter(), []
+    if first_process:
+        start_events(folder / EVENTS, history)
     shown_steps = bar(total=total, initial=first, desc=title, unit="step", mininterval=2)
     model.train()
-    for step, epoch, indices in _steps(data.inputs.lengths, recipe, first=first):
+    share = {"process": accelerator.process_index, "processes": accelerator.num_processes}
+    share |= {"accumulate": (execution or Execution()).accumulate}
+    steps = _steps(data.inputs, recipe, first=first, device=on, **share)
+    for step, epoch, parts in ahead(steps) if on.type == "cuda" else steps:
         rate = recipe.learning_rate * learning_rate_factor(step, total=total, warmup=recipe.warmup)
         for group in optimiser.param_groups:
             group["lr"] = rate
-        mine = indices[accelerator.process_index :: accelerator.num_processes]
-        batch = {key: value.to(accelerator.device) for key, value in data.inputs.batch(mine).items()}
-        target = labels[mine].to(accelerator.device)
-        with accelerator.autocast():
-            logits = model(batch)
-        if recipe.objective == "unmasked":
-            loss = unmasked_bce(logits, target)
-        else:
-            guide = None if teacher is None else teacher[mine].to(accelerator.device)
-            loss = radar_loss(logits, target, guide, lam=recipe.lam)
-        if not torch.isfinite(loss):
-            posts = ", ".join(str(data.post_ids[i]) for i in mine[:5])
-            raise RadarError(f"{title}: the loss is {loss.item()} at step {step + 1} of {total}; posts {posts}, ...")
-        accelerator.backward(loss)
+        losses = []
+        for posts, weight, batch in parts:
+            target, guide = labels[posts].to(on), None if teacher is None else teacher[posts].to(on)
+            last_part = len(losses) + 1 == len(parts)
+            with nullcontext() if last_part else accelerator.no_sync(model):
+                with half_precision(on):
+                    logits = model(batch)
+                loss = weight * _loss(logits, target, guide, recipe)
+                accelerator.backward(loss)
+            losses.append(loss.detach())
+        loss = accelerator.reduce(torch.stack(losses).sum(), "mean").item()
+        if not math.isfinite(loss):
+            bad = [post for part, its in zip(parts, losses, strict=True) if not its.isfinite() for post in part[0]]
+            named = ", ".join(str(data.post_ids[post]) for post in gather_object(bad)[:5])
+            raise RadarError(f"{title}: the loss is {loss} at step {step + 1} of {total}; posts {named}, ...")
         norm = accelerator.clip_grad_norm_(parameters.values(), recipe.clip)
         prepared.step()
         prepared.zero_grad()
-        shown.append((loss.item(), float(norm)))
+        shown.append((loss, float(norm)))
         shown_steps.update()
 
         last_of_epoch = (step + 1) % per_epoch == 0
@@ -191,14 +210,18 @@ def train(
             history.steps.append({"step": step + 1, "loss": mean_loss, "gradient_norm": mean_norm, "rate": rate})
             shown_steps.set_postfix_str(f"loss {mean_loss:.3f}")
             shown = []
+            if first_process:
+                add_events(folder / EVENTS, step + 1, step_values(history.steps[-1]))
         if last_of_epoch and validate is not None:
             model.eval()
             history.epochs.append({"epoch": epoch + 1, **validate(router)})
             model.train()
+            if first_process:
+                add_events(folder / EVENTS, epoch + 1, epoch_values(history.epochs[-1]))
         # Logged means restart after a checkpoint, so it is taken only where none is pending.
         if not shown and time.perf_counter() - saved > checkpoint_seconds and step + 1 < total:
             history.seconds = time.perf_counter() - started
-            if accelerator.is_main_process:
+            if first_process:
                 save_checkpoint(folder / CHECKPOINT, parameters, optimiser, history, step=step + 1)
             saved = time.perf_counter()
     shown_steps.close()
@@ -207,63 +230,46 @@ def train(
     return history
 
 
-def _steps(lengths: Sequence[int], recipe: Recipe, *, first: int) -> Iterator[tuple[int, int, np.ndarray]]:
-    """(step, epoch, indices) of the whole run, from step `first` on."""
-    step = 0
-    for epoch in range(recipe.epochs):
-        for indices in epoch_batches(lengths, batch_size=recipe.batch_size, seed=recipe.seed, epoch=epoch):
-            if step >= first:
-                yield step, epoch, indices
-            step += 1
+def _steps(
+    inputs: BatchSource, recipe: Recipe, *, first: int, device: torch.device, **share: int
+) -> Iterator[tuple[int, int, list[tuple[np.ndarray, float, dict[str, Tensor]]]]]:
+    """(step, epoch, micro-batches) from step `first` on; a micro-batch is its posts, its loss's weight, its inputs."""
+    about = {"epochs": recipe.epochs, "batch_size": recipe.batch_size, "seed": recipe.seed, "first": first}
+    plan = [(*step, micro_batches(indices, **share)) for *step, indices in run_batches(inputs.lengths, **about)]
+    batches = inputs.batches([posts for *_, parts in plan for posts, _ in parts])
+    for step, epoch, parts in plan:
+        yield step, epoch, [(posts, weight, _to(next(batches), device)) for posts, weight in parts]
 
 
-def save_checkpoint(
-    path: Path, parameters: dict[str, nn.Parameter], optimiser: torch.optim.AdamW, history: History, *, step: int
-) -> None:
-    """Write weights, AdamW's moments, the step and the curves so far as one safetensors file."""
-    tensors: dict[str, Tensor] = {}
-    for name, parameter in parameters.items():
-        tensors[f"weight/{name}"] = parameter.detach().cpu().contiguous()
-        for key in ("exp_avg", "exp_avg_sq"):
-            tensors[f"{key}/{name}"] = optimiser.state[parameter][key].detach().cpu().contiguous()
-    state = {"step": step, "steps": history.steps, "epochs": history.epochs, "seconds": history.seconds}
-    with atomic_path(path) as temporary:
-        save_file(tensors, temporary, metadata={"state": json.dumps(state)})
+def _to(batch: dict[str, Tensor], device: str | torch.device) -> dict[str, Tensor]:
+    return {name: tensor.to(device) for name, tensor in batch.items()}
 
 
-def _resume(
-    path: Path, parameters: dict[str, nn.Parameter], optimiser: torch.optim.AdamW
-) -> tuple[History, int]:
-    """Load a checkpoint into the parameters and the optimiser; returns the curves and the steps already done."""
-    if not path.exists():
-        return History(), 0
-    with safe_open(path, framework="pt") as file:
-        state: dict[str, Any] = json.loads(file.metadata()["state"])
-        for name, parameter in parameters.items():
-            with torch.no_grad():
-                parameter.copy_(file.get_tensor(f"weight/{name}"))
-            optimiser.state[parameter] = {
-                "step": torch.tensor(float(state["step"])),
-                "exp_avg": file.get_tensor(f"exp_avg/{name}").to(parameter.device),
-                "exp_avg_sq": file.get_tensor(f"exp_avg_sq/{name}").to(parameter.device),
-            }
-    return History(state["steps"], state["epochs"], state["seconds"]), state["step"]
+def _loss(logits: Tensor, target: Tensor, guide: Tensor | None, recipe: Recipe) -> Float[Tensor, ""]:
+    if recipe.objective == "unmasked":
+        return unmasked_bce(logits, target)
+    return radar_loss(logits, target, guide, lam=recipe.lam)
 
 
 @torch.inference_mode()
 def predict(
     router: nn.Module, inputs: BatchSource, *, batch_size: int = 128, device: str = "cpu", title: str = ""
 ) -> Float[np.ndarray, "post category"]:
-    """Logits (float32) of every post, in the order of `inputs`; a bar is shown where `title` is given."""
+    """Logits (float32) of every post, in the order of `inputs`; a bar is shown where `title` is given.
+
+    Under torchrun each process reads its share of the batches, and every process returns the whole.
+    """
     router.eval()
     order = np.argsort(np.asarray(inputs.lengths), kind="stable")
-    starts = range(0, len(order), batch_size)
-    rows: list[np.ndarray] = []
-    for start in tqdm(starts, desc=title, unit="batch", disable=not title, mininterval=2):
-        batch = {key: value.to(device) for key, value in inputs.batch(order[start : start + batch_size]).items()}
-        with torch.autocast(device_type="cuda", dtype=torch.bfloat16, enabled=device.startswith("cuda")):
-            rows.append(router(batch).float().cpu().numpy())
-    logits = np.concatenate(rows)
-    result = np.empty_like(logits)
-    result[order] = logits
-    return result
+    rank, processes = rank_and_size()
+    plan = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+    mine = plan[rank::processes]
+    result: np.ndarray | None = None
+    # one without a share reads a batch for the number of categories only
+    batches = zip(mine or plan[:1], inputs.batches(mine or plan[:1]), strict=True)
+    for posts, batch in tqdm(batches, total=len(mine), desc=title, unit="batch", disable=not title, mininterval=2):
+        with half_precision(device):
+            logits = router(_to(batch, device)).float().cpu().numpy()
+        result = np.zeros((len(order), logits.shape[1]), np.float32) if result is None else result
+        result[posts] = logits if mine else 0
+    return sum_over_processes(result, device=device)

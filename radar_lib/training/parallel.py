@@ -2,7 +2,7 @@
 
 A small model leaves a second core idle most of the time, so runs side by side are worth more than threads within one.
 Each run computes what it would compute alone: nothing is shared but the cache, where a finished run stays finished
-whatever happens to the others. On a GPU the runs follow each other.
+whatever happens to the others. On a GPU the runs follow each other; several GPUs train each run together.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from functools import partial
 from queue import Empty
-from time import perf_counter
 from typing import Any
 
 import psutil
@@ -25,6 +25,8 @@ from radar_lib.data.posts import open_posts
 from radar_lib.errors import RadarError
 from radar_lib.models.backbones import checkpoint_folder
 from radar_lib.training.cache import Cache
+from radar_lib.training.launch import train_over_processes
+from radar_lib.training.processes import Message, Report
 from radar_lib.training.runs import Lab, Run, RunSpec, SoftLabels
 
 FEWEST_STEPS = 200  # all runs together; for less, starting processes takes longer than they save
@@ -47,7 +49,7 @@ def train_all(
 
     Args:
         titles: what progress bars and errors call each run.
-        workers: processes; 0 for one per core, as work and memory allow, at most `MOST_WORKERS`. A GPU has one.
+        workers: runs at a time; 0 for one per core, as work and memory allow, at most `MOST_WORKERS`. On GPUs one.
         desc: what the bar over all of them is called.
 
     Raises:
@@ -60,6 +62,12 @@ def train_all(
         if count > 1 and len(jobs) > 1:
             lab.release()
             _train_in_processes(lab, jobs, teacher, min(count, len(jobs)), desc)
+        elif jobs and (devices := _devices(lab)) > 1:
+            lab.release()
+            said: dict[str, str] = {}
+            with lab.bar(total=sum(lab.steps(spec) for spec, _ in jobs), desc=desc, unit="step", mininterval=2) as bar:
+                show = partial(_show, bar, "step", said)
+                train_over_processes(lab, jobs, teacher=teacher, processes=devices, on_message=show)
         return [lab.train(spec, teacher=teacher, title=title) for spec, title in zip(specs, titles, strict=True)]
 
 
@@ -74,6 +82,11 @@ def worker_count(lab: Lab, specs: Sequence[RunSpec], workers: int = 0) -> int:
     largest = max((_weights(lab, spec) for spec in specs), default=0)
     fitting = psutil.virtual_memory().available // (WORKER_BYTES + PER_CHECKPOINT_BYTE * largest)
     return max(1, min(_cores(), len(specs), MOST_WORKERS, fitting))
+
+
+def _devices(lab: Lab) -> int:
+    """GPUs that train each run together; one where the lab names one."""
+    return torch.cuda.device_count() if lab.device == "cuda" else 1
 
 
 def _cores() -> int:
@@ -105,7 +118,9 @@ def _train_in_processes(
 ) -> None:
     context = multiprocessing.get_context("spawn")  # no copies of this process's threads
     messages = context.Queue()
-    rebuild = (lab.posts.folder, lab.cache.root, lab.checkpoints, lab.score_splits, lab.checkpoint_seconds)
+    rebuild = (
+        lab.posts.folder, lab.cache.root, lab.checkpoints, lab.score_splits, lab.checkpoint_seconds, lab.execution
+    )  # fmt: skip
     start = (rebuild, messages, torch.get_num_threads())
     others = set(multiprocessing.active_children())
     pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start, initargs=start)
@@ -158,44 +173,19 @@ def _follow(futures: Sequence[Future], messages: Any, bar: Any, *, unit: str) ->
         try:
             while True:
                 # where all are done, the last words may still be under way
-                title, its_unit, units, text = messages.get(timeout=0.2 if done else 0.5)
-                bar.update(units if its_unit == unit else 0)
-                said[title] = text
-                if text is None:
-                    del said[title]
-                bar.set_postfix_str("; ".join(f"{name} {value}" for name, value in said.items() if value))
+                _show(bar, unit, said, messages.get(timeout=0.2 if done else 0.5))
         except Empty:
             if done:
                 return
 
 
-class _Report:
-    """Stands in for tqdm within a worker: what it is told goes to the parent's bar, twice a second at most."""
-
-    def __init__(self, messages: Any, *, desc: str = "", unit: str = "", initial: int = 0, **_: Any):
-        self.messages, self.desc, self.unit = messages, desc, unit
-        self.waiting, self.text, self.sent = initial, "", 0.0
-
-    def update(self, steps: int = 1) -> None:
-        self.waiting += steps
-        if perf_counter() - self.sent > 0.5:
-            self._send(self.text)
-
-    def set_postfix_str(self, text: str) -> None:
-        self.text = text
-
-    def close(self) -> None:
-        self._send(None)
-
-    def _send(self, text: str | None) -> None:
-        self.messages.put((self.desc, self.unit, self.waiting, text))
-        self.waiting, self.sent = 0, perf_counter()
-
-    def __enter__(self) -> _Report:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
+def _show(bar: Any, unit: str, said: dict[str, str], message: Message) -> None:
+    title, its_unit, units, text = message
+    bar.update(units if its_unit == unit else 0)
+    said[title] = text
+    if text is None:
+        del said[title]
+    bar.set_postfix_str("; ".join(f"{name} {value}" for name, value in said.items() if value))
 
 
 def _start(rebuild: tuple, messages: Any, threads: int) -> None:
@@ -203,10 +193,10 @@ def _start(rebuild: tuple, messages: Any, threads: int) -> None:
     global _lab
     threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(threads)
-    folder, root, checkpoints, score_splits, seconds = rebuild
+    folder, root, checkpoints, score_splits, seconds, execution = rebuild
     _lab = Lab(
         open_posts(folder), Cache(root), checkpoints=checkpoints, score_splits=score_splits,
-        checkpoint_seconds=seconds, bar=lambda **about: _Report(messages, **about),
+        checkpoint_seconds=seconds, execution=execution, bar=partial(Report, messages.put),
     )  # fmt: skip
 
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from jaxtyping import Bool, Float, Int8
 from tqdm import tqdm
 
@@ -26,11 +27,14 @@ from radar_lib.metrics import average_precision
 from radar_lib.models.backbones import BACKBONES, Backbone, checkpoint_digest, load_backbone, resolve_checkpoint
 from radar_lib.models.base import Encoded
 from radar_lib.models.families import FAMILIES
+from radar_lib.models.packing import Packing
 from radar_lib.models.router import RadarRouter, RouterConfig
 from radar_lib.training.cache import RECORD, Cache, Entry, code_digest
 from radar_lib.training.encoded import EncodedPosts, chunks, forget_stale, store
-from radar_lib.training.loop import CHECKPOINT, History, Recipe, TrainingSet, predict, train
+from radar_lib.training.loop import Execution, Recipe, TrainingSet, predict, spare_casts, train
+from radar_lib.training.processes import first_process_first, rank_and_size, wait_for_all
 from radar_lib.training.scores import logits_for, read_scores, write_scores
+from radar_lib.training.state import CHECKPOINT, History
 
 DECIDING_PACKAGES = ("torch", "transformers", "peft")
 ENCODING_CODE = ("models", "training/encoded.py")
@@ -52,6 +56,12 @@ class RunSpec:
     recipe: Recipe
     lora_rank: int = 8
     lora_alpha: int = 16
+
+    @classmethod
+    def from_json(cls, saved: Mapping[str, Any]) -> RunSpec:
+        """The specification whose `asdict` went through JSON."""
+        recipe, categories = Recipe(**saved["recipe"]), tuple(saved["categories"])
+        return cls(**{**saved, "recipe": recipe, "categories": categories})
 
     def with_recipe(self, **changes: Any) -> RunSpec:
         return replace(self, recipe=replace(self.recipe, **changes))
@@ -89,9 +99,7 @@ class Run:
         """
         folder = Path(folder)
         record = read_json(folder / RECORD)
-        saved = dict(record["inputs"]["spec"])
-        recipe, categories = Recipe(**saved.pop("recipe")), tuple(saved.pop("categories"))
-        spec = RunSpec(recipe=recipe, categories=categories, **saved)
+        spec = RunSpec.from_json(record["inputs"]["spec"])
         return cls(spec, Entry(folder, record["digest"], record["inputs"]), record)
 
     @property
@@ -125,6 +133,7 @@ class Lab:
         device: 'cpu' or 'cuda'.
         score_splits: splits that each trained model is scored on; missing ones are passed over.
         checkpoint_seconds: at most this much training is lost when the process is killed.
+        execution: how steps are computed.
         bar: makes progress bars, called as tqdm is.
     """
 
@@ -137,11 +146,12 @@ class Lab:
         device: str = "cpu",
         score_splits: Sequence[str] = ("validation", "test"),
         checkpoint_seconds: float = 30.0,
+        execution: Execution | None = None,
         bar: Callable[..., Any] = tqdm,
     ) -> None:
         self.posts, self.cache, self.checkpoints, self.device = posts, cache, checkpoints, device
         self.score_splits = tuple(split for split in score_splits if split in posts.splits)
-        self.checkpoint_seconds, self.bar = checkpoint_seconds, bar
+        self.checkpoint_seconds, self.execution, self.bar = checkpoint_seconds, execution or Execution(), bar
         self._backbone: tuple[str, Backbone] | None = None
         self._encoded: dict[str, EncodedPosts] = {}
 
@@ -155,7 +165,11 @@ class Lab:
         """Load a backbone; only the latest one is kept in memory, with the posts encoded for it."""
         if self._backbone is None or self._backbone[0] != name:
             self.release()
-            self._backbone = (name, load_backbone(self.checkpoint(name), device=self.device))
+            dtype = torch.bfloat16 if self.device.startswith("cuda") else torch.float32
+            backbone = load_backbone(self.checkpoint(name), dtype=dtype, device=self.device)
+            if self.execution.packing and isinstance(backbone, Packing):
+                backbone.pack(True)
+            self._backbone = (name, backbone)
         return self._backbone[1]
 
     def release(self) -> None:
@@ -178,9 +192,10 @@ class Lab:
         if split not in self._encoded:
             if model.features_cacheable:
                 entry = self.encoded_entry(backbone, split)
-                if not entry.complete:
-                    store(self._chunks(model, backbone, split), entry)
-                    forget_stale(entry)
+                with first_process_first():
+                    if not entry.complete:
+                        store(self._chunks(model, backbone, split), entry)
+                        forget_stale(entry)
                 self._encoded[split] = EncodedPosts.stored(model, entry.folder)
             else:
                 posts = [post for chunk in self._chunks(model, backbone, split) for post in chunk]
@@ -227,6 +242,8 @@ class Lab:
             "teacher": teacher.digest if teacher is not None and spec.recipe.lam > 0 else None,
             "scored": list(self.score_splits),
         }
+        if self.execution != Execution():  # it changes the last bits
+            inputs["execution"] = asdict(self.execution)
         return self.cache.entry("training", inputs)
 
     def train(self, spec: RunSpec, *, teacher: SoftLabels | None = None, title: str = "") -> Run:
@@ -239,6 +256,11 @@ class Lab:
         if entry.complete:
             return Run(spec, entry, entry.record())
         router = self._new_router(spec)
+        first_process = rank_and_size()[0] == 0
+        if self.execution.gradient_checkpointing:
+            router.backbone.model.activation_checkpointing_enable()
+            # only reentrant checkpointing needs it, and it would keep the frozen tower's activations
+            router.backbone.model.disable_input_require_grads()
         trained = sum(p.numel() for p in router.trainable_parameters())
         total = sum(p.numel() for p in router.parameters())
         try:
@@ -248,27 +270,33 @@ class Lab:
                 spec.recipe,
                 folder=entry.folder,
                 device=self.device,
+                execution=self.execution,
                 validate=self._validation(spec),
                 checkpoint_seconds=self.checkpoint_seconds,
                 title=title or spec.backbone,
                 bar=self.bar,
             )
-            router.save_pretrained(entry.path("router"))
+            if first_process:
+                router.save_pretrained(entry.path("router"))
             self.write_scores(router, spec, entry.path("scores.parquet"), self.score_splits)
         finally:
             router.detach()
-        write_json(entry.path("history.json"), asdict(history))
-        record = entry.finish(
-            {
-                "history": asdict(history),
-                "scores": digest_file(entry.path("scores.parquet")),
-                "trainable_parameters": trained,
-                "backbone_parameters": total - trained,
-                "checkpoint": Path(self.checkpoint(spec.backbone)).name,
-            }
-        )
-        entry.path(CHECKPOINT).unlink(missing_ok=True)
-        return Run(spec, entry, record)
+            if self.execution.gradient_checkpointing:
+                router.backbone.model.activation_checkpointing_disable()
+        if first_process:
+            write_json(entry.path("history.json"), asdict(history))
+            entry.finish(
+                {
+                    "history": asdict(history),
+                    "scores": digest_file(entry.path("scores.parquet")),
+                    "trainable_parameters": trained,
+                    "backbone_parameters": total - trained,
+                    "checkpoint": Path(self.checkpoint(spec.backbone)).name,
+                }
+            )
+            entry.path(CHECKPOINT).unlink(missing_ok=True)
+        wait_for_all()
+        return Run(spec, entry, entry.record())
 
     def write_scores(
         self, router: RadarRouter, spec: RunSpec, path: Path, splits: Sequence[str], *, every_post: bool = False
@@ -287,11 +315,15 @@ class Lab:
             inputs = self.encoded(spec.backbone, split)
             inputs = inputs if len(rows) == len(inputs) else inputs.subset(rows)
             logits.append(predict(router, inputs, device=self.device))
-        write_scores(path, post_ids=ids, splits=names, logits=np.concatenate(logits), categories=spec.categories)
+        if rank_and_size()[0] == 0:
+            write_scores(path, post_ids=ids, splits=names, logits=np.concatenate(logits), categories=spec.categories)
 
     def _new_router(self, spec: RunSpec) -> RadarRouter:
         config = RouterConfig(categories=spec.categories, lora_rank=spec.lora_rank, lora_alpha=spec.lora_alpha)
-        return RadarRouter(self.backbone(spec.backbone), config, seed=spec.recipe.seed)
+        router = RadarRouter(self.backbone(spec.backbone), config, seed=spec.recipe.seed)
+        if self.device != "cpu":
+            spare_casts(router)
+        return router
 
     def _verified(
         self, split: str, categories: Sequence[str]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
+from radar_lib.errors import RadarError
 from radar_lib.report import experiments
 from radar_lib.report.experiments import ROUTER_ROWS, TABLE_ROWS, Settings
 
@@ -26,6 +27,32 @@ def test_two_points_of_the_grid_are_table_rows_and_no_others():
     grid = [SETTINGS.lambda_point(lam, ("A", "B")) for lam in GRID]
     assert [spec.recipe.lam for spec in grid if spec in rows] == [0.0, 0.5]
     assert len(rows) == 12 and len(rows | set(grid)) == 17
+
+
+def test_seeds_count_up_from_the_settings_own(monkeypatch):
+    told = {}
+
+    def train_all(lab, specs, *, titles, workers):
+        told.update(titles=titles, workers=workers)
+        return list(specs)
+
+    monkeypatch.setattr(experiments, "train_all", train_all)
+    specs = [SETTINGS.expert("A"), SETTINGS.expert("B")]
+    options = {"titles": ["a", "b"], "workers": 2}
+    assert experiments.train_seeds(None, specs, seeds=1, **options) == [[specs[0]], [specs[1]]]
+    assert told == options
+    found = experiments.train_seeds(None, specs, seeds=2, **options)
+    assert found == [[spec, spec.with_recipe(seed=2)] for spec in specs]
+    assert told["titles"] == ["a, seed 1", "a, seed 2", "b, seed 1", "b, seed 2"]
+    with pytest.raises(RadarError, match="seeds is 0"):
+        experiments.train_seeds(None, specs, seeds=0, **options)
+
+
+def test_an_index_is_read_seed_by_seed():
+    index = [{"row": row, "seed": seed} for row in "ab" for seed in (3, 4, 5)]
+    assert experiments.by_seed(index)[0] == [{"row": "a", "seed": 3}, {"row": "b", "seed": 3}]
+    assert experiments.seed_note(index) == "mean and standard deviation over seeds 3, 4 and 5"
+    assert experiments.seed_note(index[:1]) == "seed 3"
 
 
 def test_an_expert_is_a_router_with_one_head_and_its_own_epochs():

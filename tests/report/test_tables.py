@@ -45,7 +45,7 @@ def world(tmp_path):
         path = tmp_path / f"{number}.parquet"
         logits = random.normal(size=(60, len(categories))).round(1)
         write_scores(path, post_ids=ids, splits=["test"] * 60, logits=logits, categories=categories)
-        index.append({"loss": loss, "method": method, "scores_path": path.name})
+        index.append({"loss": loss, "method": method, "seed": 1, "scores_path": path.name})
     return posts, index, tmp_path
 
 
@@ -58,6 +58,26 @@ def test_every_row_is_scored_and_experts_join_into_one(world):
     assert table.notna().all().all()
     assert np.allclose(table[("Average", "PR-AUC")], table[[("A", "PR-AUC"), ("B", "PR-AUC")]].mean(axis=1), atol=0.011)
     assert frame.query("category == 'A'")["posts"].unique().tolist() == [30.0]
+
+
+def test_with_several_seeds_cells_are_means_with_their_spread(world):
+    posts, index, runs_dir = world
+    # the scores of another row stand for the same row at another seed
+    other = [{**entry, "seed": 2, "scores_path": index[-1]["scores_path"]} for entry in index]
+    one, two = (tables.results(part, posts, runs_dir=runs_dir) for part in (index, other))
+    both = tables.results(other + index, posts, runs_dir=runs_dir)
+    assert "sd" not in one and list(both.columns) == [*one.columns[:5], "sd", *one.columns[5:]]
+    assert np.allclose(both["value"], (one["value"] + two["value"]) / 2)
+    assert np.allclose(both["sd"], (one["value"] - two["value"]).abs() / np.sqrt(2))
+
+    table, spread = tables.wide(both, 1), tables.wide(both, 1, "sd")
+    row, column = table.index[1], table.columns[0]
+    cell = f"{table.loc[row, column]:.2f} ± {spread.loc[row, column]:.2f}"
+    assert cell in tables.to_markdown(table, spread=spread).replace("*", "").replace("<u>", "").replace("</u>", "")
+    assert f"$\\pm${spread.loc[row, column]:.2f}" in tables.to_latex(table, caption="c", label="l", spread=spread)
+    learned = [tables.above_prevalence(part, posts, runs_dir=runs_dir, losses=("Masked BCE",), seed=1)
+               for part in (index, other + index)]  # fmt: skip
+    pd.testing.assert_frame_equal(*learned)  # intervals are the first seed's
 
 
 def test_a_missing_row_or_risk_is_named(world):

@@ -5,21 +5,19 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from radar_lib.errors import RadarError
 from radar_lib.losses import radar_loss
 from radar_lib.training import loop
-from radar_lib.training.loop import Recipe, TrainingSet, epoch_batches, learning_rate_factor, no_bar, predict, train
+from radar_lib.training.loop import Execution, Recipe, TrainingSet, learning_rate_factor, no_bar, predict, train
 
 
 class Features:
     def __init__(self, x):
         self.x, self.lengths = x, [1 + i % 7 for i in range(len(x))]
 
-    def batch(self, indices):
-        return {"x": self.x[list(indices)]}
+    def batches(self, plan):
+        return ({"x": self.x[list(indices)]} for indices in plan)
 
 
 class Linear(torch.nn.Module):
@@ -83,6 +81,45 @@ def test_a_killed_run_resumes_to_the_bit(tmp_path, monkeypatch, changes):
     assert history.steps == expected.steps
 
 
+@pytest.mark.parametrize("changes", [{}, {"objective": "unmasked"}, {"lam": 0.5}])
+def test_accumulated_micro_batches_train_as_the_whole_batch_does(tmp_path, changes):
+    recipe = Recipe(**{"epochs": 2, "batch_size": 7, "learning_rate": 0.05, **changes})
+    whole, parts = Linear().double(), Linear().double()
+    data = problem()
+    data.inputs.x = data.inputs.x.double()
+    expected = train(whole, data, recipe, folder=tmp_path / "whole", bar=no_bar)
+    found = train(parts, data, recipe, folder=tmp_path / "parts", execution=Execution(accumulate=3), bar=no_bar)
+    assert torch.allclose(parts.layer.weight, whole.layer.weight, rtol=0, atol=1e-9)
+    assert [entry["loss"] for entry in found.steps] == pytest.approx([entry["loss"] for entry in expected.steps])
+
+
+def test_a_parameter_that_no_batch_uses_is_left_alone_and_resumed(tmp_path):
+    class Spare(Linear):
+        def __init__(self):
+            super().__init__()
+            self.spare = torch.nn.Parameter(torch.ones(2))
+
+        def forward(self, batch):
+            used = batch["x"][0, 0] > 1  # in a few batches only
+            return super().forward(batch) + (self.spare.sum() if used else 0)
+
+    whole, again = Spare(), Spare()
+    train(whole, problem(), RECIPE, folder=tmp_path / "whole", bar=no_bar)
+    cut = problem()
+    real = cut.inputs.batches
+
+    def dying(plan):
+        yield from real(plan[:29])
+        raise KeyboardInterrupt
+
+    cut.inputs.batches = dying
+    with pytest.raises(KeyboardInterrupt):
+        train(Spare(), cut, RECIPE, folder=tmp_path / "cut", checkpoint_seconds=0, bar=no_bar)
+    train(again, problem(), RECIPE, folder=tmp_path / "cut", bar=no_bar)
+    assert not torch.equal(whole.spare, torch.ones(2))
+    assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), again.parameters(), strict=True))
+
+
 def test_validation_is_run_once_per_epoch_and_kept(tmp_path):
     history = train(Linear(), problem(), RECIPE, folder=tmp_path, validate=lambda m: {"LQC": 0.5}, bar=no_bar)
     assert [entry["epoch"] for entry in history.epochs] == [1, 2, 3, 4]
@@ -106,25 +143,8 @@ def test_a_recipe_that_means_nothing_is_refused():
         Recipe(objective="hinge")
     with pytest.raises(RadarError, match="no distillation term"):
         Recipe(objective="unmasked", lam=0.5)
-
-
-@settings(max_examples=40, deadline=None)
-@given(st.integers(1, 300), st.integers(1, 40), st.integers(0, 5), st.integers(0, 3))
-def test_an_epoch_sees_each_post_once(n, batch_size, seed, epoch):
-    lengths = np.random.default_rng(n).integers(1, 80, n)
-    batches = epoch_batches(lengths, batch_size=batch_size, seed=seed, epoch=epoch)
-    assert sorted(np.concatenate(batches).tolist()) == list(range(n))
-    assert max(map(len, batches)) <= batch_size
-    again = epoch_batches(lengths, batch_size=batch_size, seed=seed, epoch=epoch)
-    assert all(np.array_equal(a, b) for a, b in zip(batches, again, strict=True))
-
-
-def test_batches_hold_posts_of_similar_length_and_epochs_differ():
-    lengths = np.random.default_rng(0).integers(1, 100, 640)
-    batches = epoch_batches(lengths, batch_size=16, seed=1, epoch=0)
-    padding = sum(lengths[b].max() * len(b) - lengths[b].sum() for b in batches) / lengths.sum()
-    assert padding < 0.1
-    assert not np.array_equal(batches[0], epoch_batches(lengths, batch_size=16, seed=1, epoch=1)[0])
+    with pytest.raises(RadarError, match="accumulate is 0"):
+        Execution(accumulate=0)
 
 
 def test_the_schedule_rises_linearly_then_falls_as_a_cosine():
@@ -137,5 +157,5 @@ def test_the_schedule_rises_linearly_then_falls_as_a_cosine():
 
 def test_predictions_come_in_the_order_of_the_posts():
     model, data = Linear(), problem()
-    expected = model(data.inputs.batch(range(90))).detach().numpy()
+    expected = model({"x": data.inputs.x}).detach().numpy()
     assert np.allclose(predict(model, data.inputs, batch_size=16), expected, atol=1e-6)

@@ -5,12 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from radar_lib.errors import RadarError
-from radar_lib.models.router import RadarRouter
+from radar_lib.models.backbones import load_backbone
+from radar_lib.models.router import RadarRouter, RouterConfig
 from radar_lib.training import runs
 from radar_lib.training.cache import Cache
-from radar_lib.training.loop import Recipe, no_bar
+from radar_lib.training.encoded import chunks
+from radar_lib.training.loop import Execution, Recipe, no_bar, spare_casts
 from radar_lib.training.runs import Lab, Run, RunSpec, SoftLabels
 from radar_lib.training.scores import logits_for, read_scores, write_scores
 from radar_lib.training.teachers import soft_labels
@@ -138,3 +141,42 @@ def test_scores_refuse_what_would_mislead(tmp_path):
 def test_an_unknown_backbone_is_named(lab):
     with pytest.raises(RadarError, match="Qwen3-VL-4B"):
         lab.checkpoint("Qwen")
+
+
+@pytest.mark.parametrize("name", ["Qwen3-VL-8B", "SigLIP2"])
+def test_a_bfloat16_backbone_trains_float32_adapters_and_heads(lab, name):
+    encoded = {}
+    for dtype in (torch.float32, torch.bfloat16):
+        backbone = load_backbone(lab.checkpoint(name), dtype=dtype)
+        router = RadarRouter(backbone, RouterConfig(lab.posts.categories, 4, 8)).train()
+        assert {p.dtype for p in router.trainable_parameters()} == {torch.float32}
+        assert {p.dtype for p in router.parameters() if not p.requires_grad} == {dtype}
+        chunk = next(chunks(backbone, lab.posts.split("test")))
+        with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
+            logits = router(backbone.collate(chunk[:6]))
+            spare_casts(router)
+            assert dtype == torch.float32 or torch.equal(router(backbone.collate(chunk[:6])), logits)
+        logits.sum().backward()
+        assert logits.dtype == torch.float32
+        encoded[dtype] = logits.detach()
+    assert torch.allclose(*encoded.values(), atol=0.02)
+
+
+def test_a_packed_run_gives_the_same_scores_but_for_rounding(lab, tmp_path):
+    spec = expert("LQC")
+    packed = Lab(lab.posts, Cache(tmp_path / "packed"), checkpoints=lab.checkpoints, bar=no_bar,
+                 execution=Execution(packing=True))  # fmt: skip
+    found, expected = packed.train(spec).scores(), lab.train(spec).scores()
+    assert packed.backbone("Qwen3-VL-8B").packing
+    pd.testing.assert_frame_equal(found, expected, atol=1e-4, check_exact=False)
+
+
+def test_gradient_checkpointing_changes_no_bit_and_leaves_the_backbone_as_it_was(lab, tmp_path):
+    spec = expert("RCS")
+    saving = Lab(lab.posts, Cache(tmp_path / "saving"), checkpoints=lab.checkpoints, bar=no_bar,
+                 execution=Execution(gradient_checkpointing=True))  # fmt: skip
+    assert saving.entry(spec).digest != lab.entry(spec).digest
+    pd.testing.assert_frame_equal(saving.train(spec).scores(), lab.train(spec).scores(), check_exact=True)
+    model = saving.backbone("Qwen3-VL-8B").model
+    assert not any(getattr(module, "gradient_checkpointing", False) for module in model.modules())
+    assert not model.get_input_embeddings()._forward_hooks
