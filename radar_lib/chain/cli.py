@@ -97,9 +97,11 @@ def parser() -> argparse.ArgumentParser:
 
     doctor = _command(commands, "doctor", "say what is wrong with this environment", exits.EXIT_CODES)
     _add_places(doctor, profile=False)
-    doctor.set_defaults(
-        act=lambda args: diagnose(project=notebooks_folder(args).parent, runs=runs_folder(args))
-    )
+    doctor.add_argument(
+        "--checkpoint", metavar="ID_OR_FOLDER",
+        help="check one checkpoint instead: a folder, a Hub id (ID@REVISION), standin:NAME, or a name as in Table 1",
+    )  # fmt: skip
+    doctor.set_defaults(act=see_doctor)
 
     report = _command(
         commands,
@@ -204,6 +206,15 @@ def _add_corpus(commands: Any) -> None:
         actions, "targets", "measure what the built-in world was set to meet", "example: radar corpus targets"
     )
     targets.set_defaults(act=corpus_targets)
+
+
+def see_doctor(args: argparse.Namespace) -> int:
+    """`radar doctor`."""
+    if args.checkpoint:
+        from radar_lib.chain.checkpoint_doctor import examine
+
+        return examine(args.checkpoint)
+    return diagnose(project=notebooks_folder(args).parent, runs=runs_folder(args))
 
 
 def report_again(args: argparse.Namespace) -> int:

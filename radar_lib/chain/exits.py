@@ -9,7 +9,7 @@ from radar_lib.errors import RadarError
 
 OK = 0
 FAILURE = 1  # a notebook raised, or its kernel died
-USAGE = 2  # unknown or ill-typed parameter, unknown profile or notebook, bad posts; argparse uses 2 as well
+USAGE = 2  # unknown or ill-typed parameter, unknown profile or notebook, bad posts or checkpoint; argparse's own code
 TIMEOUT = 3  # a notebook passed its time limit
 ENVIRONMENT = 4  # a missing package or kernel, a full or read-only disk, another chain at work
 INTERRUPTED = 130  # Ctrl-C (128 + SIGINT)
@@ -19,7 +19,7 @@ EXIT_CODES = """\
 exit codes:
   0    done, or everything was up to date
   1    a notebook failed (the screen ends with the command that resumes)
-  2    bad usage: unknown or ill-typed parameter, unknown profile or notebook, bad posts
+  2    bad usage: unknown or ill-typed parameter, unknown profile or notebook, bad posts, bad checkpoint
   3    a notebook passed its time limit
   4    environment: missing package or kernel, full or read-only disk, another chain at work
   130  stopped by Ctrl-C; 143 stopped by SIGTERM. Finished notebooks are kept

@@ -131,7 +131,7 @@ def kernel_environment(run_dir: Path, parameters: Mapping[str, Any]) -> dict[str
     """Environment of a notebook's process, and on disk the kernelspec `python3` for this very interpreter.
 
     The user's kernels, IPython start-up files and matplotlib back-end stay out of it: MPLBACKEND=Agg would drop all
-    figures without a word. With checkpoints from anywhere but the Hub, the Hub is not asked for anything.
+    figures without a word. With the stand-ins the Hub is not asked for anything.
     """
     own = run_dir / ".jupyter"
     argv = [sys.executable, "-m", "radar_lib.chain.kernel", "-f", "{connection_file}"]
@@ -155,7 +155,7 @@ def kernel_environment(run_dir: Path, parameters: Mapping[str, Any]) -> dict[str
     }
     # Threads that wait by spinning slow small models down tenfold as soon as anything else wants a core.
     environment.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    if parameters.get("checkpoints", "hub") != "hub":
+    if parameters.get("checkpoints") == "standins":
         environment.setdefault("HF_HUB_OFFLINE", "1")
     root = str(Path(__file__).parents[2])
     if root != sysconfig.get_path(

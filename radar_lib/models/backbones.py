@@ -1,33 +1,46 @@
 """The seven checkpoints of the paper's Tables 1 and 2, and one function that loads any of them.
 
     load_backbone(resolve_checkpoint(BACKBONES["Qwen3-VL-4B"], "standins"))   # committed stand-in
-    load_backbone("Qwen/Qwen3-VL-4B-Instruct", revision="<commit>")           # the real one, from the Hub
+    load_backbone(resolve_checkpoint(BACKBONES["Qwen3-VL-4B"], "hub"))        # the real one, at its pinned commit
 
 A stand-in is the same transformers class at a small size, saved as an ordinary checkpoint folder, so one path serves
-both. Weights are read from safetensors only and no code from a checkpoint is ever run.
+both. Weights are read from safetensors only. No code from a checkpoint is run, but for LLaVA-OneVision-1.5, which has
+no class in transformers 5.23: its repository's code runs once you allow it by name (`checkpoints.TRUST`).
+
+The commits are those under which public projects record their results with these checkpoints; another one is taken
+with `owner/name@REVISION` (see `resolve_checkpoint`). A loaded backbone names the commit that it really has.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
+import yaml
 from safetensors import SafetensorError
 
 from radar_lib.errors import RadarError
-from radar_lib.files import digest_files, read_json
+from radar_lib.files import read_json
 from radar_lib.models.base import Backbone, Encoded
+from radar_lib.models.checkpoints import (
+    STANDIN_PREFIX,
+    STANDINS,
+    CheckpointFiles,
+    checkpoint_digest,
+    checkpoint_folder,
+    open_checkpoint,
+    pretraining_record,
+)
 from radar_lib.models.families import FAMILIES
 from radar_lib.models.quiet import quiet_transformers
 
 __all__ = [
-    "BACKBONES", "Backbone", "BackboneSpec", "Encoded", "checkpoint_digest", "load_backbone", "resolve_checkpoint",
+    "BACKBONES", "STANDINS", "Backbone", "BackboneSpec", "Encoded", "checkpoint_digest", "checkpoint_folder",
+    "load_backbone", "load_files", "pretraining_record", "resolve_checkpoint",
 ]  # fmt: skip
 
-STANDINS = Path(__file__).parent / "standins"
-STANDIN_PREFIX = "standin:"  # a checkpoint reference that is the same on every machine
+CHOSEN = "checkpoints.yaml"
 DEFAULT_TEXT_TOKENS = 512  # for checkpoints whose tokenizer states no practical limit; our choice, not the paper's
 
 
@@ -38,84 +51,76 @@ class BackboneSpec:
     Attributes:
         name: as in the paper's tables.
         role: "expert" (the three teachers), "tiny" or "small" (the routers, by size).
-        hub_id: the real checkpoint.
-        family: key of `families.FAMILIES`.
+        hub_id, revision: the real checkpoint and the commit of it.
+        family: key of `families.FAMILIES`, as its stand-in has it.
         standin: folder name of its stand-in.
     """
 
     name: str
     role: str
     hub_id: str
+    revision: str
     family: str
     standin: str
 
 
 BACKBONES: dict[str, BackboneSpec] = {
-    spec.name: spec
-    for spec in (
-        BackboneSpec("Qwen3-VL-8B", "expert", "Qwen/Qwen3-VL-8B-Instruct", "qwen3_vl", "qwen3-vl-8b"),
-        BackboneSpec("SigLIP2", "tiny", "google/siglip2-so400m-patch14-384", "siglip", "siglip2"),
-        BackboneSpec(
-            "LLaVA-OV-0.5B", "tiny", "llava-hf/llava-onevision-qwen2-0.5b-ov-hf", "llava_onevision", "llava-ov-0.5b"
-        ),
-        BackboneSpec("Qwen3-VL-2B", "tiny", "Qwen/Qwen3-VL-2B-Instruct", "qwen3_vl", "qwen3-vl-2b"),
-        BackboneSpec("Gemma3-4B", "small", "google/gemma-3-4b-it", "gemma3", "gemma3-4b"),
-        BackboneSpec(
-            "LLaVA-OV-1.5-4B", "small", "lmms-lab/LLaVA-OneVision-1.5-4B-Instruct", "llava_onevision", "llava-ov-1.5-4b"
-        ),
-        BackboneSpec("Qwen3-VL-4B", "small", "Qwen/Qwen3-VL-4B-Instruct", "qwen3_vl", "qwen3-vl-4b"),
+    name: BackboneSpec(name, *values)
+    for name, *values in (
+        ("Qwen3-VL-8B", "expert", "Qwen/Qwen3-VL-8B-Instruct", "0c351dd01ed87e9c1b53cbc748cba10e6187ff3b",
+         "qwen3_vl", "qwen3-vl-8b"),
+        ("SigLIP2", "tiny", "google/siglip2-so400m-patch14-384", "e8e487298228002f3d8a82e0cd5c8ea9c567f57f",
+         "siglip", "siglip2"),
+        ("LLaVA-OV-0.5B", "tiny", "llava-hf/llava-onevision-qwen2-0.5b-ov-hf",
+         "74dd0bf867a4cda7950c17663794267c60cf4b40", "llava_onevision", "llava-ov-0.5b"),
+        ("Qwen3-VL-2B", "tiny", "Qwen/Qwen3-VL-2B-Instruct", "89644892e4d85e24eaac8bacfd4f463576704203",
+         "qwen3_vl", "qwen3-vl-2b"),
+        ("Gemma3-4B", "small", "google/gemma-3-4b-it", "093f9f388b31de276ce2de164bdc2081324b9767",
+         "gemma3", "gemma3-4b"),
+        ("LLaVA-OV-1.5-4B", "small", "lmms-lab/LLaVA-OneVision-1.5-4B-Instruct",
+         "3ad1d8780ca1e4c62c5dab3d5e17d28a66c5e7a0", "llava_onevision", "llava-ov-1.5-4b"),
+        ("Qwen3-VL-4B", "small", "Qwen/Qwen3-VL-4B-Instruct", "ebb281ec70b05090aa6165b016eac8ec08e71b17",
+         "qwen3_vl", "qwen3-vl-4b"),
     )
-}
+}  # fmt: skip
 
 
 def resolve_checkpoint(spec: BackboneSpec, checkpoints: str) -> str:
     """Where a backbone's checkpoint is.
 
     Args:
-        checkpoints: "standins", "hub", or a folder with one sub-folder per backbone (its stand-in's or its own name).
+        checkpoints: "standins", "hub" (each at its pinned commit), or a folder. A folder has one sub-folder per
+            backbone (its stand-in's or its own name), or a file `checkpoints.yaml` that says what to take instead,
+            such as `Qwen3-VL-4B: Qwen/Qwen3-VL-4B-Instruct@REVISION` or the path of a folder, or both.
 
     Raises:
-        RadarError: the folder has no sub-folder for this backbone.
+        RadarError: the folder has nothing for this backbone.
     """
     if checkpoints == "standins":
         return STANDIN_PREFIX + spec.standin
     if checkpoints == "hub":
-        return spec.hub_id
+        return f"{spec.hub_id}@{spec.revision}"
+    chosen = _chosen(Path(checkpoints) / CHOSEN)
+    if spec.name in chosen:
+        return chosen[spec.name]
     for name in (spec.standin, spec.name):
         folder = Path(checkpoints) / name
         if folder.is_dir():
             return str(folder)
     raise RadarError(
-        f"no checkpoint for {spec.name} in {checkpoints}: expected a folder {spec.standin} or {spec.name}. "
-        'Use checkpoints="standins" for the committed ones or "hub" for the real ones.'
+        f"no checkpoint for {spec.name} in {checkpoints}: expected a folder {spec.standin} or {spec.name}, or a line "
+        f'in {CHOSEN}. Use checkpoints="standins" for the committed ones or "hub" for the real ones.'
     )
 
 
-def checkpoint_folder(checkpoint: str | Path) -> Path | None:
-    """The folder of a checkpoint's files; None for a Hub id."""
-    reference = str(checkpoint)
-    if reference.startswith(STANDIN_PREFIX):
-        return STANDINS / reference.removeprefix(STANDIN_PREFIX)
-    return Path(reference) if Path(reference).is_dir() else None
-
-
-def folder_digest(folder: Path) -> str:
-    """Digest of the files that decide what a checkpoint computes; cards and records beside them do not count."""
-    files = [path for path in folder.iterdir() if path.suffix in {".json", ".safetensors", ".jinja", ".txt", ".model"}]
-    return digest_files([path for path in files if path.name != "record.json"], root=folder)
-
-
-def checkpoint_digest(checkpoint: str | Path, *, revision: str | None = None) -> str:
-    """The `digest` that a loaded backbone would have, without loading it: what a cache key needs."""
-    folder = checkpoint_folder(checkpoint)
-    return f"{checkpoint}@{revision}" if folder is None else folder_digest(folder)
-
-
-def pretraining_record(checkpoint: str | Path) -> dict[str, Any] | None:
-    """What a stand-in's folder says of its pretraining; None for a checkpoint without such a record."""
-    folder = checkpoint_folder(checkpoint)
-    path = folder / "record.json" if folder else None
-    return read_json(path) if path and path.is_file() else None
+def _chosen(path: Path) -> dict[str, str]:
+    if not path.is_file():
+        return {}
+    chosen = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    unknown = sorted(set(chosen) - set(BACKBONES)) if isinstance(chosen, dict) else [str(chosen)]
+    if unknown:
+        raise RadarError(f"{path}: no backbone is called {unknown[0]!r}. Known: {', '.join(BACKBONES)}.")
+    return {name: str(reference) for name, reference in chosen.items()}
 
 
 def warm_up() -> None:
@@ -128,67 +133,75 @@ def warm_up() -> None:
 def load_backbone(
     checkpoint: str | Path,
     *,
-    revision: str | None = None,
     dtype: torch.dtype = torch.float32,
     device: str | torch.device = "cpu",
     max_text_tokens: int | None = None,
     padding_side: str = "right",
 ) -> Backbone:
-    """Load a checkpoint folder, a stand-in ("standin:NAME") or a Hub id.
+    """Load a checkpoint folder, a stand-in ("standin:NAME") or a Hub id ("owner/name@REVISION").
 
     Args:
-        revision: commit, tag or branch of a Hub checkpoint. Tokens come from the environment (`HF_TOKEN`) only.
         dtype: of the model's weights. Pooled vectors are float32 whatever it is.
+        device: "meta" leaves the weights out: a post can be encoded and parameters counted, nothing computed.
         max_text_tokens: cut a post's text there; default is the tokenizer's own limit, at most 512.
 
     Raises:
-        RadarError: no such folder or id, a family that is not in the registry, missing or non-safetensors weights.
+        RadarError: see `open_checkpoint`; or weights are missing, or tokenizer or image processor do not load.
     """
+    return load_files(
+        open_checkpoint(checkpoint), dtype=dtype, device=device, max_text_tokens=max_text_tokens,
+        padding_side=padding_side,
+    )  # fmt: skip
+
+
+def load_files(
+    files: CheckpointFiles, *, dtype: torch.dtype = torch.float32, device: str | torch.device = "cpu",
+    max_text_tokens: int | None = None, padding_side: str = "right",
+) -> Backbone:  # fmt: skip
+    """As `load_backbone`, for files that `open_checkpoint` has checked."""
     from transformers import AutoConfig, AutoModel, AutoTokenizer
 
     # under its top-level name some versions ask for torchvision, which the PIL backend does not need
     from transformers.models.auto.image_processing_auto import AutoImageProcessor
 
-    reference = str(checkpoint)
-    folder = checkpoint_folder(checkpoint)
-    local = folder is not None
-    if not local and (Path(reference).is_absolute() or reference.startswith(".") or reference.count("/") != 1):
-        raise RadarError(f"there is no checkpoint folder {reference}, and it is not a Hub id (owner/name) either.")
-    if local and not (folder / "config.json").is_file():
-        raise RadarError(f"{reference}: {folder} holds no config.json, so it is not a checkpoint folder.")
-    source = str(folder) if local else reference
-    options = {"local_files_only": local, "revision": None if local else revision, "trust_remote_code": False}
+    reference, source, family = files.reference, str(files.folder), FAMILIES[files.model_type]
+    options = {"local_files_only": True, "trust_remote_code": files.runs_code}
     try:
         config = AutoConfig.from_pretrained(source, **options)
-        if config.model_type not in FAMILIES:
-            raise RadarError(
-                f"{reference}: model type {config.model_type!r} is not one of {', '.join(sorted(FAMILIES))}. "
-                "A new family needs a class in radar_lib/models/families.py."
-            )
         with quiet_transformers():
-            model, info = AutoModel.from_pretrained(
-                source, config=config, dtype=dtype, use_safetensors=True, attn_implementation="sdpa",
-                output_loading_info=True, **options,
-            )  # fmt: skip
+            if torch.device(device).type == "meta":
+                with torch.device("meta"):
+                    model = AutoModel.from_config(
+                        config, dtype=dtype, attn_implementation="sdpa", trust_remote_code=files.runs_code
+                    )
+                missing, unused = [], []
+            else:
+                model, info = AutoModel.from_pretrained(
+                    source, config=config, dtype=dtype, use_safetensors=True, attn_implementation="sdpa",
+                    output_loading_info=True, key_mapping=family.key_mapping, **options,
+                )  # fmt: skip
+                missing, unused = sorted(info["missing_keys"]), sorted(info["unexpected_keys"])
         tokenizer = AutoTokenizer.from_pretrained(source, **options)
         image_processor = AutoImageProcessor.from_pretrained(source, backend="pil", **options)
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+    except (OSError, ValueError, RuntimeError, ImportError, SafetensorError) as error:
         first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise RadarError(
             f"cannot load checkpoint {reference}: {first_line}\nA checkpoint needs config.json, *.safetensors, a "
-            "tokenizer and preprocessor_config.json; a Hub id needs network access and, if it is gated, HF_TOKEN."
+            "tokenizer and preprocessor_config.json."
         ) from error
-    if info["missing_keys"]:
-        missing = sorted(info["missing_keys"])
+    if missing:
         raise RadarError(f"{reference}: {len(missing)} weights are missing from its files, first {missing[0]}.")
-    limit = max_text_tokens or min(tokenizer.model_max_length, DEFAULT_TEXT_TOKENS)
-    backbone = FAMILIES[config.model_type](
-        model,
+    template = files.folder / "chat_template.json"  # older form, which only processors read
+    if template.is_file():
+        tokenizer.chat_template = read_json(template)["chat_template"]
+    backbone = family(
+        model.model if hasattr(model, "lm_head") else model,
         tokenizer,
         image_processor,
         checkpoint=reference,
-        digest=folder_digest(folder) if local else f"{reference}@{getattr(config, '_commit_hash', None) or revision}",
-        max_text_tokens=limit,
+        digest=files.digest,
+        max_text_tokens=max_text_tokens or min(tokenizer.model_max_length, DEFAULT_TEXT_TOKENS),
         padding_side=padding_side,
     )
+    backbone.unused_weights = tuple(unused)
     return backbone.to(device).eval()

@@ -7,7 +7,8 @@ A `Backbone` wraps one transformers model with its tokenizer and its image proce
     collate   list of `Encoded` -> one padded batch of tensors
     forward   batch -> pooled vectors, float32
 
-`families.py` has one subclass per model family; `backbones.py` lists the seven checkpoints and loads them.
+`causal.py`, `families.py` and `siglip.py` have the model families; `checkpoints.py` checks and fetches files;
+`backbones.py` lists the seven checkpoints and loads them.
 """
 
 from __future__ import annotations
@@ -145,13 +146,19 @@ class Backbone(nn.Module):
         digest: hash of the checkpoint's files (or `id@commit` for a Hub checkpoint).
         hidden_size: width of the pooled vector.
         lora_targets: regular expression over module names of `model`: the linear layers that LoRA adapts by default.
+        vision_lora_targets: the vision tower's, adapted as well by option; empty where `lora_targets` has them.
+        unused_weights: tensors of the files that the model has no place for, such as a language-model head.
+        key_mapping: tensor names of the checkpoint's files to the model's, where transformers does not know them.
         features_cacheable: whether the vision tower stays frozen under `lora_targets`, so its output can be cached.
     """
 
     family = ""
     lora_targets = ""
+    vision_lora_targets = ""
     vision_module = ""
+    key_mapping: Mapping[str, str] | None = None
     features_cacheable = False
+    unused_weights: tuple[str, ...] = ()
 
     def __init__(
         self, model: nn.Module, tokenizer: Any, image_processor: Any, *, checkpoint: str, digest: str,

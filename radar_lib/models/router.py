@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from radar_lib.errors import RadarError
 from radar_lib.files import atomic_path, read_json, write_json
 from radar_lib.models.base import Backbone
+from radar_lib.models.checkpoints import open_checkpoint, read_header
 
 ADAPTER = "adapter_model.safetensors"
 HEADS = "heads.safetensors"
@@ -33,6 +34,8 @@ class RouterConfig:
     Attributes:
         categories: names of the K risks, in the order of the logits.
         lora_rank, lora_alpha: the paper's 128 and 256.
+        lora_vision: adapt the vision tower as well as the language model. Its output can then not be cached. (A dual
+            encoder has no language model above its towers, so both of them are adapted either way.)
         mlp_hidden: width of the MLP; None for the backbone's pooled width.
     """
 
@@ -40,6 +43,7 @@ class RouterConfig:
     lora_rank: int = 128
     lora_alpha: float = 256
     lora_dropout: float = 0.0
+    lora_vision: bool = False
     mlp_hidden: int | None = None
     mlp_dropout: float = 0.0
 
@@ -70,12 +74,19 @@ class RadarRouter(nn.Module):
             raise RadarError(f"{backbone.checkpoint} already carries a router; call its detach() first.")
         self.config = config
         self.backbone = backbone
+        targets = backbone.lora_targets
+        if config.lora_vision and backbone.vision_lora_targets:
+            targets = f"{targets}|{backbone.vision_lora_targets}"
+            backbone.features_cacheable = False  # from now on its tower changes; `detach` takes this back
+        commit = backbone.digest.partition("@")[2]  # of a Hub checkpoint
+        name = backbone.model.name_or_path = backbone.checkpoint.removesuffix(f"@{commit}")  # peft looks there too
         lora = LoraConfig(
             r=config.lora_rank,
             lora_alpha=config.lora_alpha,
             lora_dropout=config.lora_dropout,
-            target_modules=backbone.lora_targets,
-            base_model_name_or_path=backbone.checkpoint,
+            target_modules=targets,
+            base_model_name_or_path=name,
+            revision=commit or None,
         )
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -112,12 +123,8 @@ class RadarRouter(nn.Module):
         """LoRA, MLP, heads, and what pooling adds."""
         return [parameter for parameter in self.parameters() if parameter.requires_grad]
 
-    def trainable_state_dict(self) -> dict[str, Tensor]:
-        """All that training changes, by name: what a training checkpoint needs besides the optimiser."""
-        return {name: p.detach().cpu().clone() for name, p in self.named_parameters() if p.requires_grad}
-
     def load_trainable_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Inverse of `trainable_state_dict`.
+        """Copy in all that training changes, by name: the values of `named_parameters` that require a gradient.
 
         Raises:
             RadarError: the names or shapes are not this router's.
@@ -134,6 +141,7 @@ class RadarRouter(nn.Module):
         if self._peft:
             self._peft.pop().unload()
             self.backbone.model.requires_grad_(False)
+            self.backbone.__dict__.pop("features_cacheable", None)
             if hasattr(self.backbone.model, "peft_config"):
                 del self.backbone.model.peft_config
             for parameter in self.backbone.own_parameters().values():
@@ -168,44 +176,55 @@ class RadarRouter(nn.Module):
             backbone: the base to put it on; None loads the one that the folder names.
 
         Raises:
-            RadarError: a file is missing, or the base is not the one that the adapter was trained on.
+            RadarError: a file is missing or damaged, or the base is not the one that the adapter was trained on: told
+                by its digest, before a weight of either is used.
         """
-        from peft import set_peft_model_state_dict
+        from peft import get_peft_model_state_dict, set_peft_model_state_dict
 
-        from radar_lib.models.backbones import load_backbone
+        from radar_lib.models.backbones import load_files
 
         folder = Path(folder)
         for name in (CONFIG, ADAPTER, HEADS):
             if not (folder / name).is_file():
                 raise RadarError(f"{folder} is not a saved router: {name} is missing.")
+        for name in (ADAPTER, HEADS):
+            read_header(folder / name)
         saved = read_json(folder / CONFIG)
         base = saved.pop("base")
-        backbone = backbone or load_backbone(base["checkpoint"])
-        if backbone.digest != base["digest"]:
+        files = None if backbone else open_checkpoint(base["checkpoint"])
+        name, digest = (files.reference, files.digest) if files else (backbone.checkpoint, backbone.digest)
+        if digest != base["digest"]:
             raise RadarError(
-                f"{folder} was trained on {base['checkpoint']} (digest {base['digest']}), not on "
-                f"{backbone.checkpoint} (digest {backbone.digest}). Load that base, or train again on this one."
+                f"{folder} was trained on {base['checkpoint']} (digest {base['digest']}), not on {name} "
+                f"(digest {digest}). Load that base, or train again on this one."
             )
-        router = cls(backbone, RouterConfig(**saved))
-        result = set_peft_model_state_dict(router._peft[0], load_file(str(folder / ADAPTER)))
-        heads = load_file(str(folder / HEADS))
-        if result.unexpected_keys or heads.keys() != router._head_state().keys():
-            raise RadarError(f"{folder}: its weights do not fit its {CONFIG}.")
+        router = cls(load_files(files) if files else backbone, RouterConfig(**saved))
+        adapter, heads = load_file(str(folder / ADAPTER)), load_file(str(folder / HEADS))
+        own = get_peft_model_state_dict(router._peft[0], save_embedding_layers=False)
+        if _shapes(adapter) != _shapes(own) or _shapes(heads) != _shapes(router._head_state()):
+            router.detach()
+            raise RadarError(f"{folder}: its weights do not fit its {CONFIG}. Save the router again.")
+        set_peft_model_state_dict(router._peft[0], adapter)
         with torch.no_grad():
             for prefix, module in (("mlp.", router.mlp), ("heads.", router.heads)):
                 module.load_state_dict({k.removeprefix(prefix): v for k, v in heads.items() if k.startswith(prefix)})
-            for name, parameter in backbone.own_parameters().items():
+            for name, parameter in router.backbone.own_parameters().items():
                 parameter.copy_(heads[f"backbone.{name}"])
         return router
+
+
+def _shapes(state: Mapping[str, Tensor]) -> dict[str, torch.Size]:
+    return {name: tensor.shape for name, tensor in state.items()}
 
 
 def _card(router: RadarRouter) -> str:
     config, backbone = router.config, router.backbone
     trained = sum(p.numel() for p in router.trainable_parameters())
     risks = ", ".join(config.categories)
+    lora = router._peft[0].peft_config["default"]
     return f"""---
 library_name: peft
-base_model: {backbone.checkpoint}
+base_model: {lora.base_model_name_or_path}
 tags: [content-moderation, risk-routing, lora]
 ---
 
@@ -214,7 +233,7 @@ tags: [content-moderation, risk-routing, lora]
 Gives one logit per risk ({risks}) for a post of title, OCR text, speech transcript and video frames.
 
 - Base: `{backbone.checkpoint}`, digest `{backbone.digest}`. The adapter fits no other base.
-- LoRA rank {config.lora_rank}, alpha {config.lora_alpha:g}, on the layers that match `{backbone.lora_targets}`;
+- LoRA rank {config.lora_rank}, alpha {config.lora_alpha:g}, on the layers that match `{lora.target_modules}`;
   {trained:,} trained parameters with the MLP and {len(config.categories)} head(s).
 - Files: `{ADAPTER}` (peft), `{HEADS}`, `{CONFIG}`.
 

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 
 from radar_lib.models.backbones import load_backbone
 from radar_lib.models.standins.checkpoint import write_random_standin
@@ -13,6 +18,7 @@ from radar_lib.models.standins.geometry import GEOMETRIES, tiny
 
 NAMES = tuple(GEOMETRIES)
 PX = 48
+SHARDS = 3
 TEXTS = [
     "Title: follow me and win a prize today",
     "OCR: comparte y gana un premio hoy",
@@ -77,3 +83,34 @@ def loaded(checkpoints):
         return kept[name]
 
     return get
+
+
+def write_shards(folder: Path, tensors: dict[str, torch.Tensor]) -> None:
+    """Several shards and their index, as `save_pretrained` would name them."""
+    names, weight_map = sorted(tensors), {}
+    for i in range(SHARDS):
+        file = f"model-{i + 1:05d}-of-{SHARDS:05d}.safetensors"
+        part = {name: tensors[name].contiguous() for name in names[i::SHARDS]}
+        save_file(part, folder / file, {"format": "pt"})
+        weight_map |= dict.fromkeys(part, file)
+    total = sum(value.numel() * value.element_size() for value in tensors.values())
+    index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(weight_map.items()))}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+
+
+def change(path: Path, **values: Any) -> None:
+    """Set (None: remove) values of a JSON file."""
+    content = (json.loads(path.read_text()) if path.is_file() else {}) | values
+    path.write_text(json.dumps({key: value for key, value in content.items() if value is not None}))
+
+
+@pytest.fixture(scope="session")
+def shards():
+    """Writes tensors as several shards with their index."""
+    return write_shards
+
+
+@pytest.fixture(scope="session")
+def change_json():
+    """Changes values of a JSON file."""
+    return change

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -29,6 +30,10 @@ def borrow(loaded):
     yield make
     for router in routers:
         router.detach()
+
+
+def state_of(router):
+    return {name: p.detach().clone() for name, p in router.named_parameters() if p.requires_grad}
 
 
 def disturb(router, seed=3):
@@ -117,7 +122,7 @@ def test_the_seed_decides_the_initialisation_and_leaves_the_global_generator_alo
     states = []
     for seed in (1, 1, 2):
         router = RadarRouter(backbone, THREE, seed=seed)
-        states.append(router.trainable_state_dict())
+        states.append(state_of(router))
         router.detach()
     same = [all(torch.equal(states[0][n], state[n]) for n in states[0]) for state in states[1:]]
     assert same == [True, False]
@@ -161,23 +166,89 @@ def test_saved_and_loaded_it_gives_the_same_logits(checkpoints, awkward_posts, t
 
 
 @pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")  # peft asks for it by its old name
-def test_the_adapter_loads_in_plain_peft(checkpoints, awkward_posts, tmp_path):
-    from peft import PeftModel
+@pytest.mark.parametrize("name", ["qwen3-vl-4b", "llava-ov-1.5-4b", "gemma3-4b", "siglip2"])
+def test_the_adapter_loads_in_plain_peft(checkpoints, awkward_posts, tmp_path, name):
+    from peft import PeftConfig, PeftModel
 
-    router = RadarRouter(load_backbone(checkpoints / "qwen3-vl-4b"), THREE).eval()
+    router = RadarRouter(load_backbone(checkpoints / name), THREE).eval()
     disturb(router)
     router.save_pretrained(tmp_path / "router")
-    plain = load_backbone(checkpoints / "qwen3-vl-4b")
+    plain = load_backbone(checkpoints / name)
     PeftModel.from_pretrained(plain.model, str(tmp_path / "router"))
-    batch = plain.collate(plain.encode(awkward_posts))
+    posts = [post for post in awkward_posts if post["frames"]]  # the vector for none is the heads', not the adapter's
+    batch = plain.collate(plain.encode(posts))
     with torch.no_grad():
         assert torch.equal(plain(batch), router.backbone(batch))
+    assert PeftConfig.from_pretrained(str(tmp_path / "router")).base_model_name_or_path == str(checkpoints / name)
+
+
+def eight_posts(awkward_posts, make_frame):
+    """Texts from none to too long, zero to five frames."""
+    frames = [make_frame(40 + i) for i in range(5)]
+    return [*awkward_posts, awkward_posts[3] | {"frames": frames}, awkward_posts[5] | {"frames": frames[:1]}]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_posts_score_does_not_depend_on_its_batch(borrow, awkward_posts, make_frame, name):
+    """Batch size 1 and 8, other neighbours in another order, padding left and right: at most 1e-4 between them."""
+    router = borrow(name).eval()
+    disturb(router)  # LoRA's B and the heads away from zero
+    posts = eight_posts(awkward_posts, make_frame)
+    order = [5, 0, 6, 2]
+    scores = {}
+    for side in ("right", "left"):
+        router.backbone.padding_side = side
+        try:
+            scores[f"{side}, 8"] = logits(router, posts)
+            scores[f"{side}, 1"] = torch.cat([logits(router, [post]) for post in posts])
+            some = logits(router, [posts[i] for i in order])
+        finally:
+            router.backbone.padding_side = "right"
+        scores[f"{side}, neighbours"] = scores["right, 8"].index_copy(0, torch.tensor(order), some)
+    spread = torch.stack(list(scores.values()))
+    assert (spread.amax(0) - spread.amin(0)).max() <= 1e-4
+    assert (spread[0].amax(0) - spread[0].amin(0)).min() > 0.01  # and the scores are not all alike
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "siglip2"])
+def test_the_vision_tower_is_adapted_by_option_and_its_output_then_not_cached(loaded, awkward_posts, name):
+    backbone = loaded(name)
+    encoded = backbone.encode(awkward_posts)
+    cached = backbone.cache_features(encoded)
+    tower = backbone.model.get_submodule(backbone.vision_module)
+    router = RadarRouter(backbone, replace(THREE, lora_vision=True)).train()
+    try:
+        disturb(router)
+        adapted = [n for n, p in tower.named_parameters() if "lora_A" in n]
+        linear = 4 if name.startswith("qwen") else 6
+        assert len(adapted) == 2 * linear and tower.training and not backbone.features_cacheable
+        assert backbone.cache_features(encoded) == encoded
+        with pytest.raises(RadarError, match="adapts the vision tower"):
+            router(backbone.collate(cached))
+        router(backbone.collate(encoded)).square().sum().backward()
+        reached = [n for n, p in tower.named_parameters() if "lora" in n and p.grad is not None and p.grad.any()]
+        # LLaVA's tower is read before its last norm, the whole of it all the same
+        assert len(reached) == 2 * len(adapted)
+    finally:
+        router.zero_grad()
+        router.eval().detach()
+    assert backbone.features_cacheable and not any("lora" in n for n, _ in tower.named_parameters())
+
+
+def test_a_router_that_adapts_the_tower_is_saved_and_loaded(checkpoints, awkward_posts, tmp_path):
+    config = replace(THREE, lora_vision=True)
+    router = RadarRouter(load_backbone(checkpoints / "gemma3-4b"), config).eval()
+    disturb(router)
+    router.save_pretrained(tmp_path / "router")
+    again = RadarRouter.from_pretrained(tmp_path / "router").eval()
+    assert again.config == config and torch.equal(logits(again, awkward_posts), logits(router, awkward_posts))
+    assert "vision_tower" in (tmp_path / "router" / "README.md").read_text()
 
 
 def test_trainable_state_round_trip_and_refusal(borrow, loaded, awkward_posts):
     router = borrow("qwen3-vl-2b").eval()
     disturb(router)
-    state, expected = router.trainable_state_dict(), logits(router, awkward_posts)
+    state, expected = state_of(router), logits(router, awkward_posts)
     disturb(router, seed=4)
     assert not torch.equal(logits(router, awkward_posts), expected)
     router.load_trainable_state_dict(state)
@@ -187,16 +258,31 @@ def test_trainable_state_round_trip_and_refusal(borrow, loaded, awkward_posts):
         other.load_trainable_state_dict(state)
 
 
-def test_a_router_is_refused_on_another_base_or_when_incomplete(checkpoints, tmp_path):
+def test_a_router_is_refused_on_another_base_or_when_incomplete(checkpoints, tmp_path, monkeypatch):
     router = RadarRouter(load_backbone(checkpoints / "qwen3-vl-4b"), THREE)
-    folder = tmp_path / "router"
+    folder, config = tmp_path / "router", tmp_path / "router" / "router_config.json"
     router.save_pretrained(folder)
     with pytest.raises(RadarError, match="was trained on .*qwen3-vl-4b.*not on .*qwen3-vl-2b"):
         RadarRouter.from_pretrained(folder, backbone=load_backbone(checkpoints / "qwen3-vl-2b"))
-    config = json.loads((folder / "router_config.json").read_text())
-    (folder / "router_config.json").write_text(json.dumps(config | {"categories": ["A"]}))
-    with pytest.raises(RadarError, match="do not fit"):
-        RadarRouter.from_pretrained(folder, backbone=router.detach())
+    saved = json.loads(config.read_text())
+    base = router.detach()
+
+    with monkeypatch.context() as patch:  # by its digest, before any weight is read
+        patch.setattr("radar_lib.models.backbones.load_files", None)
+        other = saved["base"] | {"checkpoint": str(checkpoints / "qwen3-vl-2b")}
+        config.write_text(json.dumps(saved | {"base": other}))
+        with pytest.raises(RadarError, match="was trained on .*qwen3-vl-2b.*Load that base, or train again"):
+            RadarRouter.from_pretrained(folder)
+    for change in ({"categories": ["A"]}, {"lora_rank": 2}):
+        config.write_text(json.dumps(saved | change))
+        with pytest.raises(RadarError, match="do not fit"):
+            RadarRouter.from_pretrained(folder, backbone=base)
+    config.write_text(json.dumps(saved))
+    assert RadarRouter.from_pretrained(folder, backbone=base).detach() is base  # what was refused has left no trace
+    adapter = folder / "adapter_model.safetensors"
+    adapter.write_bytes(adapter.read_bytes()[:-8])
+    with pytest.raises(RadarError, match=r"adapter_model.safetensors has .* bytes, its header speaks of"):
+        RadarRouter.from_pretrained(folder, backbone=base)
     (folder / "heads.safetensors").unlink()
-    with pytest.raises(RadarError, match="heads.safetensors is missing"):
+    with pytest.raises(RadarError, match=r"heads.safetensors is missing"):
         RadarRouter.from_pretrained(folder)

@@ -1,6 +1,6 @@
 """Make the stand-in checkpoints: tokenizers, then pretraining on describing posts.
 
-    python -m radar_lib.models.standins.recipe                          # all seven, as committed (half a core-hour)
+    python -m radar_lib.models.standins.recipe                          # all seven, as committed (1.5 core-hours)
     python -m radar_lib.models.standins.recipe --only qwen3-vl-2b --posts 4000 --epochs 1 --out /tmp/checkpoints
     python -m radar_lib.models.standins.recipe --posts 0 --out /tmp/checkpoints   # random weights, seconds
 
@@ -26,7 +26,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from radar_lib.files import read_json, write_json
+from radar_lib.files import digest_file, read_json, write_json
 from radar_lib.models.backbones import BACKBONES, STANDINS, load_backbone
 from radar_lib.models.base import Backbone, Encoded, post_text
 from radar_lib.models.standins.cards import standin_card
@@ -281,6 +281,7 @@ def make_standin(name: str, out: Path, posts: PretrainPosts | None, recipe: Reci
     record |= {"threads": torch.get_num_threads(), "device": "cpu", "versions": _versions()}
     processor = backbone.frame_processor.processor
     write_checkpoint(folder, backbone.model, backbone.tokenizer, processor)
+    record["sha256"] = {path.name: digest_file(path) for path in folder.glob("*.safetensors")}
     spec = next(spec for spec in BACKBONES.values() if spec.standin == name)
     (folder / "README.md").write_text(standin_card(spec, GEOMETRIES[name], record), encoding="utf-8")
     write_json(folder / "record.json", record)
