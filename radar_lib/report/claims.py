@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -170,6 +171,11 @@ def summary(decided: pd.DataFrame) -> pd.DataFrame:
                 (part[exceptions]["verdict"] == HOLDS).sum())} | {"verdict": verdict}
         )  # fmt: skip
     return pd.DataFrame(lines)
+
+
+def records(decided: pd.DataFrame) -> list[dict[str, Any]]:
+    """Lines as JSON values: what is missing is None."""
+    return decided.astype(object).where(decided.notna(), None).to_dict("records")
 
 
 def _name(row: Hashable) -> str:

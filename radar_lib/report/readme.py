@@ -54,6 +54,16 @@ def table(number: int) -> Callable[[Path], str]:
     return render
 
 
+def claims(name: str) -> Callable[[Path], str]:
+    """A table of verdicts, one line per claim, with its caption."""
+
+    def render(record: Path) -> str:
+        caption = read_json(record / f"{name}.json")["caption"]
+        return f"**{caption}**\n\n{(record / f'{name}.md').read_text(encoding='utf-8')}"
+
+    return render
+
+
 def pattern(record: Path) -> str:
     """How often the mask and the distillation improve a cell of the tables, here and in the paper, and by how much."""
     ours, paper = (_cells(lambda number, root=root: root / f"table{number}.csv") for root in (record, PAPER))
@@ -98,6 +108,8 @@ PARTS: Parts = {
     "table1": table(1),
     "table2": table(2),
     "pattern": pattern,
+    "claims": claims("claims"),
+    "lambda-claims": claims("lambda_claims"),
     "public1": lambda record: table(1)(record.parent / "public"),
     "public2": lambda record: table(2)(record.parent / "public"),
     "rows": figure("rows_against_paper", "Ours and the paper's averages, row by row"),

@@ -19,15 +19,14 @@ from jaxtyping import Float, Int8
 
 from radar_lib.data.posts import Posts, labels
 from radar_lib.errors import RadarError
-from radar_lib.intervals import bootstrap_interval
-from radar_lib.metrics import average_precision, score_table
+from radar_lib.metrics import score_table
+from radar_lib.report.evidence import AVERAGE, Evidence
 from radar_lib.report.experiments import TABLE_ROWS, by_seed
 from radar_lib.training.scores import logits_for, read_scores
 
 TABLES: Mapping[int, tuple[str, str]] = {1: ("PR-AUC", "R@P60"), 2: ("APR@R90", "APR@R95")}
 TITLES = {1: "Risk detection capability", 2: "Traffic reduction"}
 METRICS = tuple(metric for pair in TABLES.values() for metric in pair)
-AVERAGE = "Average"
 PAPER_CATEGORIES = ("LQC", "RCS", "FE")
 ROW_ORDER = [(row.loss, row.method) for row in TABLE_ROWS]
 
@@ -190,6 +189,13 @@ def to_markdown(table: pd.DataFrame, paper: pd.DataFrame | None = None, spread: 
     return "\n".join(lines) + "\n"
 
 
+def plain_markdown(frame: pd.DataFrame) -> str:
+    """A frame as a Markdown table, numbers to the right, without marks."""
+    sides = ["---:" if pd.api.types.is_numeric_dtype(kind) else "---" for kind in frame.dtypes]
+    rows = [list(map(str, frame.columns)), sides, *([str(value) for value in row] for row in frame.to_numpy())]
+    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+
+
 def to_latex(table: pd.DataFrame, *, caption: str, label: str, spread: pd.DataFrame | None = None) -> str:
     """LaTeX (booktabs): bold and underline as in the paper, one block per loss and size group; `spread` in small."""
     marked = marks(table)
@@ -219,28 +225,31 @@ def to_latex(table: pd.DataFrame, *, caption: str, label: str, spread: pd.DataFr
     return "\n".join(lines) + "\n"
 
 
-def above_prevalence(
-    index: Sequence[Mapping[str, Any]], posts: Posts, *, runs_dir: Path, losses: Sequence[str], seed: int
-) -> pd.DataFrame:
-    """PR-AUC with its 95 % bootstrap interval over test posts, beside the prevalence, for each row and risk.
-
-    Of the first seed's runs. `learned` is True where the interval's lower end lies above the prevalence, which is what
-    scores without information reach.
-    """
+def row_evidence(index: Sequence[Mapping[str, Any]], posts: Posts, *, runs_dir: Path, seed: int) -> Evidence:
+    """The table rows by (loss, method), first seed, with what intervals and differences over test posts need."""
     test = posts.table("test")
     truth = labels(test, posts.categories)
-    lines = []
-    for (loss, method), entries in group_rows(index).items():
-        if loss not in losses:
-            continue
-        first = by_seed(entries)[0]
-        logits = row_logits(first, test["post_id"].tolist(), truth, posts.categories, runs_dir=runs_dir)
-        for k, category in enumerate(posts.categories):
-            known = truth[:, k] >= 0
-            interval = bootstrap_interval(average_precision, truth[known, k], logits[known, k], seed=seed)
-            prevalence = float(truth[known, k].mean())
-            line = {"loss": loss, "method": method, "category": category, "PR-AUC": interval.estimate}
-            line |= {"low": interval.low, "high": interval.high, "prevalence": prevalence}
-            lines.append(line | {"learned": interval.low > prevalence})
-    return pd.DataFrame(lines)
+    rows = {
+        row: row_logits(entries, test["post_id"].tolist(), truth, posts.categories, runs_dir=runs_dir)
+        for row, entries in group_rows(by_seed(index)[0]).items()
+    }
+    return Evidence(truth, rows, posts.categories, seed=seed)
 
+
+def with_intervals(frame: pd.DataFrame, evidence: Evidence) -> pd.DataFrame:
+    """A results frame with the ends `low` and `high` of each cell's 95 % interval over test posts, first seed."""
+    places = zip(frame["loss"], frame["method"], frame["category"], frame["metric"], strict=True)
+    found = [evidence.interval((loss, method), category, metric) for loss, method, category, metric in places]
+    return frame.assign(low=[one.low for one in found], high=[one.high for one in found])
+
+
+def learned(frame: pd.DataFrame, losses: Sequence[str]) -> pd.DataFrame:
+    """PR-AUC with its interval beside the prevalence, which scores without information reach, by row and risk.
+
+    `learned` is True where the interval's lower end, or a perfect order, which has none, lies above the prevalence.
+    `frame`: of `with_intervals`.
+    """
+    kept = frame[(frame["metric"] == "PR-AUC") & (frame["category"] != AVERAGE) & frame["loss"].isin(losses)]
+    columns = ["loss", "method", "category", "PR-AUC", "low", "high", "prevalence"]
+    kept = kept.rename(columns={"value": "PR-AUC"})[columns]
+    return kept.assign(learned=kept["low"].fillna(kept["PR-AUC"]) > kept["prevalence"]).reset_index(drop=True)

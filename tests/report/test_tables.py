@@ -75,9 +75,10 @@ def test_with_several_seeds_cells_are_means_with_their_spread(world):
     cell = f"{table.loc[row, column]:.2f} ± {spread.loc[row, column]:.2f}"
     assert cell in tables.to_markdown(table, spread=spread).replace("*", "").replace("<u>", "").replace("</u>", "")
     assert f"$\\pm${spread.loc[row, column]:.2f}" in tables.to_latex(table, caption="c", label="l", spread=spread)
-    learned = [tables.above_prevalence(part, posts, runs_dir=runs_dir, losses=("Masked BCE",), seed=1)
-               for part in (index, other + index)]  # fmt: skip
-    pd.testing.assert_frame_equal(*learned)  # intervals are the first seed's
+    intervals = [tables.with_intervals(one, tables.row_evidence(part, posts, runs_dir=runs_dir, seed=1))
+                 for part in (index, other + index)]  # fmt: skip
+    pd.testing.assert_frame_equal(*intervals)  # they are the first seed's
+    assert (intervals[0]["low"] <= intervals[0]["value"]).all()
 
 
 def test_a_missing_row_or_risk_is_named(world):
@@ -100,7 +101,9 @@ def test_chance_is_not_called_learning_and_a_perfect_model_is(world):
     for entry in index:
         if entry["loss"] == "Masked BCE":
             entry["scores_path"] = "perfect.parquet" if entry["method"] == "SigLIP2" else "constant.parquet"
-    learned = tables.above_prevalence(index, posts, runs_dir=runs_dir, losses=("Masked BCE",), seed=1)
+    frame = tables.results(index, posts, runs_dir=runs_dir)
+    frame = tables.with_intervals(frame, tables.row_evidence(index, posts, runs_dir=runs_dir, seed=1))
+    learned = tables.learned(frame, ("Masked BCE",))
     by_method = learned.groupby("method")["learned"].all()
     assert by_method["SigLIP2"] and not by_method.drop("SigLIP2").any()
 
@@ -141,3 +144,9 @@ def test_beside_the_paper_only_where_the_risks_are_the_papers(world):
     assert set(tables.beside_paper(frame)["category"]) == {"Average"}
     same = tables.beside_paper(tables.paper_results())
     assert len(same) == 13 * 4 * 4 and (same["difference"] == 0).all()
+
+
+def test_plain_markdown_aligns_numbers():
+    frame = pd.DataFrame({"claim": ["a", "b"], "cells": [24, 3]})
+    expected = "| claim | cells |\n| --- | ---: |\n| a | 24 |\n| b | 3 |\n"
+    assert tables.plain_markdown(frame) == expected
