@@ -15,6 +15,7 @@ first layer's query, key and value need no input gradient under LoRA: nothing be
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -269,3 +270,22 @@ def published_geometry(name: str) -> Geometry:
         geometry, merge=RICE["spatial_merge_size"], frame_px=None, newline_tokens=0,
         projector=((merged, merged), (merged, geometry.text.hidden)),
     )  # fmt: skip
+
+
+def matrix_peak(device: str = "cpu", *, seconds: float = 0.5) -> float:
+    """Operations per second of a large square matrix product, the best of many: what a device can do at most.
+
+    bfloat16 on a GPU; float32 on a CPU, with as many threads as torch has now.
+    """
+    import torch
+
+    size, dtype = (8192, torch.bfloat16) if device.startswith("cuda") else (512, torch.float32)
+    a = torch.ones(size, size, dtype=dtype, device=device)
+    out, best, end = torch.empty_like(a), float("inf"), time.perf_counter() + seconds
+    while time.perf_counter() < end or best == float("inf"):
+        started = time.perf_counter()
+        torch.mm(a, a, out=out)
+        if device.startswith("cuda"):
+            torch.cuda.synchronize(device)
+        best = min(best, time.perf_counter() - started)
+    return 2.0 * size**3 / best
