@@ -118,6 +118,11 @@ class Geometry:
         return self.text.hidden + (self.vision.hidden if self.trains_vision else 0)
 
     @property
+    def levels(self) -> int:
+        """Outputs of the tower that reach the language model: one, and Qwen3-VL's deepstack levels."""
+        return len(self.projector) // 2 if self.family == "qwen3_vl" else 1
+
+    @property
     def parameters(self) -> int:
         """Weights in memory, without norms, biases, positions and the language-model head (within 1 % of all)."""
         own = self.vocabulary * self.text.hidden + self.patch_values * self.vision.hidden
