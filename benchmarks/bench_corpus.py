@@ -20,9 +20,9 @@ from radar_lib.corpus import build
 posts, px, shards = map(int, sys.argv[1:])
 peak = lambda: round(int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) / 1024)
 start = peak()
-began, config = time.perf_counter(), build.CorpusConfig(train_posts=posts, frame_px=px)
+began, cpu, config = time.perf_counter(), time.process_time(), build.CorpusConfig(train_posts=posts, frame_px=px)
 plan = build.plan_corpus(config)
-planned, after = time.perf_counter() - began, peak()
+planned, spent, after = time.perf_counter() - began, time.process_time() - cpu, peak()
 began, cpu = time.perf_counter(), time.process_time()
 with tempfile.TemporaryDirectory() as folder:
     paths = [Path(folder) / f"{i}.parquet" for i in range(shards)]
@@ -32,6 +32,7 @@ with tempfile.TemporaryDirectory() as folder:
 drawn, seconds, own = shards * build.SHARD_POSTS, time.perf_counter() - began, time.process_time() - cpu
 print(json.dumps({
     "train_posts": posts, "posts": sum(map(len, plan)), "frame_px": px, "plan_seconds": round(planned, 1),
+    "plan_cpu_seconds": round(spent, 1),
     "imports_mib": start, "plan_peak_mib": after, "build_peak_mib": peak(),
     "posts_per_second": round(drawn / seconds), "posts_per_cpu_second": round(drawn / own),
     "bytes_per_post": round(size / drawn),

@@ -85,7 +85,7 @@ def random_backbone(config: Any, *, device: str, dtype: torch.dtype, px: int) ->
     with torch.device(device):
         model = AutoModel.from_config(config, dtype=dtype, attn_implementation="sdpa")
     tokenizer = AutoTokenizer.from_pretrained(STANDINS / "qwen3-vl-2b")
-    return families.Qwen3VL(model, tokenizer, processor, checkpoint="random", digest="random").to(device).eval()
+    return families.Qwen3VL(model, tokenizer, processor, checkpoint=None, digest="random").to(device).eval()
 
 
 def random_posts(backbone: Backbone, count: int, *, frames: int, px: int, text: tuple[int, int]) -> list[Encoded]:
