@@ -40,7 +40,7 @@ from radar_lib.models.flops import PostFlops, geometry_of, matrix_peak, post_flo
 from radar_lib.models.geometries import published_config
 from radar_lib.models.router import RadarRouter, RouterConfig
 from radar_lib.training.encoded import EncodedPosts
-from radar_lib.training.loop import Recipe, TrainingSet, epoch_batches, no_bar, predict, train
+from radar_lib.training.loop import Recipe, TrainingSet, no_bar, predict, train
 
 MODELS = ("2B", "4B", "8B")
 ORDINARY = "train: ordinary (HF Trainer + peft)"
@@ -142,11 +142,12 @@ def random_case(config: Any, *, device: str, posts: int, batch: int, rank: int, 
     return Case(backbone, encoded, labels, Recipe(epochs=1, batch_size=batch, learning_rate=1e-5), rank, device, px)
 
 
-class Shuffled:
+class Shuffled(EncodedPosts):
     """Posts whose lengths are not told, so that batches are not bucketed."""
 
-    def __init__(self, inputs: EncodedPosts):
-        self.batch, self.lengths = inputs.batch, np.ones(len(inputs), int)
+    @property
+    def lengths(self) -> np.ndarray:
+        return np.ones(len(self.posts), int)
 
 
 def ours(
@@ -155,8 +156,8 @@ def ours(
     """Train with our loop; the logged losses. `posts` may hold the features already."""
     router = case.router(backbone)
     posts = posts or (backbone.cache_features(case.posts) if cached else case.posts)
-    inputs = EncodedPosts.in_memory(backbone, posts)
-    data = TrainingSet(inputs if bucketed else Shuffled(inputs), case.labels, [str(i) for i in range(len(posts))])
+    inputs = (EncodedPosts if bucketed else Shuffled).in_memory(backbone, posts)
+    data = TrainingSet(inputs, case.labels, [str(i) for i in range(len(posts))])
     try:
         with tempfile.TemporaryDirectory() as folder:
             history = train(router, data, case.recipe, folder=Path(folder), device=case.device,
@@ -179,7 +180,7 @@ class Ordinary(nn.Module):
         return {"loss": loss}
 
 
-def ordinary(case: Case, plain: Backbone, *, batches: Sequence[np.ndarray] | None = None) -> list[float]:
+def ordinary(case: Case, plain: Backbone, *, batches: Sequence[Sequence[int]] | None = None) -> list[float]:
     """Train with HF Trainer + peft; the loss of every step. `batches` replaces the Trainer's own shuffling."""
     from torch.utils.data import DataLoader
     from transformers import Trainer, TrainingArguments
@@ -195,7 +196,7 @@ def ordinary(case: Case, plain: Backbone, *, batches: Sequence[np.ndarray] | Non
         def get_train_dataloader(self) -> DataLoader:
             if batches is None:
                 return super().get_train_dataloader()
-            return DataLoader(range(len(case.posts)), batch_sampler=[list(b) for b in batches], collate_fn=collate)
+            return DataLoader(range(len(case.posts)), batch_sampler=batches, collate_fn=collate)
 
     try:
         with tempfile.TemporaryDirectory() as folder:
@@ -219,9 +220,15 @@ def same_losses(case: Case, plain: Backbone) -> dict[str, float]:
     short = Case(**{**vars(case), "posts": case.posts[: 10 * case.recipe.batch_size],
                     "labels": case.labels[: 10 * case.recipe.batch_size]})  # fmt: skip
     short.recipe = Recipe(**{**vars(case.recipe), "epochs": 1})
-    lengths = [post.n_tokens for post in short.posts]
-    batches = epoch_batches(lengths, batch_size=short.recipe.batch_size, seed=short.recipe.seed, epoch=0)
-    mine, theirs = ours(short, short.backbone), ordinary(short, plain, batches=batches)
+    number, collate, batches = {id(post): i for i, post in enumerate(short.posts)}, short.backbone.collate, []
+
+    def recording(posts: Sequence[Encoded]) -> dict[str, torch.Tensor]:
+        batches.append([number[id(post)] for post in posts])
+        return collate(posts)
+
+    with mock.patch.object(short.backbone, "collate", recording):
+        mine = ours(short, short.backbone)
+    theirs = ordinary(short, plain, batches=batches)
     return {"steps": len(mine), "largest_difference": float(f"{np.abs(np.subtract(mine, theirs)).max():.2g}"),
             "first": round(mine[0], 4), "last": round(mine[-1], 4)}  # fmt: skip
 
@@ -239,9 +246,8 @@ def experts(case: Case, routers: int) -> None:
 @torch.inference_mode()
 def read_pixels(case: Case, backbone: Backbone, *, bucketed: bool) -> None:
     """One forward pass over all posts, from pixels."""
-    inputs = EncodedPosts.in_memory(backbone, case.posts)
-    predict(backbone, inputs if bucketed else Shuffled(inputs), batch_size=4 * case.recipe.batch_size,
-            device=case.device)  # fmt: skip
+    inputs = (EncodedPosts if bucketed else Shuffled).in_memory(backbone, case.posts)
+    predict(backbone, inputs, batch_size=4 * case.recipe.batch_size, device=case.device)
 
 
 def timed(line: Callable[[], Any], device: str) -> tuple[float, float]:
