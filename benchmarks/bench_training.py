@@ -120,7 +120,7 @@ def make_case(model: str, *, device: str, posts: int, batch: int) -> tuple[Case,
         case = random_case(config, device=device, posts=posts, batch=batch, rank=128, px=384, text=(64, 192))
         with stock_tower():
             plain = random_backbone(config, device=device, dtype=torch.bfloat16, px=384)
-        plain.model.load_state_dict(case.backbone.model.state_dict())
+        plain.model.load_state_dict(case.backbone.model.state_dict(), assign=True)  # one copy of the weights
         return case, plain
     folder = STANDINS / f"qwen3-vl-{model.lower()}"
     rows, labels = built_in_posts(posts, px=96)

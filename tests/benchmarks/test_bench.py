@@ -38,7 +38,7 @@ def test_ours_and_the_ordinary_recipe_at_a_tiny_true_geometry(bench):
         case = bench.random_case(tiny(), device="cpu", posts=40, batch=4, rank=2, px=64, text=(4, 12), frames=2)
         with bench.stock_tower():
             plain = bench.random_backbone(tiny(), device="cpu", dtype=case.backbone.model.dtype, px=64)
-    plain.model.load_state_dict(case.backbone.model.state_dict())
+    plain.model.load_state_dict(case.backbone.model.state_dict(), assign=True)
     record = bench.compare(case, plain, repeats=1)
     lines = {line["line"]: line for line in record["lines"]}
     assert record["same_batches"]["steps"] == 10 and record["same_batches"]["largest_difference"] < 1e-4
