@@ -85,7 +85,7 @@ def random_backbone(config: Any, *, device: str, dtype: torch.dtype, px: int) ->
     with torch.device(device):
         model = AutoModel.from_config(config, dtype=dtype, attn_implementation="sdpa")
     tokenizer = AutoTokenizer.from_pretrained(STANDINS / "qwen3-vl-2b")
-    return families.Qwen3VL(model, tokenizer, processor, checkpoint=None, digest="random").to(device).eval()
+    return families.Qwen3VL(model, tokenizer, processor, checkpoint="random", digest="random").to(device).eval()
 
 
 def random_posts(backbone: Backbone, count: int, *, frames: int, px: int, text: tuple[int, int]) -> list[Encoded]:
@@ -165,6 +165,15 @@ def ours(
     finally:
         router.detach()
     return [step["loss"] for step in history.steps]
+
+
+def ours_packed(case: Case, backbone: Backbone, **options: Any) -> list[float]:
+    """`ours` with posts end to end instead of padded."""
+    backbone.pack(True)
+    try:
+        return ours(case, backbone, **options)
+    finally:
+        backbone.pack(False)
 
 
 class Ordinary(nn.Module):
@@ -277,6 +286,7 @@ def compare(case: Case, plain: Backbone, *, repeats: int) -> dict[str, Any]:
         "train: ours": (lambda: ours(case, own, cached=cached), epochs, held),
         ORDINARY: (lambda: ordinary(case, plain), epochs, epochs * step),
         "train: ours, features of an earlier run": (lambda: ours(case, own, posts=kept), epochs, epochs * given),
+        "train: ours, packed": (lambda: ours_packed(case, own, cached=cached), epochs, held),
         "train: ours, no length buckets": (lambda: ours(case, own, cached=cached, bucketed=False), epochs, held),
         "train: ours, no cached features": (lambda: ours(case, own), epochs, epochs * step),
         "train: ours, no cached features, stock tower": (lambda: ours(case, plain), epochs, epochs * step),
