@@ -18,6 +18,8 @@ from radar_lib.chain.config import load_profile, nearest, parse_override, resolv
 from radar_lib.chain.doctor import diagnose
 from radar_lib.chain.htmlreport import write_report
 from radar_lib.chain.plan import discover
+from radar_lib.chain.planning import HELP as PLAN
+from radar_lib.chain.planning import plan
 from radar_lib.chain.progress import near
 from radar_lib.chain.reproduce import notebooks_folder, reproduce, runs_folder
 from radar_lib.errors import RadarError
@@ -94,6 +96,15 @@ def parser() -> argparse.ArgumentParser:
         "--dry-run", action="store_true", help="check everything, say what would run and why, run nothing"
     )
     run.set_defaults(act=reproduce)
+
+    forecast = _command(commands, "plan", "what a profile will take: time, memory, disk, operations", PLAN)
+    forecast.add_argument("profile", nargs="?", default="cpu", help="profile name or YAML file (default: cpu)")
+    forecast.add_argument("--posts", type=int, metavar="N", help="training posts, instead of the profile's number")
+    forecast.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a parameter")
+    forecast.add_argument("--device", default="auto", help="auto, cpu, cuda, or a GPU by name: a100, h100, h200, ...")
+    forecast.add_argument("--json", action="store_true", help="for programs: bytes, seconds, plain numbers")
+    _add_places(forecast, profile=False)
+    forecast.set_defaults(act=plan)
 
     doctor = _command(commands, "doctor", "say what is wrong with this environment", exits.EXIT_CODES)
     _add_places(doctor, profile=False)

@@ -11,7 +11,7 @@ import math
 import multiprocessing
 import shutil
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict
 from datetime import datetime, timedelta
@@ -36,7 +36,7 @@ from radar_lib.data.posts import Posts, features, finish_corpus, open_posts
 from radar_lib.data.schema import SPLITS
 from radar_lib.data.shards import shard_path, write_shard
 from radar_lib.errors import RadarError
-from radar_lib.files import atomic_path, read_json, write_json
+from radar_lib.files import atomic_path, digest_file, read_json, write_json
 
 __all__ = ["SHARE", "CorpusConfig", "build_corpus", "corpus_digest", "plan_corpus"]
 
@@ -70,7 +70,7 @@ def _originals(config: CorpusConfig, s: Selection) -> list[str]:
 def _stream_ids(config: CorpusConfig, s: Selection) -> list[str]:
     """Identifier of the live stream that each post is a segment of, '' for none."""
     key, segment = _id_key(config, s.split, "live"), s.facts["segment"]
-    return [post_id(key, i - n + 1) if n else "" for i, n in zip(s.index, segment, strict=True)]
+    return [post_id(key, i - n + 1) if n else "" for i, n in zip(s.index.tolist(), segment.tolist(), strict=True)]
 
 
 def render_posts(config: CorpusConfig, s: Selection, start: int, stop: int) -> Iterator[dict]:
@@ -182,38 +182,39 @@ def build_corpus(config: CorpusConfig, out: Path | str, *, workers: int = 1, pro
     write_json(begun, {"config_digest": digest, "config": asdict(config)})
     for left in (p for pattern in (".*.tmp", "*/.*.tmp") for p in out.glob(pattern)):  # by a build that was killed
         shutil.rmtree(left, ignore_errors=True)
-    jobs, done = [], 0
-    for s in plan:
-        count = math.ceil(len(s) / SHARD_POSTS)
-        for i in range(count):
-            path = shard_path(out, s.split, i, count)
-            part = s.take(slice(i * SHARD_POSTS, (i + 1) * SHARD_POSTS))
-            if path.exists():
-                done += len(part)
-            else:
-                jobs.append((config, part, path))
+    counts = [(s, math.ceil(len(s) / SHARD_POSTS)) for s in plan]
+    shards = [(s, i, path) for s, count in counts for i in range(count)
+              if not (path := shard_path(out, s.split, i, count)).exists()]
+    jobs = ((config, _shard(s, i), path) for s, i, path in shards)
+    total, missing = sum(map(len, plan)), sum(len(_shard(s, i)) for s, i, _ in shards)
     _write_truth(config, plan, out / "hidden" / "truth.parquet")
-    with tqdm(total=sum(map(len, plan)), initial=done, unit=" posts", desc="corpus", disable=not progress) as bar:
-        for n in _run(jobs, workers):
+    with tqdm(total=total, initial=total - missing, unit=" posts", desc="corpus", disable=not progress) as bar:
+        for n in _run(jobs, min(workers, len(shards))):
             bar.update(n)
     posts = finish_corpus(out, name=NAME, kind="built-in", extra={
         "config_digest": digest, "config": asdict(config),
-        "truth_digest": hashlib.sha256((out / "hidden" / "truth.parquet").read_bytes()).hexdigest()[:16]})
+        "truth_digest": digest_file(out / "hidden" / "truth.parquet")})
     begun.unlink(missing_ok=True)
     return posts
 
 
-def _run(jobs: list[tuple], workers: int) -> Iterator[int]:
-    if workers <= 1 or len(jobs) <= 1:
+def _shard(s: Selection, i: int) -> Selection:
+    return s.take(slice(i * SHARD_POSTS, (i + 1) * SHARD_POSTS))
+
+
+def _run(jobs: Iterator[tuple], workers: int) -> Iterator[int]:
+    if workers <= 1:
         yield from map(_build_shard, jobs)
         return
     # Spawned workers hold no copies of the parent's threads or GPU state, on any system.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(workers, len(jobs)), mp_context=context) as pool:
-        futures = [pool.submit(_build_shard, job) for job in jobs]
+    with ProcessPoolExecutor(workers, mp_context=context) as pool:
+        waiting = {pool.submit(_build_shard, job) for job in itertools.islice(jobs, 3 * workers)}
         try:
-            for future in as_completed(futures):
-                yield future.result()
+            while waiting:
+                done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+                waiting |= {pool.submit(_build_shard, job) for job in itertools.islice(jobs, len(done))}
+                yield from (future.result() for future in done)
         except BrokenProcessPool as error:
             raise RadarError("a process that was building posts died, perhaps for lack of memory; build again with "
                              "fewer workers, the finished shards are kept") from error

@@ -10,7 +10,7 @@ the same label, but for a share of the copies inside training and validation, wh
 import io
 
 import numpy as np
-from jaxtyping import Int64
+from jaxtyping import Bool, Int8, Int32
 from PIL import Image
 
 from radar_lib.corpus.draws import Draws
@@ -22,7 +22,7 @@ EXACT, NEAR = 1, 2
 KINDS = ("", "exact", "near")
 NEAR_SHARE = 0.5
 LEAKS = {"train": ("calibration", "test"), "validation": ("train",), "unlabelled": ("train",)}
-Rows = Int64[np.ndarray, "row"]
+Rows = Int32[np.ndarray, "row"]
 
 
 def plant_copies(plan: list[Selection], *, seed: int, rate: float, cross_split: float,
@@ -45,7 +45,7 @@ def plant_copies(plan: list[Selection], *, seed: int, rate: float, cross_split: 
 def _copy_into(s: Selection, others: list[Selection], *, seed: int, rate: float, cross_split: float,
                conflicts: float) -> None:
     rng = np.random.Generator(np.random.Philox(key=np.array([stream_key(seed, s.stream, "copies"), 0], np.uint64)))
-    eligible = rng.permutation(np.flatnonzero(s.facts["segment"] == 0))  # segments belong to their stream
+    eligible = rng.permutation(_rows(s.facts["segment"] == 0))  # segments belong to their stream
     copies, pool = np.split(eligible, [round(rate * len(s))])
     fate, near = rng.random(len(copies)), rng.random(len(copies)) < NEAR_SHARE
     leaked = fate < cross_split if others else np.zeros(len(copies), bool)
@@ -54,12 +54,21 @@ def _copy_into(s: Selection, others: list[Selection], *, seed: int, rate: float,
     turn = np.arange(len(copies)) % max(len(others), 1)
     groups = [(leaked & (turn == i), other, 0) for i, other in enumerate(others)]
     for group, origin, flip in (*groups, (conflicting, s, 1), (~leaked & ~conflicting, s, 0)):
-        free = pool if origin is s else np.flatnonzero((origin.facts["segment"] == 0) & (origin.copy == 0))
+        free = pool if origin is s else _rows((origin.facts["segment"] == 0) & (origin.copy == 0))
         mine, among = np.flatnonzero(group), rng.permutation(free)
         i, j = _match(_cell(s, copies[mine]), _cell(origin, among), flip=flip, any_label=not annotated.all())
         _replace(s, copies[mine[i]], origin, among[j])
         s.copy[copies[mine[i]]] = np.where(near[mine[i]], NEAR, EXACT)
-        pool = np.setdiff1d(pool, among[j]) if origin is s else pool  # one copy of an original
+        if origin is s:  # one copy of an original
+            left = np.zeros(len(s), bool)
+            left[pool] = True
+            left[among[j]] = False
+            pool = _rows(left)
+
+
+def _rows(chosen: Bool[np.ndarray, "post"]) -> Rows:
+    """Numbers of the chosen rows, four bytes each."""
+    return np.flatnonzero(chosen).astype(np.int32)
 
 
 def _replace(s: Selection, rows: Rows, origin: Selection, originals: Rows) -> None:
@@ -70,9 +79,9 @@ def _replace(s: Selection, rows: Rows, origin: Selection, originals: Rows) -> No
     s.origin[rows], s.origin_split[rows] = origin.index[originals], SPLITS.index(origin.split)
 
 
-def _cell(s: Selection, rows: Rows) -> Int64[np.ndarray, "row"]:
+def _cell(s: Selection, rows: Rows) -> Int8[np.ndarray, "row"]:
     """Pipeline and label of each row as one number; negative where nothing is labelled."""
-    return 2 * s.pipeline[rows].astype(np.int64) + s.labels[rows].max(axis=1, initial=-1)
+    return 2 * s.pipeline[rows] + s.labels[rows].max(axis=1, initial=-1)
 
 
 def _match(wanted, offered, *, flip: int, any_label: bool) -> tuple[Rows, Rows]:

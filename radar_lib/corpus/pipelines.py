@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-from jaxtyping import Bool, Float, Int8, Int16, Int64, UInt64
+from jaxtyping import Bool, Float, Int8, UInt32, UInt64
 
 from radar_lib.corpus.facts import BLOCK, DOMAINS, WORLD, Facts, World, sample_block, stream_key
 from radar_lib.corpus.policies import CATEGORIES, intake_cues, posteriors
@@ -34,18 +34,19 @@ class Selection:
     """Posts chosen from one stream for one split: their index in the stream, facts, truth and labels.
 
     A post that copies another (``copy`` 1 exactly, 2 nearly) has that post's facts and truth; ``origin`` is the
-    original's index and ``origin_split`` its split, as a position in SPLITS.
+    original's index and ``origin_split`` its split, as a position in SPLITS. A post takes 61 bytes here, since a
+    process plans millions of them.
     """
 
     split: str
     stream: str
-    index: Int64[np.ndarray, "post"]
-    pipeline: Int16[np.ndarray, "post"]  # position in CATEGORIES, or -1 for traffic
-    labels: Int16[np.ndarray, "post category"]
-    truth: Int16[np.ndarray, "post category"]
+    index: UInt32[np.ndarray, "post"]
+    pipeline: Int8[np.ndarray, "post"]  # position in CATEGORIES, or -1 for traffic
+    labels: Int8[np.ndarray, "post category"]
+    truth: Int8[np.ndarray, "post category"]
     facts: Facts
     copy: Int8[np.ndarray, "post"] = field(default=None)
-    origin: Int64[np.ndarray, "post"] = field(default=None)
+    origin: UInt32[np.ndarray, "post"] = field(default=None)
     origin_split: Int8[np.ndarray, "post"] = field(default=None)
 
     def __post_init__(self) -> None:
@@ -76,7 +77,7 @@ def panel_votes(s: Selection, seed: int) -> Int8[np.ndarray, "post category"]:
     Each of them is one Bernoulli draw of the posterior, so they disagree (1 or 2 votes) where it is in the middle.
     """
     p, key = posteriors(s.facts), np.uint64(stream_key(seed, s.stream, "panel"))
-    votes = s.truth.astype(np.int8)
+    votes = s.truth.copy()
     for k in range(p.shape[1]):
         for reviewer in (1, 2):
             votes[:, k] += hashed_uniform(s.index, key + np.uint64(2 * k + reviewer)) < p[:, k]
@@ -110,7 +111,7 @@ def select_annotated(seed: int, stream: str, split: str, sizes: Sequence[int], p
             raise RadarError(f"{split}: {size} posts for {name} would hold {positives} violating and {negatives} "
                              "cleared ones; ask for more posts, or for a prevalence further from 0 and 1")
     shares = np.cumsum(quota[:, 1] / quota[:, 1].sum())
-    filled, parts, k_all = np.zeros_like(quota), [], len(CATEGORIES)
+    filled, chosen, k_all = np.zeros_like(quota), _Chosen(sizes.sum()), len(CATEGORIES)
     for block, facts, truth in _blocks(seed, stream, co_violation, world):
         if (filled >= quota).all():
             break
@@ -131,45 +132,54 @@ def select_annotated(seed: int, stream: str, split: str, sizes: Sequence[int], p
                 rows = np.flatnonzero(enters & (k == c) & (label == y))[: quota[c, y] - filled[c, y]]
                 keep[rows], filled[c, y] = True, filled[c, y] + len(rows)
         kept = np.flatnonzero(keep)
-        labels = np.full((len(kept), k_all), -1, np.int16)
+        labels = np.full((len(kept), k_all), -1, np.int8)
         labels[np.arange(len(kept)), k[kept]] = label[kept]
-        parts.append((kept + block * BLOCK, k[kept], labels, truth[kept], _kept(facts, kept)))
-    return _selection(split, stream, parts)
+        chosen.keep(block, kept, k[kept], labels, truth, facts)
+    return chosen.selection(split, stream)
 
 
 def select_traffic(seed: int, stream: str, split: str, n: int, *, co_violation: float, verified: bool,
                    world: World = WORLD) -> Selection:
     """The first ``n`` posts of a stream as they come; ``verified`` gives them all K true labels, else none."""
-    parts = []
+    chosen = _Chosen(n)
     for block, facts, truth in _blocks(seed, stream, co_violation, world):
         if block * BLOCK >= n:
             break
         rows = np.arange(min(BLOCK, n - block * BLOCK))
-        labels = truth[rows].astype(np.int16) if verified else np.full((len(rows), len(CATEGORIES)), -1, np.int16)
-        parts.append((rows + block * BLOCK, np.full(len(rows), -1), labels, truth[rows],
-                      _kept(facts, rows)))
-    return _selection(split, stream, parts)
+        labels = truth[rows].astype(np.int8) if verified else np.full((len(rows), len(CATEGORIES)), -1, np.int8)
+        chosen.keep(block, rows, -1, labels, truth, facts)
+    return chosen.selection(split, stream)
 
 
-def _kept(facts: Facts, rows) -> Facts:
-    """Facts of these rows, a byte each where it suffices: a process plans hundreds of thousands of posts."""
-    return {name: values[rows].astype(np.int16 if len(DOMAINS[name]) > 256 else np.uint8)
-            for name, values in facts.items()}
+class _Chosen:
+    """The chosen rows of all blocks as columns, no wider than their values and allocated once."""
+
+    def __init__(self, n: int):
+        k, self.filled = len(CATEGORIES), 0
+        self.columns = {"index": np.empty(n, np.uint32), "pipeline": np.empty(n, np.int8),
+                        "labels": np.empty((n, k), np.int8), "truth": np.empty((n, k), np.int8)}
+        self.columns |= {name: np.empty(n, np.int16 if len(values) > 256 else np.uint8)
+                         for name, values in DOMAINS.items()}
+
+    def keep(self, block: int, rows, pipeline, labels, truth, facts: Facts) -> None:
+        """Add rows of a block; ``pipeline`` and ``labels`` are of these rows, ``truth`` and ``facts`` of the block."""
+        at = slice(self.filled, self.filled + len(rows))
+        values = {"index": rows + block * BLOCK, "pipeline": pipeline, "labels": labels, "truth": truth[rows]}
+        for name, column in self.columns.items():
+            column[at] = values[name] if name in values else facts[name][rows]
+        self.filled = at.stop
+
+    def selection(self, split: str, stream: str) -> Selection:
+        """What was kept, ordered by a hash of the index: the scan fills quotas one after another, and row order must
+        not tell labels."""
+        order = np.argsort(_mix(self.columns["index"].astype(np.uint64)))
+        for name in self.columns:  # one after another, so that only one is held twice
+            self.columns[name] = self.columns[name][order]
+        own = (self.columns.pop(name) for name in ("index", "pipeline", "labels", "truth"))
+        return Selection(split, stream, *own, self.columns)
 
 
-def _selection(split: str, stream: str, parts) -> Selection:
-    index, pipeline, labels, truth, facts = zip(*parts, strict=True)
-    merged = {name: np.concatenate([f[name] for f in facts]) for name in facts[0]}
-    return shuffled(Selection(split, stream, np.concatenate(index), np.concatenate(pipeline).astype(np.int16),
-                              np.concatenate(labels), np.concatenate(truth).astype(np.int16), merged))
-
-
-def shuffled(s: Selection) -> Selection:
-    """Order by a hash of the index: the scan fills quotas one after another, and row order must not tell labels."""
-    return s.take(np.lexsort((s.index, _mix(s.index.astype(np.uint64)))))
-
-
-def hashed_uniform(index: Int64[np.ndarray, "post"], key: np.uint64) -> Float[np.ndarray, "post"]:
+def hashed_uniform(index: UInt32[np.ndarray, "post"], key: np.uint64) -> Float[np.ndarray, "post"]:
     """Uniform on [0, 1) for each index, a hash of (key, index) alone."""
     return _mix(_mix(index.astype(np.uint64)) ^ key) / 2.0**64
 
@@ -177,6 +187,7 @@ def hashed_uniform(index: Int64[np.ndarray, "post"], key: np.uint64) -> Float[np
 def _mix(x: UInt64[np.ndarray, "post"]) -> UInt64[np.ndarray, "post"]:
     """SplitMix64's finaliser, a fixed bijection of 64-bit integers that looks random."""
     x = x + np.uint64(0x9E3779B97F4A7C15)
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        x ^= x >> np.uint64(shift)
+        x *= np.uint64(factor)
     return x ^ (x >> np.uint64(31))

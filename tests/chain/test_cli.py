@@ -15,7 +15,7 @@ from radar_lib.errors import RadarError
 
 
 @pytest.mark.parametrize(
-    "command", [[], ["reproduce"], ["doctor"], ["report"], ["posts", "import"], ["corpus", "build"]]
+    "command", [[], ["reproduce"], ["plan"], ["doctor"], ["report"], ["posts", "import"], ["corpus", "build"]]
 )
 def test_help_teaches(command, capsys):
     with pytest.raises(SystemExit) as done:
