@@ -1,7 +1,9 @@
 """Every metric of every row with its uncertainty: intervals, and differences of any two rows on the same posts.
 
-PR-AUC by influence functions, the other metrics by one bootstrap whose replicates are shared by all rows, so that any
-two rows are compared on the same draws. An average over risks is treated as one number: posts that several risks share
+A row is one run, or several of the same kind at different seeds, and then its number is their mean. The uncertainty is
+that of the test posts: PR-AUC by influence functions, the other metrics by one bootstrap whose replicates are shared by
+all rows, so that any two rows are compared on the same draws. How far the runs of a row lie apart is a different matter
+and not in these intervals. An average over risks is treated as one number: posts that several risks share
 count once, posts of one risk only move that risk's part.
 """
 
@@ -33,9 +35,9 @@ class Evidence:
 
     Args:
         truth: labels (1, 0, -1) of the test posts.
-        rows: logits by row name; a cell that was not verified may hold anything.
+        rows: by row name the logits of its runs; a cell that was not verified may hold anything.
         categories: the risks, in the order of the columns.
-        replicates: of the bootstrap. A p-value cannot fall below 2 / (replicates + 1).
+        replicates: of the bootstrap.
 
     Raises:
         ValueError: as `score_table`.
@@ -44,29 +46,28 @@ class Evidence:
     def __init__(
         self,
         truth: Int8[np.ndarray, "post category"],
-        rows: Mapping[Hashable, Float[np.ndarray, "post category"]],
+        rows: Mapping[Hashable, Sequence[Float[np.ndarray, "post category"]]],
         categories: Sequence[str],
         *,
         replicates: int = 2000,
         seed: int,
     ):
         self.categories, self.rows = tuple(categories), tuple(rows)
-        self._value = {row: score_table(truth, logits, categories) for row, logits in rows.items()}
+        self._value = {row: _mean([score_table(truth, one, categories) for one in runs]) for row, runs in rows.items()}
         self._influence: dict[tuple[Hashable, str], np.ndarray] = {}
-        self._drawn: dict[tuple[Hashable, str, str], np.ndarray] = {}
         for k, category in enumerate(categories):
             known = truth[:, k] >= 0
-            for row, logits in rows.items():
-                part = average_precision_influence(truth[known, k], logits[known, k]) / known.sum()
+            for row, runs in rows.items():
+                parts = [average_precision_influence(truth[known, k], one[known, k]) for one in runs]
                 self._influence[row, category] = np.zeros(len(truth))
-                self._influence[row, category][known] = part
-        self._bootstrap(truth, rows, replicates, seed)
+                self._influence[row, category][known] = np.mean(parts, axis=0) / known.sum()
+        self._drawn = self._bootstrap(truth, rows, replicates, seed)
         for row in rows:
             self._influence[row, AVERAGE] = np.mean([self._influence[row, c] for c in categories], axis=0)
             for metric in self.metrics:
                 if metric != AREA:
-                    parts = [self._drawn[row, category, metric] for category in categories]
-                    self._drawn[row, AVERAGE, metric] = np.mean(parts, axis=0)
+                    drawn = [self._drawn[row, category, metric] for category in categories]
+                    self._drawn[row, AVERAGE, metric] = np.mean(drawn, axis=0)
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -95,7 +96,9 @@ class Evidence:
         drawn = self._drawn[row, category, metric] - self._drawn[other, category, metric]
         return drawn_difference(estimate, drawn, level=level)
 
-    def _bootstrap(self, truth: np.ndarray, rows: Mapping[Hashable, np.ndarray], replicates: int, seed: int) -> None:
+    def _bootstrap(
+        self, truth: np.ndarray, rows: Mapping[Hashable, Sequence[np.ndarray]], replicates: int, seed: int
+    ) -> dict[tuple[Hashable, str, str], np.ndarray]:
         """Replicates of the metrics without a closed form; posts are drawn once for all rows and risks."""
         generator = np.random.default_rng(seed)
         parts: dict[tuple[Hashable, str, str], list[np.ndarray]] = {}
@@ -105,9 +108,16 @@ class Evidence:
             for k, category in enumerate(self.categories):
                 known = truth[:, k] >= 0
                 labels, times = truth[known, k], weights[:, known]
-                for row, logits in rows.items():
-                    found = table_metrics(labels, logits[known, k], weights=times)
-                    for metric, values in found.items():
+                for row, runs in rows.items():
+                    found = [table_metrics(labels, one[known, k], weights=times) for one in runs]
+                    for metric in found[0]:
                         if metric != AREA:
-                            parts.setdefault((row, category, metric), []).append(values)
-        self._drawn = {key: np.concatenate(values) for key, values in parts.items()}
+                            mean = np.mean([one[metric] for one in found], axis=0)
+                            parts.setdefault((row, category, metric), []).append(mean)
+        return {key: np.concatenate(values) for key, values in parts.items()}
+
+
+def _mean(tables: Sequence[Mapping[str, Mapping[str, float]]]) -> dict[str, dict[str, float]]:
+    """Score tables of one row's runs, averaged."""
+    return {c: {name: float(np.mean([table[c][name] for table in tables])) for name in numbers}
+            for c, numbers in tables[0].items()}  # fmt: skip

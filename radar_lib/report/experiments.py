@@ -77,7 +77,7 @@ class Settings:
         """Specification of one fine-tune under these settings."""
         recipe = Recipe(
             objective=objective,
-            lam=lam,
+            lam=float(lam),  # 0 and 0.0 are one run
             epochs=epochs or self.epochs,
             batch_size=self.batch_size,
             learning_rate=self.learning_rate,

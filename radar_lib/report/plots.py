@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from radar_lib.metrics import pr_curve
-from radar_lib.report.claims import FAILS, HOLDS, OPEN
+from radar_lib.report.claims import FAILS, HOLDS, OPEN, REVERSED, SHOWS
 from radar_lib.report.style import BLACK, LOSS_COLOURS, category_colour
 from radar_lib.report.tables import AVERAGE, METRICS, ROW_ORDER
 from radar_lib.training.loop import History
@@ -159,8 +159,9 @@ def words_told(records: Mapping[str, Mapping[str, Mapping[str, float]]]) -> Figu
         image = axis.imshow(mine.T.to_numpy(), vmin=0, vmax=100, cmap="viridis", aspect="auto", interpolation="nearest")
         names = [word.split(":")[1] for word in mine.index]
         axis.set_xticks(range(len(names)), names, rotation=90, fontsize=7)
-        axis.set_yticks(range(frame.shape[1]), frame.columns, fontsize=8)
-        axis.set_title(f"words {part}: mean " + ", ".join(f"{value:.0f}" for value in mine.mean()) + " %", fontsize=9.5)
+        means = [f"{name}, mean {value:.0f} %" for name, value in mine.mean().items()]
+        axis.set_yticks(range(frame.shape[1]), means, fontsize=8)
+        axis.set_title(f"words {part}", fontsize=9.5)
         axis.grid(False)
     figure.colorbar(image, ax=axes[:, 0].tolist(), label="average precision (%)", fraction=0.02, pad=0.01)
     return figure
@@ -170,13 +171,14 @@ def verdicts(decided: pd.DataFrame) -> Figure:
     """The claims of Tables 1 and 2 as a grid: a line per pair of rows, a column per risk and metric.
 
     A cell prints ours and, below it, the paper's difference in points; a star marks the paper's exceptions. Colour and
-    mark say the verdict: a tick where it holds, a cross where it fails, nothing where it stays open.
+    mark say the verdict: a tick where it holds, a cross where it fails, = where an exception shows as in the paper,
+    an arrow where it is reversed, nothing where it stays open.
 
     Args:
         decided: of `claims.decide`.
     """
-    colours = {HOLDS: "#b7dfcb", FAILS: "#f3c4a5", OPEN: "#eeeeee"}
-    marks = {HOLDS: "✓", FAILS: "✗", OPEN: ""}
+    colours = {HOLDS: "#b7dfcb", FAILS: "#f3c4a5", OPEN: "#eeeeee", SHOWS: "#c6dff0", REVERSED: "#eed3e3"}
+    marks = {HOLDS: "✓", FAILS: "✗", OPEN: "", SHOWS: "=", REVERSED: "↑"}
     lines = list(dict.fromkeys(zip(decided["claim"], decided["row"], decided["against"], strict=True)))
     columns = [(c, m) for c in dict.fromkeys(decided["category"]) for m in METRICS]
     figure, axis = plt.subplots(figsize=(1 + 0.95 * len(columns), 1.3 + 0.52 * len(lines)))

@@ -226,18 +226,18 @@ def to_latex(table: pd.DataFrame, *, caption: str, label: str, spread: pd.DataFr
 
 
 def row_evidence(index: Sequence[Mapping[str, Any]], posts: Posts, *, runs_dir: Path, seed: int) -> Evidence:
-    """The table rows by (loss, method), first seed, with what intervals and differences over test posts need."""
+    """The table rows by (loss, method), with what intervals and differences over test posts need."""
     test = posts.table("test")
-    truth = labels(test, posts.categories)
+    truth, ids = labels(test, posts.categories), test["post_id"].tolist()
     rows = {
-        row: row_logits(entries, test["post_id"].tolist(), truth, posts.categories, runs_dir=runs_dir)
-        for row, entries in group_rows(by_seed(index)[0]).items()
+        row: [row_logits(one, ids, truth, posts.categories, runs_dir=runs_dir) for one in by_seed(entries)]
+        for row, entries in group_rows(index).items()
     }
     return Evidence(truth, rows, posts.categories, seed=seed)
 
 
 def with_intervals(frame: pd.DataFrame, evidence: Evidence) -> pd.DataFrame:
-    """A results frame with the ends `low` and `high` of each cell's 95 % interval over test posts, first seed."""
+    """A results frame with the ends `low` and `high` of each cell's 95 % interval over test posts."""
     places = zip(frame["loss"], frame["method"], frame["category"], frame["metric"], strict=True)
     found = [evidence.interval((loss, method), category, metric) for loss, method, category, metric in places]
     return frame.assign(low=[one.low for one in found], high=[one.high for one in found])

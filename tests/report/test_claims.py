@@ -8,7 +8,7 @@ import pytest
 
 from radar_lib.intervals import Difference, Interval
 from radar_lib.report import claims
-from radar_lib.report.claims import FAILS, HOLDS, OPEN, Cell
+from radar_lib.report.claims import FAILS, HOLDS, OPEN, REVERSED, SHOWS, Cell
 
 RISKS = ("LQC", "RCS", "FE")
 
@@ -24,10 +24,7 @@ class Said:
     def difference(self, row, other, category, metric, *, level=0.95):
         return Difference(*self.values.get(f"{row}/{category}/{metric}", self.default))
 
-    def value(self, row, category, metric):
-        return {0.0: 0.5, 0.5: 0.9, 1.0: 0.8}[row]
-
-    def interval(self, row, category, metric):
+    def interval(self, row, category, metric, *, level=0.95):
         return Interval(*self.values.get(category, (0.85, 0.82, 0.88)))
 
 
@@ -49,7 +46,14 @@ def test_sentences_and_exceptions_are_those_of_the_papers_tables():
 
 def test_other_risks_have_the_sentences_without_the_papers_numbers():
     cells = claims.table_cells(("spam",))
-    assert len(cells) == (3 * 2 + 3 * 4 + 3 * 4 + 4) * 2 and all(cell.paper is None for cell in cells)
+    assert len(cells) == 3 * 2 + 3 * 4 + 3 * 4 + 4 and all(cell.paper is None for cell in cells)
+    both = claims.table_cells(("LQC", "spam"))  # with an average, which the paper has of other risks
+    assert len(both) == 3 * len(cells) and all(cell.paper is None for cell in both)
+
+
+def test_lambda_cells_need_lambda_0():
+    assert len(claims.lambda_cells([0, 0.3, 0.5, 1], RISKS)) == 2 * 3 * 2
+    assert claims.lambda_cells([0.1, 0.5, 1], RISKS) == []
 
 
 def test_holm_is_the_step_down_rule():
@@ -75,8 +79,8 @@ def cell(category="LQC", paper=1.0, row="x"):
         ((0.1, 0.05, 0.15, 0.001), 2.0, HOLDS),
         ((-0.1, -0.15, -0.05, 0.001), 2.0, FAILS),
         ((0.1, -0.05, 0.25, 0.2), 2.0, OPEN),
-        ((-0.1, -0.15, -0.05, 0.001), -2.0, HOLDS),  # an exception that shows here too
-        ((0.1, 0.05, 0.15, 0.001), -2.0, FAILS),
+        ((-0.1, -0.15, -0.05, 0.001), -2.0, SHOWS),  # an exception that shows here too
+        ((0.1, 0.05, 0.15, 0.001), -2.0, REVERSED),
         ((0.1, 0.05, 0.15, 0.001), None, HOLDS),  # risks that the paper does not have
     ],
 )
@@ -96,18 +100,25 @@ def test_a_claim_needs_all_its_cells_and_exceptions_do_not_count():
         said = Said(**{f"x/{c}/PR-AUC": value for c, value in zip(RISKS, (lqc, rcs, fe), strict=True)})
         return claims.summary(claims.decide(cells, said)).iloc[0]
 
-    assert verdict(good, good, good)["verdict"] == HOLDS and verdict(good, good, good)["of them as in the paper"] == 0
-    assert verdict(good, good, bad)["of them as in the paper"] == 1
+    assert verdict(good, good, good)["verdict"] == HOLDS and verdict(good, good, good)["of them shown"] == 0
+    assert verdict(good, good, bad)["of them shown"] == 1
     assert verdict(good, none, good)["verdict"] == OPEN and verdict(good, bad, good)["verdict"] == FAILS
 
 
 def test_stability_and_traffic_follow_their_intervals():
-    lambdas = [0.0, 0.5, 1.0]  # best is 0.5, by Said.value
-    assert set(claims.stability(Said((0.0, -0.005, 0.0, 1.0)), lambdas)["verdict"]) == {HOLDS}
+    lambdas = [0.0, 0.5, 1.0]
+    assert set(claims.stability(Said((0.0, -0.005, 0.01, 1.0)), lambdas)["verdict"]) == {HOLDS}
     assert set(claims.stability(Said((-0.1, -0.2, -0.05, 0.0)), lambdas)["verdict"]) == {FAILS}
-    found = claims.stability(Said(), lambdas)
-    assert set(found["verdict"]) == {OPEN} and set(found["best lambda"]) == {0.5} and len(found) == 6
+    assert set(claims.stability(Said(), lambdas)["verdict"]) == {OPEN} and len(claims.stability(Said(), lambdas)) == 6
+    short = claims.stability(Said(), [0.0, 0.1, 0.3])  # no lambda from which FE is said to be stable at R90
+    assert len(short) == 5 and ("FE", "APR@R90") not in zip(short["category"], short["metric"], strict=True)
     reached = claims.traffic(Said(FE=(0.7, 0.6, 0.75)), ("any", "row")).set_index("category")
-    assert reached["verdict"].tolist() == [HOLDS] * 4 and reached.loc["FE", "exception"]  # 77.16 in the paper
-    assert claims.traffic(Said(), "row").set_index("category").loc["FE", "verdict"] == FAILS
+    assert reached["verdict"].to_dict() == {"LQC": HOLDS, "RCS": HOLDS, "FE": SHOWS, "Average": HOLDS}  # FE: 77.16
+    assert claims.traffic(Said(), "row").set_index("category").loc["FE", "verdict"] == REVERSED
     assert claims.summary(claims.traffic(Said(LQC=(0.8, 0.7, 0.9)), "row"))["verdict"].tolist() == [OPEN]
+
+
+def test_names_of_rows_and_lambdas():
+    pairs = [(1, 0.0), (("a", "b"), "d")]
+    decided = claims.decide([Cell("c", *pair, "LQC", "PR-AUC", None) for pair in pairs], Said())
+    assert decided["row"].tolist() == ["lambda 1", "a, b"] and decided["against"].tolist() == ["lambda 0", "d"]

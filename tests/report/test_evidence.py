@@ -20,7 +20,7 @@ def world():
     truth[:300, 0], truth[300:, 1] = generator.random(300) < 0.2, generator.random(300) < 0.1
     signal = truth.clip(0) * 2.0 + generator.normal(size=truth.shape)
     noise = generator.normal(size=truth.shape)
-    return truth, {"good": signal, "noisy": signal + 0.7 * noise, "blind": noise}
+    return truth, {"good": [signal], "noisy": [signal + 0.7 * noise], "blind": [noise]}
 
 
 @pytest.fixture(scope="module")
@@ -30,12 +30,12 @@ def evidence(world):
 
 def test_one_risk_is_what_the_functions_of_two_vectors_say(world, evidence):
     truth, rows = world
-    y, good, noisy = truth[:300, 0], rows["good"][:300, 0], rows["noisy"][:300, 0]
+    y, good, noisy = truth[:300, 0], rows["good"][0][:300, 0], rows["noisy"][0][:300, 0]
     assert evidence.metrics == ("PR-AUC", "R@P60", "APR@R90", "APR@R95")
     np.testing.assert_allclose(evidence.interval("good", "A", "PR-AUC"), average_precision_interval(y, good))
     expected = average_precision_difference(y, good, noisy)
     np.testing.assert_allclose(evidence.difference("good", "noisy", "A", "PR-AUC"), expected)
-    assert evidence.value("good", "B", "APR@R90") == apr_at_recall(truth[300:, 1], rows["good"][300:, 1], recall=0.9)
+    assert evidence.value("good", "B", "APR@R90") == apr_at_recall(truth[300:, 1], rows["good"][0][300:, 1], recall=0.9)
 
 
 @pytest.mark.parametrize("metric", ["PR-AUC", "R@P60", "APR@R90"])
@@ -53,16 +53,28 @@ def test_the_error_of_an_average_is_that_of_a_bootstrap_over_posts(world, eviden
     truth, rows = world
     shared = truth[:300].copy()
     shared[:, 1] = truth[300:, 1]
-    both = {row: np.stack([logits[:300, 0], logits[300:, 1]], axis=1) for row, logits in rows.items()}
-    both["good"][:, 1] = both["good"][:, 0] + 0.1  # and one row's mistakes are shared too
+    both = {"good": [np.stack([rows["good"][0][:300, 0]] * 2, axis=1)]}  # and one row's mistakes are shared too
     generator = np.random.default_rng(5)
     for labels, logits in ((truth, rows), (shared, both)):
         found = Evidence(labels, logits, RISKS, replicates=10, seed=1).interval("good", AVERAGE, "PR-AUC")
         drawn = []
         for _ in range(400):
             index = generator.integers(0, len(labels), len(labels))
-            drawn.append(score_table(labels[index], logits["good"][index], RISKS)[AVERAGE]["PR-AUC"])
+            drawn.append(score_table(labels[index], logits["good"][0][index], RISKS)[AVERAGE]["PR-AUC"])
         assert found.high - found.low == pytest.approx(np.diff(np.quantile(drawn, [0.025, 0.975]))[0], rel=0.2)
+
+
+def test_several_runs_are_their_mean(world):
+    truth, rows = world
+    runs = {"two": [rows["good"][0], rows["noisy"][0]], "same": rows["good"] * 2, "one": rows["good"]}
+    evidence = Evidence(truth, runs, RISKS, replicates=200, seed=3)
+    for metric in evidence.metrics:
+        place = (AVERAGE, metric)
+        expected = np.mean([score_table(truth, one, RISKS)[AVERAGE][metric] for one in runs["two"]])
+        assert evidence.value("two", *place) == pytest.approx(expected)
+        np.testing.assert_allclose(evidence.interval("same", *place), evidence.interval("one", *place))
+        found = evidence.interval("two", *place)
+        assert found.low <= found.estimate <= found.high
 
 
 def test_equal_seeds_draw_equal_posts_in_parts_of_any_size(world, evidence, monkeypatch):

@@ -72,20 +72,21 @@ def test_words_are_sorted_by_how_well_they_are_told_and_random_comes_last():
     figure = plots.words_told({"small": words(20.0, 60.0, 30.0), "large": words(40.0, 90.0, 50.0)})
     seen, read = figure.axes[:2]
     assert [text.get_text() for text in seen.get_xticklabels()] == ["dice", "park"]
-    assert [text.get_text() for text in seen.get_yticklabels()] == ["small", "large", "a random ranking"]
+    names = [text.get_text() for text in seen.get_yticklabels()]
+    assert names == ["small, mean 40 %", "large, mean 65 %", "a random ranking, mean 5 %"]
     np.testing.assert_array_equal(seen.images[0].get_array(), [[60, 20], [90, 40], [5, 5]])
-    assert read.get_title(loc="left") == "words read: mean 30, 50, 5 %"
+    assert read.get_title(loc="left") == "words read"
 
 
 def test_verdicts_print_ours_and_the_papers_with_a_star_at_its_exceptions():
     line = {"claim": "c", "row": "a", "against": "b", "category": "LQC"}
     cells = [
         {"metric": "PR-AUC", "ours": 3.21, "paper": 2.0, "exception": False, "verdict": "holds here"},
-        {"metric": "R@P60", "ours": -1.0, "paper": -4.52, "exception": True, "verdict": "inconclusive"},
+        {"metric": "R@P60", "ours": -1.0, "paper": -4.52, "exception": True, "verdict": "exception shows"},
         {"metric": "APR@R90", "ours": -2.0, "paper": None, "exception": False, "verdict": "fails here"},
     ]
     figure = plots.verdicts(pd.DataFrame([line | cell for cell in cells]))
     figure.canvas.draw()
     axis = figure.axes[0]
-    assert [text.get_text() for text in axis.texts] == ["✓ +3.2\n+2.0", "-1.0\n-4.5*", "✗ -2.0"]
+    assert [text.get_text() for text in axis.texts] == ["✓ +3.2\n+2.0", "= -1.0\n-4.5*", "✗ -2.0"]
     assert len({patch.get_facecolor() for patch in axis.patches}) == 3
