@@ -1,4 +1,4 @@
-"""What does a model look at? The ranking quality it loses when a modality is emptied or taken from other posts.
+"""What does a model look at? The ranking quality lost when a modality is emptied or taken from its pipeline's posts.
 
 An emptied modality also looks unlike anything in training; one from another post looks ordinary but belongs to nobody,
 so the two answer slightly different questions. Losses are paired: the same posts, scored by the same model twice.
@@ -80,6 +80,20 @@ def in_points(table: pd.DataFrame) -> pd.DataFrame:
     text = [f"{loss:.1f} [{low:.1f}, {high:.1f}]" for loss, low, high in percent.to_numpy()]
     wide = table.assign(lost=text).pivot(index=["what", "kind"], columns="category", values="lost")
     return wide.loc[table[["what", "kind"]].drop_duplicates().agg(tuple, axis=1).tolist(), table["category"].unique()]
+
+
+def most_borrowed(table: pd.DataFrame) -> str:
+    """For each category the borrowed modality that costs most, with its interval; named only where that is above 0."""
+    borrowed, parts = table[table["kind"] == "permute"], []
+    for category, part in borrowed.groupby("category", sort=False):
+        shown = part[part["low"] > 0]
+        x = (part if shown.empty else shown).sort_values("loss").iloc[-1]
+        lost = f"{100 * x['loss']:.1f} [{100 * x['low']:.1f}, {100 * x['high']:.1f}] of {100 * x['PR-AUC']:.1f} points"
+        if shown.empty:
+            parts.append(f"Expert {category}: none can be shown; the largest loss is by {x['what']}, {lost}.")
+        else:
+            parts.append(f"Expert {category} loses most to a borrowed {x['what']}: {lost}.")
+    return " ".join(parts)
 
 
 def figure(table: pd.DataFrame) -> Figure:

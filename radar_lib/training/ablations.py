@@ -58,8 +58,8 @@ class Ablation:
     """One change of all posts of a split.
 
     Attributes:
-        kind: 'blank' leaves a modality empty (no text, no frames); 'permute' takes it from another post of the split;
-            'replay' treats the same frames in another way.
+        kind: 'blank' leaves a modality empty (no text, no frames); 'permute' takes it from another post of the same
+            pipeline and split (see `donors`); 'replay' treats the same frames in another way.
         what: one of `MODALITIES`, or of `REPLAYS`.
         seed: of the permutation.
     """
@@ -77,14 +77,16 @@ class Ablation:
 
     @property
     def name(self) -> str:
-        return f"{self.kind}-{self.what}" + (f"-{self.seed}" if self.kind == "permute" else "")
+        return f"{self.kind}-{self.what}" + (f"-own-{self.seed}" if self.kind == "permute" else "")
 
     def rows(self, lab: Lab, split: str) -> Rows:
         """The changed posts of a split."""
         rows = Rows(lab.posts.folder, split)
         if self.kind == "replay":
             return replace(rows, retouch=REPLAYS[self.what])
-        source = derangement(lab.posts.splits[split], seed=self.seed) if self.kind == "permute" else None
+        source = None
+        if self.kind == "permute":
+            source = donors(lab.posts.table(split, columns=["pipeline"])["pipeline"], seed=self.seed)
         return replace(rows, sources={MODALITIES[self.what]: source})
 
 
@@ -96,17 +98,26 @@ def modalities_of(posts: Posts, split: str) -> list[str]:
     return [name for name, column in MODALITIES.items() if there[column]]
 
 
-def derangement(n: int, *, seed: int) -> Int[np.ndarray, " n"]:
-    """A random cyclic permutation of 0..n-1: no element stays where it is.
+def donors(pipelines: Sequence[str] | pd.Series, *, seed: int) -> Int[np.ndarray, " post"]:
+    """For each post another one of its pipeline, by a random cyclic permutation within each.
+
+    What is borrowed is then ordinary for the expert of that pipeline. A post that is its pipeline's only one borrows
+    from any other post of the split. No post borrows from itself.
+
+    Args:
+        pipelines: of all posts of a split, in their order.
 
     Raises:
-        RadarError: n < 2.
+        RadarError: fewer than two posts.
     """
-    if n < 2:
-        raise RadarError(f"{n} post cannot change places with another: permuting needs two or more.")
-    order = np.random.default_rng(seed).permutation(n)
-    out = np.empty(n, dtype=np.int64)
-    out[order] = np.roll(order, 1)
+    names = np.asarray(pipelines)
+    if len(names) < 2:
+        raise RadarError(f"{len(names)} post cannot change places with another: permuting needs two or more.")
+    random = np.random.default_rng(seed)
+    out = np.empty(len(names), dtype=np.int64)
+    for name in np.unique(names):
+        order = random.permutation(np.flatnonzero(names == name))
+        out[order] = np.roll(order, 1) if len(order) > 1 else (order + random.integers(1, len(names))) % len(names)
     return out
 
 

@@ -32,11 +32,15 @@ def test_a_model_that_reads_titles_loses_what_titles_tell(tmp_path):
     lab = Lab(posts, Cache(tmp_path / "cache"), checkpoints=str(tmp_path / "checkpoints"), bar=no_bar)
     run = lab.train(RunSpec("Qwen3-VL-8B", ("X",), Recipe(epochs=5, batch_size=8, learning_rate=2e-2), 4, 8))
     ablations = reliance.ablations_for(lab, "test")
-    assert [a.name for a in ablations] == ["blank-title", "blank-ocr", "permute-title-1", "permute-ocr-1"]
+    assert [a.name for a in ablations] == ["blank-title", "blank-ocr", "permute-title-own-1", "permute-ocr-own-1"]
     table = reliance.reliance(lab, run, ablations, cleared=20)
     assert (table["posts"] == 32).all() and (table["PR-AUC"] > 0.95).all()
     losses = table.set_index(["kind", "what"])["loss"]
     assert losses["permute", "title"] > 0.3 and abs(losses["permute", "ocr"]) < 0.1
+    said = reliance.most_borrowed(table)
+    assert said.startswith(f"Expert X loses most to a borrowed title: {100 * losses['permute', 'title']:.1f} [")
+    vague = table.assign(low=np.where(table["kind"] == "permute", -0.01, table["low"]))
+    assert reliance.most_borrowed(vague).startswith("Expert X: none can be shown; the largest loss is by title, ")
     figure = reliance.figure(table)
     assert [axis.get_title(loc="left") or axis.get_title() for axis in figure.axes] == ["expert X"]
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["ocr", "title"]

@@ -1,4 +1,4 @@
-"""Ablated scores against posts that were changed by hand, and permutations that move every post."""
+"""Ablated scores against posts that were changed by hand, and donors of the same pipeline."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from radar_lib.data.posts import write_corpus
 from radar_lib.errors import RadarError
 from radar_lib.models.router import RadarRouter
 from radar_lib.training import ablations
-from radar_lib.training.ablations import REPLAYS, Ablation, ablated_posts, ablated_scores, derangement
+from radar_lib.training.ablations import REPLAYS, Ablation, ablated_posts, ablated_scores, donors
 from radar_lib.training.cache import Cache
 from radar_lib.training.loop import Recipe, no_bar, predict
 from radar_lib.training.runs import Lab, RunSpec
@@ -46,7 +46,8 @@ def changed_by_hand(name, posts):
     column = ablations.MODALITIES[what]
     if kind == "blank":
         return [{**post, column: [] if what == "frames" else ""} for post in posts]
-    return [{**post, column: posts[i][column]} for post, i in zip(posts, derangement(30, seed=1), strict=True)]
+    others = donors([post["pipeline"] for post in posts], seed=1)
+    return [{**post, column: posts[i][column]} for post, i in zip(posts, others, strict=True)]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -73,7 +74,7 @@ def test_kept_features_are_used_and_only_what_is_missing_is_scored(trained, monk
     ids = run.scores().query("split == 'test'")["post_id"].tolist()
     some = ablated_scores(lab, run, [asr], post_ids=ids[3:7])[asr.name]
     assert some["post_id"].tolist() == ids[3:7]
-    path = run.entry.path("scores.permute-asr-5.parquet")
+    path = run.entry.path("scores.permute-asr-own-5.parquet")
     assert pd.read_parquet(path).equals(some)
     sizes = []
 
@@ -124,17 +125,25 @@ def test_the_streaming_path_gives_the_same(trained):
     router.detach()
 
 
-@given(st.integers(2, 200), st.integers(0, 5))
-def test_a_derangement_moves_every_post_and_is_seeded(n, seed):
-    out = derangement(n, seed=seed)
-    assert sorted(out.tolist()) == list(range(n)) and (out != np.arange(n)).all()
-    assert np.array_equal(out, derangement(n, seed=seed))
+@given(st.lists(st.sampled_from("abcd"), min_size=2, max_size=200), st.integers(0, 5))
+def test_every_post_borrows_from_another_of_its_pipeline(pipelines, seed):
+    names, out = np.array(pipelines), donors(pipelines, seed=seed)
+    assert (out != np.arange(len(names))).all() and np.array_equal(out, donors(pipelines, seed=seed))
+    for name in set(pipelines):
+        at = np.flatnonzero(names == name)
+        if len(at) > 1:
+            assert sorted(out[at].tolist()) == at.tolist()
 
 
-def test_derangements_differ_by_seed_and_need_two_posts():
-    assert not np.array_equal(derangement(50, seed=1), derangement(50, seed=2))
+def test_the_only_post_of_a_pipeline_borrows_from_any_other():
+    found = {int(donors(["a", "a", "b", "a"], seed=seed)[2]) for seed in range(40)}
+    assert found == {0, 1, 3}
+
+
+def test_donors_differ_by_seed_and_need_two_posts():
+    assert not np.array_equal(donors(["a"] * 50, seed=1), donors(["a"] * 50, seed=2))
     with pytest.raises(RadarError, match="two or more"):
-        derangement(1, seed=1)
+        donors(["a"] * 1, seed=1)
 
 
 def test_replays_keep_the_number_and_size_of_frames_and_change_pixels():
@@ -153,5 +162,5 @@ def test_unknown_ablations_are_refused():
         Ablation("burn", "title")
     with pytest.raises(RadarError, match="no 'jpeg60' to blank"):
         Ablation("blank", "jpeg60")
-    assert Ablation("permute", "ocr", seed=4).name == "permute-ocr-4"
+    assert Ablation("permute", "ocr", seed=4).name == "permute-ocr-own-4"
     assert Ablation("replay", "rescaled").name == "replay-rescaled"
