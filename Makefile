@@ -5,7 +5,7 @@
 #   make reproduce PROFILE=cpu POSTS=my/posts            on your own posts
 #   make reproduce PROFILE=public PUBLIC_SOURCES=folder  on the three public sources
 #   make reproduce ARGS="--from 05"                      anything `radar reproduce --help` knows
-#   make bench                                           throughput and memory, as records in benchmarks/records
+#   make bench                                           throughput, as records in benchmarks/records
 #
 # PYTHON=python3.12 chooses the interpreter. TORCH_INDEX_URL=... (see PyTorch's installation page) makes pip
 # take torch from there first, e.g. its CPU-only builds, which save some gigabytes on a machine without a GPU.

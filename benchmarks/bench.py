@@ -1,4 +1,4 @@
-"""`make bench`: throughput, MFU and memory of this machine, as JSON records with device, versions and date.
+"""`make bench`: throughput and MFU of the models, speed and memory of the corpus, as JSON records of this machine.
 
     python benchmarks/bench.py                          training and inference, then the corpus
     python benchmarks/bench.py training --models 4B     one of them; at true geometry where there is a GPU

@@ -98,8 +98,10 @@ def parser() -> argparse.ArgumentParser:
     run.set_defaults(act=reproduce)
 
     forecast = _command(commands, "plan", "what a profile will take: time, memory, disk, operations", PLAN)
-    forecast.add_argument("profile", nargs="?", default="cpu", help="profile name or YAML file (default: cpu)")
-    forecast.add_argument("--posts", type=int, metavar="N", help="training posts, instead of the profile's number")
+    forecast.add_argument("named", nargs="?", metavar="PROFILE", help="profile name or YAML file (default: cpu)")
+    forecast.add_argument("--profile", help="the same, as `radar reproduce` has it")
+    forecast.add_argument("--posts", metavar="DIR", help="corpus folder of your own")
+    forecast.add_argument("--train-posts", type=int, metavar="N", help="training posts, instead of the given number")
     forecast.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a parameter")
     forecast.add_argument("--device", default="auto", help="auto, cpu, cuda, or a GPU by name: a100, h100, h200, ...")
     forecast.add_argument("--json", action="store_true", help="for programs: bytes, seconds, plain numbers")

@@ -7,50 +7,35 @@ are the only measured numbers; each says where it comes from, and a test holds t
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from radar_lib.chain.machine import Machine
-from radar_lib.corpus.config import SHARE, CorpusConfig
+from radar_lib.chain.planned_posts import Posts
+from radar_lib.errors import RadarError
+from radar_lib.models.families import FAMILIES
 from radar_lib.models.flops import Geometry, PostFlops, geometry_of, post_flops, published_geometry
+from radar_lib.report.evidence import REPLICATES
 from radar_lib.report.experiments import EXPERT_BACKBONE, LAMBDA_STUDY_BACKBONE, ROUTER_ROWS
+from radar_lib.training.ablations import MODALITIES
+from radar_lib.training.streamed import DISK_SHARE
 
-PAPER = {"train": 1_700_000, "validation": 17_000, "test": 75_000}  # validation: not stated, 1 % is assumed
 STARTUP = 12.0  # seconds of any notebook: kernel, imports, tables and figures (record of profile cpu)
-PLAN_SECONDS = 55e-6  # choosing one post of the built-in corpus, one process (benchmarks/records/corpus-cpu.json)
+PLAN_SECONDS = 37e-6  # choosing one post of the built-in corpus, one process (benchmarks/records/corpus-cpu.json)
 BUILD_SECONDS = (1.5e-3, 5.0e-8)  # drawing one post: constant, and per square pixel of a frame's side (same record)
 BUILD_BYTES = (3_600.0, 0.224)  # size of a post: the same two (same record)
-BUILD_MEMORY = (215e6, 85.0)  # of each process at 96 px, and per post in the one that plans (same record)
+BUILD_MEMORY = (215e6, 63.0)  # of each process at 96 px, and per post in the one that plans (same record)
 AUDIT_SECONDS = 3e-3  # hashes, probes and figures of notebook 01 per audited post (record of profile cpu)
-READ_SECONDS = (0.6e-3, 0.3e-3, 2.0e-8)  # decoding and tokenising: per post, per frame, per square pixel of a frame
-PARENT, WORKER = 1.3e9, 1.5e9  # resident bytes of a notebook, and of each run that is trained beside it on a CPU
-LAUNCH_SECONDS = (10e-3, 2e-3)  # a training step on a GPU takes at least this, and this per layer: kernels' launches
-GPU_CONTEXT = 1.5e9  # of CUDA and of buffers that are not counted
-KEPT_SHARE = 0.5  # of the free disk: encoded posts of a split above it are streamed instead of kept
-
-
-@dataclass(frozen=True)
-class Posts:
-    """What is fed in: posts by split and category, and the mean shape of a post.
-
-    Attributes:
-        splits: number of posts by split.
-        shares: share of the training, validation and test posts that each category's pipeline owns.
-        frames, px, words: per post, frames, pixels along a frame's side, and tokens besides the visual ones.
-        built: drawn by the chain itself, so building counts.
-    """
-
-    splits: Mapping[str, int]
-    shares: Sequence[float]
-    frames: float
-    px: int
-    words: float
-    built: bool = False
-    audited: int = 40_000
-
-    def count(self, *splits: str) -> int:
-        return sum(self.splits.get(split, 0) for split in splits)
+BOOTSTRAP_SECONDS = 2.5e-8  # of notebook 06 per replicate, row and verified post (one core; 7,500 and 30,000 posts)
+# Decoding and tokenising: per post, per frame, per square pixel of a frame. Assumed, so that a core decodes about as
+# many frames of 1080 px a second as training/streamed.py counts on; there is no record of it.
+READ_SECONDS = (0.6e-3, 0.3e-3, 2.0e-8)
+# Resident bytes of a notebook, and of each run that is trained beside it on a CPU (peaks in the record of profile cpu).
+PARENT, WORKER = 1.3e9, 1.5e9
+# A training step on a GPU takes at least this, and this per layer: some hundred kernels' launches each way. Assumed.
+LAUNCH_SECONDS = (10e-3, 2e-3)
+GPU_CONTEXT = 1.5e9  # of CUDA and of buffers that are not counted. Assumed.
 
 
 @dataclass(frozen=True)
@@ -68,34 +53,6 @@ class Row:
     def plus(self, other: Row) -> Row:
         sums = {name: getattr(self, name) + getattr(other, name) for name in ("posts", "tokens", "flops", "disk")}
         return replace(self, **sums, seconds=self.seconds + other.seconds, memory=max(self.memory, other.memory))
-
-
-def posts_of(values: Mapping[str, Any], *, paper: bool, train: int | None, stored: Mapping[str, int] | None) -> Posts:
-    """The posts of a run.
-
-    Args:
-        values: parameters of all notebooks by name.
-        paper: the paper's own posts, which nobody else has: `PAPER`, four 384 px frames and 128 tokens each.
-        train: number of training posts instead of the profile's.
-        stored: split sizes of a corpus folder of the user's.
-    """
-    shares = [part / sum(SHARE) for part in SHARE]
-    standins = values.get("checkpoints") == "standins"
-    if values.get("public_sources") or values.get("profile") == "public":
-        sizes = {"train": 3 * values["max_train"], "test": 3 * values["max_test"]}
-        return Posts(sizes | ({"train": train} if train else {}), [1 / 3] * 3, 0.0, 96, 45.0)
-    if stored or paper:
-        sizes = dict(stored or PAPER) | ({"train": train} if train else {})
-        return Posts(sizes, shares, 4.0, 96 if standins else 384, 128.0, audited=values["audited_posts"])
-    names = {field: values[field] for field in CorpusConfig.__dataclass_fields__ if field in values}
-    config = CorpusConfig(**names | ({"train_posts": train} if train else {}))
-    quotas = {
-        split: sum(math.floor(positives / p) for p in config.test_prevalence)
-        for split, positives in (("calibration", config.calibration_positives), ("test", config.test_positives))
-    }
-    sizes = {"train": config.train_posts, "validation": config.validation_posts, **quotas,
-             "audit": config.audit_posts, "unlabelled": config.unlabelled_posts}  # fmt: skip
-    return Posts(sizes, shares, 3.07, config.frame_px, 43.0 if standins else 60.0, True, values["audited_posts"])
 
 
 @dataclass(frozen=True)
@@ -120,7 +77,7 @@ class Model:
 
     def kept(self, count: float) -> bool:
         """Whether the tower runs once for all runs; otherwise posts are streamed and it runs in every pass."""
-        return not self.geometry.trains_vision and count * self.feature_bytes < KEPT_SHARE * self.machine.disk
+        return not self.geometry.trains_vision and count * self.feature_bytes < DISK_SHARE * self.machine.disk
 
     def read(self, name: str, count: float) -> Row:
         """Decode and tokenise posts and pass them through the tower, where the result is kept."""
@@ -181,13 +138,14 @@ def estimate(parameters: Mapping[str, Mapping[str, Any]], posts: Posts, machine:
         if name not in models:
             geometry = geometry_for(name, values["checkpoints"])
             need = post_flops(geometry, text_tokens=posts.words, frames=posts.frames, px=posts.px,
-                              rank=values["lora_rank"], categories=len(posts.shares))  # fmt: skip
+                              rank=values["lora_rank"], categories=posts.categories)  # fmt: skip
             batch = values["batch_size"] / values.get("accumulate", 1)
             models[name] = Model(geometry, need, posts, machine, values["lora_rank"], math.ceil(batch),
                                  values.get("gradient_checkpointing", False))  # fmt: skip
         return models[name]
 
-    rules = {"01": _audit, "02": _backbones, "03": _experts, "04": _teachers, "05": _routers, "07": _lambdas}
+    rules = {"01": _audit, "02": _backbones, "03": _experts, "04": _teachers, "05": _routers, "06": _tables,
+             "07": _lambdas}  # fmt: skip
     return [rules[name[:2]](name, values, posts, machine, model) if name[:2] in rules else Row(name)
             for name in parameters]  # fmt: skip
 
@@ -198,7 +156,12 @@ def merged(parameters: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def geometry_for(name: str, checkpoints: str) -> Geometry:
-    """Geometry of a backbone: its stand-in's, its folder's, or the published one."""
+    """Geometry of a backbone: its stand-in's, its folder's, or the published one.
+
+    Raises:
+        RadarError: a folder without a readable configuration, a Hub id that is none of the paper's, or a model of
+            another family.
+    """
     from transformers import AutoConfig
 
     from radar_lib.models.backbones import BACKBONES, checkpoint_folder, resolve_checkpoint
@@ -206,9 +169,25 @@ def geometry_for(name: str, checkpoints: str) -> Geometry:
 
     if checkpoints == "hub":
         return published_geometry(name)
-    with quiet_transformers():
-        folder = checkpoint_folder(resolve_checkpoint(BACKBONES[name], checkpoints))
-        return geometry_of(AutoConfig.from_pretrained(folder))
+    reference = resolve_checkpoint(BACKBONES[name], checkpoints)
+    folder = checkpoint_folder(reference)
+    if folder is None:
+        published = [spec.name for spec in BACKBONES.values() if spec.hub_id == reference.partition("@")[0]]
+        if published:
+            return published_geometry(published[0])
+        raise RadarError(
+            f"{name}: {reference} is no folder and none of the paper's checkpoints, and `radar plan` downloads "
+            "nothing. Download it and name its folder."
+        )
+    try:
+        with quiet_transformers():
+            return geometry_of(AutoConfig.from_pretrained(folder))
+    except (OSError, ValueError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise RadarError(f"{name}: {folder} has no configuration that transformers reads: {reason}") from error
+    except (KeyError, AttributeError) as error:
+        known = ", ".join(FAMILIES)
+        raise RadarError(f"{name}: {folder} is of a family that is not known here. Known: {known}.") from error
 
 
 def _audit(name: str, values: Mapping[str, Any], posts: Posts, machine: Machine, model: Any) -> Row:
@@ -245,11 +224,24 @@ def _experts(name: str, values: Mapping[str, Any], posts: Posts, machine: Machin
 
 
 def _teachers(name: str, values: Mapping[str, Any], posts: Posts, machine: Machine, model: Any) -> Row:
-    """Every expert reads every training and validation post; the tower runs once for all of them."""
-    expert, experts = model(EXPERT_BACKBONE), len(posts.shares)
+    """Every expert reads every training and validation post; the tower runs once for all of them.
+
+    Then each reads the sampled test posts of its own risk once more per ablation: every modality emptied and borrowed,
+    and frames as JPEG again, which alone pass the tower again where its output is kept.
+    """
+    expert, experts = model(EXPERT_BACKBONE), posts.categories
     score, seen = experts * posts.count("train", "validation"), posts.count("train", "validation", "test")
     row = Row(name, disk=score / experts * (16.0 + 4 * experts))
-    return row.plus(expert.work(name, score=score, seen=seen, readers=experts))
+    row = row.plus(expert.work(name, score=score, seen=seen, readers=experts))
+    cleared = min(values.get("ablated_posts", 0), posts.count("test") / experts)
+    sample = experts * (posts.violations + cleared)
+    row = row.plus(expert.work(name, score=sample * 2 * (len(MODALITIES) - (not posts.frames)), seen=seen))
+    return row.plus(expert.work(name, score=sample, seen=math.inf)) if posts.frames else row
+
+
+def _tables(name: str, values: Mapping[str, Any], posts: Posts, machine: Machine, model: Any) -> Row:
+    """No model: the bootstrap of the experts' row and of every router's, on one core."""
+    return Row(name, seconds=STARTUP + BOOTSTRAP_SECONDS * REPLICATES * (1 + len(ROUTER_ROWS)) * posts.count("test"))
 
 
 def _routers(name: str, values: Mapping[str, Any], posts: Posts, machine: Machine, model: Any) -> Row:

@@ -16,10 +16,12 @@ DEVICES = {
     "h200": ("NVIDIA H200", 989e12, 141e9), "l40s": ("NVIDIA L40S", 362e12, 48e9),
     "rtx4090": ("NVIDIA RTX 4090", 165e12, 24e9),
 }  # fmt: skip
-GPU_SHARE = 0.40  # of the peak: what good training loops reach on one GPU; our own figures are in benchmarks/records
-CPU_SHARE = 0.20  # of each core's peak: alone a run reaches 0.25 (benchmarks/records), side by side a fifth less
-NAMED_CORES, NAMED_DISK = 16, 2e12  # what is assumed to stand beside a GPU that is asked about by name
-MOST_LANES = 4  # runs side by side on a CPU, as training/parallel.py has it
+# Of the peak: NeMo AutoModel's performance summary gives 41 to 43 % for LoRA on one H100; ours is not recorded.
+GPU_SHARE = 0.40
+# Of each core's peak. Alone a run trains at 0.28 and reads at 0.22 (benchmarks/records/training-cpu-2B.json); side by
+# side, with scoring and checkpoints, less: chosen to meet the record of profile cpu (figures/cpu/run.json).
+CPU_SHARE = 0.20
+NAMED_CORES, NAMED_DISK = 16, 2e12  # assumed to stand beside a GPU that is asked about by name
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,9 @@ class Machine:
     @property
     def lanes(self) -> int:
         """Runs that are trained at the same time."""
-        return 1 if self.gpu else min(self.cores, MOST_LANES)
+        from radar_lib.training.parallel import MOST_WORKERS
+
+        return 1 if self.gpu else min(self.cores, MOST_WORKERS)
 
     @property
     def speed(self) -> float:

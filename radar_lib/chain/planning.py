@@ -27,33 +27,39 @@ examples:
   radar plan paper --device h100                   the paper's 1.7M posts and checkpoints on one H100
   radar plan gpu --device h200 --set seeds=3       with a parameter changed
   radar plan cpu --set train_posts=1700000         the built-in corpus at the paper's size: hours, disk, memory
-  radar plan paper --posts 500000 --json           for programs
+  radar plan --posts my/posts                      your posts: their number, risks and frames
+  radar plan paper --train-posts 500000 --json     for programs
 """
 
 
 def plan(args: argparse.Namespace) -> int:
     """`radar plan`."""
-    from radar_lib.chain.estimate import estimate, merged, posts_of
+    from radar_lib.chain.estimate import estimate, merged
     from radar_lib.chain.machine import machine
+    from radar_lib.chain.planned_posts import posts_of
+    from radar_lib.data.posts import open_posts
 
     folder = notebooks_folder(args)
-    name, given = load_profile(args.profile, folder / "profiles")
+    if args.named and args.profile and args.named != args.profile:
+        raise exits.UsageError(f"two profiles: {args.named} and --profile {args.profile}. Give one.")
+    name, given = load_profile(args.named or args.profile or "cpu", folder / "profiles")
     given |= dict(parse_override(text) for text in args.set)
+    if args.posts:
+        given["posts"] = Value(args.posts, "--posts")
     given = absolute_paths(given | {"profile": Value(name, "PROFILE")}, project=folder.parent)
     parameters = resolve({notebook.name: notebook.parameters for notebook in discover(folder)}, given)
     values = merged(parameters)
-    if args.posts is not None and args.posts < 1:
-        raise exits.UsageError(f"--posts {args.posts}: it is a number of training posts, 1 or more.")
+    if args.train_posts is not None and args.train_posts < 1:
+        raise exits.UsageError(f"--train-posts {args.train_posts}: it must be 1 or more.")
     stored = None
     if values["posts"]:
-        about = Path(values["posts"]) / "corpus.json"
-        if not about.is_file():
-            raise exits.UsageError(f"posts: {about.parent} is not a complete corpus folder (it has no corpus.json).")
-        stored = read_json(about)["splits"]
-    posts = posts_of(values, paper=name == "paper", train=args.posts, stored=stored)
+        if not (Path(values["posts"]) / "corpus.json").is_file():
+            raise exits.UsageError(f"posts: {values['posts']} is not a complete corpus folder (it has no corpus.json).")
+        stored = open_posts(values["posts"])
+    posts = posts_of(values, paper=name == "paper", train=args.train_posts, stored=stored)
     here = machine(args.device, results=runs_folder(args))
     rows = estimate(parameters, posts, here)
-    unchanged = not args.set and args.posts is None
+    unchanged = not (args.set or args.posts or args.train_posts)
     recorded = records(folder.parent / "figures" / name, runs_folder(args) / name) if unchanged else {}
     assumed = assumptions(posts, here, values)
     if args.json:
@@ -64,7 +70,7 @@ def plan(args: argparse.Namespace) -> int:
         }, indent=1))  # fmt: skip
         return exits.OK
     sizes = ", ".join(f"{n:,} {split}" for split, n in posts.splits.items() if n)
-    print(f"profile {name} on {here.name}\nposts: {sizes}\n")
+    print(f"profile {name} on {here.name}\nposts: {sizes}; {posts.categories} risks\n")
     print(table(rows, recorded))
     print("\nassumed:\n" + "\n".join(f"  - {line}" for line in assumed))
     for warning in warnings(rows, here):

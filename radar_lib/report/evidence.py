@@ -27,6 +27,7 @@ from radar_lib.intervals import (
 from radar_lib.metrics import score_table, table_metrics
 
 AREA, AVERAGE = "PR-AUC", "Average"
+REPLICATES = 2000
 POSTS_AT_ONCE = 1_500_000  # replicates x posts of one risk held in memory together
 
 
@@ -49,7 +50,7 @@ class Evidence:
         rows: Mapping[Hashable, Sequence[Float[np.ndarray, "post category"]]],
         categories: Sequence[str],
         *,
-        replicates: int = 2000,
+        replicates: int = REPLICATES,
         seed: int,
     ):
         self.categories, self.rows = tuple(categories), tuple(rows)

@@ -8,10 +8,13 @@ import pytest
 
 from radar_lib.chain import cli, exits
 from radar_lib.chain.config import load_profile, resolve
-from radar_lib.chain.estimate import estimate, geometry_for, merged, posts_of
+from radar_lib.chain.estimate import estimate, geometry_for, merged
 from radar_lib.chain.machine import CPU_SHARE, DEVICES, Machine, machine
 from radar_lib.chain.plan import discover
+from radar_lib.chain.planned_posts import posts_of
 from radar_lib.chain.planning import quantity, size, took
+from radar_lib.data.posts import write_corpus
+from radar_lib.errors import RadarError
 from radar_lib.files import read_json
 from radar_lib.models.flops import post_flops
 
@@ -48,10 +51,44 @@ def test_teacher_inference_by_hand():
     found, posts = rows("paper", GPU)
     need = post_flops(geometry_for("Qwen3-VL-8B", "hub"), text_tokens=128, frames=4, px=384)
     count = 1_700_000 + 17_000
-    expected = count * (3 * need.inference - 2 * need.tower)  # streamed, the tower once for three experts
-    assert found["04"].flops == pytest.approx(expected) and found["04"].posts == 3 * count
+    changed = 3 * 9 * (posts.violations + 200)  # section 5: streamed posts pass the tower for each of nine ablations
+    # streamed, the tower once for three experts
+    expected = count * (3 * need.inference - 2 * need.tower) + changed * need.inference
+    assert found["04"].flops == pytest.approx(expected) and found["04"].posts == pytest.approx(3 * count + changed)
     assert found["04"].seconds == pytest.approx(12 + expected / 0.4e15)
     assert posts.splits["test"] == 75_000
+
+
+def test_ablations_and_the_bootstrap_count():
+    few, posts = rows("cpu", RECORDED_ON, ablated_posts=100)
+    many, _ = rows("cpu", RECORDED_ON, ablated_posts=300)
+    assert many["04"].posts - few["04"].posts == 3 * 9 * 200 and posts.violations == 100
+    assert few["06"].seconds == pytest.approx(12 + 2.5e-8 * 2000 * 13 * posts.splits["test"])
+
+
+def test_a_corpus_folder_says_its_risks_and_frames(tmp_path, capsys):
+    made = [{"post_id": f"{split}-{i}", "split": split, "title": "a post", "label_A": i % 2, "label_B": -1}
+            for split in ("train", "test") for i in range(8)]  # fmt: skip
+    folder = write_corpus(tmp_path / "mine", made, name="mine", kind="imported", categories=("A", "B")).folder
+    assert cli.main(["plan", "--profile", "smoke", "--posts", str(folder), "--device", "h100", "--json"]) == exits.OK
+    found = json.loads(capsys.readouterr().out)["posts"]
+    assert (found["splits"], found["categories"]) == ({"train": 8, "test": 8}, 2)
+    assert (found["frames"], found["violations"]) == (0.0, 2.0)
+
+
+def test_chosen_checkpoints_are_known_or_refused_in_one_line(tmp_path):
+    (tmp_path / "odd").mkdir()
+    (tmp_path / "checkpoints.yaml").write_text(
+        "Qwen3-VL-2B: Qwen/Qwen3-VL-4B-Instruct@main\nQwen3-VL-4B: someone/else\n"
+        f"SigLIP2: {tmp_path / 'odd'}\nGemma3-4B: {tmp_path / 'bert'}\n"
+    )
+    (tmp_path / "bert").mkdir()
+    (tmp_path / "bert" / "config.json").write_text('{"model_type": "bert"}')
+    assert geometry_for("Qwen3-VL-2B", str(tmp_path)) == geometry_for("Qwen3-VL-4B", "hub")
+    for name, message in (("Qwen3-VL-4B", "downloads nothing"), ("SigLIP2", "no configuration that"),
+                          ("Gemma3-4B", "family that is not known"), ("Qwen3-VL-8B", "no checkpoint for")):  # fmt: skip
+        with pytest.raises(RadarError, match=message):
+            geometry_for(name, str(tmp_path))
 
 
 def test_towers_run_once_where_their_output_can_be_kept():
@@ -83,13 +120,14 @@ def test_the_table_shows_records_totals_assumptions_and_what_does_not_fit(capsys
     assert "recorded" in out and "total" in out and "assumed:" in out and "05_router_training" in out
     assert cli.main(["plan", "paper", "--device", "rtx4090"]) == exits.OK
     assert "needs" in capsys.readouterr().out
-    assert cli.main(["plan", "cpu", "--posts", "1000000", "--device", "a100"]) == exits.OK
+    assert cli.main(["plan", "cpu", "--train-posts", "1000000", "--device", "a100"]) == exits.OK
     out = capsys.readouterr().out
     assert "1,000,000 train" in out and "recorded" not in out and "building the corpus" in out
 
 
-@pytest.mark.parametrize("bad", [["nowhere"], ["cpu", "--device", "h10"], ["cpu", "--posts", "0"],
-                                 ["cpu", "--set", "epoch=2"], ["cpu", "--set", "posts=nowhere"]])  # fmt: skip
+@pytest.mark.parametrize("bad", [["nowhere"], ["cpu", "--device", "h10"], ["cpu", "--train-posts", "0"],
+                                 ["cpu", "--set", "epoch=2"], ["cpu", "--set", "posts=nowhere"],
+                                 ["cpu", "--posts", "nowhere"], ["cpu", "--profile", "paper"]])  # fmt: skip
 def test_bad_usage_is_refused(bad, capsys):
     assert cli.main(["plan", *bad]) == exits.USAGE
     assert "radar: " in capsys.readouterr().err
