@@ -240,8 +240,9 @@ def _teachers(name: str, values: Mapping[str, Any], posts: Posts, machine: Machi
 
 
 def _tables(name: str, values: Mapping[str, Any], posts: Posts, machine: Machine, model: Any) -> Row:
-    """No model: the bootstrap of the experts' row and of every router's, on one core."""
-    return Row(name, seconds=STARTUP + BOOTSTRAP_SECONDS * REPLICATES * (1 + len(ROUTER_ROWS)) * posts.count("test"))
+    """No model: the bootstrap of the experts' row and of every router's, each at every seed, on one core."""
+    runs = values.get("seeds", 1) * (1 + len(ROUTER_ROWS))
+    return Row(name, seconds=STARTUP + BOOTSTRAP_SECONDS * REPLICATES * runs * posts.count("test"))
 
 
 def _routers(name: str, values: Mapping[str, Any], posts: Posts, machine: Machine, model: Any) -> Row:
