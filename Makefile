@@ -5,6 +5,7 @@
 #   make reproduce PROFILE=cpu POSTS=my/posts            on your own posts
 #   make reproduce PROFILE=public PUBLIC_SOURCES=folder  on the three public sources
 #   make reproduce ARGS="--from 05"                      anything `radar reproduce --help` knows
+#   make test-slow                                       the tests that take minutes, which `make test` leaves out
 #   make bench                                           throughput, as records in benchmarks/records
 #
 # PYTHON=python3.12 chooses the interpreter. TORCH_INDEX_URL=... (see PyTorch's installation page) makes pip
@@ -21,7 +22,7 @@ TORCH_INDEX_URL ?=
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: help setup reproduce test bench lab lint doctor readme clean
+.PHONY: help setup reproduce test test-slow bench lab lint doctor readme clean
 .DEFAULT_GOAL := help
 
 help:
@@ -50,6 +51,9 @@ reproduce: setup
 test: $(VENV)/.installed-test
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m pytest -m 'not slow' -n auto --dist loadfile --no-loadscope-reorder --cov --cov-report term:skip-covered --cov-fail-under 90 $(ARGS)
+
+test-slow: $(VENV)/.installed-test
+	$(BIN)/python -m pytest -m slow $(ARGS)
 
 bench: setup
 	$(BIN)/python benchmarks/bench.py $(ARGS)

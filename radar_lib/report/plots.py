@@ -36,8 +36,7 @@ def training_curves(histories: Mapping[str, History], *, metric_name: str = "val
             "label": name,
         }
         left.plot([s["step"] for s in history.steps], [s["loss"] for s in history.steps], **look)
-        means = [np.mean([value for key, value in e.items() if key != "epoch"]) for e in history.epochs]
-        right.plot([e["epoch"] for e in history.epochs], 100 * np.array(means), **look)
+        right.plot([e["epoch"] for e in history.epochs], 100 * np.array(history.validation()), **look)
     left.set(title="training loss", xlabel="optimiser step", ylabel="loss (nats per post)")
     right.set(title=metric_name, xlabel="epoch", ylabel="PR-AUC (%)")
     right.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))

@@ -56,6 +56,7 @@ def train_over_processes(
         "score_splits": lab.score_splits,
         "checkpoint_seconds": lab.checkpoint_seconds,
         "execution": asdict(lab.execution),
+        "encoded_bytes": lab.encoded_bytes,
         "teacher": None if teacher is None else {"path": str(teacher.path), "digest": teacher.digest},
         "jobs": [[asdict(spec), title] for spec, title in jobs],
     }
@@ -98,7 +99,7 @@ def main(path: str) -> None:
     lab = Lab(
         open_posts(job["posts"]), Cache(Path(job["cache"])), checkpoints=job["checkpoints"], device=str(state.device),
         score_splits=job["score_splits"], checkpoint_seconds=job["checkpoint_seconds"],
-        execution=Execution(**job["execution"]),
+        execution=Execution(**job["execution"]), encoded_bytes=job["encoded_bytes"],
         bar=partial(Report, partial(_say, "message")) if state.is_main_process else no_bar,
     )  # fmt: skip
     teacher = None if job["teacher"] is None else SoftLabels(Path(job["teacher"]["path"]), job["teacher"]["digest"])

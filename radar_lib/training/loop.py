@@ -107,6 +107,11 @@ def learning_rate_factor(step: int, *, total: int, warmup: float) -> float:
     return 0.5 * (1.0 + math.cos(math.pi * (step - rising) / max(total - rising, 1)))
 
 
+def weights_dtype(device: str | torch.device) -> torch.dtype:
+    """What a frozen backbone's weights are on a device: bfloat16 on CUDA, float32 on a CPU."""
+    return torch.bfloat16 if torch.device(device).type == "cuda" else torch.float32
+
+
 def half_precision(device: str | torch.device) -> torch.autocast:
     """Matrix products in bfloat16 on CUDA; on a CPU everything stays as it is."""
     return torch.autocast("cuda", torch.bfloat16, enabled=torch.device(device).type == "cuda")
@@ -238,10 +243,11 @@ def _steps(
     plan = [(*step, micro_batches(indices, **share)) for *step, indices in run_batches(inputs.lengths, **about)]
     batches = inputs.batches([posts for *_, parts in plan for posts, _ in parts])
     for step, epoch, parts in plan:
-        yield step, epoch, [(posts, weight, _to(next(batches), device)) for posts, weight in parts]
+        yield step, epoch, [(posts, weight, to_device(next(batches), device)) for posts, weight in parts]
 
 
-def _to(batch: dict[str, Tensor], device: str | torch.device) -> dict[str, Tensor]:
+def to_device(batch: dict[str, Tensor], device: str | torch.device) -> dict[str, Tensor]:
+    """A collated batch where the model is; `Backbone.collate` makes it on the CPU."""
     return {name: tensor.to(device) for name, tensor in batch.items()}
 
 
@@ -269,7 +275,7 @@ def predict(
     batches = zip(mine or plan[:1], inputs.batches(mine or plan[:1]), strict=True)
     for posts, batch in tqdm(batches, total=len(mine), desc=title, unit="batch", disable=not title, mininterval=2):
         with half_precision(device):
-            logits = router(_to(batch, device)).float().cpu().numpy()
+            logits = router(to_device(batch, device)).float().cpu().numpy()
         result = np.zeros((len(order), logits.shape[1]), np.float32) if result is None else result
         result[posts] = logits if mine else 0
     return sum_over_processes(result, device=device)

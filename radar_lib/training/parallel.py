@@ -15,6 +15,7 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 from queue import Empty
 from typing import Any
 
@@ -118,10 +119,11 @@ def _train_in_processes(
 ) -> None:
     context = multiprocessing.get_context("spawn")  # no copies of this process's threads
     messages = context.Queue()
-    rebuild = (
-        lab.posts.folder, lab.cache.root, lab.checkpoints, lab.score_splits, lab.checkpoint_seconds, lab.execution
-    )  # fmt: skip
-    start = (rebuild, messages, torch.get_num_threads())
+    rebuild = {
+        "checkpoints": lab.checkpoints, "score_splits": lab.score_splits, "checkpoint_seconds": lab.checkpoint_seconds,
+        "execution": lab.execution, "encoded_bytes": lab.encoded_bytes, "readers": workers,
+    }  # fmt: skip
+    start = (lab.posts.folder, lab.cache.root, rebuild, messages, torch.get_num_threads())
     others = set(multiprocessing.active_children())
     pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start, initargs=start)
     try:
@@ -188,16 +190,12 @@ def _show(bar: Any, unit: str, said: dict[str, str], message: Message) -> None:
     bar.set_postfix_str("; ".join(f"{name} {value}" for name, value in said.items() if value))
 
 
-def _start(rebuild: tuple, messages: Any, threads: int) -> None:
+def _start(folder: Path, root: Path, rebuild: dict[str, Any], messages: Any, threads: int) -> None:
     """Prepare a worker: its own lab, and an end when its parent ends."""
     global _lab
     threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(threads)
-    folder, root, checkpoints, score_splits, seconds, execution = rebuild
-    _lab = Lab(
-        open_posts(folder), Cache(root), checkpoints=checkpoints, score_splits=score_splits,
-        checkpoint_seconds=seconds, execution=execution, bar=partial(Report, messages.put),
-    )  # fmt: skip
+    _lab = Lab(open_posts(folder), Cache(root), bar=partial(Report, messages.put), **rebuild)
 
 
 def _end_with_parent() -> None:

@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from jaxtyping import Bool, Float, Int8
 from torch import nn
 from tqdm import tqdm
@@ -32,8 +31,8 @@ from radar_lib.models.packing import Packing
 from radar_lib.models.router import RadarRouter, RouterConfig
 from radar_lib.training.cache import RECORD, Cache, Entry, code_digest
 from radar_lib.training.encoded import EncodedPosts, chunks, forget_stale, store
-from radar_lib.training.loop import Execution, Recipe, TrainingSet, predict, spare_casts, train
-from radar_lib.training.processes import first_process_first, rank_and_size, wait_for_all
+from radar_lib.training.loop import Execution, Recipe, TrainingSet, predict, spare_casts, train, weights_dtype
+from radar_lib.training.processes import first_process_first, rank_and_size, sum_over_processes, wait_for_all
 from radar_lib.training.scores import logits_for, read_scores, write_scores
 from radar_lib.training.state import CHECKPOINT, History
 from radar_lib.training.streamed import Rows, StreamedPosts, too_large, workers_for
@@ -138,6 +137,7 @@ class Lab:
         execution: how steps are computed.
         bar: makes progress bars, called as tqdm is.
         encoded_bytes: the most that a split's encoded posts may take; larger ones are streamed (see `too_large`).
+        readers: processes that read a split each at the same time, this one included; they share disk and memory.
     """
 
     def __init__(
@@ -152,9 +152,10 @@ class Lab:
         execution: Execution | None = None,
         bar: Callable[..., Any] = tqdm,
         encoded_bytes: int | None = None,
+        readers: int = 1,
     ) -> None:
         self.posts, self.cache, self.checkpoints, self.device = posts, cache, checkpoints, device
-        self.encoded_bytes = encoded_bytes
+        self.encoded_bytes, self.readers = encoded_bytes, readers
         self.score_splits = tuple(split for split in score_splits if split in posts.splits)
         self.checkpoint_seconds, self.execution, self.bar = checkpoint_seconds, execution or Execution(), bar
         self._backbone: tuple[str, Backbone] | None = None
@@ -170,8 +171,7 @@ class Lab:
         """Load a backbone; only the latest one is kept in memory, with the posts encoded for it."""
         if self._backbone is None or self._backbone[0] != name:
             self.release()
-            dtype = torch.bfloat16 if self.device.startswith("cuda") else torch.float32
-            backbone = load_backbone(self.checkpoint(name), dtype=dtype, device=self.device)
+            backbone = load_backbone(self.checkpoint(name), dtype=weights_dtype(self.device), device=self.device)
             if self.execution.packing and isinstance(backbone, Packing):
                 backbone.pack(True)
             self._backbone = (name, backbone)
@@ -206,20 +206,23 @@ class Lab:
     def _kept(self, model: Backbone, backbone: str, split: str) -> EncodedPosts | None:
         """Encoded posts on disk or in memory; None where they are too large for it."""
         if not model.features_cacheable:
-            if self._too_large(model, backbone, split):
+            mine = self._too_large(model, backbone, split, self.readers * rank_and_size()[1])
+            # one streams, all do: they share batches, whose size depends on it
+            if sum_over_processes(np.array([mine], np.int64), device=self.device)[0]:
                 return None
             posts = [post for chunk in self._chunks(model, backbone, split) for post in chunk]
             return EncodedPosts.in_memory(model, posts)
         entry = self.encoded_entry(backbone, split)
         with first_process_first():  # and it alone decides
             mine = rank_and_size()[0] == 0 and not entry.complete
-            if mine and not self._too_large(model, backbone, split):
+            if mine and not self._too_large(model, backbone, split, self.readers):
                 store(self._chunks(model, backbone, split), entry)
                 forget_stale(entry)
         return EncodedPosts.stored(model, entry.folder) if entry.complete else None
 
-    def _too_large(self, model: Backbone, backbone: str, split: str) -> bool:
-        why = too_large(model, Rows(self.posts.folder, split), self.cache.root, self.encoded_bytes)
+    def _too_large(self, model: Backbone, backbone: str, split: str, readers: int) -> bool:
+        rows = Rows(self.posts.folder, split)
+        why = too_large(model, rows, self.cache.root, self.encoded_bytes, readers=readers)
         if why:
             tqdm.write(f"{backbone}, {split}: {why}.")
         return bool(why)
@@ -380,7 +383,7 @@ class Lab:
         inputs, known = self.encoded(spec.backbone, "validation").subset(rows), matrix[rows]
 
         def validate(router: RadarRouter) -> dict[str, float]:
-            logits = predict(router, inputs, device=self.device)
+            logits = predict(router, inputs, batch_size=inputs.at_once, device=self.device)
             return {
                 category: average_precision(known[valid, k], logits[valid, k])
                 for k, category in enumerate(spec.categories)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
@@ -29,6 +30,11 @@ class History:
     steps: list[dict[str, float]] = field(default_factory=list)
     epochs: list[dict[str, float]] = field(default_factory=list)
     seconds: float = 0.0
+
+    def validation(self) -> list[float]:
+        """By epoch, the mean over the risks that validation could judge; NaN where it could judge none."""
+        found = [[value for key, value in entry.items() if key != "epoch"] for entry in self.epochs]
+        return [float(np.mean(values)) if values else np.nan for values in found]
 
 
 def save_checkpoint(

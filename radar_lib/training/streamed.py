@@ -181,7 +181,7 @@ def workers_for(device: str) -> int:
     return max(1, min(MOST_WORKERS, (os.cpu_count() or 1) // max(1, torch.cuda.device_count())))
 
 
-def too_large(backbone: Backbone, rows: Rows, folder: Path, limit: int | None = None) -> str:
+def too_large(backbone: Backbone, rows: Rows, folder: Path, limit: int | None = None, *, readers: int = 1) -> str:
     """Whether to stream a split instead of keeping it: the one rule for training, teaching and scoring.
 
     Kept are the tower's outputs on disk, or, for a backbone whose tower is trained, the decoded frames in memory. A
@@ -190,6 +190,7 @@ def too_large(backbone: Backbone, rows: Rows, folder: Path, limit: int | None = 
     Args:
         folder: of the cache; it need not exist.
         limit: the most bytes a split may take; None for half of the free disk, or a quarter of the free memory.
+        readers: processes that each keep a split at the same time, and so share what is free.
 
     Returns:
         Why the split must be streamed, as a sentence; empty where it can be kept.
@@ -204,7 +205,7 @@ def too_large(backbone: Backbone, rows: Rows, folder: Path, limit: int | None = 
         what, room = "of disk", int(DISK_SHARE * psutil.disk_usage(str(existing)).free)
     else:
         what, room = "of memory", int(MEMORY_SHARE * psutil.virtual_memory().available)
-    room = room if limit is None else limit
+    room = room // readers if limit is None else limit
     if needed <= room:
         return ""
     return (

@@ -90,3 +90,10 @@ def test_verdicts_print_ours_and_the_papers_with_a_star_at_its_exceptions():
     axis = figure.axes[0]
     assert [text.get_text() for text in axis.texts] == ["✓ +3.2\n+2.0", "= -1.0\n-4.5*", "✗ -2.0"]
     assert len({patch.get_facecolor() for patch in axis.patches}) == 3
+
+
+def test_training_curves_without_a_validation_violation_are_empty():
+    histories = {"none": History([{"step": 1, "loss": 2.0}], [{"epoch": 1}, {"epoch": 2}]), "no split": History()}
+    figure = plots.training_curves(histories)
+    figure.canvas.draw()
+    assert np.isnan(figure.axes[1].lines[0].get_ydata()).tolist() == [True, True]

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from unittest.mock import MagicMock
+
 import pandas as pd
 import psutil
 import pytest
 import torch
 
 from radar_lib.errors import RadarError
-from radar_lib.training import parallel
+from radar_lib.files import read_json
+from radar_lib.training import launch, parallel
 from radar_lib.training.cache import Cache
 from radar_lib.training.loop import Recipe, no_bar
 from radar_lib.training.parallel import train_all, worker_count
@@ -87,3 +90,28 @@ def test_workers_follow_cores_runs_memory_and_device(posts, checkpoints, tmp_pat
     assert worker_count(lab, specs(posts)) == 1
     lab.device = "cuda"
     assert worker_count(lab, specs(posts), workers=4) == 1
+
+
+def test_workers_and_torchrun_are_told_how_much_a_split_may_take(posts, checkpoints, tmp_path, monkeypatch):
+    lab = Lab(posts, Cache(tmp_path), checkpoints=str(checkpoints), bar=no_bar, encoded_bytes=7)
+    told = {}
+
+    def no_pool(workers, *, mp_context, initializer, initargs):
+        monkeypatch.setattr(parallel.threading, "Thread", MagicMock())  # it would wait for a parent
+        monkeypatch.setattr(parallel, "_lab", None)
+        initializer(*initargs)
+        told["worker"] = (parallel._lab.encoded_bytes, parallel._lab.readers, parallel._lab.execution)
+        raise KeyboardInterrupt
+
+    def no_torchrun(command, **_):
+        told["torchrun"] = read_json(command[-1])["encoded_bytes"]
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(parallel, "ProcessPoolExecutor", no_pool)
+    monkeypatch.setattr(launch.subprocess, "Popen", no_torchrun)
+    with pytest.raises(KeyboardInterrupt):
+        train_all(lab, specs(posts), titles="abc", workers=2)
+    monkeypatch.setattr(parallel, "_devices", lambda lab: 2)
+    with pytest.raises(KeyboardInterrupt):
+        train_all(lab, specs(posts), titles="abc", workers=1)
+    assert told == {"worker": (7, 2, lab.execution), "torchrun": 7}

@@ -56,6 +56,23 @@ def test_a_saved_router_gives_the_same_scores(lab):
     assert np.array_equal(again[:, 0], test["logit_RCS"].to_numpy())
 
 
+def test_validation_reads_as_many_posts_at_once_as_streaming_allows_and_leaves_out_what_has_no_violation(
+    posts, checkpoints, tmp_path, monkeypatch
+):
+    lab = Lab(posts, Cache(tmp_path), checkpoints=str(checkpoints), bar=no_bar, encoded_bytes=0)
+    asked, known = [], lab.labels
+
+    def predict(router, inputs, *, batch_size, device):
+        asked.append((batch_size, inputs.at_once))
+        return np.zeros((len(inputs), 1), np.float32)
+
+    monkeypatch.setattr(runs, "predict", predict)
+    assert lab._validation(expert("LQC"))(None).keys() == {"LQC"}
+    monkeypatch.setattr(lab, "labels", lambda *of: np.minimum(known(*of), 0))
+    assert lab._validation(expert("LQC"))(None) == {}
+    assert asked == [(32, 32), (32, 32)]
+
+
 def test_an_interrupted_run_continues_to_the_same_scores(posts, checkpoints, tmp_path, monkeypatch):
     spec = RunSpec("SigLIP2", posts.categories, RECIPE, 4, 8)
     options = {"checkpoints": str(checkpoints), "bar": no_bar, "checkpoint_seconds": 0}

@@ -9,7 +9,7 @@ import psutil
 import pytest
 import torch
 
-from radar_lib.training import streamed
+from radar_lib.training import runs, streamed
 from radar_lib.training.cache import Cache
 from radar_lib.training.encoded import EncodedPosts, StoredPosts
 from radar_lib.training.loop import Recipe, no_bar, predict
@@ -116,6 +116,28 @@ def test_the_rule_measures_the_posts_and_respects_disk_memory_and_limit(lab, mon
     monkeypatch.setattr(psutil, "disk_usage", lambda _: usage._replace(free=100))
     assert "of disk" in too_large(lab.backbone("Qwen3-VL-8B"), rows, lab.cache.root)
     assert streamed.workers_for("cpu") == 0
+
+
+@pytest.mark.parametrize("name", ["Qwen3-VL-8B", "SigLIP2"])
+def test_processes_that_read_at_once_share_what_is_free(lab, monkeypatch, name):
+    rows, model = Rows(lab.posts.folder, "test"), lab.backbone(name)
+    said = too_large(model, rows, lab.cache.root, 0)
+    needed = 1e9 * float(said.split(" would take ")[1].split()[0])  # three digits of it
+    usage, memory = psutil.disk_usage("/"), psutil.virtual_memory()
+    monkeypatch.setattr(psutil, "disk_usage", lambda _: usage._replace(free=int(3 * needed)))
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: memory._replace(available=int(6 * needed)))
+    assert too_large(model, rows, lab.cache.root) == "" != too_large(model, rows, lab.cache.root, readers=2)
+    lab.readers = 2
+    assert isinstance(lab.encoded(name, "test"), StreamedPosts)
+
+
+def test_torchruns_processes_each_hold_a_split_in_memory_but_one_writes_it(lab, monkeypatch):
+    asked = []
+    monkeypatch.setattr(runs, "rank_and_size", lambda: (0, 4))
+    monkeypatch.setattr(runs, "too_large", lambda *_, readers: asked.append(readers) or "too large")
+    for name in ("SigLIP2", "Qwen3-VL-8B"):
+        assert lab._kept(lab.backbone(name), name, "test") is None
+    assert asked == [4, 1]
 
 
 def test_scores_of_streamed_posts_equal_those_of_kept_ones(lab, streaming):
