@@ -172,8 +172,8 @@ def test_a_missing_file_is_named_with_its_origin(sources, tmp_path, name, origin
     ("name", "data", "message"),
     [
         ("clickbait_data.gz", b"no gzip", "damaged archive"),
-        ("clickbait_data.gz", gzip.compress(b"text")[:-9], "damaged archive"),
-        ("clickbait_data.gz", gzip.compress(b"fine\nca\xe9"), "line 2: not UTF-8"),
+        ("clickbait_data.gz", gzip.compress(b"text", mtime=0)[:-9], "damaged archive"),
+        ("clickbait_data.gz", gzip.compress(b"fine\nca\xe9", mtime=0), "line 2: not UTF-8"),
         ("dataset_judol_labelled.csv", b"text,label\na,1\n", "row 1: no column comment_text"),
         ("dataset_judol_labelled.csv", b"comment_text,label\na,2\n", "row 2, column label: '2' is no label"),
         ("dataset_judol_labelled.csv", b"comment_text,label\na,1\nb\n", "row 3, column label: the row is cut short"),
