@@ -77,7 +77,7 @@ def test_a_polite_signal_ends_the_kernel_too_and_says_how_to_resume(slow, number
     slow.step("01_b", "## 1. Wait", SLOW)
     chain, pids = start(slow)
     os.kill(chain.pid, number)
-    out = chain.communicate(timeout=30)[0]
+    out = chain.communicate(timeout=120)[0]
     assert chain.returncode == code
     assert gone(pids, seconds=0.5)
     assert "stopped; finished notebooks are kept" in out and "-m radar_lib reproduce --profile cpu" in out
