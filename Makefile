@@ -5,6 +5,7 @@
 #   make reproduce PROFILE=cpu POSTS=my/posts            on your own posts
 #   make reproduce PROFILE=public PUBLIC_SOURCES=folder  on the three public sources
 #   make reproduce ARGS="--from 05"                      anything `radar reproduce --help` knows
+#   make studies                                         losses, controls and the map of masking: most of an hour
 #   make test-slow                                       the tests that take minutes, which `make test` leaves out
 #   make bench                                           throughput, as records in benchmarks/records
 #
@@ -22,7 +23,9 @@ TORCH_INDEX_URL ?=
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: help setup reproduce test test-slow bench lab lint doctor readme clean
+SEEDS ?=
+
+.PHONY: help setup reproduce studies test test-slow bench lab lint doctor readme clean
 .DEFAULT_GOAL := help
 
 help:
@@ -46,7 +49,10 @@ $(VENV)/.installed-test: $(VENV)/.installed
 setup: $(VENV)/.installed
 
 reproduce: setup
-	$(BIN)/radar reproduce --profile $(PROFILE) $(if $(POSTS),--posts $(POSTS)) $(if $(PUBLIC_SOURCES),--public-sources $(PUBLIC_SOURCES)) $(ARGS)
+	$(BIN)/radar reproduce --profile $(PROFILE) $(if $(POSTS),--posts $(POSTS)) $(if $(PUBLIC_SOURCES),--public-sources $(PUBLIC_SOURCES)) $(if $(SEEDS),--set seeds=$(SEEDS)) $(ARGS)
+
+studies: setup
+	$(BIN)/radar studies --profile $(PROFILE) $(if $(SEEDS),--seeds $(SEEDS)) $(ARGS)
 
 test: $(VENV)/.installed-test
 	$(BIN)/python -m ruff check .

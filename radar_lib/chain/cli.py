@@ -22,6 +22,8 @@ from radar_lib.chain.planning import HELP as PLAN
 from radar_lib.chain.planning import plan
 from radar_lib.chain.progress import near
 from radar_lib.chain.reproduce import notebooks_folder, reproduce, runs_folder
+from radar_lib.chain.studies import HELP as STUDIES
+from radar_lib.chain.studies import add_arguments, studies
 from radar_lib.errors import RadarError
 
 PROFILES = """\
@@ -107,6 +109,11 @@ def parser() -> argparse.ArgumentParser:
     forecast.add_argument("--json", action="store_true", help="for programs: bytes, seconds, plain numbers")
     _add_places(forecast, profile=False)
     forecast.set_defaults(act=plan)
+
+    more = _command(commands, "studies", "train what the paper does not: losses, controls, the map of masking", STUDIES)
+    _add_places(more)
+    add_arguments(more)
+    more.set_defaults(act=studies)
 
     doctor = _command(commands, "doctor", "say what is wrong with this environment", exits.EXIT_CODES)
     _add_places(doctor, profile=False)

@@ -122,7 +122,7 @@ class Ledger:
             "library": library_digests(),
             "packages": package_versions(),
             "folders": folder_digests(parameters),
-            "reads": {read: self.digest(read) for read in notebook.reads},
+            "reads": {read: self.digest(read) for read in (*notebook.reads, *notebook.shows)},
             "writes": {write: self.digest(f"{notebook.name}/{write}") for write in self._outputs(notebook)},
             "cache": self._cached(notebook),
             "seconds": round(seconds, 1),
@@ -160,7 +160,7 @@ class Ledger:
         reasons += _changes("", entry["packages"], package_versions())
         folders = _differences(entry["folders"], folder_digests(parameters))
         reasons += [f"{name}: the folder's content changed" for name, _, _ in folders]
-        reads = {read: self.digest(read) for read in notebook.reads}
+        reads = {read: self.digest(read) for read in (*notebook.reads, *notebook.shows)}
         reasons += [f"upstream {name} changed" for name, _, _ in _differences(entry["reads"], reads)]
         gone = [name for name in entry["cache"] if not (self.run_dir.parent / name).is_dir()]
         reasons += [f"{name} missing" for name in gone]

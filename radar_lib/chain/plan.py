@@ -28,6 +28,7 @@ class Notebook:
 
     Attributes:
         reads: paths relative to the run's folder, e.g. '01_data_audit/corpus.json'.
+        shows: paths relative to the run's folder that it shows where they exist, such as the record of `radar studies`.
         writes: paths relative to the notebook's own folder, e.g. 'corpus.json' or 'scores' (a folder).
         code: digest of the code cells other than the parameters cell; prose does not count.
         sources: those code cells.
@@ -37,6 +38,7 @@ class Notebook:
     path: Path
     title: str
     reads: tuple[str, ...]
+    shows: tuple[str, ...]
     writes: tuple[str, ...]
     limits: dict[str, float]
     parameters: dict[str, Parameter]
@@ -95,6 +97,7 @@ def read_notebook(path: Path) -> Notebook:
         path=path,
         title=radar["title"],
         reads=_paths(path, radar, "reads"),
+        shows=_paths(path, radar, "shows"),
         writes=_paths(path, radar, "writes"),
         limits=_limits(path, radar.get("time_limit_min", DEFAULT_LIMIT_MIN)),
         parameters=parse_parameters("".join(tagged[0]["source"]), notebook=path.stem),

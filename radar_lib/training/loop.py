@@ -54,6 +54,7 @@ class Recipe:
     Attributes:
         objective: 'masked' (Eq. 5 and 7) or 'unmasked' ('BCE w/o Mask').
         lam: lambda of Eq. 7; needs a teacher where it is above 0.
+        lam_verified, lam_unverified: lambda on verified and on unverified cells, where it is not `lam` on both.
         epochs: passes over the training set.
         batch_size: posts per optimiser step, over all processes.
         learning_rate: peak of the schedule.
@@ -72,12 +73,19 @@ class Recipe:
     weight_decay: float = 0.01
     clip: float = 1.0
     seed: int = 1
+    lam_verified: float | None = None
+    lam_unverified: float | None = None
 
     def __post_init__(self) -> None:
         if self.objective not in ("masked", "unmasked"):
             raise RadarError(f"objective is {self.objective!r}; it must be 'masked' or 'unmasked'.")
-        if self.objective == "unmasked" and self.lam > 0:
+        if self.objective == "unmasked" and self.distils:
             raise RadarError("the unmasked baseline has no distillation term: set lam=0.")
+
+    @property
+    def distils(self) -> bool:
+        """Whether the loss reads a teacher."""
+        return any(lam is not None and lam > 0 for lam in (self.lam, self.lam_verified, self.lam_unverified))
 
 
 @dataclass(frozen=True)
@@ -147,7 +155,7 @@ def train(
 
     Args:
         router: returns logits (post, category) of a batch of `data.inputs`.
-        data: inputs, labels, and the teacher's logits where `recipe.lam` > 0.
+        data: inputs, labels, and the teacher's logits where the recipe distils.
         recipe: objective and optimisation.
         folder: where the checkpoint is kept while the run lasts, and the curves for TensorBoard.
         device: 'cpu' or 'cuda'.
@@ -254,7 +262,8 @@ def to_device(batch: dict[str, Tensor], device: str | torch.device) -> dict[str,
 def _loss(logits: Tensor, target: Tensor, guide: Tensor | None, recipe: Recipe) -> Float[Tensor, ""]:
     if recipe.objective == "unmasked":
         return unmasked_bce(logits, target)
-    return radar_loss(logits, target, guide, lam=recipe.lam)
+    split = {"lam_verified": recipe.lam_verified, "lam_unverified": recipe.lam_unverified}
+    return radar_loss(logits, target, guide, lam=recipe.lam, **split)
 
 
 @torch.inference_mode()

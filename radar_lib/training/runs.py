@@ -265,11 +265,11 @@ class Lab:
 
     def entry(self, spec: RunSpec, *, teacher: SoftLabels | None = None) -> Entry:
         """Cache entry of a run: its hash covers posts, checkpoint, specification, teacher, device and code."""
-        if spec.recipe.lam > 0 and teacher is None:
-            raise RadarError(f"{spec.backbone} with lambda {spec.recipe.lam} needs the experts' soft labels.")
+        if spec.recipe.distils and teacher is None:
+            raise RadarError(f"{spec.backbone} with a lambda above 0 needs the experts' soft labels.")
         inputs = self._inputs(spec.backbone, code=code_digest()) | {
             "spec": {**asdict(spec), "categories": list(spec.categories)},
-            "teacher": teacher.digest if teacher is not None and spec.recipe.lam > 0 else None,
+            "teacher": teacher.digest if teacher is not None and spec.recipe.distils else None,
             "scored": list(self.score_splits),
         }
         if self.execution != Execution():  # it changes the last bits
@@ -369,7 +369,7 @@ class Lab:
         rows = np.flatnonzero(keep)
         ids = self.table("train")["post_id"].to_numpy()[rows].tolist()
         inputs = self.encoded(spec.backbone, "train")
-        guide = teacher.logits(ids, spec.categories) if teacher is not None and spec.recipe.lam > 0 else None
+        guide = teacher.logits(ids, spec.categories) if teacher is not None and spec.recipe.distils else None
         return TrainingSet(inputs if keep.all() else inputs.subset(rows), matrix[rows], ids, guide)
 
     def _validation(self, spec: RunSpec) -> Any:

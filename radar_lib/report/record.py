@@ -1,0 +1,93 @@
+"""The record of every run, in one Parquet file that the notebooks read: `runs/<profile>/runs.parquet`.
+
+A line is one metric of one risk (or their average) of one run: what was run, with which configuration, on what, how
+long it took, and what it reached. Notebooks 06 and 07 and `radar studies` add their lines; lines of the same study,
+row, seed, category and metric are replaced. The committed copy lies in `figures/<profile>/runs.parquet`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from radar_lib.errors import RadarError
+from radar_lib.files import atomic_path
+from radar_lib.report.workspace import Workspace
+
+FILE = "runs.parquet"
+KEYS = ["study", "row", "seed", "category", "metric"]
+COLUMNS = [*KEYS, "value", "posts", "positives", "run", "config", "seconds", "posts_digest", "code", "device", "versions"]
+
+
+def run_lines(
+    study: str,
+    row: str,
+    seed: int,
+    scored: Mapping[str, Mapping[str, float]],
+    *,
+    run: str,
+    config: Mapping[str, Any],
+    seconds: float,
+    workspace: Workspace,
+) -> pd.DataFrame:
+    """Lines of one run.
+
+    Args:
+        study: 'tables', 'lambda', 'losses', 'controls', 'phase', ...
+        row: name of the row within its study.
+        scored: of `score_table`: by category (and Average) its metrics, with posts and positives.
+        run: run hash; of a row that joins several runs (the experts) their hashes, with spaces between.
+        config: JSON values that decide the run, beyond what the hash covers for the reader.
+        seconds: of training.
+        workspace: of whoever records; gives posts, code, device and versions.
+    """
+    stamp = workspace.stamp()
+    about = {
+        "study": study,
+        "row": row,
+        "seed": seed,
+        "run": run,
+        "config": json.dumps(dict(config), sort_keys=True),
+        "seconds": float(seconds),
+        "posts_digest": stamp["data_digests"].get("posts", ""),
+        "code": stamp["library_digest"],
+        "device": stamp["device"],
+        "versions": json.dumps(stamp["versions"]),
+    }
+    counts = ("posts", "positives")
+    lines = [
+        about | {"category": category, "metric": metric, "value": float(value)}
+        | {name: numbers.get(name) for name in counts}
+        for category, numbers in scored.items()
+        for metric, value in numbers.items()
+        if metric not in (*counts, "prevalence")
+    ]  # fmt: skip
+    return pd.DataFrame(lines, columns=COLUMNS).astype({name: "Int64" for name in counts})
+
+
+def record(path: Path, lines: pd.DataFrame) -> None:
+    """Add lines to the record at `path`; those with the same `KEYS` are replaced."""
+    if path.exists():
+        lines = pd.concat([read_record(path), lines], ignore_index=True)
+    lines = lines.drop_duplicates(KEYS, keep="last").sort_values(KEYS, kind="stable")
+    with atomic_path(path) as temporary:
+        lines.to_parquet(temporary, index=False)
+
+
+def read_record(path: Path) -> pd.DataFrame:
+    """The record.
+
+    Raises:
+        RadarError: there is none, or it lacks a column.
+    """
+    if not path.exists():
+        raise RadarError(f"{path} does not exist: notebooks 06 and 07 and `radar studies` write it.")
+    found = pd.read_parquet(path)
+    missing = [column for column in COLUMNS if column not in found.columns]
+    if missing:
+        raise RadarError(f"{path} has no column {', '.join(missing)}: delete it and run `radar reproduce` again.")
+    return found
