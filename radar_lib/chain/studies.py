@@ -44,7 +44,7 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     """Options of `radar studies`, beside the places."""
     command.add_argument("--only", nargs="+", choices=list(STUDIES), default=list(STUDIES), metavar="STUDY")
     command.add_argument("--seeds", type=int, default=SEEDS, metavar="N", help=f"runs of each row (default: {SEEDS})")
-    command.add_argument("--workers", type=int, default=0, metavar="W", help="runs side by side (default: one per core)")
+    command.add_argument("--workers", type=int, default=0, metavar="W", help="runs side by side (default: all cores)")
     command.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="as the chain was run with")
 
 

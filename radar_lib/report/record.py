@@ -20,7 +20,8 @@ from radar_lib.report.workspace import Workspace
 
 FILE = "runs.parquet"
 KEYS = ["study", "row", "seed", "category", "metric"]
-COLUMNS = [*KEYS, "value", "posts", "positives", "run", "config", "seconds", "posts_digest", "code", "device", "versions"]
+ABOUT = ["run", "config", "seconds", "posts_digest", "code", "device", "versions"]
+COLUMNS = [*KEYS, "value", "posts", "positives", *ABOUT]
 
 
 def run_lines(
