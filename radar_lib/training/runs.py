@@ -39,6 +39,7 @@ from radar_lib.training.streamed import Rows, StreamedPosts, too_large, workers_
 
 DECIDING_PACKAGES = ("torch", "transformers", "peft")
 ENCODING_CODE = ("models", "training/encoded.py")
+FEATURES_CODE = (*ENCODING_CODE, "training/features.py")
 
 
 @dataclass(frozen=True)
@@ -252,6 +253,11 @@ class Lab:
         """Cache entry of a split's encoded posts: its hash covers posts, checkpoint, device and the models' code."""
         inputs = self._inputs(backbone, code=code_digest(ENCODING_CODE))
         return self.cache.entry("encoded", {**inputs, "split": split})
+
+    def features_entry(self, backbone: str, split: str) -> Entry:
+        """Cache entry of a frozen backbone's pooled vectors of a split (see `radar_lib.training.features`)."""
+        inputs = self._inputs(backbone, code=code_digest(FEATURES_CODE))
+        return self.cache.entry("features", {**inputs, "split": split})
 
     def _inputs(self, backbone: str, *, code: str) -> dict[str, Any]:
         """What decides any result: posts, checkpoint, device, code, package versions."""

@@ -1,0 +1,45 @@
+"""How a notebook shows a study that it does not compute: from this run's folder, else from the committed record."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from radar_lib.errors import RadarError
+from radar_lib.files import read_json
+from radar_lib.report.studies.stage import NAME
+from radar_lib.report.workspace import Workspace
+
+RECORDED = "cpu"  # profile whose studies are committed
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A file of a study, and the stamp of the run that made it."""
+
+    path: Path
+    stamp: dict[str, Any]
+    note: str
+
+
+def shown(workspace: Workspace, name: str) -> Shown:
+    """A file that `radar studies` left, such as 'losses.csv', with a sentence for captions on where it is from.
+
+    Raises:
+        RadarError: neither this run nor the committed record has it.
+    """
+    own = workspace.runs_dir / workspace.profile / NAME / "figures" / name
+    project = Path(__file__).parents[3]
+    roots = [root / "figures" for root in (workspace.runs_dir.parent, project)]
+    committed = [root / profile / NAME / name for root in roots for profile in (workspace.profile, RECORDED)]
+    for path in (own, *committed):
+        if path.is_file() and path.with_suffix(".json").is_file():
+            stamp = read_json(path.with_suffix(".json"))
+            same = stamp["data_digests"].get("posts") == workspace.data.get("posts")
+            whose = "the posts of this run" if same else "other posts than this run's"
+            note = f"recorded by `radar studies --profile {stamp['profile']}` on {stamp['device']}, on {whose}"
+            return Shown(path, stamp, note)
+    raise RadarError(
+        f"no study has left {name}: `radar studies --profile {workspace.profile}` makes it, after a finished chain."
+    )
