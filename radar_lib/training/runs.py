@@ -34,7 +34,7 @@ from radar_lib.training.encoded import EncodedPosts, chunks, forget_stale, store
 from radar_lib.training.loop import Execution, TrainingSet, predict, spare_casts, train, weights_dtype
 from radar_lib.training.processes import first_process_first, rank_and_size, sum_over_processes, wait_for_all
 from radar_lib.training.scores import write_scores
-from radar_lib.training.specs import Run, RunSpec, SoftLabels
+from radar_lib.training.specs import Run, RunSpec, SideFiles, SoftLabels
 from radar_lib.training.state import CHECKPOINT
 from radar_lib.training.streamed import Rows, StreamedPosts, too_large, workers_for
 
@@ -187,8 +187,8 @@ class Lab:
             "packages": {package: version(package) for package in DECIDING_PACKAGES},
         }
 
-    def entry(self, spec: RunSpec, *, teacher: SoftLabels | None = None) -> Entry:
-        """Cache entry of a run: its hash covers posts, checkpoint, specification, teacher, device and code."""
+    def entry(self, spec: RunSpec, *, teacher: SoftLabels | None = None, side: SideFiles | None = None) -> Entry:
+        """Cache entry of a run: its hash covers posts, checkpoint, specification, teacher, side, device and code."""
         if spec.recipe.distils and teacher is None:
             raise RadarError(f"{spec.backbone} with a lambda above 0 needs the experts' soft labels.")
         inputs = self._inputs(spec.backbone, code=code_digest()) | {
@@ -196,17 +196,26 @@ class Lab:
             "teacher": teacher.digest if teacher is not None and spec.recipe.distils else None,
             "scored": list(self.score_splits),
         }
+        if spec.recipe.needs:
+            inputs["side"] = (side or SideFiles()).digests(spec.recipe.needs, spec.categories)
         if self.execution != Execution():  # it changes the last bits
             inputs["execution"] = asdict(self.execution)
         return self.cache.entry("training", inputs)
 
-    def train(self, spec: RunSpec, *, teacher: SoftLabels | None = None, title: str = "") -> Run:
+    def train(
+        self, spec: RunSpec, *, teacher: SoftLabels | None = None, side: SideFiles | None = None, title: str = ""
+    ) -> Run:
         """The run of this specification: from the cache, else trained now (or continued) and scored.
 
+        Args:
+            teacher: read where the recipe distils.
+            side: what the recipe's objective reads beside the labels, where it needs anything.
+
         Raises:
-            RadarError: no training post carries a verified label of these categories, or the loss is not finite.
+            RadarError: no training post carries a verified label of these categories, teacher or side information is
+                missing, or the loss is not finite.
         """
-        entry = self.entry(spec, teacher=teacher)
+        entry = self.entry(spec, teacher=teacher, side=side)
         if entry.complete:
             return Run(spec, entry, entry.record())
         router = self._new_router(spec)
@@ -220,7 +229,7 @@ class Lab:
         try:
             history = train(
                 router,
-                self._training_set(spec, teacher),
+                self._training_set(spec, teacher, side),
                 spec.recipe,
                 folder=entry.folder,
                 device=self.device,
@@ -287,14 +296,17 @@ class Lab:
         matrix = self.labels(split, categories)
         return matrix, valid_mask(matrix).any(axis=1)
 
-    def _training_set(self, spec: RunSpec, teacher: SoftLabels | None) -> TrainingSet:
+    def _training_set(
+        self, spec: RunSpec, teacher: SoftLabels | None, side: SideFiles | None = None
+    ) -> TrainingSet:
         """Posts that at least one of the run's pipelines verified: an expert sees its own pipeline's posts only."""
         matrix, keep = self._verified("train", spec.categories)
         rows = np.flatnonzero(keep)
         ids = self.table("train")["post_id"].to_numpy()[rows].tolist()
         inputs = self.encoded(spec.backbone, "train")
         guide = teacher.logits(ids, spec.categories) if teacher is not None and spec.recipe.distils else None
-        return TrainingSet(inputs if keep.all() else inputs.subset(rows), matrix[rows], ids, guide)
+        about = (side or SideFiles()).read(spec.recipe.needs, ids, spec.categories)
+        return TrainingSet(inputs if keep.all() else inputs.subset(rows), matrix[rows], ids, guide, about)
 
     def _validation(self, spec: RunSpec) -> Any:
         """A function of the router: PR-AUC of each category on the validation posts that its pipeline verified."""
