@@ -1,15 +1,14 @@
 """How likely each training post was to be verified for each risk: known for the built-in corpus, else estimated.
 
-The pool is the training posts. Inverse-propensity weighting divides by e_k(x) = P(verified for k | post x, in the pool),
-so intake into the pool as a whole cancels. Where each post belongs to one pipeline, the e_k of a post add up to 1.
-
-Both kinds are kept as files of logits, like any other table of cells (`SideFiles`).
+The pool is the training posts that were verified for something. Inverse-propensity weighting divides by e_k(x) =
+P(verified for k | post x, in the pool), so intake into the pool as a whole cancels. Where each post belongs to one
+pipeline, the e_k of a post add up to 1. Both kinds are kept in the cache as files of logits (`SideFiles`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, Int8
@@ -21,9 +20,14 @@ from sklearn.preprocessing import StandardScaler
 
 from radar_lib.corpus.pipelines import FALSE_ALARM, MISSED
 from radar_lib.data.posts import valid_mask
+from radar_lib.training.cache import code_digest
+from radar_lib.training.features import pooled_features
+from radar_lib.training.runs import Lab
 from radar_lib.training.scores import write_scores
 from radar_lib.training.specs import SoftLabels
 
+CODE = ("training/propensities.py", "corpus/pipelines.py")
+FILE = "propensity.parquet"
 FOLDS = 5
 CERTAIN = 1e-7  # of probabilities that are kept as logits
 ROUNDS, TOLERANCE = 2000, 1e-9
@@ -93,30 +97,34 @@ def estimated_propensities(
     strength: float = 1.0,
     seed: int,
 ) -> Float[np.ndarray, "post category"]:
-    """e_k(x) by multinomial logistic regression of which cells were verified, each post predicted by others' model.
+    """e_k(x) by ridge-penalised logistic regression, each post predicted by a model of others.
 
-    A class is a set of risks that posts were verified for: a pipeline, where each post belongs to one. e_k adds up the
-    classes with k. Predictions are cross-fitted, since weights that have seen the post would lean towards 1.
+    Multinomial on the pipeline where each post is verified for one risk, so that a post's e_k add up to 1; else one
+    regression per risk. Predictions are cross-fitted: weights that have seen the post would lean towards 1.
 
     Args:
         features: of posts, such as `radar_lib.training.features.pooled_features`; standardised here.
-        labels: of the pool; a post verified for nothing is a class of its own.
+        labels: of the pool.
         folds: parts that the pool is dealt into.
         strength: inverse of the ridge penalty (scikit-learn's C).
         seed: of the deal.
 
     Returns:
-        e_k(x) in [0, 1], 0 only for a class that a fold's other posts do not have.
+        e_k(x); 0 or 1 only where all other folds' posts agree.
 
     Raises:
         ValueError: fewer posts than folds.
     """
     valid = valid_mask(labels)
-    sets, which = np.unique(valid, axis=0, return_inverse=True)
-    chance = np.zeros((len(labels), len(sets)))
+    chance = np.empty(valid.shape)
+    exclusive = bool((valid.sum(axis=1) == 1).all())
     for rest, mine in KFold(folds, shuffle=True, random_state=seed).split(features):
-        chance[np.ix_(mine, np.unique(which[rest]))] = _class_chances(features, which, rest, mine, strength)
-    return chance @ sets
+        if exclusive:
+            chance[mine] = _class_chances(features, valid.argmax(axis=1), rest, mine, valid.shape[1], strength)
+        else:
+            for k in range(valid.shape[1]):
+                chance[mine, k] = _class_chances(features, valid[:, k].astype(int), rest, mine, 2, strength)[:, 1]
+    return chance
 
 
 def _class_chances(
@@ -124,12 +132,18 @@ def _class_chances(
     which: Int[np.ndarray, " post"],
     rest: Int[np.ndarray, " some"],
     mine: Int[np.ndarray, " others"],
+    classes: int,
     strength: float,
 ) -> Float[np.ndarray, "others class"]:
-    if len(np.unique(which[rest])) == 1:
-        return np.ones((len(mine), 1))
+    """P(class | features) of `mine`, learned from `rest`; 0 for a class that `rest` does not have."""
+    found = np.zeros((len(mine), classes))
+    there = np.unique(which[rest])
+    if len(there) == 1:
+        found[:, there[0]] = 1
+        return found
     model = make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=2000))
-    return model.fit(features[rest], which[rest]).predict_proba(features[mine])
+    found[:, there] = model.fit(features[rest], which[rest]).predict_proba(features[mine])
+    return found
 
 
 def unverified_shares(
@@ -149,14 +163,47 @@ def unverified_shares(
     return {c: float(values[unseen[:, k], k].mean()) if unseen[:, k].any() else 0.0 for k, c in enumerate(categories)}
 
 
-def write_propensities(
-    path: Path,
-    propensity: Float[np.ndarray, "post category"],
+def kept_known(
+    lab: Lab,
+    intake: Float[np.ndarray, "post category"],
+    posterior: Float[np.ndarray, "post category"],
     *,
-    post_ids: Sequence[str],
-    categories: Sequence[str],
+    truth_digest: str,
 ) -> SoftLabels:
-    """Write e_k(x) of training posts as logits, for `SideFiles`."""
-    kept = logit(np.clip(propensity, CERTAIN, 1 - CERTAIN))
-    write_scores(path, post_ids=post_ids, splits=["train"] * len(post_ids), logits=kept, categories=categories)
-    return SoftLabels.open(path)
+    """File of `known_propensities`; `intake` and `posterior` in the order of the training posts.
+
+    Raises:
+        ValueError: as `known_propensities`.
+    """
+    about = {"truth": truth_digest}
+    return _kept(lab, about, lambda pool, known: known_propensities(intake[pool], posterior[pool], known))
+
+
+def kept_estimated(lab: Lab, backbone: str, *, seed: int) -> SoftLabels:
+    """File of `estimated_propensities` from a frozen backbone's features.
+
+    Raises:
+        ValueError: as `estimated_propensities`.
+    """
+    about = {"features": lab.features_entry(backbone, "train").digest, "seed": seed}
+    return _kept(lab, about, lambda pool, known: estimated_propensities(
+        pooled_features(lab, backbone, "train")[pool], known, seed=seed))  # fmt: skip
+
+
+def _kept(
+    lab: Lab,
+    about: dict[str, Any],
+    find: Callable[[Bool[np.ndarray, " post"], Int8[np.ndarray, "some category"]], Float[np.ndarray, "some category"]],
+) -> SoftLabels:
+    """The cached file of what `find` says of the pool, given which training posts it holds and their labels."""
+    entry = lab.cache.entry("propensities", {"posts": lab.posts.digest, "code": code_digest(CODE), **about})
+    if not entry.complete:
+        table = lab.table("train")
+        matrix = lab.labels("train", lab.posts.categories)
+        pool = valid_mask(matrix).any(axis=1)
+        kept = logit(np.clip(find(pool, matrix[pool]), CERTAIN, 1 - CERTAIN))
+        ids = table["post_id"].to_numpy()[pool].tolist()
+        categories = lab.posts.categories
+        write_scores(entry.path(FILE), post_ids=ids, splits=["train"] * len(ids), logits=kept, categories=categories)
+        entry.finish({"posts": len(ids)})
+    return SoftLabels.open(entry.path(FILE))
