@@ -10,9 +10,11 @@ import sys
 import time
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from radar_lib.files import read_json
+from radar_lib.report.record import read_record
 
 ROOT = Path(__file__).parents[2]
 TABLES = [f"06_tables_1_and_2/figures/table{n}.csv" for n in (1, 2)]
@@ -88,3 +90,25 @@ def test_killed_in_router_training_it_resumes_to_the_same_bytes(finished, tmp_pa
     assert result.returncode == 0, result.stdout[-3000:]
     assert all(path.stat().st_mtime_ns == when for path, when in times.items()), "finished routers were trained again"
     assert [(runs / "smoke" / table).read_bytes() for table in TABLES] == expected
+
+
+@pytest.mark.slow
+def test_the_study_of_losses_on_what_the_chain_left(finished, tmp_path):
+    runs = tmp_path / "runs"
+    shutil.copytree(finished, runs)
+    command = [sys.executable, "-m", "radar_lib", "studies", "--profile", "smoke", "--runs", str(runs)]
+    result = subprocess.run([*command, "--only", "losses"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
+    figures = runs / "smoke/studies/figures"
+    frame = pd.read_csv(figures / "losses.csv")
+    assert frame["row"].nunique() == 8 and set(frame["category"]) == {"LQC", "RCS", "FE", "Average"}
+    for name in ("losses.md", "losses_differences.png", "losses_side.csv"):
+        assert (figures / name).stat().st_size > 200
+    lines = read_record(runs / "smoke/runs.parquet")
+    kept = lines[lines["study"] == "losses"]
+    assert kept["run"].nunique() == 16 and set(kept["seed"]) == {1, 2}
+    shared = {entry["run"] for entry in read_json(runs / "smoke/05_router_training/routers.json")} & set(kept["run"])
+    assert len(shared) == 2, "the masked and the unmasked run of the first seed are table rows"
+    table = kept[kept["metric"] == "PR-AUC"].groupby(["row", "category"])["value"].mean()
+    area = frame[frame["metric"] == "PR-AUC"].set_index(["row", "category"])["value"]
+    assert (table - area).abs().max() < 1e-9

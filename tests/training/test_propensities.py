@@ -86,7 +86,7 @@ def test_cross_fitting_keeps_chance_features_from_knowing_the_mask(categories):
         assert np.array_equal(found[:, shared], np.ones((120, shared.sum())))
         if not shared.all():
             unsure, known = found[:, ~shared], valid[:, ~shared]
-            assert abs(unsure[known].mean() - unsure[~known].mean()) < 0.25  # in sample 0.9
+            assert abs(unsure[known].mean() - unsure[~known].mean()) < 0.25  # in sample 0.45 and more
 
 
 def test_priors_are_means_over_unverified_cells():
