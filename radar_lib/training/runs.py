@@ -31,6 +31,7 @@ from radar_lib.models.packing import Packing
 from radar_lib.models.router import RadarRouter, RouterConfig
 from radar_lib.training.cache import RECORD, Cache, Entry, code_digest
 from radar_lib.training.encoded import EncodedPosts, chunks, forget_stale, store
+from radar_lib.training.folds import part_of
 from radar_lib.training.loop import Execution, Recipe, TrainingSet, predict, spare_casts, train, weights_dtype
 from radar_lib.training.processes import first_process_first, rank_and_size, sum_over_processes, wait_for_all
 from radar_lib.training.scores import logits_for, read_scores, write_scores
@@ -51,6 +52,7 @@ class RunSpec:
         categories: risks that the heads predict; one for an expert.
         recipe: objective and optimisation.
         lora_rank, lora_alpha: of the adapter (paper: 128 and 256).
+        fold: (i, n) to train on part i of n of the posts only, dealt by a hash of their ids (`part_of`).
     """
 
     backbone: str
@@ -58,12 +60,18 @@ class RunSpec:
     recipe: Recipe
     lora_rank: int = 8
     lora_alpha: int = 16
+    fold: tuple[int, int] | None = None
+
+    def __post_init__(self) -> None:
+        if self.fold is not None and not 0 <= self.fold[0] < self.fold[1]:
+            raise RadarError(f"fold is {self.fold}; it is (i, n) with i from 0 to n - 1.")
 
     @classmethod
     def from_json(cls, saved: Mapping[str, Any]) -> RunSpec:
         """The specification whose `asdict` went through JSON."""
         recipe, categories = Recipe(**saved["recipe"]), tuple(saved["categories"])
-        return cls(**{**saved, "recipe": recipe, "categories": categories})
+        fold = tuple(saved["fold"]) if saved.get("fold") else None
+        return cls(**{**saved, "recipe": recipe, "categories": categories, "fold": fold})
 
     def with_recipe(self, **changes: Any) -> RunSpec:
         return replace(self, recipe=replace(self.recipe, **changes))
@@ -239,7 +247,7 @@ class Lab:
 
     def steps(self, spec: RunSpec) -> int:
         """Optimiser steps of a run."""
-        posts = int(self._verified("train", spec.categories)[1].sum())
+        posts = int(self._trained_on(spec)[1].sum())
         return math.ceil(posts / spec.recipe.batch_size) * spec.recipe.epochs
 
     def _chunks(self, model: Backbone, backbone: str, split: str) -> Iterator[list[Encoded]]:
@@ -369,9 +377,20 @@ class Lab:
         matrix = self.labels(split, categories)
         return matrix, valid_mask(matrix).any(axis=1)
 
-    def _training_set(self, spec: RunSpec, teacher: SoftLabels | None) -> TrainingSet:
-        """Posts that at least one of the run's pipelines verified: an expert sees its own pipeline's posts only."""
+    def _trained_on(self, spec: RunSpec) -> tuple[Int8[np.ndarray, "post category"], Bool[np.ndarray, " post"]]:
+        """Labels of the training posts, and which posts a run trains on: verified for it and, if it has one, its fold.
+
+        An expert sees its own pipeline's posts only.
+        """
         matrix, keep = self._verified("train", spec.categories)
+        if spec.fold is not None:
+            number, count = spec.fold
+            keep = keep & (part_of(self.table("train")["post_id"].tolist(), count) == number)
+        return matrix, keep
+
+    def _training_set(self, spec: RunSpec, teacher: SoftLabels | None) -> TrainingSet:
+        """What a run trains on, with the teacher's logits where it distils."""
+        matrix, keep = self._trained_on(spec)
         rows = np.flatnonzero(keep)
         ids = self.table("train")["post_id"].to_numpy()[rows].tolist()
         inputs = self.encoded(spec.backbone, "train")
