@@ -15,8 +15,8 @@ from jaxtyping import Bool, Int
 
 from radar_lib.errors import RadarError
 from radar_lib.files import atomic_path
-from radar_lib.training.runs import SoftLabels
 from radar_lib.training.scores import LOGIT_PREFIX
+from radar_lib.training.specs import SoftLabels
 
 
 def shuffled(teacher: pd.DataFrame, *, seed: int) -> pd.DataFrame:

@@ -8,129 +8,40 @@ from __future__ import annotations
 
 import gc
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Bool, Float, Int8
+from jaxtyping import Bool, Int8
 from torch import nn
 from tqdm import tqdm
 
 from radar_lib.data.posts import LABEL_PREFIX, Posts, labels, valid_mask
 from radar_lib.errors import RadarError
-from radar_lib.files import digest_file, read_json, write_json
+from radar_lib.files import digest_file, write_json
 from radar_lib.metrics import average_precision
 from radar_lib.models.backbones import BACKBONES, Backbone, checkpoint_digest, load_backbone, resolve_checkpoint
 from radar_lib.models.base import Encoded
 from radar_lib.models.families import FAMILIES
 from radar_lib.models.packing import Packing
 from radar_lib.models.router import RadarRouter, RouterConfig
-from radar_lib.training.cache import RECORD, Cache, Entry, code_digest
+from radar_lib.training.cache import Cache, Entry, code_digest
 from radar_lib.training.encoded import EncodedPosts, chunks, forget_stale, store
 from radar_lib.training.folds import part_of
-from radar_lib.training.loop import Execution, Recipe, TrainingSet, predict, spare_casts, train, weights_dtype
+from radar_lib.training.loop import Execution, TrainingSet, predict, spare_casts, train, weights_dtype
 from radar_lib.training.processes import first_process_first, rank_and_size, sum_over_processes, wait_for_all
-from radar_lib.training.scores import logits_for, read_scores, write_scores
-from radar_lib.training.state import CHECKPOINT, History
+from radar_lib.training.scores import write_scores
+from radar_lib.training.specs import Run, RunSpec, SoftLabels
+from radar_lib.training.state import CHECKPOINT
 from radar_lib.training.streamed import Rows, StreamedPosts, too_large, workers_for
 
 DECIDING_PACKAGES = ("torch", "transformers", "peft")
 ENCODING_CODE = ("models", "training/encoded.py")
 FEATURES_CODE = (*ENCODING_CODE, "training/features.py")
-
-
-@dataclass(frozen=True)
-class RunSpec:
-    """One fine-tune: which backbone, for which risks, with which objective.
-
-    Attributes:
-        backbone: the paper's name, a key of `BACKBONES`.
-        categories: risks that the heads predict; one for an expert.
-        recipe: objective and optimisation.
-        lora_rank, lora_alpha: of the adapter (paper: 128 and 256).
-        fold: (i, n) to train on part i of n of the posts only, dealt by a hash of their ids (`part_of`).
-    """
-
-    backbone: str
-    categories: tuple[str, ...]
-    recipe: Recipe
-    lora_rank: int = 8
-    lora_alpha: int = 16
-    fold: tuple[int, int] | None = None
-
-    def __post_init__(self) -> None:
-        if self.fold is not None and not 0 <= self.fold[0] < self.fold[1]:
-            raise RadarError(f"fold is {self.fold}; it is (i, n) with i from 0 to n - 1.")
-
-    @classmethod
-    def from_json(cls, saved: Mapping[str, Any]) -> RunSpec:
-        """The specification whose `asdict` went through JSON."""
-        recipe, categories = Recipe(**saved["recipe"]), tuple(saved["categories"])
-        fold = tuple(saved["fold"]) if saved.get("fold") else None
-        return cls(**{**saved, "recipe": recipe, "categories": categories, "fold": fold})
-
-    def with_recipe(self, **changes: Any) -> RunSpec:
-        return replace(self, recipe=replace(self.recipe, **changes))
-
-
-@dataclass(frozen=True)
-class SoftLabels:
-    """The experts' logits for every training post: a scores file and its digest."""
-
-    path: Path
-    digest: str
-
-    @classmethod
-    def open(cls, path: str | Path) -> SoftLabels:
-        return cls(Path(path), digest_file(path))
-
-    def logits(self, post_ids: Sequence[str], categories: Sequence[str]) -> Float[np.ndarray, "post category"]:
-        return logits_for(read_scores(self.path), post_ids, categories)
-
-
-@dataclass(frozen=True)
-class Run:
-    """A finished run: `scores`, `history` and the router's folder."""
-
-    spec: RunSpec
-    entry: Entry
-    record: Mapping[str, Any]
-
-    @classmethod
-    def load(cls, folder: str | Path) -> Run:
-        """A finished run from its cache folder, `<cache>/training/<run hash>`.
-
-        Raises:
-            RadarError: there is no finished run.
-        """
-        folder = Path(folder)
-        record = read_json(folder / RECORD)
-        spec = RunSpec.from_json(record["inputs"]["spec"])
-        return cls(spec, Entry(folder, record["digest"], record["inputs"]), record)
-
-    @property
-    def digest(self) -> str:
-        """The run hash; equal hashes are one and the same run."""
-        return self.entry.digest
-
-    @property
-    def scores_path(self) -> Path:
-        return self.entry.path("scores.parquet")
-
-    @property
-    def router_folder(self) -> Path:
-        return self.entry.path("router")
-
-    def scores(self) -> pd.DataFrame:
-        return read_scores(self.scores_path)
-
-    @property
-    def history(self) -> History:
-        return History(**self.record["history"])
 
 
 class Lab:
