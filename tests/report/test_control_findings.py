@@ -148,7 +148,7 @@ def told(intervals: dict[str, tuple[float, float, float]]) -> str:
         (BOTH | {"supervision - targets": ABOVE}, "gain**, supervision of unverified cells clearly more."),
         (BOTH | {"supervision - targets": BELOW}, "gain**, better targets on verified cells clearly more."),
         ({"supervision": ABOVE}, "something: supervision of unverified cells**, though not clearly more"),
-        ({"targets": ABOVE, "supervision - targets": BELOW}, "something: better targets on verified cells**, and clearly"),
+        ({"targets": ABOVE, "supervision - targets": BELOW}, "something: better targets on verified cells**, and c"),
         ({"targets": BELOW}, "better targets on verified cells cost more than they bring"),
         ({"family": ABOVE, "match": ABOVE}, "both say that teacher and student should match"),
         ({"family": ABOVE}, "one of the two says that teacher and student should match"),
