@@ -153,6 +153,7 @@ def told(intervals: dict[str, tuple[float, float, float]]) -> str:
         ({"family": ABOVE, "match": ABOVE}, "both say that teacher and student should match"),
         ({"family": ABOVE}, "one of the two says that teacher and student should match"),
         ({"match": ABOVE}, "one of the two says that teacher and student should match"),
+        ({"family": ABOVE, "family of the teacher": ABOVE}, "which may be why"),
         ({}, "neither shows that teacher and student have to match"),
         ({"family": BELOW, "match": ABOVE}, "contradict each other"),
         ({"match": BELOW}, "if anything, teacher and student should not match"),

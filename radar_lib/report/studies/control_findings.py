@@ -176,6 +176,9 @@ def control_figure(table: pd.DataFrame) -> Figure:
         axis.set(title=metric, xlabel="gain over no teacher\n(points, average over risks)")
         axis.grid(axis="y", visible=False)
     axes[0].set_yticks(list(heights.values()), list(heights))
+    middle = float(np.mean([heights[row] for row in GROUPS[0]]))
+    place = {"transform": axes[-1].get_yaxis_transform(), "rotation": 90, "va": "center", "fontsize": 9}
+    axes[-1].text(1.02, middle, "2 x 2 design", **place)
     return figure
 
 
@@ -223,10 +226,12 @@ def _matching(found: Mapping[str, Difference]) -> str:
         (-1, -1): "both say that teacher and student should not match",
         (-1, 1): "the two contradict each other on whether teacher and student should match",
     }[tuple(signs)]
+    alike = _sign(found["family"]) == _sign(found["family of the teacher"]) != 0
+    why = ", which may be why" if alike else ""
     return (
         f"Same-size experts of the student's own family rather than another change it by {_say(found['family'])} "
-        f"(their own scores differ by {_say(found['family of the teacher'])}), and the {EXPERT_BACKBONE} experts bring "
-        f"{LAMBDA_STUDY_BACKBONE} {_say(found['match'])} more than {' and '.join(_OTHERS)}: {verdict}."
+        f"(their own scores differ by {_say(found['family of the teacher'])}{why}), and the {EXPERT_BACKBONE} experts "
+        f"bring {LAMBDA_STUDY_BACKBONE} {_say(found['match'])} more than {' and '.join(_OTHERS)}: {verdict}."
     )
 
 
