@@ -7,7 +7,7 @@ first seed, and are not trained again. Every teacher is made once, at the first 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pandas as pd
@@ -66,7 +66,9 @@ def study(stage: Stage) -> None:
     experts = train_experts(stage)
     rows = train_students(stage, experts)
     for row, runs in rows.items():
-        stage.keep("controls", row, runs, teacher=ROWS[row], lam=stage.lam)
+        recipe = asdict(runs[0].spec.recipe)
+        lambdas = {name: recipe[name] for name in ("lam", "lam_verified", "lam_unverified")}
+        stage.keep("controls", row, runs, teacher=ROWS[row], **lambdas)
     write_results(stage, rows, experts)
 
 
