@@ -57,7 +57,7 @@ def grid_results(scores: RowScores) -> pd.DataFrame:
 
 def interval_text(*frames: pd.DataFrame) -> str:
     """Results with their intervals, as fractions, as CSV."""
-    return pd.concat(frames, ignore_index=True).toto_text(index=False, float_format="%.6g", lineterminator="\n")
+    return pd.concat(frames, ignore_index=True).to_csv(index=False, float_format="%.6g", lineterminator="\n")
 
 
 def claim_files(name: str, parts: Iterable[pd.DataFrame]) -> dict[str, str]:
@@ -78,4 +78,4 @@ def claim_files(name: str, parts: Iterable[pd.DataFrame]) -> dict[str, str]:
 
 def to_text(frame: pd.DataFrame) -> str:
     """A frame as CSV, numbers in full."""
-    return frame.toto_text(index=False, lineterminator="\n")
+    return frame.to_csv(index=False, lineterminator="\n")
