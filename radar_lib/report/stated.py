@@ -31,7 +31,7 @@ def table_files(scores: RowScores, *, seed: int, captions: Mapping[str, str]) ->
     beside = references.reference_results(scores, seed=seed)
     decided = claims.decide(claims.table_cells(scores.categories), evidence)
     released = claims.traffic(evidence, RELEASED_BY)
-    files = {INTERVALS: interval_text(frame, beside), "references.csv": references.referenceto_text(beside)}
+    files = {INTERVALS: interval_text(frame, beside), "references.csv": references.reference_csv(beside)}
     for number in tables.TABLES:
         for suffix, text in references.table_texts(frame, beside, number, caption=captions[f"table{number}"]).items():
             files[f"table{number}.{suffix}"] = text

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -11,9 +13,17 @@ import pytest
 from radar_lib.data.posts import labels, write_corpus
 from radar_lib.metrics import average_precision, table_metrics, uninformed_metrics
 from radar_lib.report import references, tables
+from radar_lib.report.evidence import Evidence
 from radar_lib.report.experiments import Settings
 from radar_lib.report.row_scores import RowScores
 from radar_lib.report.workspace import Workspace
+
+
+@pytest.fixture(autouse=True)
+def few_strengths(monkeypatch):
+    """Three times as many say nothing more about posts this plain."""
+    monkeypatch.setattr(references, "STRENGTHS", (0.1, 10.0))
+    monkeypatch.setattr("radar_lib.report.row_scores.Evidence", partial(Evidence, replicates=100))
 
 
 @pytest.mark.parametrize("prevalence", [0.05, 0.5, 0.75])
