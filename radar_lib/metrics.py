@@ -158,6 +158,28 @@ def table_metrics(
     return found | {_name("APR@R", recall): _apr_at_recall(blocks, weights, recall) for recall in recalls}
 
 
+def uninformed_metrics(
+    prevalence: float, *, precision: float = 0.6, recalls: Sequence[float] = (0.9, 0.95)
+) -> dict[str, float]:
+    """`table_metrics` of a random order, in the limit of many posts: the floor of Tables 1 and 2.
+
+    Whatever is dispatched holds violations at the prevalence, so precision is the prevalence everywhere; and a share of
+    the posts holds the same share of the violations, so 1 - R of them can be released.
+
+    Raises:
+        ValueError: prevalence outside [0, 1], or precision or a recall outside (0, 1].
+
+    >>> uninformed_metrics(0.05)["PR-AUC"]
+    0.05
+    """
+    if not 0.0 <= prevalence <= 1.0:
+        raise ValueError(f"prevalence is {prevalence}; it must lie in [0, 1]")
+    for name, value in (("precision", precision), *(("recall", recall) for recall in recalls)):
+        _check_fraction(**{name: value})
+    found = {"PR-AUC": prevalence, _name("R@P", precision): float(prevalence >= precision)}
+    return found | {_name("APR@R", recall): 1.0 - recall for recall in recalls}
+
+
 def score_table(
     labels: Num[np.ndarray, "post category"],
     logits: Float[np.ndarray, "post category"],

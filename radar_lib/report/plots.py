@@ -65,10 +65,15 @@ def pr_curves(
     return figure
 
 
-def rows_against_paper(frame: pd.DataFrame, paper: pd.DataFrame | None) -> Figure:
+def rows_against_paper(
+    frame: pd.DataFrame, paper: pd.DataFrame | None, references: Mapping[str, pd.DataFrame] | None = None
+) -> Figure:
     """Average of the four metrics, one line per table row: ours filled, the paper's hollow where it has one.
 
     Where `frame` has the columns `low` and `high`, a bar between them is the interval of ours.
+
+    Args:
+        references: by name, results of rows to read the others against, drawn as upright lines.
     """
     figure, axes = plt.subplots(1, len(METRICS), figsize=(12.5, 4.4), sharey=True)
     ours = frame[frame["category"] == AVERAGE].set_index(["loss", "method", "metric"])
@@ -86,7 +91,12 @@ def rows_against_paper(frame: pd.DataFrame, paper: pd.DataFrame | None) -> Figur
                 other = 100 * theirs.loc[(loss, method, metric), "value"]
                 axis.plot([value, other], [height, height], color="#bbbbbb", linewidth=1, marker="", zorder=1)
                 axis.plot(other, height, marker="o", markerfacecolor="white", color=colour, zorder=2)
+        for (name, lines), style in zip((references or {}).items(), LINE_STYLES[3:] + LINE_STYLES, strict=False):
+            (value,) = lines[(lines["category"] == AVERAGE) & (lines["metric"] == metric)]["value"]
+            axis.axvline(100 * value, color="#666666", linewidth=1.2, linestyle=style, marker="", label=name, zorder=0)
         axis.set(title=metric, xlabel="average over risks (%)")
+    if references:
+        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(references))
     axes[0].set_yticks(heights, [f"{method}  ({loss})" for loss, method in ROW_ORDER])
     return figure
 

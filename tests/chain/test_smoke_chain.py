@@ -13,7 +13,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from radar_lib.files import read_json
+from radar_lib.chain import exits
+from radar_lib.chain.cli import main
+from radar_lib.chain.publish import publish, publish_runs
+from radar_lib.files import read_json, write_json
 from radar_lib.report.record import read_record
 from radar_lib.report.studies.control_findings import ROWS
 
@@ -53,7 +56,27 @@ def test_every_row_and_point_is_its_own_run_and_two_are_shared(finished):
     assert len(experts) == 3 and len(set(routers)) == 12
     shared = {entry["lambda"] for entry in grid if entry["run"] in routers}
     assert shared == {0.0, 0.5} and len({entry["run"] for entry in grid} - set(routers)) == 5
-    assert len(list((finished / "cache/training").iterdir())) == 3 + 12 + 5
+    references = read_json(run / "05_router_training/references.json")
+    assert len({entry["run"] for entry in references} - set(routers)) == 2  # one is trained, one is fitted
+    assert len(list((finished / "cache/training").iterdir())) == 3 + 12 + 5 + 1
+
+
+def test_what_is_published_follows_from_its_scores_and_a_changed_result_does_not(finished, tmp_path, capsys):
+    run, record = finished / "smoke", tmp_path / "figures"
+    publish(run, ["06_tables_1_and_2", "07_lambda_study"], record)
+    publish_runs(run, record)
+    command = ["verify", "--profile", "smoke", "--runs", str(finished), "--against", str(record)]
+    assert main(command) == exits.OK, capsys.readouterr().out
+    path = run / "06_tables_1_and_2/results.json"
+    kept, results = path.read_bytes(), read_json(path)
+    results["rows"][0]["value"] += 0.01
+    write_json(path, results)
+    try:
+        assert main(command) == exits.FAILURE
+    finally:
+        path.write_bytes(kept)
+    said = capsys.readouterr().out
+    assert "results.json: BCE, Individual Experts, LQC, PR-AUC; value: stated" in said and "all agree" in said
 
 
 def test_a_second_run_is_up_to_date_and_quick(finished):
