@@ -15,6 +15,8 @@ trivial (PR-AUC 1).
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -193,28 +195,53 @@ def _name(prefix: str, fraction: float) -> str:
     return f"{prefix}{100 * fraction:g}"
 
 
-class _Blocks(NamedTuple):
+@dataclass(frozen=True)
+class _Blocks:
     """Dispatching down to the end of each block of equal scores, highest score first."""
 
-    precision: Float[np.ndarray, "*replicate block"]  # 0 where nothing is dispatched yet
-    recall: Float[np.ndarray, "*replicate block"]  # NaN where there is no violating post
-    dispatched: Float[np.ndarray, "*replicate block"]  # posts, by weight
+    caught: Num[np.ndarray, "*replicate block"]  # violating posts, by weight
+    dispatched: Num[np.ndarray, "*replicate block"]  # posts, by weight
     scores: Float[np.ndarray, " block"]
+
+    # Both quotients are correctly rounded, so that 3 of 5 is 0.6 and 7 of 10 is 0.7 without a tolerance.
+    @cached_property
+    def precision(self) -> Float[np.ndarray, "*replicate block"]:
+        """0 where nothing is dispatched yet."""
+        out = np.zeros(self.caught.shape)
+        return np.divide(self.caught, self.dispatched, out=out, where=self.dispatched > 0)
+
+    @cached_property
+    def recall(self) -> Float[np.ndarray, "*replicate block"]:
+        """NaN where there is no violating post."""
+        positives = self.caught[..., -1:]
+        return self.caught / np.where(positives > 0, positives, np.nan)
 
 
 def _blocks(labels: np.ndarray, scores: np.ndarray, weights: np.ndarray | None) -> _Blocks:
+    """All blocks of the posts as they are; of weighted posts only those with a violating post, and the last.
+
+    The blocks between two of these dispatch more posts and catch no more, under any weights: no metric is decided
+    there. So a bootstrap sums the weights of each stretch of the order once and then works on as many columns as
+    there are violating posts.
+    """
     labels, scores = np.asarray(labels), np.asarray(scores)
     _check(labels, scores, weights)
-    order = np.argsort(-scores, kind="stable")
-    labels, scores = labels[order], scores[order]
+    order = np.argsort(-scores)
+    labels, scores = labels[order] == 1, scores[order]
     ends = np.r_[np.flatnonzero(scores[1:] != scores[:-1]), len(scores) - 1]
-    counts = np.ones(len(scores)) if weights is None else np.asarray(weights, dtype=float)[..., order]
-    caught = np.cumsum(counts * labels, axis=-1)[..., ends]
-    dispatched = np.cumsum(counts, axis=-1)[..., ends]
-    positives = np.where(caught[..., -1:] > 0, caught[..., -1:], np.nan)
-    precision = np.divide(caught, dispatched, out=np.zeros_like(caught), where=dispatched > 0)
-    # Both quotients are correctly rounded, so that 3 of 5 is 0.6 and 7 of 10 is 0.7 without a tolerance.
-    return _Blocks(precision, caught / positives, dispatched, scores[ends])
+    if weights is None:
+        return _Blocks(np.cumsum(labels)[ends], ends + 1, scores[ends])
+    violating = np.flatnonzero(labels)
+    block = np.searchsorted(ends, violating)  # of each violating post
+    ends = ends[np.union1d(block, len(ends) - 1)]
+    weights = np.asarray(weights)
+    kind = np.intp if weights.dtype.kind in "biu" else float
+    starts = np.r_[0, ends[:-1] + 1]
+    dispatched = np.add.reduceat(np.take(weights, order, axis=-1), starts, axis=-1, dtype=kind)
+    heavy = np.take(weights, order[violating], axis=-1).astype(kind)
+    up_to = np.searchsorted(violating, ends, side="right") - 1
+    caught = np.cumsum(heavy, axis=-1)[..., up_to]
+    return _Blocks(caught, np.cumsum(dispatched, axis=-1, out=dispatched), scores[ends])
 
 
 def _average_precision(blocks: _Blocks, weights: np.ndarray | None) -> float | np.ndarray:
@@ -229,9 +256,11 @@ def _recall_at_precision(blocks: _Blocks, weights: np.ndarray | None, precision:
 
 def _apr_at_recall(blocks: _Blocks, weights: np.ndarray | None, recall: float) -> float | np.ndarray:
     _check_fraction(recall=recall)
-    fewest = np.where(blocks.recall >= recall, blocks.dispatched, np.inf).min(-1)
+    first = np.argmax(blocks.recall >= recall, axis=-1)[..., None]
+    fewest = np.take_along_axis(blocks.dispatched, first, axis=-1)[..., 0]
     posts = blocks.dispatched[..., -1]
-    return _result((posts - fewest) / posts, blocks, weights)
+    share = np.divide(posts - fewest, posts, out=np.zeros(np.shape(posts)), where=posts > 0)
+    return _result(share, blocks, weights)
 
 
 def _check(labels: np.ndarray, scores: np.ndarray, weights: np.ndarray | None) -> None:
@@ -256,4 +285,4 @@ def _check_fraction(**values: float) -> None:
 def _result(value: np.ndarray | np.floating, blocks: _Blocks, weights: np.ndarray | None) -> float | np.ndarray:
     if weights is None:
         return float(value)
-    return np.where(np.isnan(blocks.recall[..., -1]), np.nan, value)
+    return np.where(blocks.caught[..., -1] > 0, value, np.nan)
