@@ -2,15 +2,16 @@
 
 Average precision has a closed form, by its influence function (what one post adds to it, as DeLong's is for the
 ROC area): O(n log n), and for the difference of two models on the same posts as well. The other metrics have jumps, and
-are bootstrapped: posts drawn with replacement, the same ones for both models of a difference. `benchmarks/coverage.py`
-measures how often these intervals cover.
+are bootstrapped: posts drawn with replacement, the same ones for both models of a difference. How often these intervals
+cover is measured by `benchmarks/interval_coverage.py`.
 
 This is the uncertainty of the test set, for one trained model. Training again with another seed is another source of
 variation: `radar_lib.seeds`, which also joins the two.
 
-Degenerate input, in every function: what the metric refuses (no violating post, NaN or infinite scores), this refuses
-with the same ValueError; where the posts say nothing about the error (a perfect order, replicates that are all
-equal), the ends are NaN.
+Degenerate input, in every function that takes posts: what the metric refuses (no violating post, NaN or infinite
+scores), this refuses with the same ValueError. No cleared post, or scores that are all equal (one post included): the
+metric's `DegenerateWarning`, and NaN ends. A perfect order, or replicates that are all equal, say nothing about the
+error either: NaN ends.
 """
 
 import warnings
@@ -23,7 +24,7 @@ from scipy.special import expit, logit
 from scipy.stats import norm
 from scipy.stats import t as student
 
-from radar_lib.metrics import average_precision, pr_curve, recall_at_precision
+from radar_lib.metrics import average_precision, recall_at_precision
 
 RELIABLE_RECALL = 0.1  # of R@P: coverage of its bootstrap was measured from this value up
 _CELLS_AT_ONCE = 10_000_000  # replicates x posts held in memory together, a byte each
@@ -71,16 +72,23 @@ def average_precision_influence(
     Raises:
         ValueError: as `average_precision`.
     """
-    curve = pr_curve(labels, scores)
-    labels, scores = np.asarray(labels, dtype=float), np.asarray(scores)
-    block = np.searchsorted(-curve.thresholds, -scores)
-    posts = np.bincount(block, minlength=len(curve.thresholds))
-    share, prevalence = np.cumsum(posts) / len(labels), labels.mean()
-    violating = np.bincount(block, weights=labels, minlength=len(posts)) / len(labels)
-    below1 = np.cumsum((violating / share)[::-1])[::-1]
-    below2 = np.cumsum((violating * curve.precision / share)[::-1])[::-1]
-    theta = float((violating * curve.precision).sum() / prevalence)
-    return (labels * (curve.precision + below1)[block] - below2[block] - theta * labels) / prevalence
+    return _area(labels, scores)[1]
+
+
+def _area(labels: np.ndarray, scores: np.ndarray) -> tuple[float, Float[np.ndarray, " post"]]:
+    """Average precision, and the influence of each post on it."""
+    theta = average_precision(labels, scores)
+    labels, scores = np.asarray(labels), np.asarray(scores)
+    order = np.argsort(-scores)
+    y, ranked = labels[order].astype(float), scores[order]
+    block = np.cumsum(np.r_[False, ranked[1:] != ranked[:-1]])
+    posts, violating = np.cumsum(np.bincount(block)), np.bincount(block, weights=y)
+    precision = np.cumsum(violating) / posts
+    below1 = np.cumsum((violating / posts)[::-1])[::-1]
+    below2 = np.cumsum((violating * precision / posts)[::-1])[::-1]
+    influence = np.empty(len(y))
+    influence[order] = y * ((precision + below1)[block] - theta) - below2[block]
+    return theta, influence * len(y) / y.sum()
 
 
 def average_precision_interval(
@@ -88,8 +96,8 @@ def average_precision_interval(
 ) -> Interval:
     """Average precision with its influence-function interval on the logit scale, which keeps it inside (0, 1).
 
-    A perfect order, which includes posts that all violate, has no interval (its ends are NaN): the posts say nothing
-    about how far it is from perfect.
+    A perfect order has no interval (its ends are NaN): the posts say nothing about how far it is from perfect. Nor
+    have posts that all violate, or scores that are all equal, with a `DegenerateWarning`.
 
     Raises:
         ValueError: as `average_precision`; `level` outside (0, 1).
@@ -98,8 +106,9 @@ def average_precision_interval(
     >>> [round(end, 2) for end in average_precision_interval(labels, scores)]
     [0.83, 0.28, 0.98]
     """
-    influence = average_precision_influence(labels, scores) / len(labels)
-    return logit_interval(average_precision(labels, scores), influence, level=level)
+    estimate, influence = _area(labels, scores)
+    found = logit_interval(estimate, influence / len(labels), level=level)
+    return found if np.ptp(scores) > 0 else Interval(estimate, np.nan, np.nan)
 
 
 def average_precision_difference(
@@ -111,14 +120,13 @@ def average_precision_difference(
 ) -> Difference:
     """Average precision of `ours` minus that of `theirs` on the same posts, by the difference of their influences.
 
-    Two perfect orders differ by 0 with p-value 1; so do two rows of equal scores.
+    Two perfect orders differ by 0 with p-value 1; so do two rows of equal scores, with a `DegenerateWarning`.
 
     Raises:
         ValueError: as `average_precision`; `level` outside (0, 1).
     """
-    estimate = average_precision(labels, ours) - average_precision(labels, theirs)
-    influence = average_precision_influence(labels, ours) - average_precision_influence(labels, theirs)
-    return normal_difference(estimate, influence / len(labels), level=level)
+    (ours_area, ours_influence), (their_area, their_influence) = _area(labels, ours), _area(labels, theirs)
+    return normal_difference(ours_area - their_area, (ours_influence - their_influence) / len(labels), level=level)
 
 
 def bootstrap_difference(
@@ -184,7 +192,8 @@ def bootstrap_interval(
     values = _replicates(
         lambda weights: metric(labels, scores, weights=weights), posts=len(labels), replicates=replicates, seed=seed
     )
-    return drawn_interval(estimate, values, level=level)
+    found = drawn_interval(estimate, values, level=level)
+    return found if np.ptp(scores) > 0 else Interval(estimate, np.nan, np.nan)
 
 
 def recall_at_precision_is_reliable(value: float) -> bool:
@@ -249,7 +258,8 @@ def drawn_difference(estimate: float, drawn: Float[np.ndarray, " replicate"], *,
     Raises:
         ValueError: as `drawn_interval`.
     """
-    return student_difference(estimate, float(np.std(_defined(drawn))), level=level)
+    drawn = _defined(drawn)
+    return student_difference(estimate, float(np.std(drawn)) if np.ptp(drawn) > 0 else 0.0, level=level)
 
 
 def student_difference(estimate: float, error: float, freedom: float = np.inf, *, level: float) -> Difference:

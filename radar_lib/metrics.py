@@ -9,11 +9,16 @@ Every metric is a function of two counts per block: how many posts, and how many
 high. `weights` counts a post several times, or none, and may hold many such counts, one row each: the rows of a
 bootstrap are evaluated together.
 
-Errors, in every function: ValueError if shapes differ, a score is not finite, a label is neither 0 nor 1, or there is
-no violating post (all these metrics divide by their number). Without cleared posts the metrics are defined and
-trivial (PR-AUC 1).
+Degenerate input, in every function that takes posts:
+
+- ValueError if shapes differ, there is no post, a score is NaN or infinite, a label is neither 0 nor 1, a weight is
+  negative or not finite, or there is no violating post (all these metrics divide by their number);
+- `DegenerateWarning` if no post is cleared, or all scores are equal, one post included. The value is then what the
+  definition gives for every model, whatever it learned (without cleared posts PR-AUC and R@P are 1; with equal scores
+  PR-AUC is the prevalence and APR 0), and says nothing about this one.
 """
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,6 +26,10 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Num
+
+
+class DegenerateWarning(UserWarning):
+    """The value does not depend on the model: no post is cleared, or all scores are equal."""
 
 
 class PRCurve(NamedTuple):
@@ -128,7 +137,7 @@ def normalised_apr(apr: float, *, recall: float, prevalence: float) -> float:
     """(APR - (1 - R)) / (R (1 - prevalence)): 0 for scores without information, 1 for the perfect order.
 
     Raises:
-        ValueError: recall or prevalence outside (0, 1] or [0, 1).
+        ValueError: recall or prevalence outside (0, 1] or [0, 1), such as a prevalence of 1; an APR outside [0, 1].
 
     >>> normalised_apr(0.96, recall=0.8, prevalence=0.05).__round__(6)   # 0.95 of cleared, 0.01 of violating posts
     1.0
@@ -136,6 +145,8 @@ def normalised_apr(apr: float, *, recall: float, prevalence: float) -> float:
     _check_fraction(recall=recall)
     if not 0.0 <= prevalence < 1.0:
         raise ValueError(f"prevalence is {prevalence}; it must lie in [0, 1)")
+    if not 0.0 <= apr <= 1.0:
+        raise ValueError(f"apr is {apr}; it must lie in [0, 1]")
     return (apr - (1.0 - recall)) / (recall * (1.0 - prevalence))
 
 
@@ -174,7 +185,8 @@ def score_table(
         metrics over categories, as the paper averages.
 
     Raises:
-        ValueError: as every metric, with the category's name; or shapes that do not fit the categories.
+        ValueError: as every metric, with the category's name, also where it has no verified cell; or shapes that do
+            not fit the categories.
     """
     labels, logits = np.asarray(labels), np.asarray(logits)
     if labels.shape != logits.shape or labels.ndim != 2 or labels.shape[1] != len(categories):
@@ -266,14 +278,27 @@ def _apr_at_recall(blocks: _Blocks, weights: np.ndarray | None, recall: float) -
 def _check(labels: np.ndarray, scores: np.ndarray, weights: np.ndarray | None) -> None:
     if labels.ndim != 1 or labels.shape != scores.shape:
         raise ValueError(f"labels {labels.shape} and scores {scores.shape} must be two vectors of one length")
-    if weights is not None and np.shape(weights)[-1:] != labels.shape:
-        raise ValueError(f"weights {np.shape(weights)} must end in the number of posts, {len(labels)}")
+    if not len(labels):
+        raise ValueError("no post: the metric is undefined")
+    if weights is not None:
+        _check_weights(np.asarray(weights), len(labels))
     if not np.isfinite(scores).all():
         raise ValueError(f"{int((~np.isfinite(scores)).sum())} of {len(scores)} scores are NaN or infinite")
     if not np.isin(labels, (0, 1)).all():
         raise ValueError("labels must be 0 or 1; leave out posts that were not verified (-1)")
     if not labels.any():
         raise ValueError(f"no violating post among {len(labels)}: the metric is undefined")
+    if weights is None and (labels.all() or scores.min() == scores.max()):
+        what = "no post is cleared" if labels.all() else "all scores are equal"
+        warnings.warn(f"{what} ({len(labels)} posts): the metric says nothing about the model", DegenerateWarning,
+                      stacklevel=4)  # fmt: skip
+
+
+def _check_weights(weights: np.ndarray, posts: int) -> None:
+    if weights.shape[-1:] != (posts,):
+        raise ValueError(f"weights {weights.shape} must end in the number of posts, {posts}")
+    if weights.dtype.kind not in "bu" and not (np.isfinite(weights).all() and (weights >= 0).all()):
+        raise ValueError("weights count posts: each must be finite and at least 0")
 
 
 def _check_fraction(**values: float) -> None:
