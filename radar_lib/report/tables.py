@@ -29,7 +29,7 @@ TABLES: Mapping[int, tuple[str, str]] = {1: ("PR-AUC", "R@P60"), 2: ("APR@R90", 
 TITLES = {1: "Risk detection capability", 2: "Traffic reduction"}
 METRICS = tuple(metric for pair in TABLES.values() for metric in pair)
 PAPER_CATEGORIES = ("LQC", "RCS", "FE")
-UNRELIABLE = f"below {RELIABLE_RECALL:.0%}: interval unreliable"
+UNRELIABLE = f"below {100 * RELIABLE_RECALL:g} %: interval unreliable"
 ROW_ORDER = [(row.loss, row.method) for row in TABLE_ROWS]
 
 
