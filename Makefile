@@ -7,7 +7,7 @@
 #   make reproduce ARGS="--from 05"                      anything `radar reproduce --help` knows
 #   make studies                                         losses, controls and the map of masking: most of an hour
 #   make test-slow                                       the tests that take minutes, which `make test` leaves out
-#   make bench                                           throughput, as records in benchmarks/records
+#   make bench                                           speed of all parts, as records in benchmarks/records
 #
 # PYTHON=python3.12 chooses the interpreter. TORCH_INDEX_URL=... (see PyTorch's installation page) makes pip
 # take torch from there first, e.g. its CPU-only builds, which save some gigabytes on a machine without a GPU.
