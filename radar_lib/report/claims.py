@@ -128,6 +128,11 @@ def about(evidence: Evidence, *rows: Hashable) -> tuple[str, Over]:
     return (f"the method, {fewest} seeds", "both") if fewest >= METHOD_SEEDS else (CHECKPOINTS, "posts")
 
 
+def sampled(seeds: int) -> str:
+    """For captions: what the intervals of a comparison of rows with this many seeds are over."""
+    return "test posts and seeds" if seeds >= METHOD_SEEDS else "test posts"
+
+
 def decide(cells: Sequence[Cell], evidence: Evidence) -> pd.DataFrame:
     """One line per cell: ours and its interval in points, the paper's, the corrected p-value and the verdict."""
     lines = []

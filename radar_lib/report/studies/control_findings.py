@@ -22,6 +22,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from radar_lib.intervals import Difference
+from radar_lib.report.claims import about
 from radar_lib.report.evidence import AREA, AVERAGE, Evidence
 from radar_lib.report.experiments import EXPERT_BACKBONE, LAMBDA_STUDY_BACKBONE, SMALL
 from radar_lib.report.style import BLACK, BLUE, GREEN, ORANGE
@@ -108,13 +109,17 @@ CONTRASTS = (
 
 
 def contrast_table(evidence: Evidence, contrasts: Sequence[Contrast] = CONTRASTS) -> pd.DataFrame:
-    """One line per contrast, category (Average first) and metric: estimate, 95 % interval in points, and p-value."""
+    """One line per contrast, category (Average first) and metric: estimate, 95 % interval in points, p-value and scope.
+
+    From three seeds of each row on, intervals are over test posts and seeds, and about the method (`claims.about`).
+    """
     lines = []
     for one in contrasts:
         for category, metric in _places(evidence):
-            found = evidence.contrast(one.weights, category, metric)
-            about = {"contrast": one.name, "meaning": one.meaning, "category": category, "metric": metric}
-            lines.append(about | _points(found) | {"p": round(found.p_value, 4)})
+            whose, over = about(evidence, *one.weights)
+            found = evidence.contrast(one.weights, category, metric, over=over)
+            place = {"contrast": one.name, "meaning": one.meaning, "category": category, "metric": metric}
+            lines.append(place | _points(found) | {"p": round(found.p_value, 4), "about": whose})
     return pd.DataFrame(lines)
 
 
@@ -122,7 +127,8 @@ def control_table(evidence: Evidence, spread: pd.DataFrame) -> pd.DataFrame:
     """One line per row, category (Average first) and metric, in points: the value, and what it gains.
 
     Columns: row, category, metric, seeds, value (mean over seeds), sd (over seeds, missing for one), then `gain` over
-    'no teacher' and the difference `against experts`, each paired, with the ends of its 95 % interval over test posts.
+    'no teacher' and the difference `against experts`, each paired, with the ends of its 95 % interval
+    over test posts and, from three seeds on, over seeds.
 
     Args:
         evidence: with the rows of `ROWS`.
@@ -133,11 +139,12 @@ def control_table(evidence: Evidence, spread: pd.DataFrame) -> pd.DataFrame:
     for row in ROWS:
         for category, metric in _places(evidence):
             value = {"value": round(100 * evidence.value(row, category, metric), DIGITS)}
-            about = sd.loc[(row, category, metric)]
-            line = {"row": row, "category": category, "metric": metric, "seeds": int(about["seeds"])} | value
-            line["sd"] = round(100 * about.get("sd", np.nan), DIGITS)
+            runs = sd.loc[(row, category, metric)]
+            line = {"row": row, "category": category, "metric": metric, "seeds": int(runs["seeds"])} | value
+            line["sd"] = round(100 * runs.get("sd", np.nan), DIGITS)
             for short, reference in (("gain", NONE), ("against experts", EXPERTS)):
-                points = _points(evidence.difference(row, reference, category, metric))
+                over = about(evidence, row, reference)[1]
+                points = _points(evidence.difference(row, reference, category, metric, over=over))
                 line |= {f"{short}{'' if end == 'estimate' else f' {end}'}": number for end, number in points.items()}
             lines.append(line)
     return pd.DataFrame(lines)

@@ -14,6 +14,7 @@ import pandas as pd
 
 from radar_lib.data.posts import labels, valid_mask
 from radar_lib.metrics import score_table
+from radar_lib.report.claims import sampled
 from radar_lib.report.evidence import Evidence
 from radar_lib.report.experiments import (
     EXPERT_BACKBONE,
@@ -152,7 +153,7 @@ def write_results(stage: Stage, rows: Mapping[str, Sequence[Run]], experts: Mapp
         f"{LAMBDA_STUDY_BACKBONE} at lambda {stage.lam:g}, {seeds}, teachers of the first seed; violating of all test "
         f"posts: {n}; {checkpoint_note(stage.posts, stage.lab.checkpoints)}."
     )
-    intervals = "95 % intervals over test posts, paired by post, not corrected for their number"
+    intervals = f"95 % intervals over {sampled(stage.seeds)}, paired, not corrected for their number"
     ws.save_table(
         "controls", {"csv": _csv(table), "md": control_markdown(table)},
         caption=f"Controls for distillation, in points: value, and gain over no teacher; {intervals}. {about}",
