@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,7 @@ from sklearn.preprocessing import StandardScaler
 from radar_lib.data.posts import Posts, labels
 from radar_lib.data.text import all_text, plain_text
 from radar_lib.files import digest_file, digest_json
-from radar_lib.metrics import score_table, uninformed_metrics
+from radar_lib.metrics import DegenerateWarning, score_table, uninformed_metrics
 from radar_lib.report import tables
 from radar_lib.report.audit_truth import truth_of
 from radar_lib.report.experiments import EXPERT_BACKBONE, LAMBDA_STUDY_BACKBONE, Settings
@@ -202,9 +203,10 @@ def reference_results(scores: RowScores, *, seed: int) -> pd.DataFrame:
     own = scores.only(is_reference)
     blind = (REFERENCE, CHANCE)
     own = RowScores(own.post_ids, own.truth, own.categories, {blind: {seed: _blind(own)}, **own.rows})
-    evidence = own.evidence(seed=seed)
-    frame = tables.with_intervals(tables.results_of(own), evidence)
-    expected = _uninformed(own)
+    with warnings.catch_warnings():  # that all scores are equal is what the row without information means
+        warnings.simplefilter("ignore", DegenerateWarning)
+        frame = tables.with_intervals(tables.results_of(own), own.evidence(seed=seed))
+        expected = _uninformed(own)
     for place in frame.index[frame["method"] == CHANCE]:
         category, metric = frame.loc[place, ["category", "metric"]]
         value = expected[category][metric]
