@@ -26,7 +26,7 @@ from radar_lib.report.evidence import AVERAGE, Evidence
 from radar_lib.report.experiments import checkpoint_note, train_seeds
 from radar_lib.report.plots import MARKERS
 from radar_lib.report.studies.stage import Stage
-from radar_lib.report.style import BLUE, category_colour
+from radar_lib.report.style import BLUE, category_colour, use
 from radar_lib.report.tables import METRICS, over_seeds, plain_markdown
 from radar_lib.training.propensities import kept_estimated, kept_known, unverified_shares
 from radar_lib.training.runs import Run, SideFiles
@@ -59,6 +59,7 @@ def study(stage: Stage) -> None:
                   for k, c in enumerate(stage.posts.categories))  # fmt: skip
     what = f"{BACKBONE}, {about}; {seeds}; violating test posts: {n}"
     save = stage.workspace
+    use()
     save.save_table(
         STUDY, {"csv": frame.to_csv(index=False, lineterminator="\n"), "md": plain_markdown(table(frame))},
         caption=f"Treatments of unverified cells, in %, and in brackets the paired difference from the mask in points "
@@ -180,7 +181,7 @@ def differences(frame: pd.DataFrame) -> Figure:
             axis.plot(mean[["low", "high"]], [height + 0.1] * 2, color=BLUE, marker="|")
             axis.plot(mean["difference"], height + 0.1, color=BLUE, marker=MARKERS[0], linestyle="",
                       label="average" if height == 0 else None)  # fmt: skip
-        axis.set(title=metric, xlabel="difference from the mask (points)")
+        axis.set(title=metric, xlabel="difference (points)")
     axes[0].set_yticks(heights, rows)
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(categories) + 1)
     return figure
@@ -202,7 +203,8 @@ def side_facts(stage: Stage, side: Mapping[str, SideFiles]) -> pd.DataFrame:
         for kind, chance in chances.items():
             line[f"e below {FLOOR}, {kind}"] = float((chance[valid[pool, k], k] < FLOOR).mean())
         if "known" in chances:
-            line["mean |e estimated - e known|"] = float(np.abs(chances["estimated"] - chances["known"])[:, k].mean())
+            apart = np.abs(chances["estimated"] - chances["known"])[:, k]
+            line["mean distance of e, estimated from known"] = float(apart.mean())
         lines.append(line)
     return pd.DataFrame(lines)
 
