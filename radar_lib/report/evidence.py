@@ -90,12 +90,22 @@ class Evidence:
         self, row: Hashable, other: Hashable, category: str, metric: str, *, level: float = 0.95
     ) -> Difference:
         """`row` minus `other`, paired by post."""
-        estimate = self.value(row, category, metric) - self.value(other, category, metric)
+        weights = {row: 1.0}
+        weights[other] = weights.get(other, 0.0) - 1.0
+        return self.contrast(weights, category, metric, level=level)
+
+    def contrast(
+        self, weights: Mapping[Hashable, float], category: str, metric: str, *, level: float = 0.95
+    ) -> Difference:
+        """The rows' weighted sum, such as a difference of two differences, paired by post; its null value is 0."""
+
+        def summed(of: Mapping[tuple, np.ndarray], *place: str) -> np.ndarray:
+            return sum(weight * of[row, *place] for row, weight in weights.items())
+
+        estimate = sum(weight * self.value(row, category, metric) for row, weight in weights.items())
         if metric == AREA:
-            parts = self._influence[row, category] - self._influence[other, category]
-            return normal_difference(estimate, parts, level=level)
-        drawn = self._drawn[row, category, metric] - self._drawn[other, category, metric]
-        return drawn_difference(estimate, drawn, level=level)
+            return normal_difference(estimate, summed(self._influence, category), level=level)
+        return drawn_difference(estimate, summed(self._drawn, category, metric), level=level)
 
     def _bootstrap(
         self, truth: np.ndarray, rows: Mapping[Hashable, Sequence[np.ndarray]], replicates: int, seed: int

@@ -31,6 +31,7 @@ from radar_lib.models.packing import Packing
 from radar_lib.models.router import RadarRouter, RouterConfig
 from radar_lib.training.cache import Cache, Entry, code_digest
 from radar_lib.training.encoded import EncodedPosts, chunks, forget_stale, store
+from radar_lib.training.folds import part_of
 from radar_lib.training.loop import Execution, TrainingSet, predict, spare_casts, train, weights_dtype
 from radar_lib.training.processes import first_process_first, rank_and_size, sum_over_processes, wait_for_all
 from radar_lib.training.scores import write_scores
@@ -157,7 +158,7 @@ class Lab:
 
     def steps(self, spec: RunSpec) -> int:
         """Optimiser steps of a run."""
-        posts = int(self._verified("train", spec.categories)[1].sum())
+        posts = int(self._trained_on(spec)[1].sum())
         return math.ceil(posts / spec.recipe.batch_size) * spec.recipe.epochs
 
     def _chunks(self, model: Backbone, backbone: str, split: str) -> Iterator[list[Encoded]]:
@@ -296,11 +297,22 @@ class Lab:
         matrix = self.labels(split, categories)
         return matrix, valid_mask(matrix).any(axis=1)
 
+    def _trained_on(self, spec: RunSpec) -> tuple[Int8[np.ndarray, "post category"], Bool[np.ndarray, " post"]]:
+        """Labels of the training posts, and which posts a run trains on: verified for it and, if it has one, its fold.
+
+        An expert sees its own pipeline's posts only.
+        """
+        matrix, keep = self._verified("train", spec.categories)
+        if spec.fold is not None:
+            number, count = spec.fold
+            keep = keep & (part_of(self.table("train")["post_id"].tolist(), count) == number)
+        return matrix, keep
+
     def _training_set(
         self, spec: RunSpec, teacher: SoftLabels | None, side: SideFiles | None = None
     ) -> TrainingSet:
-        """Posts that at least one of the run's pipelines verified: an expert sees its own pipeline's posts only."""
-        matrix, keep = self._verified("train", spec.categories)
+        """What a run trains on, with the teacher's logits where it distils and what else its objective reads."""
+        matrix, keep = self._trained_on(spec)
         rows = np.flatnonzero(keep)
         ids = self.table("train")["post_id"].to_numpy()[rows].tolist()
         inputs = self.encoded(spec.backbone, "train")

@@ -30,6 +30,7 @@ class RunSpec:
         categories: risks that the heads predict; one for an expert.
         recipe: objective and optimisation.
         lora_rank, lora_alpha: of the adapter (paper: 128 and 256).
+        fold: (i, n) to train on part i of n of the posts only, dealt by a hash of their ids (`folds.part_of`).
     """
 
     backbone: str
@@ -37,12 +38,18 @@ class RunSpec:
     recipe: Recipe
     lora_rank: int = 8
     lora_alpha: int = 16
+    fold: tuple[int, int] | None = None
+
+    def __post_init__(self) -> None:
+        if self.fold is not None and not 0 <= self.fold[0] < self.fold[1]:
+            raise RadarError(f"fold is {self.fold}; it is (i, n) with i from 0 to n - 1.")
 
     @classmethod
     def from_json(cls, saved: Mapping[str, Any]) -> RunSpec:
         """The specification whose `asdict` went through JSON."""
         recipe, categories = Recipe(**saved["recipe"]), tuple(saved["categories"])
-        return cls(**{**saved, "recipe": recipe, "categories": categories})
+        fold = tuple(saved["fold"]) if saved.get("fold") else None
+        return cls(**{**saved, "recipe": recipe, "categories": categories, "fold": fold})
 
     def with_recipe(self, **changes: Any) -> RunSpec:
         return replace(self, recipe=replace(self.recipe, **changes))

@@ -15,6 +15,7 @@ import pytest
 
 from radar_lib.files import read_json
 from radar_lib.report.record import read_record
+from radar_lib.report.studies.control_findings import ROWS
 
 ROOT = Path(__file__).parents[2]
 TABLES = [f"06_tables_1_and_2/figures/table{n}.csv" for n in (1, 2)]
@@ -112,3 +113,29 @@ def test_the_study_of_losses_on_what_the_chain_left(finished, tmp_path):
     table = kept[kept["metric"] == "PR-AUC"].groupby(["row", "category"])["value"].mean()
     area = frame[frame["metric"] == "PR-AUC"].set_index(["row", "category"])["value"]
     assert (table - area).abs().max() < 1e-9
+
+
+@pytest.mark.slow
+def test_the_controls_are_trained_once_and_shown_by_notebook_07(finished, tmp_path):
+    runs = tmp_path / "runs"
+    shutil.copytree(finished, runs)
+    command = [sys.executable, "-m", "radar_lib", "studies", "--profile", "smoke", "--runs", str(runs)]
+    command += ["--only", "controls", "--seeds", "1"]
+    before = set((runs / "cache/training").iterdir())
+    first = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert first.returncode == 0, first.stdout[-3000:] + first.stderr[-3000:]
+    # 4 sets of 3 experts, and 10 students of which two are table rows
+    assert len(list((runs / "cache/training").iterdir())) == len(before) + 12 + 8
+    figures = runs / "smoke/studies/figures"
+    expected = {path.name: path.read_bytes() for path in figures.glob("c*.csv")}
+    assert set(expected) == {"controls.csv", "contrasts.csv"} and (figures / "controls_gain.png").stat().st_size > 5000
+    record = read_record(runs / "smoke/runs.parquet").query("study == 'controls'")
+    assert set(record["row"]) == set(ROWS) and record["run"].nunique() == len(ROWS)
+
+    again = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert again.returncode == 0 and {p.name: p.read_bytes() for p in figures.glob("c*.csv")} == expected
+    assert len(list((runs / "cache/training").iterdir())) == len(before) + 12 + 8
+
+    assert reproduce(runs, "--only", "07_lambda_study").returncode == 0
+    executed = (runs / "smoke/07_lambda_study/executed.ipynb").read_text()
+    assert "neither" in executed and "the posts of this run" in executed and "Nothing to show yet" not in executed

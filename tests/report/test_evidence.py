@@ -82,3 +82,29 @@ def test_equal_seeds_draw_equal_posts_in_parts_of_any_size(world, evidence, monk
     again = Evidence(*world, RISKS, replicates=400, seed=3)
     place = ("good", "noisy", AVERAGE, "R@P60")
     assert again.difference(*place) == evidence.difference(*place)
+
+
+@pytest.mark.parametrize("metric", ["PR-AUC", "R@P60", "APR@R90"])
+def test_a_contrast_is_the_sum_of_its_rows_and_no_wider_than_its_parts_allow(world, evidence, metric):
+    place = (AVERAGE, metric)
+    weights = {"good": 1.0, "noisy": -2.0, "blind": 1.0}
+    found = evidence.contrast(weights, *place)
+    assert found.estimate == pytest.approx(sum(w * evidence.value(row, *place) for row, w in weights.items()))
+    assert evidence.contrast({"good": 1.0, "noisy": -1.0}, *place) == evidence.difference("good", "noisy", *place)
+    parts = [evidence.difference("good", "noisy", *place), evidence.difference("noisy", "blind", *place)]
+    widths = [part.high - part.low for part in parts]
+    assert abs(widths[0] - widths[1]) <= found.high - found.low <= sum(widths)
+    doubled = evidence.contrast({row: 2 * w for row, w in weights.items()}, *place)
+    np.testing.assert_allclose(doubled[:3], 2 * np.array(found[:3]))
+
+
+def test_the_error_of_an_interaction_is_that_of_a_bootstrap_over_posts(world, evidence):
+    truth, rows = world
+    weights = {"good": 1.0, "noisy": -0.5, "blind": -0.5}
+    found = evidence.contrast(weights, AVERAGE, "PR-AUC")
+    generator, drawn = np.random.default_rng(5), []
+    for _ in range(400):
+        index = generator.integers(0, len(truth), len(truth))
+        scored = {row: score_table(truth[index], rows[row][0][index], RISKS)[AVERAGE]["PR-AUC"] for row in weights}
+        drawn.append(sum(weight * scored[row] for row, weight in weights.items()))
+    assert found.high - found.low == pytest.approx(np.diff(np.quantile(drawn, [0.025, 0.975]))[0], rel=0.2)
