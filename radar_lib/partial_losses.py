@@ -34,7 +34,7 @@ from radar_lib.losses import at_least_float32, bce_cells, masked_bce, per_post, 
 # CSL: gamma and alpha are the defaults of the authors' code (Alibaba-MIIL/PartialLabelingCSL, train.py), the share is
 # their 5 likeliest of COCO's 80 labels per image. Their eta of 0.05 leaves out the commonest of many categories; a
 # moderation queue's categories all lie above it, and nothing would remain. Ours takes unverified cells for negatives
-# where nine in ten are. Set before any run.
+# where nine in ten are. Set before any run, with the training pool's priors in view.
 CSL_ALPHA, CSL_GAMMA, CSL_TOP_SHARE, CSL_ETA = 1.0, 2.0, 5 / 80, 0.10
 FLOOR = 0.05  # smallest propensity divided by: no cell counts more than 20 times. Ours, set before any run.
 

@@ -29,6 +29,7 @@ from radar_lib.training.specs import SoftLabels
 CODE = ("training/propensities.py", "corpus/pipelines.py")
 FILE = "propensity.parquet"
 FOLDS = 5
+STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 CERTAIN = 1e-7  # of probabilities that are kept as logits
 ROUNDS, TOLERANCE = 2000, 1e-9
 
@@ -94,19 +95,20 @@ def estimated_propensities(
     labels: Int8[np.ndarray, "post category"],
     *,
     folds: int = FOLDS,
-    strength: float = 1.0,
+    strengths: Sequence[float] = STRENGTHS,
     seed: int,
 ) -> Float[np.ndarray, "post category"]:
     """e_k(x) by ridge-penalised logistic regression, each post predicted by a model of others.
 
     Multinomial on the pipeline where each post is verified for one risk, so that a post's e_k add up to 1; else one
-    regression per risk. Predictions are cross-fitted: weights that have seen the post would lean towards 1.
+    regression per risk. Predictions are cross-fitted: weights that have seen the post would lean towards 1. Of several
+    penalties the one whose cross-fitted predictions have the smallest cross-entropy is taken.
 
     Args:
         features: of posts, such as `radar_lib.training.features.pooled_features`; standardised here.
         labels: of the pool.
         folds: parts that the pool is dealt into.
-        strength: inverse of the ridge penalty (scikit-learn's C).
+        strengths: inverses of the ridge penalty (scikit-learn's C) to choose from.
         seed: of the deal.
 
     Returns:
@@ -116,9 +118,17 @@ def estimated_propensities(
         ValueError: fewer posts than folds.
     """
     valid = valid_mask(labels)
+    tried = [_cross_fitted(features, valid, KFold(folds, shuffle=True, random_state=seed), one) for one in strengths]
+    wrong = [-np.log(np.where(valid, chance, 1 - chance).clip(CERTAIN)).mean() for chance in tried]
+    return tried[int(np.argmin(wrong))]
+
+
+def _cross_fitted(
+    features: Float[np.ndarray, "post feature"], valid: Bool[np.ndarray, "post category"], deal: KFold, strength: float
+) -> Float[np.ndarray, "post category"]:
     chance = np.empty(valid.shape)
     exclusive = bool((valid.sum(axis=1) == 1).all())
-    for rest, mine in KFold(folds, shuffle=True, random_state=seed).split(features):
+    for rest, mine in deal.split(features):
         if exclusive:
             chance[mine] = _class_chances(features, valid.argmax(axis=1), rest, mine, valid.shape[1], strength)
         else:

@@ -21,12 +21,12 @@ from radar_lib.data.posts import valid_mask
 from radar_lib.metrics import score_table
 from radar_lib.partial_losses import CSL_ETA, FLOOR, OBJECTIVES
 from radar_lib.report.audit_truth import truth_of
-from radar_lib.report.claims import LEVEL, holm
+from radar_lib.report.claims import LEVEL, about, holm, sampled
 from radar_lib.report.evidence import AVERAGE, Evidence
 from radar_lib.report.experiments import checkpoint_note, train_seeds
 from radar_lib.report.plots import MARKERS
 from radar_lib.report.studies.stage import Stage
-from radar_lib.report.style import BLUE, category_colour
+from radar_lib.report.style import BLUE, category_colour, use
 from radar_lib.report.tables import METRICS, over_seeds, plain_markdown
 from radar_lib.training.propensities import kept_estimated, kept_known, unverified_shares
 from radar_lib.training.runs import Run, SideFiles
@@ -59,15 +59,16 @@ def study(stage: Stage) -> None:
                   for k, c in enumerate(stage.posts.categories))  # fmt: skip
     what = f"{BACKBONE}, {about}; {seeds}; violating test posts: {n}"
     save = stage.workspace
+    use()
     save.save_table(
         STUDY, {"csv": frame.to_csv(index=False, lineterminator="\n"), "md": plain_markdown(table(frame))},
         caption=f"Treatments of unverified cells, in %, and in brackets the paired difference from the mask in points "
-                f"with its 95 % interval over test posts. {what}.",
+                f"with its 95 % interval over {sampled(stage.seeds)}. {what}.",
     )  # fmt: skip
     save.save_figure(
         differences(frame), "losses_differences",
         caption=f"Difference from the mask by treatment of unverified cells: averages over risks with 95 % intervals "
-                f"over test posts (filled), and each risk (hollow). {what}.",
+                f"over {sampled(stage.seeds)} (filled), and each risk (hollow). {what}.",
     )  # fmt: skip
     facts = side_facts(stage, side)
     save.save_table(
@@ -140,7 +141,8 @@ def lines_of(
     lines = []
     for row, ones in logits.items():
         for line in over_seeds([score_table(truth, one, categories) for one in ones]):
-            found = evidence.difference(row, MASKED, line["category"], line["metric"])
+            over = about(evidence, row, MASKED)[1]
+            found = evidence.difference(row, MASKED, line["category"], line["metric"], over=over)
             gain = {"difference": found.estimate, "low": found.low, "high": found.high, "p_value": found.p_value}
             lines.append({"row": row, **{key: value for key, value in line.items() if key != "prevalence"}, **gain})
     return pd.DataFrame(lines)
@@ -180,7 +182,7 @@ def differences(frame: pd.DataFrame) -> Figure:
             axis.plot(mean[["low", "high"]], [height + 0.1] * 2, color=BLUE, marker="|")
             axis.plot(mean["difference"], height + 0.1, color=BLUE, marker=MARKERS[0], linestyle="",
                       label="average" if height == 0 else None)  # fmt: skip
-        axis.set(title=metric, xlabel="difference from the mask (points)")
+        axis.set(title=metric, xlabel="difference (points)")
     axes[0].set_yticks(heights, rows)
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(categories) + 1)
     return figure
@@ -202,7 +204,8 @@ def side_facts(stage: Stage, side: Mapping[str, SideFiles]) -> pd.DataFrame:
         for kind, chance in chances.items():
             line[f"e below {FLOOR}, {kind}"] = float((chance[valid[pool, k], k] < FLOOR).mean())
         if "known" in chances:
-            line["mean |e estimated - e known|"] = float(np.abs(chances["estimated"] - chances["known"])[:, k].mean())
+            apart = np.abs(chances["estimated"] - chances["known"])[:, k]
+            line["mean distance of e, estimated from known"] = float(apart.mean())
         lines.append(line)
     return pd.DataFrame(lines)
 
