@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import json
 import time
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -33,7 +32,8 @@ from sklearn.preprocessing import StandardScaler
 from radar_lib.data.posts import Posts, labels
 from radar_lib.data.text import all_text, plain_text
 from radar_lib.files import digest_file, digest_json
-from radar_lib.metrics import DegenerateWarning, score_table, uninformed_metrics
+from radar_lib.intervals import logit_interval
+from radar_lib.metrics import uninformed_metrics
 from radar_lib.report import tables
 from radar_lib.report.audit_truth import truth_of
 from radar_lib.report.experiments import EXPERT_BACKBONE, LAMBDA_STUDY_BACKBONE, Settings
@@ -192,41 +192,40 @@ def reference_scores(index: Sequence[Mapping[str, Any]], posts: Posts, *, runs_d
 
 
 def reference_results(scores: RowScores, *, seed: int) -> pd.DataFrame:
-    """The reference rows among `scores`, and the one without information, as results with 95 % intervals.
-
-    What a random order reaches follows from the prevalence: the interval of its PR-AUC is the prevalence's; the share
-    that it releases is known beforehand, so both ends are the number itself.
+    """The row without information and the reference rows among `scores`, as results with 95 % intervals.
 
     Args:
         seed: of the bootstrap.
     """
     own = scores.only(is_reference)
-    blind = (REFERENCE, CHANCE)
-    own = RowScores(own.post_ids, own.truth, own.categories, {blind: {seed: _blind(own)}, **own.rows})
-    with warnings.catch_warnings():  # that all scores are equal is what the row without information means
-        warnings.simplefilter("ignore", DegenerateWarning)
-        frame = tables.with_intervals(tables.results_of(own), own.evidence(seed=seed))
-        expected = _uninformed(own)
-    for place in frame.index[frame["method"] == CHANCE]:
-        category, metric = frame.loc[place, ["category", "metric"]]
-        value = expected[category][metric]
-        if frame.loc[place, "value"] != value:
-            frame.loc[place, ["value", "low", "high"]] = value
-    return frame
+    floor = uninformed_results(own)
+    if not own.rows:
+        return floor
+    found = tables.with_intervals(tables.results_of(own), own.evidence(seed=seed))
+    return pd.concat([floor, found], ignore_index=True)[list(found)]
 
 
-def _blind(scores: RowScores) -> Float[np.ndarray, "post category"]:
-    """One score for all posts: what a random order is on average, but for the share that can be released."""
-    return np.zeros(scores.truth.shape, dtype=np.float32)
+def uninformed_results(scores: RowScores) -> pd.DataFrame:
+    """What a random order of the test posts reaches, as results with 95 % intervals.
 
-
-def _uninformed(scores: RowScores) -> dict[str, Mapping[str, float]]:
-    """`uninformed_metrics` of each risk and, as `Average`, their mean."""
-    found = score_table(scores.truth, _blind(scores), scores.categories)
-    risks = {category: uninformed_metrics(found[category]["prevalence"]) for category in scores.categories}
-    metrics = risks[scores.categories[0]]
-    mean = {metric: float(np.mean([risk[metric] for risk in risks.values()])) for metric in metrics}
-    return risks | {tables.AVERAGE: mean}
+    The interval of its PR-AUC is that of the prevalence. The rest is known without the posts: both ends are the number.
+    """
+    metrics, parts = {}, np.zeros(scores.truth.shape)
+    for k, category in enumerate(scores.categories):
+        known = scores.truth[:, k] >= 0
+        y = scores.truth[known, k]
+        parts[known, k] = (y - y.mean()) / len(y)
+        counts = {"posts": len(y), "positives": int(y.sum()), "prevalence": float(y.mean())}
+        metrics[category] = uninformed_metrics(counts["prevalence"]) | counts
+    mean = {name: float(np.mean([one[name] for one in metrics.values()])) for name in tables.METRICS}
+    metrics[tables.AVERAGE] = mean
+    influence = dict(zip(scores.categories, parts.T, strict=True)) | {tables.AVERAGE: parts.mean(axis=1)}
+    frame = pd.DataFrame(tables.over_seeds([metrics])).assign(loss=REFERENCE, method=CHANCE)
+    ends = [
+        logit_interval(value, influence[category])[1:] if metric == "PR-AUC" else (value, value)
+        for category, metric, value in zip(frame["category"], frame["metric"], frame["value"], strict=True)
+    ]
+    return frame.assign(low=[low for low, _ in ends], high=[high for _, high in ends])
 
 
 def table_texts(frame: pd.DataFrame, references: pd.DataFrame, number: int, *, caption: str) -> dict[str, str]:
