@@ -170,7 +170,7 @@ def bootstrap_interval(
     where all replicates are equal, as they are for one post, posts that all violate, or scores that are all equal.
 
     Args:
-        metric: called once with weights of shape (replicates, posts): how often each replicate drew each post.
+        metric: called with weights of shape (replicates, posts): how often each replicate drew each post.
         labels: 1 or 0, verified posts only.
         scores: logits.
         replicates: number of resamples.
