@@ -9,7 +9,7 @@
 #   make reproduce SEEDS=3                               every row at three seeds
 #   make studies                                         losses, controls and the map of masking: most of an hour
 #   make test-slow                                       the tests that take minutes, which `make test` leaves out
-#   make bench                                           throughput, as records in benchmarks/records
+#   make bench                                           speed of all parts, as records in benchmarks/records
 #
 # PYTHON=python3.12 chooses the interpreter. TORCH_INDEX_URL=... (see PyTorch's installation page) makes pip
 # take torch from there first, e.g. its CPU-only builds, which save some gigabytes on a machine without a GPU.

@@ -29,7 +29,7 @@ BUILD_MEMORY = (215e6, 63.0)  # of each process at 96 px, and per post in the on
 AUDIT_SECONDS = 3e-3  # hashes, probes and figures of notebook 01 per audited post (record of profile cpu)
 # The words' regressions of notebook 06, per training and test post (one core, 4,250 and 7,500 posts).
 WORDS_SECONDS = 0.6e-3
-BOOTSTRAP_SECONDS = 2.5e-8  # of notebook 06 per replicate, row and verified post (one core; 7,500 and 30,000 posts)
+BOOTSTRAP_SECONDS = 3.5e-9  # of notebook 06 per replicate, row and verified post (one core; 7,500 and 30,000 posts)
 # Decoding and tokenising: per post, per frame, per square pixel of a frame. Assumed, so that a core decodes about as
 # many frames of 1080 px a second as training/streamed.py counts on; there is no record of it.
 READ_SECONDS = (0.6e-3, 0.3e-3, 2.0e-8)

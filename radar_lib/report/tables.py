@@ -19,6 +19,7 @@ from jaxtyping import Float, Int8
 
 from radar_lib.data.posts import Posts, labels
 from radar_lib.errors import RadarError
+from radar_lib.intervals import RELIABLE_RECALL, recall_at_precision_is_reliable
 from radar_lib.report.evidence import AVERAGE, Evidence
 from radar_lib.report.experiments import TABLE_ROWS, by_seed
 from radar_lib.report.row_scores import RowScores
@@ -28,6 +29,7 @@ TABLES: Mapping[int, tuple[str, str]] = {1: ("PR-AUC", "R@P60"), 2: ("APR@R90", 
 TITLES = {1: "Risk detection capability", 2: "Traffic reduction"}
 METRICS = tuple(metric for pair in TABLES.values() for metric in pair)
 PAPER_CATEGORIES = ("LQC", "RCS", "FE")
+UNRELIABLE = f"below {100 * RELIABLE_RECALL:g} %: interval unreliable"
 ROW_ORDER = [(row.loss, row.method) for row in TABLE_ROWS]
 
 
@@ -266,10 +268,23 @@ def row_evidence(index: Sequence[Mapping[str, Any]], posts: Posts, *, runs_dir: 
 
 
 def with_intervals(frame: pd.DataFrame, evidence: Evidence) -> pd.DataFrame:
-    """A results frame with the ends `low` and `high` of each cell's 95 % interval over test posts."""
-    places = zip(frame["loss"], frame["method"], frame["category"], frame["metric"], strict=True)
-    found = [evidence.interval((loss, method), category, metric) for loss, method, category, metric in places]
-    return frame.assign(low=[one.low for one in found], high=[one.high for one in found])
+    """A results frame with the ends `low` and `high` of each cell's 95 % interval over test posts, and a `note`.
+
+    The note marks an R@P so small that its interval may cover less than it says. Where every row has several runs,
+    there are also the intervals over seeds (`seeds_low`, `seeds_high`) and over both (`both_low`, `both_high`).
+    """
+    lines = zip(frame["loss"], frame["method"], frame["category"], frame["metric"], strict=True)
+    places = [((loss, method), category, metric) for loss, method, category, metric in lines]
+    columns: dict[str, list[Any]] = {}
+    for over in ("posts", "seeds", "both") if min(map(evidence.seeds, evidence.rows)) > 1 else ("posts",):
+        prefix = "" if over == "posts" else f"{over}_"
+        found = [evidence.interval(*place, over=over) for place in places]
+        columns |= {f"{prefix}low": [one.low for one in found], f"{prefix}high": [one.high for one in found]}
+    doubtful = [
+        metric.startswith("R@P") and not recall_at_precision_is_reliable(evidence.value(row, category, metric))
+        for row, category, metric in places
+    ]
+    return frame.assign(**columns, note=np.where(doubtful, UNRELIABLE, ""))
 
 
 def learned(frame: pd.DataFrame, losses: Sequence[str]) -> pd.DataFrame:

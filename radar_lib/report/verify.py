@@ -27,8 +27,7 @@ from radar_lib.report.stated import INTERVALS, claim_files, grid_files, interval
 
 TABLES, GRID = "test_scores", "lambda_scores"  # the files of scores, and their stamps
 MISSING = "(missing)"
-VERDICTS_SAID = (claims.HOLDS, claims.FAILS, claims.OPEN, claims.SHOWS, claims.REVERSED)
-WORDS = {*VERDICTS_SAID, "True", "False", tables.UNRELIABLE}  # results in words
+WORDS = ("verdict", "exception", "about", "note")  # columns of results in words, which are no part of a row's name
 Cells = dict[tuple[str, str], str]
 
 

@@ -78,6 +78,11 @@ def test_with_several_seeds_cells_are_means_with_their_spread(world):
     mean = tables.with_intervals(both, tables.row_evidence(other + index, posts, runs_dir=runs_dir, seed=1))
     area = mean[mean["metric"] == "PR-AUC"]
     assert (area["low"] < area["value"]).all() and (area["value"] < area["high"]).all()  # about the mean itself
+    wider = mean[mean["low"].notna()]
+    assert (wider["both_low"] <= wider["low"] + 1e-9).all() and (wider["both_high"] >= wider["high"] - 1e-9).all()
+    assert {"seeds_low", "seeds_high"} <= set(mean)
+    small = (mean["metric"] == "R@P60") & (mean["value"] < 0.1)
+    assert ((mean["note"] != "") == small).all()
 
 
 def test_a_missing_row_or_risk_is_named(world):
@@ -88,6 +93,7 @@ def test_a_missing_row_or_risk_is_named(world):
         tables.results(index[:1] + index[2:], posts, runs_dir=runs_dir)
 
 
+@pytest.mark.filterwarnings("ignore::radar_lib.metrics.DegenerateWarning")  # of the constant scores
 def test_chance_is_not_called_learning_and_a_perfect_model_is(world):
     posts, index, runs_dir = world
     test = posts.table("test")
