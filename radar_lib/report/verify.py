@@ -20,14 +20,14 @@ import pandas as pd
 
 from radar_lib.errors import RadarError
 from radar_lib.files import digest_file, read_json
-from radar_lib.report import claims, references, tables
+from radar_lib.report import references, tables
 from radar_lib.report.record import read_record
 from radar_lib.report.row_scores import RowScores, name_of, read_row_scores, row_of
 from radar_lib.report.stated import INTERVALS, claim_files, grid_files, interval_text, table_files, to_text
 
 TABLES, GRID = "test_scores", "lambda_scores"  # the files of scores, and their stamps
 MISSING = "(missing)"
-WORDS = {claims.HOLDS, claims.FAILS, claims.OPEN, claims.SHOWS, claims.REVERSED, "True", "False"}  # results in words
+WORDS = ("verdict", "exception", "about", "note")  # columns of results in words, which are no part of a row's name
 Cells = dict[tuple[str, str], str]
 
 
@@ -109,7 +109,8 @@ def _cells(rows: list[list[str]]) -> Cells:
     cells: Cells = {}
     seen: dict[str, int] = {}
     for row in rows[1:]:
-        name = ", ".join(cell for cell in row if cell and _number(cell) is None and cell not in WORDS)
+        named = [cell for cell, column in zip(row, rows[0], strict=False) if column not in WORDS]
+        name = ", ".join(cell for cell in named if cell and _number(cell) is None)
         seen[name] = seen.get(name, 0) + 1
         label = name if seen[name] == 1 else f"{name} ({seen[name]})"
         cells |= {(label, column): cell for column, cell in zip(rows[0], row, strict=False)}

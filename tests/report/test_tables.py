@@ -93,6 +93,7 @@ def test_a_missing_row_or_risk_is_named(world):
         tables.results(index[:1] + index[2:], posts, runs_dir=runs_dir)
 
 
+@pytest.mark.filterwarnings("ignore::radar_lib.metrics.DegenerateWarning")  # of the constant scores
 def test_chance_is_not_called_learning_and_a_perfect_model_is(world):
     posts, index, runs_dir = world
     test = posts.table("test")
