@@ -26,7 +26,7 @@ from scipy.stats import t as student
 
 from radar_lib.metrics import average_precision, recall_at_precision
 
-RELIABLE_RECALL = 0.1  # of R@P: coverage of its bootstrap was measured from this value up
+RELIABLE_RECALL = 0.1  # of R@P: the coverage of its bootstrap has a bar from this value up
 _CELLS_AT_ONCE = 10_000_000  # replicates x posts held in memory together, a byte each
 
 
@@ -187,7 +187,7 @@ def bootstrap_interval(
     """
     estimate = float(metric(labels, scores))
     if getattr(metric, "func", metric) is recall_at_precision and not recall_at_precision_is_reliable(estimate):
-        warnings.warn(f"R@P is {estimate:.3f}: below {RELIABLE_RECALL} its interval may cover less than it says",
+        warnings.warn(f"R@P is {estimate:.3f}: below {RELIABLE_RECALL} how often its interval covers is not promised",
                       stacklevel=2)  # fmt: skip
     values = _replicates(
         lambda weights: metric(labels, scores, weights=weights), posts=len(labels), replicates=replicates, seed=seed
@@ -197,9 +197,10 @@ def bootstrap_interval(
 
 
 def recall_at_precision_is_reliable(value: float) -> bool:
-    """Whether an R@P is large enough for its bootstrap interval to be trusted.
+    """Whether an R@P is large enough for the coverage of its bootstrap interval to be promised.
 
-    R@P is a maximum over thresholds, and near 0 it jumps between 0 and a handful of the top-scored posts.
+    R@P is a maximum over thresholds, and near 0 it jumps between 0 and a handful of the top-scored posts. The record of
+    coverage has true values of 0.05 too, and how often this calls them, and 0.1, unreliable.
 
     >>> recall_at_precision_is_reliable(0.04)
     False

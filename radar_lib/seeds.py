@@ -30,8 +30,8 @@ def seed_interval(runs: Sequence[float], *, level: float = 0.95) -> Interval:
     [0.6, 0.35, 0.85]
     """
     variance, freedom = _mean_variance(runs)
-    found = student_difference(float(np.mean(runs)), variance**0.5, freedom, level=level)
-    return Interval(*found[:3])
+    mean, half = float(np.mean(runs)), quantile(level, freedom) * variance**0.5
+    return Interval(mean, mean - half, mean + half) if half > 0 else Interval(mean, np.nan, np.nan)
 
 
 def seed_difference(ours: Sequence[float], theirs: Sequence[float], *, level: float = 0.95) -> Difference:
@@ -114,7 +114,8 @@ def _mean_variance(runs: Sequence[float]) -> tuple[float, float]:
     """Variance of the mean of independent runs, and its degrees of freedom."""
     if len(runs) < 2:
         raise ValueError(f"{len(runs)} run: how far seeds lie apart takes two or more")
-    return float(np.var(runs, ddof=1)) / len(runs), len(runs) - 1.0
+    variance = float(np.var(runs, ddof=1)) if np.ptp(runs) > 0 else 0.0  # equal numbers may miss their mean by a bit
+    return variance / len(runs), len(runs) - 1.0
 
 
 def _difference_variance(ours: Sequence[float], theirs: Sequence[float]) -> tuple[float, float]:

@@ -65,7 +65,7 @@ OTHERS = {
     "quantile": [(lambda f: f(1.0), "level is 1"), (lambda f: f(NAN), "level is nan")],
     "draws": [(lambda f: f(np.random.default_rng(0), 2, 0).shape, (2, 0))],
     "recall_at_precision_is_reliable": [(lambda f: (f(NAN), f(0.0)), (False, False))],
-    "seed_interval": [(lambda f: f([0.5]), "1 run"), (lambda f: f([]), "0 run"), (lambda f: f([0.5] * 3), POINT[1:])],
+    "seed_interval": [(lambda f: f([0.5]), "1 run"), (lambda f: f([]), "0 run"), (lambda f: f([0.1] * 3), (NAN, NAN)), (lambda f: f([0.0] * 3), (0, NAN, NAN))],
     "seed_difference": [(lambda f: f([0.5], [0.4]), "1 run"), (lambda f: f([0.5] * 3, [0.5]), "1 run")],
     "combined_interval": [(lambda f: f(POINT, [1.0]), "1 run"), (lambda f: f(POINT, [1.0, 1.0]), POINT)],
     "combined_difference": [(lambda f: f(UNKNOWN, [1.0], [0.5]), "1 run"),

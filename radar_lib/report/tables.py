@@ -29,7 +29,7 @@ TABLES: Mapping[int, tuple[str, str]] = {1: ("PR-AUC", "R@P60"), 2: ("APR@R90", 
 TITLES = {1: "Risk detection capability", 2: "Traffic reduction"}
 METRICS = tuple(metric for pair in TABLES.values() for metric in pair)
 PAPER_CATEGORIES = ("LQC", "RCS", "FE")
-UNRELIABLE = f"below {100 * RELIABLE_RECALL:g} %: interval unreliable"
+UNRELIABLE = f"below {100 * RELIABLE_RECALL:g} %: no coverage promised"
 ROW_ORDER = [(row.loss, row.method) for row in TABLE_ROWS]
 
 
@@ -270,7 +270,7 @@ def row_evidence(index: Sequence[Mapping[str, Any]], posts: Posts, *, runs_dir: 
 def with_intervals(frame: pd.DataFrame, evidence: Evidence) -> pd.DataFrame:
     """A results frame with the ends `low` and `high` of each cell's 95 % interval over test posts, and a `note`.
 
-    The note marks an R@P so small that its interval may cover less than it says. Where every row has several runs,
+    The note marks an R@P so small that how often its interval covers is not promised. Where every row has several runs,
     there are also the intervals over seeds (`seeds_low`, `seeds_high`) and over both (`both_low`, `both_high`).
     """
     lines = zip(frame["loss"], frame["method"], frame["category"], frame["metric"], strict=True)

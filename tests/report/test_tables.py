@@ -11,6 +11,7 @@ import pytest
 
 from radar_lib.data.posts import write_corpus
 from radar_lib.errors import RadarError
+from radar_lib.metrics import DegenerateWarning
 from radar_lib.report import tables
 from radar_lib.report.experiments import EXPERTS, ROUTER_ROWS, TABLE_ROWS
 from radar_lib.training.scores import write_scores
@@ -106,8 +107,9 @@ def test_chance_is_not_called_learning_and_a_perfect_model_is(world):
     for entry in index:
         if entry["loss"] == "Masked BCE":
             entry["scores_path"] = "perfect.parquet" if entry["method"] == "SigLIP2" else "constant.parquet"
-    frame = tables.results(index, posts, runs_dir=runs_dir)
-    frame = tables.with_intervals(frame, tables.row_evidence(index, posts, runs_dir=runs_dir, seed=1))
+    with pytest.warns(DegenerateWarning, match="all scores are equal"):
+        frame = tables.results(index, posts, runs_dir=runs_dir)
+        frame = tables.with_intervals(frame, tables.row_evidence(index, posts, runs_dir=runs_dir, seed=1))
     learned = tables.learned(frame, ("Masked BCE",))
     by_method = learned.groupby("method")["learned"].all()
     assert by_method["SigLIP2"] and not by_method.drop("SigLIP2").any()
