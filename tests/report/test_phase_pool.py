@@ -91,11 +91,12 @@ def test_a_cell_is_what_the_generator_would_choose(world, beta):
     hidden = [missing_cells(pool, drawn) for drawn in several]
     for k, category in enumerate(CATEGORIES):
         for y in (0, 1):
+            theirs = cues[real.labels[:, k] == y, k]
             ours = np.mean([pool.cues[d.rows, k][d.labels[:, k] == y].mean() for d in several])
-            assert abs(ours - cues[real.labels[:, k] == y, k].mean()) < 0.06
+            assert abs(ours - theirs.mean()) < 4 * theirs.std() / np.sqrt(len(theirs)) + 0.04
         unverified = real.labels[:, k] < 0
         ours = np.mean([one[category]["violating"] for one in hidden])
-        assert abs(ours - real.truth[unverified, k].mean()) < 0.03
+        assert abs(ours - real.truth[unverified, k].mean()) < 0.045  # posts of one stream or campaign are alike
 
 
 def test_normaliser_by_hand():

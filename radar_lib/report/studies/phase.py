@@ -249,9 +249,9 @@ def limit_sentence(theory: pd.DataFrame, *, category: str = AVERAGE, metric: str
                  for one in ends)  # fmt: skip
     theirs = paper_gaps().query("category == @category and metric == @metric")["gap"].min()
     enough = ends[1]["gain"] >= theirs
-    return (f"In the limit the mask reaches {100 * cells['masked'].mean():.1f} % of {category} {metric}, the oracle's, in "
-            f"every cell. It gains between {low} and {high}. The paper's smallest gap is {100 * theirs:+.1f}: the limit "
-            f"alone {'can be' if enough else 'is not'} as large.")  # fmt: skip
+    return (f"In the limit the mask reaches {100 * cells['masked'].mean():.1f} % of {category} {metric}, the oracle's, "
+            f"in every cell. It gains between {low} and {high}. The paper's smallest gap is {100 * theirs:+.1f}: the "
+            f"limit alone {'can be' if enough else 'is not'} as large.")  # fmt: skip
 
 
 def agreement(ours: pd.DataFrame, recorded: pd.DataFrame) -> pd.DataFrame:
