@@ -42,6 +42,7 @@ class MapSettings:
         test_positives: violating test posts per risk; their number follows from the test prevalences.
         seed: of the world, and the first seed of the cells.
         seeds: training sets and initial weights per cell, at `seed` and the next ones.
+        frame_px: side of a frame.
         recipe: of the heads; fixed beforehand on training posts (see `radar_lib.report.studies.phase.choose`).
     """
 
@@ -50,12 +51,13 @@ class MapSettings:
     test_positives: int
     seed: int
     seeds: int
+    frame_px: int = CorpusConfig.frame_px
     recipe: HeadRecipe = field(default_factory=HeadRecipe)
 
     def corpus(self, co_violation: float) -> CorpusConfig:
         """Settings of a level's pool and test posts."""
         return CorpusConfig(seed=self.seed, train_posts=self.pool_posts, test_positives=self.test_positives,
-                            co_violation=co_violation, duplicate_rate=0.0)  # fmt: skip
+                            frame_px=self.frame_px, co_violation=co_violation, duplicate_rate=0.0)  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -45,7 +45,7 @@ NOTEBOOK = "08_when_masking_matters"
 def settings_of(values: Mapping[str, Any], *, seeds: int) -> MapSettings:
     """The map's settings from notebook 08's parameters."""
     sizes = (values[f"phase_{name}"] for name in ("posts", "pool", "test_positives"))
-    return MapSettings(*sizes, seed=values["seed"], seeds=seeds)
+    return MapSettings(*sizes, seed=values["seed"], seeds=seeds, frame_px=values["frame_px"])
 
 
 def study(stage: Stage) -> None:
