@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from radar_lib.files import read_json
@@ -88,3 +89,20 @@ def test_killed_in_router_training_it_resumes_to_the_same_bytes(finished, tmp_pa
     assert result.returncode == 0, result.stdout[-3000:]
     assert all(path.stat().st_mtime_ns == when for path, when in times.items()), "finished routers were trained again"
     assert [(runs / "smoke" / table).read_bytes() for table in TABLES] == expected
+
+
+@pytest.mark.slow
+def test_the_phase_study_leaves_a_whole_map_and_goes_on_where_it_was(finished):
+    command = [sys.executable, "-m", "radar_lib", "studies", "--profile", "smoke", "--only", "phase", "--seeds", "1",
+               "--runs", str(finished)]  # fmt: skip
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
+    figures = finished / "smoke/studies/figures"
+    lines = (figures / "phase.csv").read_text().splitlines()
+    assert len(lines) == 1 + 25 * 4 * 4 and len((figures / "phase_lora.csv").read_text().splitlines()) == 1 + 3 * 4 * 4
+    assert (figures / "phase_map.png").stat().st_size > 500
+    record = pd.read_parquet(finished / "smoke/runs.parquet").query("study == 'phase'")
+    assert {"masked, beta 3, co-violation 0.5", "LoRA, unmasked, beta 6, co-violation 1"} <= set(record["row"])
+    times = {path: path.stat().st_mtime_ns for path in (finished / "cache/phase").glob("*/run.json")}
+    assert len(times) >= 25 and subprocess.run(command, cwd=ROOT, capture_output=True, check=False).returncode == 0
+    assert all(path.stat().st_mtime_ns == when for path, when in times.items())

@@ -86,7 +86,7 @@ def save_figures(
 ) -> None:
     """The map by metric and by risk, the limit beside it, and the cells that the paper's gaps fit."""
     style.use()
-    marked = "* interval (seeds and test posts) without 0"
+    marked = "* 95 % interval (seeds and test posts) without 0, cell by cell"
     save = workspace.save_figure
     save(phase_plots.by_metric(found), "phase_map", caption=f"Masked minus unmasked, points; {marked}; {what}.")
     save(phase_plots.by_risk(found), "phase_risks", caption=f"The same in PR-AUC, by risk; {marked}; {what}.")
@@ -238,7 +238,7 @@ def map_sentence(found: pd.DataFrame, *, category: str = AVERAGE, metric: str = 
 
     return (f"{category} {metric}: of {len(cells)} cells (beta, co-violation) the mask helps in {len(wins)} "
             f"({where(wins)}) and hurts in {len(loses)} ({where(loses)}); in the others the interval "
-            "holds 0.")  # fmt: skip
+            "holds 0 (95 % each, not corrected for their number).")  # fmt: skip
 
 
 def limit_sentence(theory: pd.DataFrame, *, category: str = AVERAGE, metric: str = AREA) -> str:
