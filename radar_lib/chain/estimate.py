@@ -13,6 +13,7 @@ from typing import Any
 
 from radar_lib.chain.machine import Machine
 from radar_lib.chain.planned_posts import Posts
+from radar_lib.corpus.config import CorpusConfig
 from radar_lib.errors import RadarError
 from radar_lib.models.families import FAMILIES
 from radar_lib.models.flops import Geometry, PostFlops, geometry_of, post_flops, published_geometry
@@ -30,6 +31,7 @@ AUDIT_SECONDS = 3e-3  # hashes, probes and figures of notebook 01 per audited po
 # The words' regressions of notebook 06, per training and test post (one core, 4,250 and 7,500 posts).
 WORDS_SECONDS = 0.6e-3
 BOOTSTRAP_SECONDS = 3.5e-9  # of notebook 06 per replicate, row and verified post (one core; 7,500 and 30,000 posts)
+CELL_SECONDS = 5.0  # heads and bootstrap of one cell of notebook 08 on one core
 # Decoding and tokenising: per post, per frame, per square pixel of a frame. Assumed, so that a core decodes about as
 # many frames of 1080 px a second as training/streamed.py counts on; there is no record of it.
 READ_SECONDS = (0.6e-3, 0.3e-3, 2.0e-8)
@@ -147,7 +149,7 @@ def estimate(parameters: Mapping[str, Mapping[str, Any]], posts: Posts, machine:
         return models[name]
 
     rules = {"01": _audit, "02": _backbones, "03": _experts, "04": _teachers, "05": _routers, "06": _tables,
-             "07": _lambdas}  # fmt: skip
+             "07": _lambdas, "08": _phase}  # fmt: skip
     return [rules[name[:2]](name, values, posts, machine, model) if name[:2] in rules else Row(name)
             for name in parameters]  # fmt: skip
 
@@ -275,3 +277,12 @@ def _lambdas(name: str, values: Mapping[str, Any], posts: Posts, machine: Machin
         row = row.plus(_router(name, model(LAMBDA_STUDY_BACKBONE), values, posts))
     return row
 
+
+def _phase(name: str, values: Mapping[str, Any], posts: Posts, machine: Machine, model: Any) -> Row:
+    """Pools of the built-in world are drawn and pass the frozen backbone once; the heads take seconds."""
+    tests = sum(int(values["phase_test_positives"] / prevalence) for prevalence in CorpusConfig.test_prevalence)
+    count = len(values["phase_levels"]) * (values["phase_pool"] + tests)
+    built = build_cost(count, values["frame_px"], machine.cores)
+    cells = len(values["phase_levels"]) * len(values["phase_betas"])
+    row = Row(name, seconds=STARTUP + built.seconds + cells * CELL_SECONDS / machine.cores, memory=built.memory)
+    return row.plus(model(values["phase_backbone"]).work(name, score=count, seen=math.inf))

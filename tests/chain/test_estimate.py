@@ -145,3 +145,12 @@ def test_numbers_at_a_glance():
 def test_this_machine_has_a_measured_peak(tmp_path):
     here = machine("cpu", results=tmp_path / "runs")
     assert here.peak > 1e8 and here.disk > 0 and not here.gpu and here.lanes <= 4
+
+
+def test_notebook_08_counts_its_own_posts_whatever_the_chains_are():
+    base, _ = rows("cpu", RECORDED_ON)
+    assert base["08"].posts == 2 * (10_000 + 1363 + 1250 + 1818)
+    other, _ = rows("cpu", RECORDED_ON, train_posts=42_500)
+    assert other["08"].posts == base["08"].posts
+    fewer, _ = rows("cpu", RECORDED_ON, phase_levels=[1.0])
+    assert fewer["08"].posts == base["08"].posts / 2 and fewer["08"].seconds < base["08"].seconds

@@ -162,3 +162,20 @@ def test_the_controls_are_trained_once_and_shown_by_notebook_07(finished, tmp_pa
     assert reproduce(runs, "--only", "07_lambda_study").returncode == 0
     shown = str([cell.get("outputs") for cell in read_json(runs / "smoke/07_lambda_study/executed.ipynb")["cells"]])
     assert "against no teacher" in shown and "on the posts of this run" in shown and "Nothing to show yet" not in shown
+
+
+@pytest.mark.slow
+def test_the_phase_study_leaves_a_whole_map_and_goes_on_where_it_was(finished):
+    command = [sys.executable, "-m", "radar_lib", "studies", "--profile", "smoke", "--only", "phase", "--seeds", "1",
+               "--runs", str(finished)]  # fmt: skip
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
+    figures = finished / "smoke/studies/figures"
+    lines = (figures / "phase.csv").read_text().splitlines()
+    assert len(lines) == 1 + 25 * 4 * 4 and len((figures / "phase_lora.csv").read_text().splitlines()) == 1 + 3 * 4 * 4
+    assert (figures / "phase_map.png").stat().st_size > 500
+    record = pd.read_parquet(finished / "smoke/runs.parquet").query("study == 'phase'")
+    assert {"masked, beta 3, co-violation 0.5", "LoRA, unmasked, beta 6, co-violation 1"} <= set(record["row"])
+    times = {path: path.stat().st_mtime_ns for path in (finished / "cache/phase").glob("*/run.json")}
+    assert len(times) >= 25 and subprocess.run(command, cwd=ROOT, capture_output=True, check=False).returncode == 0
+    assert all(path.stat().st_mtime_ns == when for path, when in times.items())

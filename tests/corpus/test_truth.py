@@ -13,7 +13,7 @@ from radar_lib.data.posts import open_posts
 LIBRARY = Path(radar_lib.__file__).parent
 ASKS = re.compile(r"truth\.parquet|hidden_truth|truth_table|posteriors\(|[\"']hidden[\"']|/hidden")
 # The world that writes it; audits and evaluation, which measure against it.
-MAY = re.compile(r"corpus/.*|data/audit.*|report/.*(audit|oracle|evaluation).*")
+MAY = re.compile(r"corpus/.*|data/audit.*|report/.*(audit|oracle|evaluation).*|report/studies/(pool|limit)\.py")
 
 
 def test_no_training_or_inference_code_asks_for_it():

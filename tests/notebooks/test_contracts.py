@@ -79,7 +79,7 @@ def test_every_profile_names_known_parameters_and_itself(name):
     assert set(PROFILES[name]) <= known and PROFILES[name]["profile"] == name
 
 
-@pytest.mark.parametrize("number", ["00", "03", "04", "05", "06", "07"])
+@pytest.mark.parametrize("number", ["00", "03", "04", "05", "06", "07", "08"])
 def test_there_are_three_exercises_and_their_solutions(number):
     path = next(p for p in PATHS if p.stem.startswith(number))
     _, code, _ = read(path)

@@ -8,7 +8,7 @@ runs in the record (`radar_lib.report.record`).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,7 @@ class Stage:
         lam: lambda of the distilled table rows.
         seeds: runs of each row of a study, at the settings' seed and the next ones.
         workers: runs trained side by side; 0 for one per core.
+        parameters: complete parameters by notebook name, as the chain ran with.
     """
 
     workspace: Workspace
@@ -53,6 +54,7 @@ class Stage:
     lam: float
     seeds: int
     workers: int = 0
+    parameters: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @property
     def posts(self) -> Posts:
@@ -112,5 +114,5 @@ def open_stage(
     own = {name: expert[name] for name in shared}
     return Stage(
         ws, lab, Settings(epochs=router["epochs"], **shared), Settings(epochs=expert["expert_epochs"], **own),
-        experts, teacher, router["lambda_tables"], seeds, workers,
+        experts, teacher, router["lambda_tables"], seeds, workers, parameters,
     )  # fmt: skip

@@ -1,0 +1,271 @@
+"""When masking matters: the gain of the mask over intake bias x co-violation, some cells fine-tuned for real.
+
+Cells are heads on frozen features of one stand-in (`cells`); beside them stand the limit that needs no learning
+(`limit`), the paper's own gaps, and LoRA fine-tunes on corpora that were built at the cell's dials. The map is about
+the built-in world, whatever posts the chain was run on.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from radar_lib.corpus.build import CorpusConfig, build_corpus, corpus_digest
+from radar_lib.corpus.targets import weighted_to
+from radar_lib.data.posts import labels
+from radar_lib.metrics import average_precision
+from radar_lib.report import record, style
+from radar_lib.report.evidence import AREA, AVERAGE
+from radar_lib.report.experiments import TINY, train_seeds
+from radar_lib.report.studies import phase_plots
+from radar_lib.report.studies.cells import OBJECTIVES, Level, MapSettings, by_seed, fit_map, gain_lines, open_levels
+from radar_lib.report.studies.frozen import Place
+from radar_lib.report.studies.limit import limit_map
+from radar_lib.report.studies.pool import draw_training_set, sizes_of
+from radar_lib.report.studies.stage import Stage
+from radar_lib.report.tables import paper_results
+from radar_lib.report.workspace import Workspace
+from radar_lib.training.heads import HeadRecipe, Member, head_logits, train_heads
+from radar_lib.training.runs import Lab
+from radar_lib.training.scores import logits_for
+
+BETAS = (0.0, 1.5, 3.0, 4.5, 6.0)
+LEVELS = (0.0, 0.25, 0.5, 0.75, 1.0)
+SEEDS = 5
+CONFIRMED = ((0.0, 0.0), (6.0, 1.0))  # cells (beta, co-violation) that are fine-tuned, beside the chain's own
+CHOSEN_FROM = tuple(HeadRecipe(learning_rate=rate, epochs=epochs) for rate in (5e-4, 2e-3, 5e-3) for epochs in (5, 15))
+NOTEBOOK = "08_when_masking_matters"
+
+
+def settings_of(values: Mapping[str, Any], *, seeds: int) -> MapSettings:
+    """The map's settings from notebook 08's parameters."""
+    sizes = (values[f"phase_{name}"] for name in ("posts", "pool", "test_positives"))
+    return MapSettings(*sizes, seed=values["seed"], seeds=seeds, frame_px=values["frame_px"])
+
+
+def study(stage: Stage) -> None:
+    """Fit the whole map, confirm some of it, and leave `phase.csv`, `phase_limit.csv`, `phase_lora.csv` and figures."""
+    values, ws = stage.parameters[NOTEBOOK], stage.workspace
+    place = Place(stage.lab.cache, values["phase_backbone"], stage.lab.checkpoints, stage.lab.device)
+    settings = settings_of(values, seeds=SEEDS)
+    found = fit_map(place, settings, BETAS, LEVELS, workers=stage.workers)
+    about = {"training_posts": settings.posts, "features": "frozen"}
+    keep_cells(stage, found, place.backbone, seed=settings.seed, **about)
+    limit = limit_map(BETAS, LEVELS, seed=settings.seed)
+    confirmed = confirm(stage, place.backbone)
+    middle = open_levels(place, settings, [LEVELS[-2]], workers=1)[0]
+    chosen = choose(middle, settings, CHOSEN_FROM, beta=BETAS[2])
+    what = made_from(place, settings)
+    captions = {
+        "phase": f"Gain of the mask by cell, risk and metric: {what}.",
+        "phase_limit": "The same gain in the limit of endless posts and all facts known, without learning.",
+        "phase_lora": f"Gain of the mask in LoRA fine-tunes of {place.backbone}, {stage.seeds} seed(s).",
+        "phase_recipe": f"PR-AUC of head recipes on training posts that no head saw: {what}.",
+    }
+    for name, frame in {"phase": found.drop(columns="by_seed"), "phase_limit": limit, "phase_lora": confirmed,
+                        "phase_recipe": chosen}.items():  # fmt: skip
+        text = frame.to_csv(index=False, float_format="%.6g", lineterminator="\n")
+        ws.save_table(name, {"csv": text}, caption=captions[name])
+    save_figures(ws, found, limit, confirmed, what=what)
+
+
+def made_from(place: Place, settings: MapSettings) -> str:
+    """For captions: what a map was made from."""
+    models = {"standins": "a small stand-in"}.get(place.checkpoints, "a checkpoint")
+    return (f"frozen {place.backbone}, {models}; {settings.posts:,} training posts a cell, {settings.seeds} seed(s), "
+            f"{settings.test_positives} violating test posts a risk; the built-in world")  # fmt: skip
+
+
+def save_figures(
+    workspace: Workspace, found: pd.DataFrame, limit: pd.DataFrame, confirmed: pd.DataFrame, *, what: str
+) -> None:
+    """The map by metric and by risk, the limit beside it, and the cells that the paper's gaps fit."""
+    style.use()
+    marked = "* 95 % interval (seeds and test posts) without 0, cell by cell"
+    save = workspace.save_figure
+    save(phase_plots.by_metric(found), "phase_map", caption=f"Masked minus unmasked, points; {marked}; {what}.")
+    save(phase_plots.by_risk(found), "phase_risks", caption=f"The same in PR-AUC, by risk; {marked}; {what}.")
+    save(phase_plots.beside_limit(found, limit), "phase_limit_map",
+         caption=f"Average PR-AUC, masked minus unmasked, points: left without learning, right learned; {marked}; "
+         f"{what}.")  # fmt: skip
+    save(phase_plots.with_paper(found, compatible(found), confirmed), "phase_paper",
+         caption="Average PR-AUC, masked minus unmasked, points. Hatched: cells whose interval holds the paper's gap "
+         f"of at least one tiny backbone; boxes: LoRA fine-tunes; {what}.")  # fmt: skip
+
+
+def keep_cells(
+    stage: Stage, found: pd.DataFrame, backbone: str, *, seed: int, kind: str = "", **config: Any
+) -> None:
+    """Enter every cell's routers in the record of runs, as rows like 'masked, beta 3, co-violation 0.5'.
+
+    Args:
+        found: lines of cells with `by_seed`, `run` (the cell's hash, or its runs') and `seconds` (of the whole cell).
+        seed: first seed.
+        kind: put before the name of a row.
+        config: more of the configuration.
+    """
+    lines = []
+    for (beta, level), frame in found.groupby(["beta", "co_violation"], sort=False):
+        for objective in OBJECTIVES:
+            row = f"{kind}{objective}, beta {beta:g}, co-violation {level:g}"
+            about = {"backbone": backbone, "objective": objective, "beta": beta, "co_violation": level}
+            for position, scored in by_seed(frame, objective).items():
+                lines.append(record.run_lines("phase", row, seed + position, scored, run=frame["run"].iloc[0],
+                                              config=about | config, seconds=frame["seconds"].iloc[0],
+                                              workspace=stage.workspace))  # fmt: skip
+    record.record(stage.record_path, pd.concat(lines, ignore_index=True))
+
+
+def confirm(stage: Stage, backbone: str) -> pd.DataFrame:
+    """LoRA fine-tunes, masked and unmasked, at `CONFIRMED` cells and, on built-in posts, at the chain's own cell.
+
+    Corpora are built at the cell's dials, otherwise as notebook 01's parameters say.
+    """
+    values = stage.parameters["01_data_audit"]
+    own = CorpusConfig(**{f.name: values[f.name] for f in fields(CorpusConfig) if f.name in values})
+    frames = []
+    for beta, level in CONFIRMED:
+        config = replace(own, intake_beta=beta, co_violation=level, calibration_positives=0, unlabelled_posts=0,
+                         audit_posts=0)  # fmt: skip
+        folder = stage.lab.cache.root / "corpus" / corpus_digest(config)
+        posts = build_corpus(config, folder, workers=stage.workers or os.cpu_count() or 1)
+        lab = Lab(posts, stage.lab.cache, checkpoints=stage.lab.checkpoints, device=stage.lab.device,
+                  checkpoint_seconds=stage.lab.checkpoint_seconds)  # fmt: skip
+        frames.append(_fine_tuned(stage, lab, backbone).assign(beta=beta, co_violation=level))
+    if stage.posts.kind == "built-in":
+        frames.append(_fine_tuned(stage, stage.lab, backbone)
+                      .assign(beta=float(own.intake_beta), co_violation=float(own.co_violation)))  # fmt: skip
+    found = pd.concat(frames, ignore_index=True)
+    keep_cells(stage, found, backbone, seed=stage.settings.seed, kind="LoRA, ")
+    return found.drop(columns="by_seed")
+
+
+def _fine_tuned(stage: Stage, lab: Lab, backbone: str) -> pd.DataFrame:
+    """Gains of the mask on a lab's posts; runs that are table rows already come from the cache."""
+    specs = [stage.settings.spec(backbone, lab.posts.categories, objective=objective) for objective in OBJECTIVES]
+    runs = train_seeds(lab, specs, titles=list(OBJECTIVES), seeds=stage.seeds, workers=stage.workers, desc="LoRA")
+    test = lab.posts.table("test")
+    truth, ids = labels(test, lab.posts.categories), test["post_id"].tolist()
+    masked, unmasked = [[logits_for(run.scores(), ids, lab.posts.categories) for run in ours] for ours in runs]
+    lines = gain_lines(truth, masked, unmasked, seed=stage.settings.seed, categories=lab.posts.categories)
+    every = [run for ours in runs for run in ours]
+    seconds = sum(run.record["history"]["seconds"] for run in every)
+    return pd.DataFrame(lines).assign(run=" ".join(run.digest for run in every), seconds=seconds)
+
+
+def choose(level: Level, settings: MapSettings, recipes: Sequence[HeadRecipe], *, beta: float) -> pd.DataFrame:
+    """Average PR-AUC of head recipes on training posts that the heads did not see; no test post is read.
+
+    Scored are the pool's other posts, with their true labels, weighted to traffic and to the test prevalence. The
+    recipe of the map has the best mean of both objectives here, so neither of them is favoured.
+    """
+    drawn = draw_training_set(level.pool, beta=beta, sizes=sizes_of(settings.posts), seed=settings.seed)
+    others = np.setdiff1d(np.arange(len(level.pool)), drawn.rows)
+    lines = []
+    for recipe in recipes:
+        members = [Member(drawn.rows, drawn.labels, objective, settings.seed) for objective in OBJECTIVES]
+        found = {}
+        for objective, weights in zip(OBJECTIVES, train_heads(level.features, members, recipe), strict=True):
+            logits = head_logits(level.features[others], weights)
+            found[objective] = np.mean([
+                average_precision(level.pool.truth[others, k], logits[:, k],
+                                  weights=_traffic_at(level, others, k, prevalence))
+                for k, prevalence in enumerate(CorpusConfig.test_prevalence)])  # fmt: skip
+        lines.append({"learning_rate": recipe.learning_rate, "epochs": recipe.epochs, **found,
+                      "mean": np.mean(list(found.values())), "used": recipe == settings.recipe})  # fmt: skip
+    return pd.DataFrame(lines)
+
+
+def _traffic_at(level: Level, rows: np.ndarray, k: int, prevalence: float) -> np.ndarray:
+    """Weights of pool posts: traffic, within each label, at the test prevalence of risk k."""
+    truth, weight = level.pool.truth[rows, k], level.pool.weight[rows]
+    inside = np.where(truth, weight / weight[truth].mean(), weight / weight[~truth].mean())
+    return inside * weighted_to(truth, prevalence)
+
+
+def paper_gaps() -> pd.DataFrame:
+    """The paper's masked minus unmasked of each tiny backbone: method, category, metric, gap (a fraction)."""
+    wide = paper_results().query("method in @TINY").pivot(index=["method", "category", "metric"], columns="loss",
+                                                          values="value")  # fmt: skip
+    return (wide["Masked BCE"] - wide["BCE w/o Mask"]).rename("gap").reset_index()
+
+
+def compatible(found: pd.DataFrame, *, category: str = AVERAGE, metric: str = AREA) -> pd.DataFrame:
+    """Cells, and how many of the paper's tiny backbones have a gap within the cell's combined interval.
+
+    Returns:
+        A line per cell: beta, co_violation, gain, low, high, `fits` (0 to 3) and `methods`, their names.
+    """
+    gaps = paper_gaps().query("category == @category and metric == @metric")
+    cells = found[(found["category"] == category) & (found["metric"] == metric)]
+    cells = cells[["beta", "co_violation", "gain", "low", "high"]].reset_index(drop=True)
+    inside = [[m for m, gap in zip(gaps["method"], gaps["gap"], strict=True) if low <= gap <= high]
+              for low, high in zip(cells["low"], cells["high"], strict=True)]  # fmt: skip
+    return cells.assign(fits=[len(one) for one in inside], methods=[", ".join(one) for one in inside])
+
+
+def compatible_sentence(found: pd.DataFrame, *, category: str = AVERAGE, metric: str = AREA) -> str:
+    """The region in one computed sentence."""
+    fits, gaps = compatible(found, category=category, metric=metric), paper_gaps()
+    theirs = gaps.query("category == @category and metric == @metric")["gap"]
+    span = f"{100 * theirs.min():+.1f} to {100 * theirs.max():+.1f} points of {category} {metric}"
+    best = fits.loc[fits["gain"].idxmax()]
+    most = (f"The largest gain is {100 * best['gain']:+.1f} points ({100 * best['low']:+.1f} to "
+            f"{100 * best['high']:+.1f}) at beta {best['beta']:g} and co-violation "
+            f"{best['co_violation']:g}.")  # fmt: skip
+    if not (fits["fits"] > 0).any():
+        return f"The paper's gaps ({span}) lie outside the interval of all {len(fits)} cells. {most}"
+    some = fits[fits["fits"] > 0]
+    return (f"The paper's gaps are {span}; {len(some)} of {len(fits)} cells have at least one of them within their "
+            f"interval, {int((fits['fits'] == len(TINY)).sum())} all {len(TINY)}; their beta is "
+            f"{some['beta'].min():g} to {some['beta'].max():g}, their co-violation {some['co_violation'].min():g} to "
+            f"{some['co_violation'].max():g}. {most}")  # fmt: skip
+
+
+def map_sentence(found: pd.DataFrame, *, category: str = AVERAGE, metric: str = AREA) -> str:
+    """Where the mask wins and loses, in one computed sentence."""
+    cells = found[(found["category"] == category) & (found["metric"] == metric)]
+    wins, loses = cells[cells["low"] > 0], cells[cells["high"] < 0]
+
+    def where(some: pd.DataFrame) -> str:
+        pairs = zip(some["beta"], some["co_violation"], strict=True)
+        return ", ".join(f"({beta:g}, {level:g})" for beta, level in pairs) or "none"
+
+    return (f"{category} {metric}: of {len(cells)} cells (beta, co-violation) the mask helps in {len(wins)} "
+            f"({where(wins)}) and hurts in {len(loses)} ({where(loses)}); in the others the interval "
+            "holds 0 (95 % each, not corrected for their number).")  # fmt: skip
+
+
+def limit_sentence(theory: pd.DataFrame, *, category: str = AVERAGE, metric: str = AREA) -> str:
+    """What the mask gains without any learning, beside the paper's gaps, in one computed sentence."""
+    cells = theory[(theory["category"] == category) & (theory["metric"] == metric)]
+    ends = [cells.loc[pick] for pick in (cells["gain"].idxmin(), cells["gain"].idxmax())]
+    low, high = (f"{100 * one['gain']:+.1f} points (beta {one['beta']:g}, co-violation {one['co_violation']:g})"
+                 for one in ends)  # fmt: skip
+    theirs = paper_gaps().query("category == @category and metric == @metric")["gap"].min()
+    enough = ends[1]["gain"] >= theirs
+    return (f"In the limit the mask reaches {100 * cells['masked'].mean():.1f} % of {category} {metric}, the oracle's, "
+            f"in every cell. It gains between {low} and {high}. The paper's smallest gap is {100 * theirs:+.1f}: the "
+            f"limit alone {'can be' if enough else 'is not'} as large.")  # fmt: skip
+
+
+def agreement(ours: pd.DataFrame, recorded: pd.DataFrame) -> pd.DataFrame:
+    """Cells of a small map beside the same cells of a larger one, and whether their combined intervals overlap."""
+    keys = ["beta", "co_violation", "category", "metric"]
+    columns = [*keys, "gain", "low", "high"]
+    joined = ours[columns].merge(recorded[columns], on=keys, suffixes=("", "_recorded"))
+    overlap = (joined["low"] <= joined["high_recorded"]) & (joined["low_recorded"] <= joined["high"])
+    return joined.assign(agrees=overlap)
+
+
+def verdicts(found: pd.DataFrame, *, category: str = AVERAGE) -> pd.DataFrame:
+    """By metric: cells of a map where the mask helps, where it hurts, and where the interval holds 0."""
+    cells = found[found["category"] == category]
+    helps, hurts = cells["low"] > 0, cells["high"] < 0
+    counts = pd.DataFrame({"cells": 1, "mask helps": helps, "mask hurts": hurts, "open": ~(helps | hurts)})
+    return counts.astype(int).groupby(cells["metric"], sort=False).sum()

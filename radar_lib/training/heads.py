@@ -1,0 +1,131 @@
+"""Router heads on frozen features, many at once: what a router learns when its backbone stays as it is.
+
+Each member is RadarRouter's MLP and heads (LayerNorm, Linear, GELU, one Linear per risk) with posts, labels and seed of
+its own. Members of equal size are trained together as one batched product, which gives each what it would get alone:
+AdamW works element by element, and the loss is the sum of the members' losses.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int, Int8
+from torch import Tensor
+
+from radar_lib.losses import masked_bce, valid_mask
+from radar_lib.training.loop import learning_rate_factor
+
+
+@dataclass(frozen=True)
+class HeadRecipe:
+    """How heads are trained: AdamW, cosine schedule with warm-up, as routers are.
+
+    Attributes:
+        epochs: passes over a member's posts.
+        batch_size: posts per step.
+        learning_rate: peak of the schedule.
+        warmup: share of the steps in which it rises.
+        weight_decay: AdamW's, decoupled.
+    """
+
+    epochs: int = 5
+    batch_size: int = 64
+    learning_rate: float = 2e-3
+    warmup: float = 0.2
+    weight_decay: float = 0.01
+
+
+@dataclass(frozen=True)
+class Member:
+    """One router to train: rows of the shared features, their labels, objective and seed.
+
+    Attributes:
+        rows: its training posts.
+        labels: 1, 0, or -1 where not verified.
+        objective: 'masked' (Eq. 5) or 'unmasked' (-1 is taken for 0).
+        seed: of the initial weights and the order of the posts; members that differ in the objective alone share both.
+    """
+
+    rows: Int[np.ndarray, " post"]
+    labels: Int8[np.ndarray, "post category"]
+    objective: str
+    seed: int
+
+    @property
+    def targets(self) -> Int8[np.ndarray, "post category"]:
+        """Labels as the masked loss reads them; without a mask, unverified is 0."""
+        return self.labels if self.objective == "masked" else np.maximum(self.labels, 0)
+
+
+def train_heads(
+    features: Float[np.ndarray, "post hidden"], members: Sequence[Member], recipe: HeadRecipe
+) -> list[dict[str, Float[Tensor, "*shape"]]]:
+    """Weights of each member's heads after training.
+
+    Raises:
+        ValueError: no member, members of different size, or an objective that is neither 'masked' nor 'unmasked'.
+    """
+    if not members or len({member.labels.shape for member in members}) > 1:
+        raise ValueError("members are trained together: at least one, and all with as many posts and categories")
+    unknown = {member.objective for member in members} - {"masked", "unmasked"}
+    if unknown:
+        raise ValueError(f"objective {sorted(unknown)}; it must be 'masked' or 'unmasked'")
+    posts, categories = members[0].labels.shape
+    inputs = torch.from_numpy(np.ascontiguousarray(features, dtype=np.float32))
+    rows = torch.from_numpy(np.stack([member.rows for member in members]))
+    targets = torch.from_numpy(np.stack([member.targets for member in members]).astype(np.float32))
+    starts = [initial_weights(inputs.shape[1], categories, seed=member.seed) for member in members]
+    weights = {name: torch.stack([start[name] for start in starts]).requires_grad_() for name in starts[0]}
+    optimiser = torch.optim.AdamW(weights.values(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
+    orders = [torch.Generator().manual_seed(member.seed) for member in members]
+    steps = math.ceil(posts / recipe.batch_size)
+    for epoch in range(recipe.epochs):
+        order = torch.stack([torch.randperm(posts, generator=generator) for generator in orders])
+        for step in range(steps):
+            now = epoch * steps + step
+            factor = learning_rate_factor(now, total=recipe.epochs * steps, warmup=recipe.warmup)
+            optimiser.param_groups[0]["lr"] = recipe.learning_rate * factor
+            chosen = order[:, step * recipe.batch_size : (step + 1) * recipe.batch_size]
+            logits = apply_heads(weights, inputs[rows.gather(1, chosen)])
+            target = targets.gather(1, chosen[..., None].expand(-1, -1, categories))
+            flat = target.flatten(0, 1)
+            loss = len(members) * masked_bce(logits.flatten(0, 1), flat, valid_mask(flat))  # sum of the members' means
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+    return [{name: values[i].detach().clone() for name, values in weights.items()} for i in range(len(members))]
+
+
+def initial_weights(hidden: int, categories: int, *, seed: int) -> dict[str, Float[Tensor, "*shape"]]:
+    """RadarRouter's: torch's defaults for LayerNorm and Linear, the heads' biases 0."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        mlp = torch.nn.Linear(hidden, hidden)
+        heads = [torch.nn.Linear(hidden, 1) for _ in range(categories)]
+    return {
+        "scale": torch.ones(hidden), "shift": torch.zeros(hidden),
+        "weight": mlp.weight.detach().T.clone(), "bias": mlp.bias.detach().clone(),
+        "heads": torch.cat([head.weight for head in heads]).detach().T.clone(), "head_bias": torch.zeros(categories),
+    }  # fmt: skip
+
+
+def apply_heads(
+    weights: dict[str, Float[Tensor, "*shape"]], inputs: Float[Tensor, "*member post hidden"]
+) -> Float[Tensor, "*member post category"]:
+    """Logits of one member, or of several at once (all weights and inputs then lead with the member)."""
+    row = {name: weights[name].unsqueeze(-2) for name in ("scale", "shift", "bias", "head_bias")}
+    normal = F.layer_norm(inputs, inputs.shape[-1:]) * row["scale"] + row["shift"]
+    return F.gelu(normal @ weights["weight"] + row["bias"]) @ weights["heads"] + row["head_bias"]
+
+
+@torch.inference_mode()
+def head_logits(
+    features: Float[np.ndarray, "post hidden"], weights: dict[str, Float[Tensor, "*shape"]]
+) -> Float[np.ndarray, "post category"]:
+    """Logits (float32) of trained heads on posts."""
+    return apply_heads(weights, torch.from_numpy(np.ascontiguousarray(features, dtype=np.float32))).numpy()
