@@ -5,9 +5,11 @@
 #   make reproduce PROFILE=cpu POSTS=my/posts            on your own posts
 #   make reproduce PROFILE=public PUBLIC_SOURCES=folder  on the three public sources
 #   make reproduce ARGS="--from 05"                      anything `radar reproduce --help` knows
+#   make verify                                          recompute the committed numbers from their scores
+#   make reproduce SEEDS=3                               every row at three seeds
 #   make studies                                         losses, controls and the map of masking: most of an hour
 #   make test-slow                                       the tests that take minutes, which `make test` leaves out
-#   make bench                                           throughput, as records in benchmarks/records
+#   make bench                                           speed of all parts, as records in benchmarks/records
 #
 # PYTHON=python3.12 chooses the interpreter. TORCH_INDEX_URL=... (see PyTorch's installation page) makes pip
 # take torch from there first, e.g. its CPU-only builds, which save some gigabytes on a machine without a GPU.
@@ -25,7 +27,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 SEEDS ?=
 
-.PHONY: help setup reproduce studies test test-slow bench lab lint doctor readme clean
+.PHONY: help setup reproduce studies verify test test-slow bench lab lint doctor readme clean
 .DEFAULT_GOAL := help
 
 help:
@@ -53,6 +55,9 @@ reproduce: setup
 
 studies: setup
 	$(BIN)/radar studies --profile $(PROFILE) $(if $(SEEDS),--seeds $(SEEDS)) $(ARGS)
+
+verify: setup
+	$(BIN)/radar verify --profile $(PROFILE) $(ARGS)
 
 test: $(VENV)/.installed-test
 	$(BIN)/python -m ruff check .

@@ -1,6 +1,6 @@
-"""`make bench`: throughput and MFU of the models, speed and memory of the corpus, as JSON records of this machine.
+"""`make bench`: models, corpus and intervals in figures: throughput, MFU, memory, as JSON records of this machine.
 
-    python benchmarks/bench.py                          training and inference, then the corpus
+    python benchmarks/bench.py                          training and inference, then the corpus, then the intervals
     python benchmarks/bench.py training --models 4B     one of them; at true geometry where there is a GPU
     python benchmarks/bench.py --help
 
@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 from bench_corpus import corpus_record
+from bench_metrics import metrics_record
 from bench_training import MODELS, training_record
 
 from radar_lib.files import write_json
@@ -37,7 +38,7 @@ def provenance(device: str) -> dict[str, Any]:
 def main(argv: Sequence[str] | None = None) -> None:
     """Entry point."""
     parser = argparse.ArgumentParser("bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", nargs="*", choices=("training", "corpus", []), help="default: both")
+    parser.add_argument("what", nargs="*", choices=("training", "corpus", "metrics", []), help="default: all")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     parser.add_argument("--models", nargs="+", choices=MODELS, help="default: 2B 4B 8B on a GPU, 2B on a CPU")
     parser.add_argument("--posts", type=int, help="posts per run of the training lines (default: 640, GPU 128)")
@@ -58,6 +59,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             save(args.out / f"training-{where}-{model}.json", provenance(device) | record)
     if "corpus" in args.what or not args.what:
         save(args.out / "corpus-cpu.json", provenance("cpu") | corpus_record(shards=args.shards))
+    if "metrics" in args.what or not args.what:
+        save(args.out / "metrics-cpu.json", provenance("cpu") | metrics_record(repeats=args.repeats))
 
 
 def save(path: Path, record: dict[str, Any]) -> None:

@@ -1,24 +1,33 @@
 """How far a metric would move with another sample of test posts.
 
-Average precision has a closed form, by its influence function (what one post adds to it, as DeLong's is for the ROC
-area): O(n log n), and for the difference of two models on the same posts as well. The other metrics have jumps, and
-are bootstrapped: posts drawn with replacement, the same ones for both models of a difference.
+Average precision has a closed form, by its influence function (what one post adds to it, as DeLong's is for the
+ROC area): O(n log n), and for the difference of two models on the same posts as well. The other metrics have jumps, and
+are bootstrapped: posts drawn with replacement, the same ones for both models of a difference. How often these intervals
+cover is measured by `benchmarks/interval_coverage.py`.
 
 This is the uncertainty of the test set, for one trained model. Training again with another seed is another source of
-variation, and needs other runs.
+variation: `radar_lib.seeds`, which also joins the two.
+
+Degenerate input, in every function that takes posts: what the metric refuses (no violating post, NaN or infinite
+scores), this refuses with the same ValueError. No cleared post, or scores that are all equal (one post included): the
+metric's `DegenerateWarning`, and NaN ends. A perfect order, or replicates that are all equal, say nothing about the
+error either: NaN ends.
 """
 
+import warnings
 from collections.abc import Callable
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float, Num
+from jaxtyping import Float, Num, UInt8
 from scipy.special import expit, logit
 from scipy.stats import norm
+from scipy.stats import t as student
 
-from radar_lib.metrics import average_precision, pr_curve
+from radar_lib.metrics import average_precision, recall_at_precision
 
-_CELLS_AT_ONCE = 3_000_000  # replicates x posts held in memory together: about 24 MB per array
+RELIABLE_RECALL = 0.1  # of R@P: the coverage of its bootstrap has a bar from this value up
+_CELLS_AT_ONCE = 10_000_000  # replicates x posts held in memory together, a byte each
 
 
 @runtime_checkable
@@ -63,16 +72,23 @@ def average_precision_influence(
     Raises:
         ValueError: as `average_precision`.
     """
-    curve = pr_curve(labels, scores)
-    labels, scores = np.asarray(labels, dtype=float), np.asarray(scores)
-    block = np.searchsorted(-curve.thresholds, -scores)
-    posts = np.bincount(block, minlength=len(curve.thresholds))
-    share, prevalence = np.cumsum(posts) / len(labels), labels.mean()
-    violating = np.bincount(block, weights=labels, minlength=len(posts)) / len(labels)
-    below1 = np.cumsum((violating / share)[::-1])[::-1]
-    below2 = np.cumsum((violating * curve.precision / share)[::-1])[::-1]
-    theta = float((violating * curve.precision).sum() / prevalence)
-    return (labels * (curve.precision + below1)[block] - below2[block] - theta * labels) / prevalence
+    return _area(labels, scores)[1]
+
+
+def _area(labels: np.ndarray, scores: np.ndarray) -> tuple[float, Float[np.ndarray, " post"]]:
+    """Average precision, and the influence of each post on it."""
+    theta = average_precision(labels, scores)
+    labels, scores = np.asarray(labels), np.asarray(scores)
+    order = np.argsort(-scores)
+    y, ranked = labels[order].astype(float), scores[order]
+    block = np.cumsum(np.r_[False, ranked[1:] != ranked[:-1]])
+    posts, violating = np.cumsum(np.bincount(block)), np.bincount(block, weights=y)
+    precision = np.cumsum(violating) / posts
+    below1 = np.cumsum((violating / posts)[::-1])[::-1]
+    below2 = np.cumsum((violating * precision / posts)[::-1])[::-1]
+    influence = np.empty(len(y))
+    influence[order] = y * ((precision + below1)[block] - theta) - below2[block]
+    return theta, influence * len(y) / y.sum()
 
 
 def average_precision_interval(
@@ -80,7 +96,8 @@ def average_precision_interval(
 ) -> Interval:
     """Average precision with its influence-function interval on the logit scale, which keeps it inside (0, 1).
 
-    A perfect order has no interval (its ends are NaN): the posts say nothing about how far it is from perfect.
+    A perfect order has no interval (its ends are NaN): the posts say nothing about how far it is from perfect. Nor
+    have posts that all violate, or scores that are all equal, with a `DegenerateWarning`.
 
     Raises:
         ValueError: as `average_precision`; `level` outside (0, 1).
@@ -89,8 +106,9 @@ def average_precision_interval(
     >>> [round(end, 2) for end in average_precision_interval(labels, scores)]
     [0.83, 0.28, 0.98]
     """
-    influence = average_precision_influence(labels, scores) / len(labels)
-    return logit_interval(average_precision(labels, scores), influence, level=level)
+    estimate, influence = _area(labels, scores)
+    found = logit_interval(estimate, influence / len(labels), level=level)
+    return found if np.ptp(scores) > 0 else Interval(estimate, np.nan, np.nan)
 
 
 def average_precision_difference(
@@ -102,12 +120,13 @@ def average_precision_difference(
 ) -> Difference:
     """Average precision of `ours` minus that of `theirs` on the same posts, by the difference of their influences.
 
+    Two perfect orders differ by 0 with p-value 1; so do two rows of equal scores, with a `DegenerateWarning`.
+
     Raises:
         ValueError: as `average_precision`; `level` outside (0, 1).
     """
-    estimate = average_precision(labels, ours) - average_precision(labels, theirs)
-    influence = average_precision_influence(labels, ours) - average_precision_influence(labels, theirs)
-    return normal_difference(estimate, influence / len(labels), level=level)
+    (ours_area, ours_influence), (their_area, their_influence) = _area(labels, ours), _area(labels, theirs)
+    return normal_difference(ours_area - their_area, (ours_influence - their_influence) / len(labels), level=level)
 
 
 def bootstrap_difference(
@@ -147,10 +166,11 @@ def bootstrap_interval(
 
     Posts are drawn one by one, so the number of violating posts varies as it would in another sample. Replicates
     without any are left out. The interval describes one model on posts like these; it is too narrow when the posts
-    are near-copies of one another.
+    are near-copies of one another. Of R@P below `RELIABLE_RECALL` it is computed with a UserWarning. Its ends are NaN
+    where all replicates are equal, as they are for one post, posts that all violate, or scores that are all equal.
 
     Args:
-        metric: called once with weights of shape (replicates, posts): how often each replicate drew each post.
+        metric: called with weights of shape (replicates, posts): how often each replicate drew each post.
         labels: 1 or 0, verified posts only.
         scores: logits.
         replicates: number of resamples.
@@ -166,30 +186,38 @@ def bootstrap_interval(
     0.833
     """
     estimate = float(metric(labels, scores))
+    if getattr(metric, "func", metric) is recall_at_precision and not recall_at_precision_is_reliable(estimate):
+        warnings.warn(f"R@P is {estimate:.3f}: below {RELIABLE_RECALL} how often its interval covers is not promised",
+                      stacklevel=2)  # fmt: skip
     values = _replicates(
         lambda weights: metric(labels, scores, weights=weights), posts=len(labels), replicates=replicates, seed=seed
     )
-    return drawn_interval(estimate, values, level=level)
+    found = drawn_interval(estimate, values, level=level)
+    return found if np.ptp(scores) > 0 else Interval(estimate, np.nan, np.nan)
+
+
+def recall_at_precision_is_reliable(value: float) -> bool:
+    """Whether an R@P is large enough for the coverage of its bootstrap interval to be promised.
+
+    R@P is a maximum over thresholds, and near 0 it jumps between 0 and a handful of the top-scored posts. The record of
+    coverage has true values of 0.05 too, and how often this calls them, and 0.1, unreliable.
+
+    >>> recall_at_precision_is_reliable(0.04)
+    False
+    """
+    return bool(value >= RELIABLE_RECALL)
 
 
 def _replicates(
     value: Callable[[np.ndarray], np.ndarray], *, posts: int, replicates: int, seed: int
 ) -> Float[np.ndarray, " replicate"]:
-    """`value` of each replicate's weights, where it is defined."""
+    """`value` of each replicate's weights, NaN where it is not defined."""
     if replicates < 2:
         raise ValueError(f"replicates is {replicates}; it must be at least 2")
     generator = np.random.default_rng(seed)
     at_once = max(1, _CELLS_AT_ONCE // posts)
-    values = np.concatenate(
-        [
-            value(draws(generator, min(at_once, replicates - start), posts))
-            for start in range(0, replicates, at_once)
-        ]
-    )
-    values = values[~np.isnan(values)]
-    if 2 * len(values) < replicates:
-        raise ValueError(f"{replicates - len(values)} of {replicates} replicates hold no violating post; too few posts")
-    return values
+    sizes = [min(at_once, replicates - start) for start in range(0, replicates, at_once)]
+    return np.concatenate([value(draws(generator, size, posts)) for size in sizes])
 
 
 def logit_interval(estimate: float, parts: Float[np.ndarray, " post"], *, level: float = 0.95) -> Interval:
@@ -197,7 +225,7 @@ def logit_interval(estimate: float, parts: Float[np.ndarray, " post"], *, level:
 
     The ends are NaN where the estimate is 0 or 1.
     """
-    z = _quantile(level)
+    z = quantile(level)
     if not 0.0 < estimate < 1.0:
         return Interval(estimate, np.nan, np.nan)
     error = float(np.sqrt(np.square(parts).sum())) / (estimate * (1 - estimate))
@@ -206,14 +234,20 @@ def logit_interval(estimate: float, parts: Float[np.ndarray, " post"], *, level:
 
 def normal_difference(estimate: float, parts: Float[np.ndarray, " post"], *, level: float = 0.95) -> Difference:
     """Normal interval and p-value of a difference whose error is the sum of independent `parts`, one per post."""
-    z, error = _quantile(level), float(np.sqrt(np.square(parts).sum()))
-    return Difference(estimate, estimate - z * error, estimate + z * error, _two_sided(estimate, error))
+    return student_difference(estimate, float(np.sqrt(np.square(parts).sum())), level=level)
 
 
 def drawn_interval(estimate: float, drawn: Float[np.ndarray, " replicate"], *, level: float = 0.95) -> Interval:
-    """Percentile interval from bootstrap replicates; undefined ones (NaN) are left out."""
-    _quantile(level)
-    low, high = np.nanquantile(drawn, [(1 - level) / 2, (1 + level) / 2])
+    """Percentile interval from bootstrap replicates; undefined ones (NaN) are left out. NaN if all are equal.
+
+    Raises:
+        ValueError: more than half of the replicates are undefined; `level` outside (0, 1).
+    """
+    quantile(level)
+    drawn = _defined(drawn)
+    if np.ptp(drawn) == 0:
+        return Interval(estimate, np.nan, np.nan)
+    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
     return Interval(estimate, float(low), float(high))
 
 
@@ -221,24 +255,46 @@ def drawn_difference(estimate: float, drawn: Float[np.ndarray, " replicate"], *,
     """Interval and p-value of a difference, normal with the standard error of its bootstrap replicates.
 
     Not percentiles: a correction for many comparisons needs tails that no affordable number of replicates reaches.
+
+    Raises:
+        ValueError: as `drawn_interval`.
     """
-    z, error = _quantile(level), float(np.nanstd(drawn))
-    return Difference(estimate, estimate - z * error, estimate + z * error, _two_sided(estimate, error))
+    drawn = _defined(drawn)
+    return student_difference(estimate, float(np.std(drawn)) if np.ptp(drawn) > 0 else 0.0, level=level)
 
 
-def _two_sided(estimate: float, error: float) -> float:
-    """P-value of no difference; 1 where nothing differs."""
-    return 2 * float(norm.sf(abs(estimate) / error)) if error > 0 else float(estimate == 0)
+def student_difference(estimate: float, error: float, freedom: float = np.inf, *, level: float) -> Difference:
+    """Symmetric interval and two-sided p-value; without an error only 0 is known to be 0, the rest has no interval."""
+    width = quantile(level, freedom) * error
+    if error > 0:
+        p_value = 2 * float(student.sf(abs(estimate) / error, freedom))
+        return Difference(estimate, estimate - width, estimate + width, p_value)
+    width = 0.0 if estimate == 0 else np.nan
+    return Difference(estimate, estimate - width, estimate + width, 1.0)
 
 
-def _quantile(level: float) -> float:
-    """Of the standard normal, for a two-sided interval."""
+def _defined(drawn: Float[np.ndarray, " replicate"]) -> Float[np.ndarray, " replicate"]:
+    """The replicates that hold a violating post."""
+    defined = drawn[~np.isnan(drawn)]
+    if 2 * len(defined) < len(drawn):
+        lost = len(drawn) - len(defined)
+        raise ValueError(f"{lost} of {len(drawn)} replicates hold no violating post; too few posts")
+    return defined
+
+
+def quantile(level: float, freedom: float = np.inf) -> float:
+    """Of Student's t, and of the standard normal at infinite freedom, for a two-sided interval."""
     if not 0.0 < level < 1.0:
         raise ValueError(f"level is {level}; it must lie in (0, 1)")
-    return float(norm.ppf((1 + level) / 2))
+    return float(student.ppf((1 + level) / 2, freedom)) if np.isfinite(freedom) else float(norm.ppf((1 + level) / 2))
 
 
-def draws(generator: np.random.Generator, replicates: int, posts: int) -> np.ndarray:
-    """How often each post was drawn in each replicate, shape (replicates, posts), by one bincount."""
-    drawn = generator.integers(0, posts, (replicates, posts)) + posts * np.arange(replicates)[:, None]
-    return np.bincount(drawn.ravel(), minlength=replicates * posts).reshape(replicates, posts)
+def draws(generator: np.random.Generator, replicates: int, posts: int) -> UInt8[np.ndarray, "replicate post"]:
+    """How often each post was drawn in each replicate: `posts` draws with replacement, counted.
+
+    A byte holds each count: that one of 256 posts or more is drawn 256 times is less likely than 1 / 256!.
+    """
+    counts = np.empty((replicates, posts), dtype=np.uint8)
+    for row in counts:  # one at a time stays in the processor's cache
+        row[:] = np.bincount(generator.integers(0, posts, posts, dtype=np.int32), minlength=posts)
+    return counts

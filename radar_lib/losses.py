@@ -11,7 +11,8 @@ never enters the denominator, so a post verified for two risks weighs twice as m
     Eq. 6   distillation_loss  sum_k KL(t_k || p_k), cell by cell in bernoulli_kl
     Eq. 7   radar_loss         (1 - lambda) Eq. 5 + lambda Eq. 6
 
-Half-precision logits are taken to float32 first; float64 stays float64.
+Half-precision logits are taken to float32 first; float64 stays float64. Other treatments of the unverified cells are
+in `radar_lib.partial_losses`.
 """
 
 import torch
@@ -61,8 +62,8 @@ def masked_bce(
     >>> masked_bce(z, y, valid_mask(y))   # two cells of log 2, two posts
     tensor(0.6931)
     """
-    _same_shape(logits=logits, targets=targets, valid=valid)
-    return _per_post(_bce_cells(_at_least_float32(logits), targets, valid))
+    same_shape(logits=logits, targets=targets, valid=valid)
+    return per_post(bce_cells(at_least_float32(logits), targets, valid))
 
 
 def unmasked_bce(logits: Float[Tensor, "post category"], labels: Num[Tensor, "post category"]) -> Float[Tensor, ""]:
@@ -101,8 +102,8 @@ def bernoulli_kl(
     >>> bernoulli_kl(torch.tensor([0.0, 2.0, float("inf")]), torch.tensor([0.0, 0.0, 0.0]))
     tensor([0.0000, 0.3278, 0.6931])
     """
-    _same_shape(teacher_logits=teacher_logits, student_logits=student_logits)
-    student = _at_least_float32(student_logits)
+    same_shape(teacher_logits=teacher_logits, student_logits=student_logits)
+    student = at_least_float32(student_logits)
     teacher = teacher_logits.detach().to(student.dtype)
     # 0 * -inf would be NaN at t in {0, 1}; the lowest finite number keeps 0 * log(0) = 0.
     lowest = torch.finfo(student.dtype).min
@@ -123,7 +124,7 @@ def distillation_loss(
     >>> distillation_loss(torch.tensor([[2.0, 2.0]]), torch.tensor([[0.0, 2.0]]))
     tensor(0.3278)
     """
-    return _per_post(bernoulli_kl(teacher_logits, student_logits))
+    return per_post(bernoulli_kl(teacher_logits, student_logits))
 
 
 def radar_loss(
@@ -161,30 +162,30 @@ def radar_loss(
     >>> radar_loss(z, y, lam=0.0)
     tensor(0.6931)
     """
-    _same_shape(logits=logits, labels=labels)
+    same_shape(logits=logits, labels=labels)
     on_verified = lam if lam_verified is None else lam_verified
     on_unverified = lam if lam_unverified is None else lam_unverified
     for name, value in {"lam": lam, "lam_verified": on_verified, "lam_unverified": on_unverified}.items():
         if not 0.0 <= value <= 1.0:
             raise ValueError(f"{name} is {value}; it must lie in [0, 1] (Eq. 7 is a convex combination)")
 
-    logits = _at_least_float32(logits)
+    logits = at_least_float32(logits)
     valid = valid_mask(labels)
     cells = torch.zeros_like(logits)
     if on_verified < 1.0:
-        cells = cells + (1.0 - on_verified) * _bce_cells(logits, labels, valid)
+        cells = cells + (1.0 - on_verified) * bce_cells(logits, labels, valid)
     if on_verified > 0.0 or on_unverified > 0.0:
         if teacher_logits is None:
             raise ValueError("lambda > 0 needs teacher_logits: the experts' logits for every post")
-        _same_shape(logits=logits, teacher_logits=teacher_logits)
+        same_shape(logits=logits, teacher_logits=teacher_logits)
         weight = torch.full_like(logits, on_unverified).masked_fill(valid, on_verified)
         used = weight > 0.0
         kl = bernoulli_kl(torch.where(used, teacher_logits, 0.0), torch.where(used, logits, 0.0))
         cells = cells + torch.where(used, weight * kl, 0.0)
-    return _per_post(cells)
+    return per_post(cells)
 
 
-def _bce_cells(
+def bce_cells(
     logits: Float[Tensor, "post category"],
     targets: Num[Tensor, "post category"],
     valid: Bool[Tensor, "post category"],
@@ -196,16 +197,18 @@ def _bce_cells(
     return torch.where(valid, cells, 0.0)
 
 
-def _per_post(cells: Float[Tensor, "post category"]) -> Float[Tensor, ""]:
+def per_post(cells: Float[Tensor, "post category"]) -> Float[Tensor, ""]:
     """Sum over categories, mean over posts; an empty batch gives 0, not 0/0."""
     return cells.sum() / max(cells.shape[0], 1)
 
 
-def _at_least_float32(tensor: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+def at_least_float32(tensor: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """Half precision as float32, anything else as it is."""
     return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
 
 
-def _same_shape(**tensors: Tensor) -> None:
+def same_shape(**tensors: Tensor) -> None:
+    """Raise ValueError, with names and shapes, where shapes differ: nothing here broadcasts."""
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     if len(set(shapes.values())) > 1:
         raise ValueError("shapes differ: " + ", ".join(f"{name} {shape}" for name, shape in shapes.items()))

@@ -9,16 +9,27 @@ Every metric is a function of two counts per block: how many posts, and how many
 high. `weights` counts a post several times, or none, and may hold many such counts, one row each: the rows of a
 bootstrap are evaluated together.
 
-Errors, in every function: ValueError if shapes differ, a score is not finite, a label is neither 0 nor 1, or there is
-no violating post (all these metrics divide by their number). Without cleared posts the metrics are defined and
-trivial (PR-AUC 1).
+Degenerate input, in every function that takes posts:
+
+- ValueError if shapes differ, there is no post, a score is NaN or infinite, a label is neither 0 nor 1, a weight is
+  negative or not finite, or there is no violating post (all these metrics divide by their number);
+- `DegenerateWarning` if no post is cleared, or all scores are equal, one post included. The value is then what the
+  definition gives for every model, whatever it learned (without cleared posts PR-AUC and R@P are 1; with equal scores
+  PR-AUC is the prevalence and APR 0), and says nothing about this one.
 """
 
+import warnings
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Num
+
+
+class DegenerateWarning(UserWarning):
+    """The value does not depend on the model: no post is cleared, or all scores are equal."""
 
 
 class PRCurve(NamedTuple):
@@ -126,7 +137,7 @@ def normalised_apr(apr: float, *, recall: float, prevalence: float) -> float:
     """(APR - (1 - R)) / (R (1 - prevalence)): 0 for scores without information, 1 for the perfect order.
 
     Raises:
-        ValueError: recall or prevalence outside (0, 1] or [0, 1).
+        ValueError: recall or prevalence outside (0, 1] or [0, 1), such as a prevalence of 1; an APR outside [0, 1].
 
     >>> normalised_apr(0.96, recall=0.8, prevalence=0.05).__round__(6)   # 0.95 of cleared, 0.01 of violating posts
     1.0
@@ -134,6 +145,8 @@ def normalised_apr(apr: float, *, recall: float, prevalence: float) -> float:
     _check_fraction(recall=recall)
     if not 0.0 <= prevalence < 1.0:
         raise ValueError(f"prevalence is {prevalence}; it must lie in [0, 1)")
+    if not 0.0 <= apr <= 1.0:
+        raise ValueError(f"apr is {apr}; it must lie in [0, 1]")
     return (apr - (1.0 - recall)) / (recall * (1.0 - prevalence))
 
 
@@ -158,6 +171,28 @@ def table_metrics(
     return found | {_name("APR@R", recall): _apr_at_recall(blocks, weights, recall) for recall in recalls}
 
 
+def uninformed_metrics(
+    prevalence: float, *, precision: float = 0.6, recalls: Sequence[float] = (0.9, 0.95)
+) -> dict[str, float]:
+    """`table_metrics` of a random order, in the limit of many posts: the floor of Tables 1 and 2.
+
+    Whatever is dispatched holds violations at the prevalence, so precision is the prevalence everywhere; and a share of
+    the posts holds the same share of the violations, so 1 - R of them can be released.
+
+    Raises:
+        ValueError: prevalence outside [0, 1], or precision or a recall outside (0, 1].
+
+    >>> uninformed_metrics(0.05)["PR-AUC"]
+    0.05
+    """
+    if not 0.0 <= prevalence <= 1.0:
+        raise ValueError(f"prevalence is {prevalence}; it must lie in [0, 1]")
+    for name, value in (("precision", precision), *(("recall", recall) for recall in recalls)):
+        _check_fraction(**{name: value})
+    found = {"PR-AUC": prevalence, _name("R@P", precision): float(prevalence >= precision)}
+    return found | {_name("APR@R", recall): 1.0 - recall for recall in recalls}
+
+
 def score_table(
     labels: Num[np.ndarray, "post category"],
     logits: Float[np.ndarray, "post category"],
@@ -172,7 +207,8 @@ def score_table(
         metrics over categories, as the paper averages.
 
     Raises:
-        ValueError: as every metric, with the category's name; or shapes that do not fit the categories.
+        ValueError: as every metric, with the category's name, also where it has no verified cell; or shapes that do
+            not fit the categories.
     """
     labels, logits = np.asarray(labels), np.asarray(logits)
     if labels.shape != logits.shape or labels.ndim != 2 or labels.shape[1] != len(categories):
@@ -193,28 +229,53 @@ def _name(prefix: str, fraction: float) -> str:
     return f"{prefix}{100 * fraction:g}"
 
 
-class _Blocks(NamedTuple):
+@dataclass(frozen=True)
+class _Blocks:
     """Dispatching down to the end of each block of equal scores, highest score first."""
 
-    precision: Float[np.ndarray, "*replicate block"]  # 0 where nothing is dispatched yet
-    recall: Float[np.ndarray, "*replicate block"]  # NaN where there is no violating post
-    dispatched: Float[np.ndarray, "*replicate block"]  # posts, by weight
+    caught: Num[np.ndarray, "*replicate block"]  # violating posts, by weight
+    dispatched: Num[np.ndarray, "*replicate block"]  # posts, by weight
     scores: Float[np.ndarray, " block"]
+
+    # Both quotients are correctly rounded, so that 3 of 5 is 0.6 and 7 of 10 is 0.7 without a tolerance.
+    @cached_property
+    def precision(self) -> Float[np.ndarray, "*replicate block"]:
+        """0 where nothing is dispatched yet."""
+        out = np.zeros(self.caught.shape)
+        return np.divide(self.caught, self.dispatched, out=out, where=self.dispatched > 0)
+
+    @cached_property
+    def recall(self) -> Float[np.ndarray, "*replicate block"]:
+        """NaN where there is no violating post."""
+        positives = self.caught[..., -1:]
+        return self.caught / np.where(positives > 0, positives, np.nan)
 
 
 def _blocks(labels: np.ndarray, scores: np.ndarray, weights: np.ndarray | None) -> _Blocks:
+    """All blocks of the posts as they are; of weighted posts only those with a violating post, and the last.
+
+    The blocks between two of these dispatch more posts and catch no more, under any weights: no metric is decided
+    there. So a bootstrap sums the weights of each stretch of the order once and then works on as many columns as
+    there are violating posts.
+    """
     labels, scores = np.asarray(labels), np.asarray(scores)
     _check(labels, scores, weights)
-    order = np.argsort(-scores, kind="stable")
-    labels, scores = labels[order], scores[order]
+    order = np.argsort(-scores)
+    labels, scores = labels[order] == 1, scores[order]
     ends = np.r_[np.flatnonzero(scores[1:] != scores[:-1]), len(scores) - 1]
-    counts = np.ones(len(scores)) if weights is None else np.asarray(weights, dtype=float)[..., order]
-    caught = np.cumsum(counts * labels, axis=-1)[..., ends]
-    dispatched = np.cumsum(counts, axis=-1)[..., ends]
-    positives = np.where(caught[..., -1:] > 0, caught[..., -1:], np.nan)
-    precision = np.divide(caught, dispatched, out=np.zeros_like(caught), where=dispatched > 0)
-    # Both quotients are correctly rounded, so that 3 of 5 is 0.6 and 7 of 10 is 0.7 without a tolerance.
-    return _Blocks(precision, caught / positives, dispatched, scores[ends])
+    if weights is None:
+        return _Blocks(np.cumsum(labels)[ends], ends + 1, scores[ends])
+    violating = np.flatnonzero(labels)
+    block = np.searchsorted(ends, violating)  # of each violating post
+    ends = ends[np.union1d(block, len(ends) - 1)]
+    weights = np.asarray(weights)
+    kind = np.intp if weights.dtype.kind in "biu" else float
+    starts = np.r_[0, ends[:-1] + 1]
+    dispatched = np.add.reduceat(np.take(weights, order, axis=-1), starts, axis=-1, dtype=kind)
+    heavy = np.take(weights, order[violating], axis=-1).astype(kind)
+    up_to = np.searchsorted(violating, ends, side="right") - 1
+    caught = np.cumsum(heavy, axis=-1)[..., up_to]
+    return _Blocks(caught, np.cumsum(dispatched, axis=-1, out=dispatched), scores[ends])
 
 
 def _average_precision(blocks: _Blocks, weights: np.ndarray | None) -> float | np.ndarray:
@@ -229,22 +290,37 @@ def _recall_at_precision(blocks: _Blocks, weights: np.ndarray | None, precision:
 
 def _apr_at_recall(blocks: _Blocks, weights: np.ndarray | None, recall: float) -> float | np.ndarray:
     _check_fraction(recall=recall)
-    fewest = np.where(blocks.recall >= recall, blocks.dispatched, np.inf).min(-1)
+    first = np.argmax(blocks.recall >= recall, axis=-1)[..., None]
+    fewest = np.take_along_axis(blocks.dispatched, first, axis=-1)[..., 0]
     posts = blocks.dispatched[..., -1]
-    return _result((posts - fewest) / posts, blocks, weights)
+    share = np.divide(posts - fewest, posts, out=np.zeros(np.shape(posts)), where=posts > 0)
+    return _result(share, blocks, weights)
 
 
 def _check(labels: np.ndarray, scores: np.ndarray, weights: np.ndarray | None) -> None:
     if labels.ndim != 1 or labels.shape != scores.shape:
         raise ValueError(f"labels {labels.shape} and scores {scores.shape} must be two vectors of one length")
-    if weights is not None and np.shape(weights)[-1:] != labels.shape:
-        raise ValueError(f"weights {np.shape(weights)} must end in the number of posts, {len(labels)}")
+    if not len(labels):
+        raise ValueError("no post: the metric is undefined")
+    if weights is not None:
+        _check_weights(np.asarray(weights), len(labels))
     if not np.isfinite(scores).all():
         raise ValueError(f"{int((~np.isfinite(scores)).sum())} of {len(scores)} scores are NaN or infinite")
     if not np.isin(labels, (0, 1)).all():
         raise ValueError("labels must be 0 or 1; leave out posts that were not verified (-1)")
     if not labels.any():
         raise ValueError(f"no violating post among {len(labels)}: the metric is undefined")
+    if weights is None and (labels.all() or scores.min() == scores.max()):
+        what = "no post is cleared" if labels.all() else "all scores are equal"
+        warnings.warn(f"{what} ({len(labels)} posts): the metric says nothing about the model", DegenerateWarning,
+                      stacklevel=4)  # fmt: skip
+
+
+def _check_weights(weights: np.ndarray, posts: int) -> None:
+    if weights.shape[-1:] != (posts,):
+        raise ValueError(f"weights {weights.shape} must end in the number of posts, {posts}")
+    if weights.dtype.kind not in "bu" and not (np.isfinite(weights).all() and (weights >= 0).all()):
+        raise ValueError("weights count posts: each must be finite and at least 0")
 
 
 def _check_fraction(**values: float) -> None:
@@ -256,4 +332,4 @@ def _check_fraction(**values: float) -> None:
 def _result(value: np.ndarray | np.floating, blocks: _Blocks, weights: np.ndarray | None) -> float | np.ndarray:
     if weights is None:
         return float(value)
-    return np.where(np.isnan(blocks.recall[..., -1]), np.nan, value)
+    return np.where(blocks.caught[..., -1] > 0, value, np.nan)

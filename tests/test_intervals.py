@@ -13,6 +13,10 @@ from radar_lib.intervals import (
     average_precision_interval,
     bootstrap_difference,
     bootstrap_interval,
+    drawn_difference,
+    drawn_interval,
+    draws,
+    recall_at_precision_is_reliable,
 )
 from radar_lib.metrics import apr_at_recall, average_precision, recall_at_precision
 
@@ -50,6 +54,15 @@ def test_agrees_with_a_plain_loop():
     np.testing.assert_allclose([ours.low, ours.high], np.quantile(values, [0.025, 0.975]), atol=0.01)
 
 
+def test_draws_are_multinomial():
+    counts = draws(np.random.default_rng(0), 4000, 50)
+    assert counts.dtype == np.uint8 and (counts.sum(1) == 50).all()
+    assert abs(counts.var() - 49 / 50) < 0.03 and np.abs(counts.mean(0) - 1).max() < 0.08
+    again = draws(np.random.default_rng(0), 10, 50)
+    drawn = np.random.default_rng(0).integers(0, 50, (10, 50), dtype=np.int32)
+    np.testing.assert_array_equal(again, [np.bincount(row, minlength=50) for row in drawn])
+
+
 def test_chunks_do_not_change_the_result(monkeypatch):
     labels, scores = posts(2, 400)
     whole = bootstrap_interval(average_precision, labels, scores, replicates=100, seed=1)
@@ -66,16 +79,33 @@ def test_coverage():
     assert 86 <= hits <= 100  # 95 expected; a binomial of 100 leaves [86, 100] once in a thousand times
 
 
+def test_a_small_recall_at_precision_is_flagged():
+    labels, scores = posts(3, 1500, shift=1.0)
+    metric = partial(recall_at_precision, precision=0.6)
+    assert not recall_at_precision_is_reliable(metric(labels, scores))
+    with pytest.warns(UserWarning, match="below 0.1"):
+        bootstrap_interval(metric, labels, scores, replicates=100, seed=1)
+    assert recall_at_precision_is_reliable(0.1)
+
+
+def test_replicates_that_agree_say_nothing_of_the_error():
+    assert np.isnan(drawn_interval(0.3, np.full(50, 0.1 + 0.2)).low)
+    found = drawn_difference(0.3, np.full(50, 0.1 + 0.2))
+    assert np.isnan(found.low) and found.p_value == 1
+    assert drawn_difference(0.0, np.zeros(50)) == (0, 0, 0, 1)
+    with pytest.raises(ValueError, match="3 of 5 replicates hold no violating post"):
+        drawn_interval(0.3, np.array([0.1, 0.2, np.nan, np.nan, np.nan]))
+
+
 def test_refusals():
     labels, scores = posts(0, 50)
     with pytest.raises(ValueError, match="level"):
         bootstrap_interval(average_precision, labels, scores, level=1.0, seed=1)
     with pytest.raises(ValueError, match="no violating post"):
         bootstrap_interval(average_precision, np.zeros(50), scores, seed=1)
-    one = np.zeros(2, dtype=int)
-    one[0] = 1
-    interval = bootstrap_interval(average_precision, one, np.array([1.0, 0.0]), seed=1)
-    assert interval.estimate == 1  # a quarter of the replicates hold no violating post and are left out
+    one = np.array([1, 0])
+    interval = bootstrap_interval(average_precision, one, np.array([0.0, 1.0]), seed=1)
+    assert interval.low == 0.5 and interval.high == 1  # a quarter of the replicates hold no violating post
 
 
 @pytest.mark.parametrize("decimals", [None, 1, 0])  # the fewer, the more ties

@@ -18,9 +18,12 @@ from radar_lib.metrics import (
     pr_curve,
     recall_at_precision,
     score_table,
+    table_metrics,
     threshold_at_recall,
 )
 
+# random cases of a post or two are degenerate now and then; tests/test_degenerate.py is about those
+pytestmark = pytest.mark.filterwarnings("ignore::radar_lib.metrics.DegenerateWarning")
 FRACTIONS = (0.1, 0.3, 0.5, 0.6, 0.7, 0.9, 0.95, 1.0)
 
 
@@ -126,6 +129,24 @@ def test_a_weight_is_a_repeated_post(seed):
                 assert math.isclose(value, metric(labels[copies], scores[copies], **options))
             else:
                 assert np.isnan(value)
+
+
+@pytest.mark.parametrize("decimals", [6, 1, 0])  # the fewer, the more ties
+def test_a_bootstrap_is_scikit_learns_loop_on_the_same_draws(decimals):
+    generator = np.random.default_rng(decimals)
+    labels = (generator.random(500) < 0.1).astype(np.int8)
+    scores = np.round(generator.normal(size=500) + labels, decimals).astype(np.float32)
+    drawn = generator.integers(0, 500, (40, 500))
+    weights = np.stack([np.bincount(row, minlength=500) for row in drawn])
+    for kind in (np.uint8, np.int64, np.float64):
+        found = table_metrics(labels, scores, weights=weights.astype(kind))
+        for i, row in enumerate(drawn):
+            y, s = labels[row], scores[row]
+            precision, recall, thresholds = precision_recall_curve(y, s)
+            assert math.isclose(found["PR-AUC"][i], average_precision_score(y, s))
+            assert math.isclose(found["R@P60"][i], recall[:-1][precision[:-1] >= 0.6].max(initial=0))
+            for name, least in (("APR@R90", 0.9), ("APR@R95", 0.95)):
+                assert found[name][i] == (s < thresholds[recall[:-1] >= least].max()).mean()
 
 
 def test_without_information_and_perfect():

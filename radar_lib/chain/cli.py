@@ -24,6 +24,9 @@ from radar_lib.chain.progress import near
 from radar_lib.chain.reproduce import notebooks_folder, reproduce, runs_folder
 from radar_lib.chain.studies import HELP as STUDIES
 from radar_lib.chain.studies import add_arguments, studies
+from radar_lib.chain.verify import HELP as VERIFY
+from radar_lib.chain.verify import add_arguments as add_record
+from radar_lib.chain.verify import verify
 from radar_lib.errors import RadarError
 
 PROFILES = """\
@@ -114,6 +117,11 @@ def parser() -> argparse.ArgumentParser:
     _add_places(more)
     add_arguments(more)
     more.set_defaults(act=studies)
+
+    proof = _command(commands, "verify", "recompute the committed results from their scores, and compare a run", VERIFY)
+    _add_places(proof)
+    add_record(proof)
+    proof.set_defaults(act=verify)
 
     doctor = _command(commands, "doctor", "say what is wrong with this environment", exits.EXIT_CODES)
     _add_places(doctor, profile=False)

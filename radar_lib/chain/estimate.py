@@ -28,8 +28,10 @@ BUILD_SECONDS = (1.5e-3, 5.0e-8)  # drawing one post: constant, and per square p
 BUILD_BYTES = (3_600.0, 0.224)  # size of a post: the same two (same record)
 BUILD_MEMORY = (215e6, 63.0)  # of each process at 96 px, and per post in the one that plans (same record)
 AUDIT_SECONDS = 3e-3  # hashes, probes and figures of notebook 01 per audited post (record of profile cpu)
+# The words' regressions of notebook 06, per training and test post (one core, 4,250 and 7,500 posts).
+WORDS_SECONDS = 0.6e-3
+BOOTSTRAP_SECONDS = 3.5e-9  # of notebook 06 per replicate, row and verified post (one core; 7,500 and 30,000 posts)
 CELL_SECONDS = 5.0  # heads and bootstrap of one cell of notebook 08 on one core
-BOOTSTRAP_SECONDS = 2.5e-8  # of notebook 06 per replicate, row and verified post (one core; 7,500 and 30,000 posts)
 # Decoding and tokenising: per post, per frame, per square pixel of a frame. Assumed, so that a core decodes about as
 # many frames of 1080 px a second as training/streamed.py counts on; there is no record of it.
 READ_SECONDS = (0.6e-3, 0.3e-3, 2.0e-8)
@@ -242,9 +244,11 @@ def _teachers(name: str, values: Mapping[str, Any], posts: Posts, machine: Machi
 
 
 def _tables(name: str, values: Mapping[str, Any], posts: Posts, machine: Machine, model: Any) -> Row:
-    """No model: the bootstrap of the experts' row and of every router's, each at every seed, on one core."""
-    runs = values.get("seeds", 1) * (1 + len(ROUTER_ROWS))
-    return Row(name, seconds=STARTUP + BOOTSTRAP_SECONDS * REPLICATES * runs * posts.count("test"))
+    """No model: the bootstrap of the experts' row, of every router's and of the multi-task model's, each at every seed,
+    and of the other four reference rows; and the words' regressions. All on one core."""
+    runs = values.get("seeds", 1) * (2 + len(ROUTER_ROWS)) + 4
+    bootstrap = BOOTSTRAP_SECONDS * REPLICATES * runs * posts.count("test")
+    return Row(name, seconds=STARTUP + bootstrap + WORDS_SECONDS * posts.count("train", "test"))
 
 
 def _routers(name: str, values: Mapping[str, Any], posts: Posts, machine: Machine, model: Any) -> Row:
@@ -253,7 +257,8 @@ def _routers(name: str, values: Mapping[str, Any], posts: Posts, machine: Machin
         row = row.plus(model(backbone).read(name, seen))
     for experiment in ROUTER_ROWS:
         row = row.plus(_router(name, model(experiment.backbone), values, posts))
-    return row
+    probed = model(LAMBDA_STUDY_BACKBONE).work(name, score=posts.count("train", "test"), seen=seen)
+    return row.plus(_router(name, model(EXPERT_BACKBONE), values, posts)).plus(probed)  # the reference rows
 
 
 def _router(name: str, backbone: Model, values: Mapping[str, Any], posts: Posts) -> Row:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from radar_lib.errors import RadarError
 
 OK = 0
-FAILURE = 1  # a notebook raised, or its kernel died
+FAILURE = 1  # a notebook raised, or its kernel died; `radar verify` found a difference
 USAGE = 2  # unknown or ill-typed parameter, unknown profile or notebook, bad posts or checkpoint; argparse's own code
 TIMEOUT = 3  # a notebook passed its time limit
 ENVIRONMENT = 4  # a missing package or kernel, a full or read-only disk, another chain at work

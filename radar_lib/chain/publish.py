@@ -11,6 +11,7 @@ from radar_lib.chain.ledger import FIGURES
 from radar_lib.files import atomic_path, read_json, write_json
 
 RECORD = "run.json"
+RUNS = "runs.parquet"  # of radar_lib.report.record: every run with what it reached
 MANIFEST = "manifest.json"  # which notebook each file came from
 
 
@@ -64,6 +65,13 @@ def record_run(target: Path, entries: Mapping[str, Mapping[str, Any]], names: It
     record = {"seconds": round(sum(notebook["seconds"] for notebook in notebooks), 1), "notebooks": notebooks}
     if target.is_dir():
         write_json(target / RECORD, record)
+
+
+def publish_runs(run_dir: Path, target: Path) -> None:
+    """Copy the record of all runs, where there is one, to a profile's figures."""
+    if (run_dir / RUNS).is_file() and target.is_dir():
+        with atomic_path(target / RUNS) as temporary:
+            shutil.copyfile(run_dir / RUNS, temporary)
 
 
 def _below(target: Path, at: str, files: list[str], gone: set[str]) -> list[str]:

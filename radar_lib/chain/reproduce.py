@@ -17,7 +17,7 @@ from radar_lib.chain.htmlreport import write_report
 from radar_lib.chain.ledger import Ledger
 from radar_lib.chain.plan import discover, select
 from radar_lib.chain.progress import duration, near
-from radar_lib.chain.publish import publish, record_run
+from radar_lib.chain.publish import publish, publish_runs, record_run
 from radar_lib.chain.runner import Chain, run_chain
 
 
@@ -148,6 +148,7 @@ def finish(chain: Chain, args: argparse.Namespace, *, seconds: float) -> None:
     if args.figures or not own:
         files = publish(chain.run_dir, names, target / chain.run_dir.name)
         record_run(target / chain.run_dir.name, ledger.entries, names)
+        publish_runs(chain.run_dir, target / chain.run_dir.name)
         figures = f"{near(target / chain.run_dir.name)} ({len(files)} files)"
     else:
         figures = f"{near(chain.run_dir)}/*/figures (--figures DIR copies them)"

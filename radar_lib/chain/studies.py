@@ -14,6 +14,7 @@ from radar_lib.chain.ledger import FIGURES
 from radar_lib.chain.plan import discover
 from radar_lib.chain.processes import run_lock, stop_signals
 from radar_lib.chain.progress import duration, near
+from radar_lib.chain.publish import publish_runs
 from radar_lib.chain.reproduce import notebooks_folder, runs_folder
 from radar_lib.files import atomic_path
 
@@ -73,10 +74,8 @@ def studies(args: argparse.Namespace) -> int:
 
 def publish_studies(run_dir: Path, target: Path) -> None:
     """Copy the studies' figures and the record of all runs to the profile's committed record."""
-    from radar_lib.report.record import FILE
     from radar_lib.report.studies.stage import NAME
 
     with atomic_path(target / NAME) as temporary:
         shutil.copytree(run_dir / NAME / FIGURES, temporary)
-    with atomic_path(target / FILE) as temporary:
-        shutil.copyfile(run_dir / FILE, temporary)
+    publish_runs(run_dir, target)

@@ -1,15 +1,19 @@
 """Every metric of every row with its uncertainty: intervals, and differences of any two rows on the same posts.
 
-A row is one run, or several of the same kind at different seeds, and then its number is their mean. The uncertainty is
-that of the test posts: PR-AUC by influence functions, the other metrics by one bootstrap whose replicates are shared by
-all rows, so that any two rows are compared on the same draws. How far the runs of a row lie apart is a different matter
-and not in these intervals. An average over risks is treated as one number: posts that several risks share
-count once, posts of one risk only move that risk's part.
+A row is one run, or several of the same kind at different seeds, and then its number is their mean. There are three
+intervals, chosen by `over`. "posts" is that of the test posts: PR-AUC by influence functions, the other metrics by one
+bootstrap whose replicates are shared by all rows, so that any two rows are compared on the same draws. "seeds" is that
+of training, on these posts: Student's t over the runs. "both" joins them, by the model of `seeds.combined_interval`.
+The last two need two runs or more. Distilled routers of all seeds had one teacher, so their spread leaves out its own.
+
+An average over risks is treated as one number: posts that several risks share count once, posts of one risk only move
+that risk's part.
 """
 
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
+from typing import Literal, get_args
 
 import numpy as np
 from jaxtyping import Float, Int8
@@ -25,10 +29,12 @@ from radar_lib.intervals import (
     normal_difference,
 )
 from radar_lib.metrics import score_table, table_metrics
+from radar_lib.seeds import combined_difference, combined_interval, seed_difference, seed_interval
 
+Over = Literal["posts", "seeds", "both"]
 AREA, AVERAGE = "PR-AUC", "Average"
 REPLICATES = 2000
-POSTS_AT_ONCE = 1_500_000  # replicates x posts of one risk held in memory together
+POSTS_AT_ONCE = 10_000_000  # replicates x posts held in memory together, a byte each
 
 
 class Evidence:
@@ -36,7 +42,8 @@ class Evidence:
 
     Args:
         truth: labels (1, 0, -1) of the test posts.
-        rows: by row name the logits of its runs; a cell that was not verified may hold anything.
+        rows: by row name the logits of its runs, ordered by seed: of two rows with equally many runs the n-th ones have
+            the same seed. A cell that was not verified may hold anything.
         categories: the risks, in the order of the columns.
         replicates: of the bootstrap.
 
@@ -54,7 +61,7 @@ class Evidence:
         seed: int,
     ):
         self.categories, self.rows = tuple(categories), tuple(rows)
-        self._value = {row: _mean([score_table(truth, one, categories) for one in runs]) for row, runs in rows.items()}
+        self._tables = {row: [score_table(truth, one, categories) for one in runs] for row, runs in rows.items()}
         self._influence: dict[tuple[Hashable, str], np.ndarray] = {}
         for k, category in enumerate(categories):
             known = truth[:, k] >= 0
@@ -73,29 +80,85 @@ class Evidence:
     @property
     def metrics(self) -> tuple[str, ...]:
         """Names of the metrics, in the order of the tables."""
-        return tuple(self._value[self.rows[0]][AVERAGE])
+        return tuple(self._tables[self.rows[0]][0][AVERAGE])
+
+    def seeds(self, row: Hashable) -> int:
+        """How many runs the row has."""
+        return len(self._tables[row])
+
+    def runs(self, row: Hashable, category: str, metric: str) -> list[float]:
+        """The metric of each of the row's runs on the posts as they are, fractions, ordered by seed."""
+        return [table[category][metric] for table in self._tables[row]]
 
     def value(self, row: Hashable, category: str, metric: str) -> float:
-        """The metric on the posts as they are, a fraction."""
-        return self._value[row][category][metric]
+        """The metric on the posts as they are, the mean of the row's runs, a fraction."""
+        return float(np.mean(self.runs(row, category, metric)))
 
-    def interval(self, row: Hashable, category: str, metric: str, *, level: float = 0.95) -> Interval:
-        """The metric with its interval over test posts."""
-        estimate = self.value(row, category, metric)
+    def interval(
+        self, row: Hashable, category: str, metric: str, *, level: float = 0.95, over: Over = "posts"
+    ) -> Interval:
+        """The metric with its interval over test posts, seeds or both, cut to what a fraction can be.
+
+        Raises:
+            ValueError: seeds are asked for and the row has one run; unknown `over`.
+        """
+        found = self._interval(row, category, metric, level, _known(over))
+        return Interval(found.estimate, *(float(end) for end in np.clip(found[1:], 0, 1)))
+
+    def _interval(self, row: Hashable, category: str, metric: str, level: float, over: Over) -> Interval:
+        runs = self.runs(row, category, metric)
+        if over == "seeds":
+            return seed_interval(runs, level=level)
         if metric == AREA:
-            return logit_interval(estimate, self._influence[row, category], level=level)
-        return drawn_interval(estimate, self._drawn[row, category, metric], level=level)
+            posts = logit_interval(float(np.mean(runs)), self._influence[row, category], level=level)
+        else:
+            posts = drawn_interval(float(np.mean(runs)), self._drawn[row, category, metric], level=level)
+        return posts if over == "posts" else combined_interval(posts, runs, level=level)
 
     def difference(
-        self, row: Hashable, other: Hashable, category: str, metric: str, *, level: float = 0.95
+        self, row: Hashable, other: Hashable, category: str, metric: str, *, level: float = 0.95, over: Over = "posts"
     ) -> Difference:
-        """`row` minus `other`, paired by post."""
-        estimate = self.value(row, category, metric) - self.value(other, category, metric)
+        """`row` minus `other`, paired by post, and by seed where both rows have equally many runs.
+
+        Raises:
+            ValueError: seeds are asked for and a row has one run; unknown `over`.
+        """
+        if _known(over) == "posts":
+            return self._over_posts(_pair(row, other), category, metric, level)
+        ours, theirs = self.runs(row, category, metric), self.runs(other, category, metric)
+        if over == "seeds":
+            return seed_difference(ours, theirs, level=level)
+        posts = self._over_posts(_pair(row, other), category, metric, level)
+        return combined_difference(posts, ours, theirs, level=level)
+
+    def contrast(
+        self, weights: Mapping[Hashable, float], category: str, metric: str, *, level: float = 0.95,
+        over: Over = "posts",
+    ) -> Difference:
+        """The rows' weighted sum, such as a difference of two differences, paired by post; its null value is 0.
+
+        Raises:
+            ValueError: seeds are asked for and the rows do not have equally many runs, two or more; unknown `over`.
+        """
+        posts = self._over_posts(weights, category, metric, level)
+        if _known(over) == "posts":
+            return posts
+        if len({self.seeds(row) for row in weights}) > 1:
+            raise ValueError("a contrast over seeds takes rows with equally many runs")
+        runs = sum(weight * np.array(self.runs(row, category, metric)) for row, weight in weights.items())
+        none = np.zeros(len(runs))
+        if over == "seeds":
+            return seed_difference(runs, none, level=level)
+        return combined_difference(posts, runs, none, level=level)
+
+    def _over_posts(self, weights: Mapping[Hashable, float], category: str, metric: str, level: float) -> Difference:
+        def summed(of: Mapping[tuple, np.ndarray], *place: str) -> np.ndarray:
+            return sum(weight * of[row, *place] for row, weight in weights.items())
+
+        estimate = float(sum(weight * self.value(row, category, metric) for row, weight in weights.items()))
         if metric == AREA:
-            parts = self._influence[row, category] - self._influence[other, category]
-            return normal_difference(estimate, parts, level=level)
-        drawn = self._drawn[row, category, metric] - self._drawn[other, category, metric]
-        return drawn_difference(estimate, drawn, level=level)
+            return normal_difference(estimate, summed(self._influence, category), level=level)
+        return drawn_difference(estimate, summed(self._drawn, category, metric), level=level)
 
     def _bootstrap(
         self, truth: np.ndarray, rows: Mapping[Hashable, Sequence[np.ndarray]], replicates: int, seed: int
@@ -107,8 +170,8 @@ class Evidence:
         for start in range(0, replicates, at_once):
             weights = draws(generator, min(at_once, replicates - start), len(truth))
             for k, category in enumerate(self.categories):
-                known = truth[:, k] >= 0
-                labels, times = truth[known, k], weights[:, known]
+                known = np.flatnonzero(truth[:, k] >= 0)
+                labels, times = truth[known, k], np.take(weights, known, axis=1)
                 for row, runs in rows.items():
                     found = [table_metrics(labels, one[known, k], weights=times) for one in runs]
                     for metric in found[0]:
@@ -118,7 +181,14 @@ class Evidence:
         return {key: np.concatenate(values) for key, values in parts.items()}
 
 
-def _mean(tables: Sequence[Mapping[str, Mapping[str, float]]]) -> dict[str, dict[str, float]]:
-    """Score tables of one row's runs, averaged."""
-    return {c: {name: float(np.mean([table[c][name] for table in tables])) for name in numbers}
-            for c, numbers in tables[0].items()}  # fmt: skip
+def _pair(row: Hashable, other: Hashable) -> dict[Hashable, float]:
+    """Weights of a difference; of a row and itself they are 0."""
+    weights = {row: 1.0}
+    weights[other] = weights.get(other, 0.0) - 1.0
+    return weights
+
+
+def _known(over: Over) -> Over:
+    if over not in get_args(Over):
+        raise ValueError(f"over is {over!r}; it must be one of {', '.join(get_args(Over))}")
+    return over

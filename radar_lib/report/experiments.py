@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -159,7 +159,15 @@ def keep_run(workspace: Workspace, run: Run, **names: Any) -> dict[str, Any]:
         "objective": run.spec.recipe.objective,
         "seed": run.spec.recipe.seed,
         "seconds": round(run.record["history"]["seconds"], 1),
+        "config": run_config(run.spec),
     }
+
+
+def run_config(spec: RunSpec) -> dict[str, Any]:
+    """What a run was trained with, but for its seed, as flat JSON values for the record of runs."""
+    own = {key: value for key, value in asdict(spec).items() if key not in ("recipe", "categories")}
+    recipe = {key: value for key, value in asdict(spec.recipe).items() if key != "seed" and value is not None}
+    return own | recipe | {"categories": list(spec.categories)}
 
 
 def checkpoint_note(posts: Posts, checkpoints: str) -> str:

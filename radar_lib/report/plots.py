@@ -65,10 +65,15 @@ def pr_curves(
     return figure
 
 
-def rows_against_paper(frame: pd.DataFrame, paper: pd.DataFrame | None) -> Figure:
+def rows_against_paper(
+    frame: pd.DataFrame, paper: pd.DataFrame | None, references: Mapping[str, pd.DataFrame] | None = None
+) -> Figure:
     """Average of the four metrics, one line per table row: ours filled, the paper's hollow where it has one.
 
     Where `frame` has the columns `low` and `high`, a bar between them is the interval of ours.
+
+    Args:
+        references: by name, results of rows to read the others against, drawn as upright lines.
     """
     figure, axes = plt.subplots(1, len(METRICS), figsize=(12.5, 4.4), sharey=True)
     ours = frame[frame["category"] == AVERAGE].set_index(["loss", "method", "metric"])
@@ -86,7 +91,12 @@ def rows_against_paper(frame: pd.DataFrame, paper: pd.DataFrame | None) -> Figur
                 other = 100 * theirs.loc[(loss, method, metric), "value"]
                 axis.plot([value, other], [height, height], color="#bbbbbb", linewidth=1, marker="", zorder=1)
                 axis.plot(other, height, marker="o", markerfacecolor="white", color=colour, zorder=2)
+        for (name, lines), style in zip((references or {}).items(), LINE_STYLES[3:] + LINE_STYLES, strict=False):
+            (value,) = lines[(lines["category"] == AVERAGE) & (lines["metric"] == metric)]["value"]
+            axis.axvline(100 * value, color="#666666", linewidth=1.2, linestyle=style, marker="", label=name, zorder=0)
         axis.set(title=metric, xlabel="average over risks (%)")
+    if references:
+        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(references))
     axes[0].set_yticks(heights, [f"{method}  ({loss})" for loss, method in ROW_ORDER])
     return figure
 
@@ -169,6 +179,8 @@ def words_told(records: Mapping[str, Mapping[str, Mapping[str, float]]]) -> Figu
 def verdicts(decided: pd.DataFrame) -> Figure:
     """The claims of Tables 1 and 2 as a grid: a line per pair of rows, a column per risk and metric.
 
+    Claims about the same pair share its line, each in its own columns; heavy lines part the others.
+
     A cell prints ours and, below it, the paper's difference in points; a star marks the paper's exceptions. Colour and
     mark say the verdict: a tick where it holds, a cross where it fails, = where an exception shows as in the paper,
     an arrow where it is reversed, nothing where it stays open.
@@ -178,21 +190,22 @@ def verdicts(decided: pd.DataFrame) -> Figure:
     """
     colours = {HOLDS: "#b7dfcb", FAILS: "#f3c4a5", OPEN: "#eeeeee", SHOWS: "#c6dff0", REVERSED: "#eed3e3"}
     marks = {HOLDS: "✓", FAILS: "✗", OPEN: "", SHOWS: "=", REVERSED: "↑"}
-    lines = list(dict.fromkeys(zip(decided["claim"], decided["row"], decided["against"], strict=True)))
+    first = decided.drop_duplicates(["row", "against"])
+    lines, claims = list(zip(first["row"], first["against"], strict=True)), first["claim"].tolist()
     columns = [(c, m) for c in dict.fromkeys(decided["category"]) for m in METRICS]
     figure, axis = plt.subplots(figsize=(1 + 0.95 * len(columns), 1.3 + 0.52 * len(lines)))
     for one in decided.itertuples():
-        x, y = columns.index((one.category, one.metric)), lines.index((one.claim, one.row, one.against))
+        x, y = columns.index((one.category, one.metric)), lines.index((one.row, one.against))
         axis.add_patch(plt.Rectangle((x - 0.5, y - 0.5), 1, 1, facecolor=colours[one.verdict], edgecolor="white"))
         paper = "" if pd.isna(one.paper) else f"\n{one.paper:+.1f}{'*' if one.exception else ''}"
         axis.text(x, y, f"{marks[one.verdict]} {one.ours:+.1f}".strip() + paper, ha="center", va="center", fontsize=7)
     axis.set(xlim=(-0.5, len(columns) - 0.5), ylim=(len(lines) - 0.5, -0.5))
     axis.set_xticks(range(len(columns)), [f"{c}\n{m}" for c, m in columns], fontsize=7)
     axis.xaxis.tick_top()
-    axis.set_yticks(range(len(lines)), [f"{row}\nagainst {other}" for _, row, other in lines], fontsize=7)
+    axis.set_yticks(range(len(lines)), [f"{row}\nagainst {other}" for row, other in lines], fontsize=7)
     axis.tick_params(length=0)
     axis.grid(False)
     for y in range(1, len(lines)):
-        if lines[y][0] != lines[y - 1][0]:
+        if claims[y] != claims[y - 1]:
             axis.axhline(y - 0.5, color=BLACK, linewidth=1)
     return figure

@@ -8,7 +8,7 @@ row, seed, category and metric are replaced. The committed copy lies in `figures
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import pandas as pd
 
 from radar_lib.errors import RadarError
 from radar_lib.files import atomic_path
+from radar_lib.report.row_scores import RowScores, name_of, row_of
 from radar_lib.report.workspace import Workspace
 
 FILE = "runs.parquet"
@@ -68,6 +69,24 @@ def run_lines(
         if metric not in (*counts, "prevalence")
     ]  # fmt: skip
     return pd.DataFrame(lines, columns=COLUMNS).astype({name: "Int64" for name in counts})
+
+
+def enter(workspace: Workspace, study: str, scores: RowScores, index: Sequence[Mapping[str, Any]]) -> Path:
+    """Enter rows and seeds, one by one, in the record of the workspace's profile; returns the record's path.
+
+    Args:
+        index: entries of `keep_run` or `keep_logits`; what joins several (the experts) takes the time of all.
+    """
+    parts = []
+    for row, by_seed in scores.scored().items():
+        for seed, scored in by_seed.items():
+            own = [entry for entry in index if row_of(entry) == row and entry["seed"] == seed]
+            about = {"run": " ".join(entry["run"] for entry in own), "config": own[0]["config"]}
+            seconds = sum(entry["seconds"] for entry in own)
+            parts.append(run_lines(study, name_of(row), seed, scored, **about, seconds=seconds, workspace=workspace))
+    path = workspace.runs_dir / workspace.profile / FILE
+    record(path, pd.concat(parts, ignore_index=True))
+    return path
 
 
 def record(path: Path, lines: pd.DataFrame) -> None:

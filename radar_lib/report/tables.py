@@ -19,15 +19,17 @@ from jaxtyping import Float, Int8
 
 from radar_lib.data.posts import Posts, labels
 from radar_lib.errors import RadarError
-from radar_lib.metrics import score_table
+from radar_lib.intervals import RELIABLE_RECALL, recall_at_precision_is_reliable
 from radar_lib.report.evidence import AVERAGE, Evidence
 from radar_lib.report.experiments import TABLE_ROWS, by_seed
+from radar_lib.report.row_scores import RowScores
 from radar_lib.training.scores import logits_for, read_scores
 
 TABLES: Mapping[int, tuple[str, str]] = {1: ("PR-AUC", "R@P60"), 2: ("APR@R90", "APR@R95")}
 TITLES = {1: "Risk detection capability", 2: "Traffic reduction"}
 METRICS = tuple(metric for pair in TABLES.values() for metric in pair)
 PAPER_CATEGORIES = ("LQC", "RCS", "FE")
+UNRELIABLE = f"below {100 * RELIABLE_RECALL:g} %: no coverage promised"
 ROW_ORDER = [(row.loss, row.method) for row in TABLE_ROWS]
 
 
@@ -65,7 +67,9 @@ def row_logits(
     return joined
 
 
-def group_rows(index: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str], list[Mapping[str, Any]]]:
+def group_rows(
+    index: Sequence[Mapping[str, Any]], order: Sequence[tuple[str, str]] = ROW_ORDER
+) -> dict[tuple[str, str], list[Mapping[str, Any]]]:
     """Index entries of the training notebooks by (loss, method), in the order of the paper's tables.
 
     One entry per router and seed, K per seed for the experts.
@@ -73,10 +77,31 @@ def group_rows(index: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str], list
     grouped: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
     for entry in index:
         grouped.setdefault((entry["loss"], entry["method"]), []).append(entry)
-    missing = [row for row in ROW_ORDER if row not in grouped]
+    missing = [row for row in order if row not in grouped]
     if missing:
         raise RadarError(f"no run for the rows {missing}: run the training notebooks first.")
-    return {row: grouped[row] for row in ROW_ORDER}
+    return {row: grouped[row] for row in order}
+
+
+def row_scores(
+    index: Sequence[Mapping[str, Any]],
+    posts: Posts,
+    *,
+    runs_dir: Path,
+    order: Sequence[tuple[str, str]] = ROW_ORDER,
+) -> RowScores:
+    """The logits of these rows on the test posts, at every seed; each risk on the posts that its pipeline verified.
+
+    Raises:
+        RadarError: a row has no run, a risk no scores, or a verified post is missing from them.
+    """
+    test = posts.table("test")
+    truth, ids = labels(test, posts.categories), test["post_id"].tolist()
+    rows = {
+        row: {one[0]["seed"]: row_logits(one, ids, truth, posts.categories, runs_dir=runs_dir) for one in by_seed(own)}
+        for row, own in group_rows(index, order).items()
+    }
+    return RowScores(ids, truth, posts.categories, rows)
 
 
 def over_seeds(scored: Sequence[Mapping[str, Mapping[str, float]]]) -> list[dict[str, Any]]:
@@ -94,22 +119,24 @@ def over_seeds(scored: Sequence[Mapping[str, Mapping[str, float]]]) -> list[dict
     return lines
 
 
-def results(index: Sequence[Mapping[str, Any]], posts: Posts, *, runs_dir: Path) -> pd.DataFrame:
+def results_of(scores: RowScores) -> pd.DataFrame:
     """Long results of every row: loss, method, category (and Average), metric, value, posts, positives, prevalence.
 
     With several seeds, `value` is their mean and `sd` their standard deviation. Each risk is scored on the test posts
     that its own pipeline verified, and on no others.
     """
-    test = posts.table("test")
-    truth = labels(test, posts.categories)
-    lines: list[dict[str, Any]] = []
-    for (loss, method), entries in group_rows(index).items():
-        scored = []
-        for one in by_seed(entries):
-            logits = row_logits(one, test["post_id"].tolist(), truth, posts.categories, runs_dir=runs_dir)
-            scored.append(score_table(truth, logits, posts.categories))
-        lines += [{"loss": loss, "method": method, **line} for line in over_seeds(scored)]
-    return pd.DataFrame(lines)
+    return pd.DataFrame(
+        [
+            {"loss": loss, "method": method, **line}
+            for (loss, method), by in scores.scored().items()
+            for line in over_seeds(list(by.values()))
+        ]
+    )
+
+
+def results(index: Sequence[Mapping[str, Any]], posts: Posts, *, runs_dir: Path) -> pd.DataFrame:
+    """`results_of` the table rows that the training notebooks' index entries name."""
+    return results_of(row_scores(index, posts, runs_dir=runs_dir))
 
 
 def paper_results() -> pd.DataFrame:
@@ -127,17 +154,20 @@ def paper_results() -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
-def wide(frame: pd.DataFrame, number: int, values: str = "value") -> pd.DataFrame:
+def wide(
+    frame: pd.DataFrame, number: int, values: str = "value", *, order: Sequence[tuple[str, str]] = ROW_ORDER
+) -> pd.DataFrame:
     """Table 1 or 2 in percent with two decimals: rows (loss, method), columns (category, metric), as the paper.
 
-    `values` names the column of `frame` that fills the cells: `value`, or `sd` for the spread over seeds.
+    `values` names the column of `frame` that fills the cells: `value`, or `sd` for the spread over seeds. Rows that are
+    not in `order` are left out.
     """
-    order = list(dict.fromkeys(frame["category"]))
+    shown = list(dict.fromkeys(frame["category"]))
     table = frame[frame["metric"].isin(TABLES[number])].pivot(
         index=["loss", "method"], columns=["category", "metric"], values=values
     )
-    columns = pd.MultiIndex.from_tuples([(c, m) for c in order for m in TABLES[number]], names=["category", "metric"])
-    rows = pd.MultiIndex.from_tuples([row for row in ROW_ORDER if row in table.index], names=["loss", "method"])
+    columns = pd.MultiIndex.from_tuples([(c, m) for c in shown for m in TABLES[number]], names=["category", "metric"])
+    rows = pd.MultiIndex.from_tuples([row for row in order if row in table.index], names=["loss", "method"])
     return (100 * table.reindex(index=rows, columns=columns)).round(2)
 
 
@@ -167,12 +197,19 @@ def to_csv(table: pd.DataFrame) -> str:
     return flat.reset_index().to_csv(index=False, float_format="%.2f", lineterminator="\n")
 
 
-def to_markdown(table: pd.DataFrame, paper: pd.DataFrame | None = None, spread: pd.DataFrame | None = None) -> str:
+def to_markdown(
+    table: pd.DataFrame,
+    paper: pd.DataFrame | None = None,
+    spread: pd.DataFrame | None = None,
+    *,
+    compared: bool = True,
+) -> str:
     """Markdown; best in bold, second best underlined; the paper's number in brackets where it has one.
 
-    With `spread`, a table of the same shape, each cell ends in its standard deviation over seeds.
+    With `spread`, a table of the same shape, each cell ends in its standard deviation over seeds, where it has one.
+    Rows that are not to be `compared` with each other get no marks.
     """
-    marked = marks(table)
+    marked = marks(table) if compared else pd.DataFrame("", index=table.index, columns=table.columns)
     head = ["Loss", "Method", *(f"{c} {m}" for c, m in table.columns)]
     lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * 2 + " ---: |" * table.shape[1]]
     for row in table.index:
@@ -180,7 +217,7 @@ def to_markdown(table: pd.DataFrame, paper: pd.DataFrame | None = None, spread: 
         for column in table.columns:
             text = f"{table.loc[row, column]:.2f}"
             text = {"best": f"**{text}**", "second": f"<u>{text}</u>", "": text}[marked.loc[row, column]]
-            if spread is not None:
+            if spread is not None and not np.isnan(spread.loc[row, column]):
                 text += f" ± {spread.loc[row, column]:.2f}"
             if paper is not None and row in paper.index and column in paper.columns:
                 text += f" ({paper.loc[row, column]:.2f})"
@@ -227,20 +264,27 @@ def to_latex(table: pd.DataFrame, *, caption: str, label: str, spread: pd.DataFr
 
 def row_evidence(index: Sequence[Mapping[str, Any]], posts: Posts, *, runs_dir: Path, seed: int) -> Evidence:
     """The table rows by (loss, method), with what intervals and differences over test posts need."""
-    test = posts.table("test")
-    truth, ids = labels(test, posts.categories), test["post_id"].tolist()
-    rows = {
-        row: [row_logits(one, ids, truth, posts.categories, runs_dir=runs_dir) for one in by_seed(entries)]
-        for row, entries in group_rows(index).items()
-    }
-    return Evidence(truth, rows, posts.categories, seed=seed)
+    return row_scores(index, posts, runs_dir=runs_dir).evidence(seed=seed)
 
 
 def with_intervals(frame: pd.DataFrame, evidence: Evidence) -> pd.DataFrame:
-    """A results frame with the ends `low` and `high` of each cell's 95 % interval over test posts."""
-    places = zip(frame["loss"], frame["method"], frame["category"], frame["metric"], strict=True)
-    found = [evidence.interval((loss, method), category, metric) for loss, method, category, metric in places]
-    return frame.assign(low=[one.low for one in found], high=[one.high for one in found])
+    """A results frame with the ends `low` and `high` of each cell's 95 % interval over test posts, and a `note`.
+
+    The note marks an R@P so small that how often its interval covers is not promised. Where every row has several runs,
+    there are also the intervals over seeds (`seeds_low`, `seeds_high`) and over both (`both_low`, `both_high`).
+    """
+    lines = zip(frame["loss"], frame["method"], frame["category"], frame["metric"], strict=True)
+    places = [((loss, method), category, metric) for loss, method, category, metric in lines]
+    columns: dict[str, list[Any]] = {}
+    for over in ("posts", "seeds", "both") if min(map(evidence.seeds, evidence.rows)) > 1 else ("posts",):
+        prefix = "" if over == "posts" else f"{over}_"
+        found = [evidence.interval(*place, over=over) for place in places]
+        columns |= {f"{prefix}low": [one.low for one in found], f"{prefix}high": [one.high for one in found]}
+    doubtful = [
+        metric.startswith("R@P") and not recall_at_precision_is_reliable(evidence.value(row, category, metric))
+        for row, category, metric in places
+    ]
+    return frame.assign(**columns, note=np.where(doubtful, UNRELIABLE, ""))
 
 
 def learned(frame: pd.DataFrame, losses: Sequence[str]) -> pd.DataFrame:

@@ -18,7 +18,7 @@ import radar_lib
 from radar_lib.files import digest_files, digest_json, read_json, write_json
 
 RECORD = "run.json"
-CODE_PARTS = ("losses.py", "data/posts.py", "models", "training")
+CODE_PARTS = ("losses.py", "partial_losses.py", "data/posts.py", "models", "training")
 
 
 @lru_cache

@@ -25,7 +25,7 @@ from radar_lib.files import read_json, write_json
 from radar_lib.training.cache import Cache
 from radar_lib.training.loop import Execution, no_bar
 from radar_lib.training.processes import Message, Report
-from radar_lib.training.runs import Lab, RunSpec, SoftLabels
+from radar_lib.training.runs import Lab, RunSpec, SideFiles, SoftLabels
 
 PATIENCE = timedelta(days=1)  # the others wait while the first process reads posts
 
@@ -35,6 +35,7 @@ def train_over_processes(
     jobs: Sequence[tuple[RunSpec, str]],
     *,
     teacher: SoftLabels | None,
+    side: SideFiles | None,
     processes: int,
     on_message: Callable[[Message], None],
 ) -> None:
@@ -57,7 +58,8 @@ def train_over_processes(
         "checkpoint_seconds": lab.checkpoint_seconds,
         "execution": asdict(lab.execution),
         "encoded_bytes": lab.encoded_bytes,
-        "teacher": None if teacher is None else {"path": str(teacher.path), "digest": teacher.digest},
+        "teacher": teacher and teacher.to_json(),
+        "side": (side or SideFiles()).to_json(),
         "jobs": [[asdict(spec), title] for spec, title in jobs],
     }
     with tempfile.TemporaryDirectory() as folder:
@@ -102,10 +104,10 @@ def main(path: str) -> None:
         execution=Execution(**job["execution"]), encoded_bytes=job["encoded_bytes"],
         bar=partial(Report, partial(_say, "message")) if state.is_main_process else no_bar,
     )  # fmt: skip
-    teacher = None if job["teacher"] is None else SoftLabels(Path(job["teacher"]["path"]), job["teacher"]["digest"])
+    teacher, side = SoftLabels.from_json(job["teacher"]), SideFiles.from_json(job["side"])
     try:
         for spec, title in job["jobs"]:
-            lab.train(RunSpec.from_json(spec), teacher=teacher, title=title)
+            lab.train(RunSpec.from_json(spec), teacher=teacher, side=side, title=title)
     except RadarError as error:
         _say("error", str(error))
         sys.exit(1)

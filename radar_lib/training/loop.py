@@ -14,7 +14,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,8 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from radar_lib.errors import RadarError
-from radar_lib.losses import radar_loss, unmasked_bce
+from radar_lib.losses import radar_loss
+from radar_lib.partial_losses import OBJECTIVES, SideInformation
 from radar_lib.training.batches import BatchSource, ahead, micro_batches, run_batches
 from radar_lib.training.processes import rank_and_size, sum_over_processes
 from radar_lib.training.state import CHECKPOINT, History, load_checkpoint, save_checkpoint
@@ -39,12 +40,13 @@ no_bar = partial(tqdm, disable=True)
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """What the loss of a run reads: inputs, labels of its categories, and the teacher's logits if it distils."""
+    """What the loss of a run reads: inputs, labels of its categories, and, by recipe, teacher's logits and side."""
 
     inputs: BatchSource
     labels: Int8[np.ndarray, "post category"]
     post_ids: Sequence[str]
     teacher_logits: Float[np.ndarray, "post category"] | None = None
+    side: SideInformation = field(default_factory=SideInformation)
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,8 @@ class Recipe:
     """How a run is trained. The paper's: AdamW, 1e-5, cosine with 20 % warm-up; the rest it does not state.
 
     Attributes:
-        objective: 'masked' (Eq. 5 and 7) or 'unmasked' ('BCE w/o Mask').
+        objective: a name of `partial_losses.OBJECTIVES`: 'masked' (Eq. 5 and 7), 'unmasked' ('BCE w/o Mask'), or one
+            of those beyond the paper, which may read side information.
         lam: lambda of Eq. 7; needs a teacher where it is above 0.
         lam_verified, lam_unverified: lambda on verified and on unverified cells, where it is not `lam` on both.
         epochs: passes over the training set.
@@ -77,15 +80,20 @@ class Recipe:
     lam_unverified: float | None = None
 
     def __post_init__(self) -> None:
-        if self.objective not in ("masked", "unmasked"):
-            raise RadarError(f"objective is {self.objective!r}; it must be 'masked' or 'unmasked'.")
-        if self.objective == "unmasked" and self.distils:
-            raise RadarError("the unmasked baseline has no distillation term: set lam=0.")
+        if self.objective not in OBJECTIVES:
+            raise RadarError(f"objective is {self.objective!r}; it must be one of {', '.join(OBJECTIVES)}.")
+        if self.objective != "masked" and self.distils:
+            raise RadarError(f"only 'masked' has a distillation term, {self.objective!r} has none: set lam=0.")
 
     @property
     def distils(self) -> bool:
         """Whether the loss reads a teacher."""
         return any(lam is not None and lam > 0 for lam in (self.lam, self.lam_verified, self.lam_unverified))
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Fields of `SideInformation` that the objective reads."""
+        return OBJECTIVES[self.objective].needs
 
 
 @dataclass(frozen=True)
@@ -155,7 +163,7 @@ def train(
 
     Args:
         router: returns logits (post, category) of a batch of `data.inputs`.
-        data: inputs, labels, and the teacher's logits where the recipe distils.
+        data: inputs, labels, the teacher's logits where the recipe distils, side information where it needs some.
         recipe: objective and optimisation.
         folder: where the checkpoint is kept while the run lasts, and the curves for TensorBoard.
         device: 'cpu' or 'cuda'.
@@ -203,7 +211,7 @@ def train(
             with nullcontext() if last_part else accelerator.no_sync(model):
                 with half_precision(on):
                     logits = model(batch)
-                loss = weight * _loss(logits, target, guide, recipe)
+                loss = weight * _loss(logits, target, guide, data.side.of(posts, on), recipe)
                 accelerator.backward(loss)
             losses.append(loss.detach())
         loss = accelerator.reduce(torch.stack(losses).sum(), "mean").item()
@@ -259,9 +267,11 @@ def to_device(batch: dict[str, Tensor], device: str | torch.device) -> dict[str,
     return {name: tensor.to(device) for name, tensor in batch.items()}
 
 
-def _loss(logits: Tensor, target: Tensor, guide: Tensor | None, recipe: Recipe) -> Float[Tensor, ""]:
-    if recipe.objective == "unmasked":
-        return unmasked_bce(logits, target)
+def _loss(
+    logits: Tensor, target: Tensor, guide: Tensor | None, side: SideInformation, recipe: Recipe
+) -> Float[Tensor, ""]:
+    if recipe.objective != "masked":
+        return OBJECTIVES[recipe.objective](logits, target, side)
     split = {"lam_verified": recipe.lam_verified, "lam_unverified": recipe.lam_unverified}
     return radar_loss(logits, target, guide, lam=recipe.lam, **split)
 

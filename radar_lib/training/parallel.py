@@ -28,7 +28,7 @@ from radar_lib.models.backbones import checkpoint_folder
 from radar_lib.training.cache import Cache
 from radar_lib.training.launch import train_over_processes
 from radar_lib.training.processes import Message, Report
-from radar_lib.training.runs import Lab, Run, RunSpec, SoftLabels
+from radar_lib.training.runs import Lab, Run, RunSpec, SideFiles, SoftLabels
 
 FEWEST_STEPS = 200  # all runs together; for less, starting processes takes longer than they save
 MOST_WORKERS = 4  # each holds Python, torch and a model: about 0.7 GiB with a stand-in
@@ -43,6 +43,7 @@ def train_all(
     *,
     titles: Sequence[str],
     teacher: SoftLabels | None = None,
+    side: SideFiles | None = None,
     workers: int = 0,
     desc: str = "training",
 ) -> list[Run]:
@@ -50,6 +51,7 @@ def train_all(
 
     Args:
         titles: what progress bars and errors call each run.
+        teacher, side: of every run; each reads what its recipe needs.
         workers: runs at a time; 0 for one per core, as work and memory allow, at most `MOST_WORKERS`. On GPUs one.
         desc: what the bar over all of them is called.
 
@@ -59,17 +61,18 @@ def train_all(
     count = worker_count(lab, specs, workers)
     with _threads(max(1, _cores() // count), on=lab.device == "cpu"):  # the same for one run that is left of many
         jobs = [(spec, title) for spec, title in zip(specs, titles, strict=True)
-                if not lab.entry(spec, teacher=teacher).complete]  # fmt: skip
+                if not lab.entry(spec, teacher=teacher, side=side).complete]  # fmt: skip
         if count > 1 and len(jobs) > 1:
             lab.release()
-            _train_in_processes(lab, jobs, teacher, min(count, len(jobs)), desc)
+            _train_in_processes(lab, jobs, partial(_train, teacher=teacher, side=side), min(count, len(jobs)), desc)
         elif jobs and (devices := _devices(lab)) > 1:
             lab.release()
             said: dict[str, str] = {}
             with lab.bar(total=sum(lab.steps(spec) for spec, _ in jobs), desc=desc, unit="step", mininterval=2) as bar:
                 show = partial(_show, bar, "step", said)
-                train_over_processes(lab, jobs, teacher=teacher, processes=devices, on_message=show)
-        return [lab.train(spec, teacher=teacher, title=title) for spec, title in zip(specs, titles, strict=True)]
+                train_over_processes(lab, jobs, teacher=teacher, side=side, processes=devices, on_message=show)
+        return [lab.train(spec, teacher=teacher, side=side, title=title)
+                for spec, title in zip(specs, titles, strict=True)]  # fmt: skip
 
 
 def side_by_side(function: Callable[..., Any], jobs: Sequence[tuple], *, workers: int = 0) -> Iterator[Any]:
@@ -143,8 +146,9 @@ def _threads(number: int, *, on: bool) -> Iterator[None]:
 
 
 def _train_in_processes(
-    lab: Lab, jobs: Sequence[tuple[RunSpec, str]], teacher: SoftLabels | None, workers: int, desc: str
-) -> None:
+    lab: Lab, jobs: Sequence[tuple[RunSpec, str]], do: Callable[[Sequence[tuple[RunSpec, str]]], None], workers: int,
+    desc: str,
+) -> None:  # fmt: skip
     context = multiprocessing.get_context("spawn")  # no copies of this process's threads
     messages = context.Queue()
     rebuild = {
@@ -165,7 +169,7 @@ def _train_in_processes(
         groups = sorted(_together(lab, jobs), key=lambda group: _cost(lab, group[0][0]), reverse=True)
         total = sum(lab.steps(spec) for spec, _ in jobs)
         with lab.bar(total=total, desc=desc, unit="step", mininterval=2) as bar:
-            _follow([pool.submit(_train, group, teacher) for group in groups], messages, bar, unit="step")
+            _follow([pool.submit(do, group) for group in groups], messages, bar, unit="step")
     except BaseException as error:
         for process in set(multiprocessing.active_children()) - others:
             process.terminate()
@@ -240,6 +244,6 @@ def _read(backbone: str, split: str) -> None:
     _lab.encoded(backbone, split)
 
 
-def _train(group: Sequence[tuple[RunSpec, str]], teacher: SoftLabels | None) -> None:
+def _train(group: Sequence[tuple[RunSpec, str]], *, teacher: SoftLabels | None, side: SideFiles | None) -> None:
     for spec, title in group:
-        _lab.train(spec, teacher=teacher, title=title)
+        _lab.train(spec, teacher=teacher, side=side, title=title)

@@ -8,121 +8,40 @@ from __future__ import annotations
 
 import gc
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Bool, Float, Int8
+from jaxtyping import Bool, Int8
 from torch import nn
 from tqdm import tqdm
 
 from radar_lib.data.posts import LABEL_PREFIX, Posts, labels, valid_mask
 from radar_lib.errors import RadarError
-from radar_lib.files import digest_file, read_json, write_json
+from radar_lib.files import digest_file, write_json
 from radar_lib.metrics import average_precision
 from radar_lib.models.backbones import BACKBONES, Backbone, checkpoint_digest, load_backbone, resolve_checkpoint
 from radar_lib.models.base import Encoded
 from radar_lib.models.families import FAMILIES
 from radar_lib.models.packing import Packing
 from radar_lib.models.router import RadarRouter, RouterConfig
-from radar_lib.training.cache import RECORD, Cache, Entry, code_digest
+from radar_lib.training.cache import Cache, Entry, code_digest
 from radar_lib.training.encoded import EncodedPosts, chunks, forget_stale, store
-from radar_lib.training.loop import Execution, Recipe, TrainingSet, predict, spare_casts, train, weights_dtype
+from radar_lib.training.folds import part_of
+from radar_lib.training.loop import Execution, TrainingSet, predict, spare_casts, train, weights_dtype
 from radar_lib.training.processes import first_process_first, rank_and_size, sum_over_processes, wait_for_all
-from radar_lib.training.scores import logits_for, read_scores, write_scores
-from radar_lib.training.state import CHECKPOINT, History
+from radar_lib.training.scores import write_scores
+from radar_lib.training.specs import Run, RunSpec, SideFiles, SoftLabels
+from radar_lib.training.state import CHECKPOINT
 from radar_lib.training.streamed import Rows, StreamedPosts, too_large, workers_for
 
 DECIDING_PACKAGES = ("torch", "transformers", "peft")
 ENCODING_CODE = ("models", "training/encoded.py")
 FEATURES_CODE = (*ENCODING_CODE, "training/features.py")
-
-
-@dataclass(frozen=True)
-class RunSpec:
-    """One fine-tune: which backbone, for which risks, with which objective.
-
-    Attributes:
-        backbone: the paper's name, a key of `BACKBONES`.
-        categories: risks that the heads predict; one for an expert.
-        recipe: objective and optimisation.
-        lora_rank, lora_alpha: of the adapter (paper: 128 and 256).
-    """
-
-    backbone: str
-    categories: tuple[str, ...]
-    recipe: Recipe
-    lora_rank: int = 8
-    lora_alpha: int = 16
-
-    @classmethod
-    def from_json(cls, saved: Mapping[str, Any]) -> RunSpec:
-        """The specification whose `asdict` went through JSON."""
-        recipe, categories = Recipe(**saved["recipe"]), tuple(saved["categories"])
-        return cls(**{**saved, "recipe": recipe, "categories": categories})
-
-    def with_recipe(self, **changes: Any) -> RunSpec:
-        return replace(self, recipe=replace(self.recipe, **changes))
-
-
-@dataclass(frozen=True)
-class SoftLabels:
-    """The experts' logits for every training post: a scores file and its digest."""
-
-    path: Path
-    digest: str
-
-    @classmethod
-    def open(cls, path: str | Path) -> SoftLabels:
-        return cls(Path(path), digest_file(path))
-
-    def logits(self, post_ids: Sequence[str], categories: Sequence[str]) -> Float[np.ndarray, "post category"]:
-        return logits_for(read_scores(self.path), post_ids, categories)
-
-
-@dataclass(frozen=True)
-class Run:
-    """A finished run: `scores`, `history` and the router's folder."""
-
-    spec: RunSpec
-    entry: Entry
-    record: Mapping[str, Any]
-
-    @classmethod
-    def load(cls, folder: str | Path) -> Run:
-        """A finished run from its cache folder, `<cache>/training/<run hash>`.
-
-        Raises:
-            RadarError: there is no finished run.
-        """
-        folder = Path(folder)
-        record = read_json(folder / RECORD)
-        spec = RunSpec.from_json(record["inputs"]["spec"])
-        return cls(spec, Entry(folder, record["digest"], record["inputs"]), record)
-
-    @property
-    def digest(self) -> str:
-        """The run hash; equal hashes are one and the same run."""
-        return self.entry.digest
-
-    @property
-    def scores_path(self) -> Path:
-        return self.entry.path("scores.parquet")
-
-    @property
-    def router_folder(self) -> Path:
-        return self.entry.path("router")
-
-    def scores(self) -> pd.DataFrame:
-        return read_scores(self.scores_path)
-
-    @property
-    def history(self) -> History:
-        return History(**self.record["history"])
 
 
 class Lab:
@@ -239,7 +158,7 @@ class Lab:
 
     def steps(self, spec: RunSpec) -> int:
         """Optimiser steps of a run."""
-        posts = int(self._verified("train", spec.categories)[1].sum())
+        posts = int(self._trained_on(spec)[1].sum())
         return math.ceil(posts / spec.recipe.batch_size) * spec.recipe.epochs
 
     def _chunks(self, model: Backbone, backbone: str, split: str) -> Iterator[list[Encoded]]:
@@ -269,8 +188,8 @@ class Lab:
             "packages": {package: version(package) for package in DECIDING_PACKAGES},
         }
 
-    def entry(self, spec: RunSpec, *, teacher: SoftLabels | None = None) -> Entry:
-        """Cache entry of a run: its hash covers posts, checkpoint, specification, teacher, device and code."""
+    def entry(self, spec: RunSpec, *, teacher: SoftLabels | None = None, side: SideFiles | None = None) -> Entry:
+        """Cache entry of a run: its hash covers posts, checkpoint, specification, teacher, side, device and code."""
         if spec.recipe.distils and teacher is None:
             raise RadarError(f"{spec.backbone} with a lambda above 0 needs the experts' soft labels.")
         inputs = self._inputs(spec.backbone, code=code_digest()) | {
@@ -278,17 +197,26 @@ class Lab:
             "teacher": teacher.digest if teacher is not None and spec.recipe.distils else None,
             "scored": list(self.score_splits),
         }
+        if spec.recipe.needs:
+            inputs["side"] = (side or SideFiles()).digests(spec.recipe.needs, spec.categories)
         if self.execution != Execution():  # it changes the last bits
             inputs["execution"] = asdict(self.execution)
         return self.cache.entry("training", inputs)
 
-    def train(self, spec: RunSpec, *, teacher: SoftLabels | None = None, title: str = "") -> Run:
+    def train(
+        self, spec: RunSpec, *, teacher: SoftLabels | None = None, side: SideFiles | None = None, title: str = ""
+    ) -> Run:
         """The run of this specification: from the cache, else trained now (or continued) and scored.
 
+        Args:
+            teacher: read where the recipe distils.
+            side: what the recipe's objective reads beside the labels, where it needs anything.
+
         Raises:
-            RadarError: no training post carries a verified label of these categories, or the loss is not finite.
+            RadarError: no training post carries a verified label of these categories, teacher or side information is
+                missing, or the loss is not finite.
         """
-        entry = self.entry(spec, teacher=teacher)
+        entry = self.entry(spec, teacher=teacher, side=side)
         if entry.complete:
             return Run(spec, entry, entry.record())
         router = self._new_router(spec)
@@ -302,7 +230,7 @@ class Lab:
         try:
             history = train(
                 router,
-                self._training_set(spec, teacher),
+                self._training_set(spec, teacher, side),
                 spec.recipe,
                 folder=entry.folder,
                 device=self.device,
@@ -369,14 +297,28 @@ class Lab:
         matrix = self.labels(split, categories)
         return matrix, valid_mask(matrix).any(axis=1)
 
-    def _training_set(self, spec: RunSpec, teacher: SoftLabels | None) -> TrainingSet:
-        """Posts that at least one of the run's pipelines verified: an expert sees its own pipeline's posts only."""
+    def _trained_on(self, spec: RunSpec) -> tuple[Int8[np.ndarray, "post category"], Bool[np.ndarray, " post"]]:
+        """Labels of the training posts, and which posts a run trains on: verified for it and, if it has one, its fold.
+
+        An expert sees its own pipeline's posts only.
+        """
         matrix, keep = self._verified("train", spec.categories)
+        if spec.fold is not None:
+            number, count = spec.fold
+            keep = keep & (part_of(self.table("train")["post_id"].tolist(), count) == number)
+        return matrix, keep
+
+    def _training_set(
+        self, spec: RunSpec, teacher: SoftLabels | None, side: SideFiles | None = None
+    ) -> TrainingSet:
+        """What a run trains on, with the teacher's logits where it distils and what else its objective needs."""
+        matrix, keep = self._trained_on(spec)
         rows = np.flatnonzero(keep)
         ids = self.table("train")["post_id"].to_numpy()[rows].tolist()
         inputs = self.encoded(spec.backbone, "train")
         guide = teacher.logits(ids, spec.categories) if teacher is not None and spec.recipe.distils else None
-        return TrainingSet(inputs if keep.all() else inputs.subset(rows), matrix[rows], ids, guide)
+        about = (side or SideFiles()).read(spec.recipe.needs, ids, spec.categories)
+        return TrainingSet(inputs if keep.all() else inputs.subset(rows), matrix[rows], ids, guide, about)
 
     def _validation(self, spec: RunSpec) -> Any:
         """A function of the router: PR-AUC of each category on the validation posts that its pipeline verified."""

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import hashlib
 import math
 import os
 import subprocess
@@ -36,6 +35,7 @@ from radar_lib.files import atomic_path
 from radar_lib.models.base import Backbone
 from radar_lib.models.router import RadarRouter
 from radar_lib.training.cache import Cache, Entry
+from radar_lib.training.folds import part_of
 from radar_lib.training.runs import Lab, Run
 from radar_lib.training.scores import logit_columns, logits_for, read_scores
 
@@ -97,7 +97,7 @@ def soft_labels(
 
     Args:
         lab: posts, base model and cache.
-        experts: the expert of each category; the order of the columns.
+        experts: the expert of each category, or a router of all of them, for each.
         splits: splits to score.
         path: Parquet file to write: post_id, split and logit_<category> (float32).
         processes: 0 for one per GPU where the lab is on 'cuda', else one.
@@ -125,22 +125,26 @@ def soft_labels(
 
 
 def in_order(categories: Sequence[str], experts: Mapping[str, Run]) -> list[Run]:
-    """The expert of each category.
+    """The expert of each category; a router that stands for all categories comes once.
 
     Raises:
-        RadarError: a category has none.
+        RadarError: a category has none, or their heads are not the categories, each once and in this order.
     """
     missing = [category for category in categories if category not in experts]
     if missing:
         raise RadarError(f"no expert for {', '.join(missing)}: train one per category first.")
-    return [experts[category] for category in categories]
+    panel = list({experts[category].digest: experts[category] for category in categories}.values())
+    heads = [category for run in panel for category in run.spec.categories]
+    if heads != list(categories):
+        raise RadarError(f"the teacher has heads for {', '.join(heads)}, not for {', '.join(categories)}.")
+    return panel
 
 
 def score_shard(lab: Lab, panel: Sequence[Run], *, splits: Sequence[str], shard: tuple[int, int] = (0, 1)) -> None:
     """Score the parts of shard i of n (counted from 0) that are not on disk yet; the result does not depend on n.
 
     Args:
-        panel: one expert per category, in the order of `lab.posts.categories`.
+        panel: of `in_order`, for `lab.posts.categories`.
     """
     index, count = shard
     todo = [part for number, part in _missing(lab, panel, splits) if number % count == index]
@@ -164,8 +168,7 @@ def parts(post_ids: Sequence[str], *, most: int) -> list[Int[np.ndarray, " row"]
     count = math.ceil(len(post_ids) / most)
     if count == 1:
         return [np.arange(len(post_ids))]
-    digests = [hashlib.blake2b(str(post).encode(), digest_size=8).digest() for post in post_ids]
-    part = np.array([int.from_bytes(digest, "big") % count for digest in digests])
+    part = part_of(post_ids, count)
     return [rows for number in range(count) if len(rows := np.flatnonzero(part == number))]
 
 
@@ -232,7 +235,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     posts = open_posts(args.posts)
     # posts that are not kept yet are streamed: processes side by side must not write one entry of the cache
     lab = Lab(posts, Cache(args.cache), checkpoints=args.checkpoints, device=args.device, encoded_bytes=0)
-    experts = {run.spec.categories[0]: run for run in map(Run.load, args.experts)}
+    experts = {category: run for run in map(Run.load, args.experts) for category in run.spec.categories}
     index, count = map(int, args.shard.split("/"))
     splits = [split for split in args.splits if split in posts.splits]
     score_shard(lab, in_order(posts.categories, experts), splits=splits, shard=(index, count))

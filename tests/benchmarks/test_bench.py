@@ -3,8 +3,11 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from radar_lib.intervals import draws
+from radar_lib.metrics import apr_at_recall
 from radar_lib.models.geometries import published_config
 from radar_lib.models.quiet import quiet_transformers
 
@@ -55,6 +58,29 @@ def test_posts_of_the_benchmark_have_the_stated_shape(bench):
     for post, need in zip(case.posts, case.flops(), strict=True):
         assert post.n_tokens == need.tokens and len(post.frame_tokens) == 4 and sum(post.frame_tokens) == 16
         assert 4 <= post.n_tokens - 16 <= 12
+
+
+def test_intervals_and_the_scikit_learn_loop_at_a_tiny_size(monkeypatch):
+    monkeypatch.syspath_prepend(PROJECT / "benchmarks")
+    import bench_metrics
+
+    record = bench_metrics.metrics_record(posts=300, replicates=20, repeats=1)
+    assert len(record["lines"]) == 5 and all(line["median_ms"] > 0 for line in record["lines"])
+    assert record["times_faster_than_the_loop"] > 0
+    json.dumps(record, allow_nan=False)
+
+    generator = np.random.default_rng(0)
+    labels = (generator.random(300) < 0.2).astype(np.int8)
+    scores = np.round(generator.normal(size=300) + labels, 1)
+    weights = draws(np.random.default_rng(5), 20, 300)
+    expected = apr_at_recall(labels, scores, recall=0.9, weights=weights)
+    assert bench_metrics.sklearn_loop(labels, scores, 20, 5) == expected.tolist()  # the loop is no straw man
+
+
+def test_the_committed_speed_meets_its_bars():
+    record = json.loads((PROJECT / "benchmarks" / "records" / "metrics-cpu.json").read_text())
+    lines = {line["line"]: line for line in record["lines"]}
+    assert lines["PR-AUC interval"]["median_ms"] <= 20 and record["times_faster_than_the_loop"] >= 10
 
 
 def test_committed_records_say_where_they_come_from():

@@ -2,7 +2,7 @@
 
 import pytest
 
-from radar_lib.chain.publish import publish
+from radar_lib.chain.publish import publish, publish_runs
 from radar_lib.errors import RadarError
 
 
@@ -65,3 +65,14 @@ def test_a_failed_copy_leaves_the_old_figures(run, tmp_path, monkeypatch):
 def test_a_run_without_figures_makes_no_folder(tmp_path):
     assert publish(tmp_path, ["00_a"], tmp_path / "figures") == []
     assert not (tmp_path / "figures").exists()
+
+
+def test_the_record_of_runs_goes_beside_the_figures_and_stays(run, tmp_path):
+    target = tmp_path / "figures"
+    publish_runs(run, target)
+    assert not target.exists()  # nothing to copy, nowhere to
+    publish(run, ["00_a"], target)
+    (run / "runs.parquet").write_text("one")
+    publish_runs(run, target)
+    publish(run, ["00_a", "01_b"], target)
+    assert (target / "runs.parquet").read_text() == "one"

@@ -9,6 +9,7 @@ import pytest
 from radar_lib.intervals import Difference, Interval
 from radar_lib.report import claims
 from radar_lib.report.claims import FAILS, HOLDS, OPEN, REVERSED, SHOWS, Cell
+from radar_lib.report.evidence import Evidence
 
 RISKS = ("LQC", "RCS", "FE")
 
@@ -18,20 +19,26 @@ class Said:
 
     categories = RISKS
 
-    def __init__(self, default=(0.0, -0.1, 0.1, 1.0), **values):
-        self.default, self.values = default, values
+    def __init__(self, default=(0.0, -0.1, 0.1, 1.0), seeds=1, **values):
+        self.default, self.values, self.runs, self.asked = default, values, seeds, set()
 
-    def difference(self, row, other, category, metric, *, level=0.95):
+    def seeds(self, row):
+        return self.runs[row] if isinstance(self.runs, dict) else self.runs
+
+    def difference(self, row, other, category, metric, *, level=0.95, over):
+        self.asked.add(over)
         return Difference(*self.values.get(f"{row}/{category}/{metric}", self.default))
 
-    def interval(self, row, category, metric, *, level=0.95):
+    def interval(self, row, category, metric, *, level=0.95, over):
+        self.asked.add(over)
         return Interval(*self.values.get(category, (0.85, 0.82, 0.88)))
 
 
 def test_sentences_and_exceptions_are_those_of_the_papers_tables():
     cells = claims.table_cells(RISKS)
     counted = pd.Series([cell.claim for cell in cells]).value_counts()
-    assert counted["Masking beats training without a mask"] == 24 and len(cells) == 136
+    assert counted["Masking beats training without a mask"] == 24 and len(cells) == 160
+    assert counted["Masking releases more traffic"] == 24
     exceptions = {(c.claim.split()[0], c.row[1], c.category, c.metric): c.paper for c in cells if c.exception}
     assert exceptions["Masking", "SigLIP2", "FE", "R@P60"] == -4.52
     assert exceptions["The", "Qwen3-VL-4B", "FE", "R@P60"] == -2.91
@@ -46,13 +53,15 @@ def test_sentences_and_exceptions_are_those_of_the_papers_tables():
 
 def test_other_risks_have_the_sentences_without_the_papers_numbers():
     cells = claims.table_cells(("spam",))
-    assert len(cells) == 3 * 2 + 3 * 4 + 3 * 4 + 4 and all(cell.paper is None for cell in cells)
+    assert len(cells) == 3 * 4 + 3 * 4 + 3 * 4 + 4 and all(cell.paper is None for cell in cells)
     both = claims.table_cells(("LQC", "spam"))  # with an average, which the paper has of other risks
     assert len(both) == 3 * len(cells) and all(cell.paper is None for cell in both)
 
 
 def test_lambda_cells_need_lambda_0():
-    assert len(claims.lambda_cells([0, 0.3, 0.5, 1], RISKS)) == 2 * 3 * 2
+    cells = pd.Series([cell.claim for cell in claims.lambda_cells([0, 0.3, 0.5, 1], RISKS)]).value_counts()
+    assert cells["Lambda of 0.5 or more beats lambda = 0"] == 2 * 3 * 2
+    assert cells["Any lambda above 0 beats lambda = 0"] == 3 * 3 * 2
     assert claims.lambda_cells([0.1, 0.5, 1], RISKS) == []
 
 
@@ -116,6 +125,41 @@ def test_stability_and_traffic_follow_their_intervals():
     assert reached["verdict"].to_dict() == {"LQC": HOLDS, "RCS": HOLDS, "FE": SHOWS, "Average": HOLDS}  # FE: 77.16
     assert claims.traffic(Said(), "row").set_index("category").loc["FE", "verdict"] == REVERSED
     assert claims.summary(claims.traffic(Said(LQC=(0.8, 0.7, 0.9)), "row"))["verdict"].tolist() == [OPEN]
+
+
+@pytest.mark.parametrize(
+    "seeds, about, over",
+    [
+        (1, "these checkpoints", "posts"),
+        (2, "these checkpoints", "posts"),
+        (3, "the method, 3 seeds", "both"),
+        ({"x": 5, "y": 3, 0.0: 5, 0.5: 4}, "the method, 3 seeds", "both"),
+        ({"x": 5, "y": 1, 0.0: 1, 0.5: 4}, "these checkpoints", "posts"),
+    ],
+)
+def test_three_seeds_make_a_verdict_one_about_the_method(seeds, about, over):
+    said = Said(seeds=seeds)
+    decided = claims.decide([cell()], said)
+    assert decided["about"].tolist() == [about] and said.asked == {over}
+    assert claims.summary(decided)["about"].tolist() == [about]
+    stable = claims.stability(said, [0.0, 0.5])
+    assert set(stable["about"]) == {about.replace("3", "4") if isinstance(seeds, dict) else about}
+    one = claims.traffic(said, "x")
+    assert set(one["about"]) == {"the method, 5 seeds" if isinstance(seeds, dict) else about}
+    assert said.asked == ({over} if not isinstance(seeds, dict) else said.asked)
+
+
+def test_seeds_that_disagree_take_a_verdict_back():
+    """Three runs of each row, ahead on these posts every time, but by very different amounts: evidence end to end."""
+    generator = np.random.default_rng(0)
+    truth = (generator.random((3000, 1)) < 0.1).astype(np.int8)
+    noise = generator.normal(size=truth.shape)
+    runs = [noise + shift * truth for shift in (1.6, 2.0, 4.0)]
+    for ours, verdict, about in ((runs, OPEN, "the method, 3 seeds"), (runs[:2], HOLDS, "these checkpoints")):
+        rows = {"x": ours, "y": [noise + 1.5 * truth] * len(ours)}
+        evidence = Evidence(truth, rows, RISKS[:1], replicates=50, seed=1)
+        decided = claims.decide([cell()], evidence)
+        assert decided["verdict"].tolist() == [verdict] and decided["about"].tolist() == [about]
 
 
 def test_names_of_rows_and_lambdas():

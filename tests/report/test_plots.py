@@ -41,6 +41,10 @@ def test_rows_against_the_paper_with_and_without_it():
     assert len(plots.rows_against_paper(paper, None).axes[0].lines) == 13
     with_bars = plots.rows_against_paper(paper.assign(low=0.1, high=0.9), None).axes[0].lines
     assert len(with_bars) == 26 and [10, 90] in [list(line.get_xdata()) for line in with_bars]
+    floor = pd.DataFrame({"category": "Average", "metric": tables.METRICS, "value": [0.04, 0.0, 0.1, 0.05]})
+    ruled = plots.rows_against_paper(paper, None, {"No information": floor})
+    assert [list(axis.lines[-1].get_xdata()) for axis in ruled.axes] == [[4, 4], [0, 0], [10, 10], [5, 5]]
+    assert [text.get_text() for text in ruled.legends[0].get_texts()] == ["No information"]
 
 
 def test_training_curves_average_over_the_risks():

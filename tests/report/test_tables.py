@@ -11,6 +11,7 @@ import pytest
 
 from radar_lib.data.posts import write_corpus
 from radar_lib.errors import RadarError
+from radar_lib.metrics import DegenerateWarning
 from radar_lib.report import tables
 from radar_lib.report.experiments import EXPERTS, ROUTER_ROWS, TABLE_ROWS
 from radar_lib.training.scores import write_scores
@@ -78,6 +79,11 @@ def test_with_several_seeds_cells_are_means_with_their_spread(world):
     mean = tables.with_intervals(both, tables.row_evidence(other + index, posts, runs_dir=runs_dir, seed=1))
     area = mean[mean["metric"] == "PR-AUC"]
     assert (area["low"] < area["value"]).all() and (area["value"] < area["high"]).all()  # about the mean itself
+    wider = mean[mean["low"].notna()]
+    assert (wider["both_low"] <= wider["low"] + 1e-9).all() and (wider["both_high"] >= wider["high"] - 1e-9).all()
+    assert {"seeds_low", "seeds_high"} <= set(mean)
+    small = (mean["metric"] == "R@P60") & (mean["value"] < 0.1)
+    assert ((mean["note"] != "") == small).all()
 
 
 def test_a_missing_row_or_risk_is_named(world):
@@ -88,6 +94,7 @@ def test_a_missing_row_or_risk_is_named(world):
         tables.results(index[:1] + index[2:], posts, runs_dir=runs_dir)
 
 
+@pytest.mark.filterwarnings("ignore::radar_lib.metrics.DegenerateWarning")  # of the constant scores
 def test_chance_is_not_called_learning_and_a_perfect_model_is(world):
     posts, index, runs_dir = world
     test = posts.table("test")
@@ -100,8 +107,9 @@ def test_chance_is_not_called_learning_and_a_perfect_model_is(world):
     for entry in index:
         if entry["loss"] == "Masked BCE":
             entry["scores_path"] = "perfect.parquet" if entry["method"] == "SigLIP2" else "constant.parquet"
-    frame = tables.results(index, posts, runs_dir=runs_dir)
-    frame = tables.with_intervals(frame, tables.row_evidence(index, posts, runs_dir=runs_dir, seed=1))
+    with pytest.warns(DegenerateWarning, match="all scores are equal"):
+        frame = tables.results(index, posts, runs_dir=runs_dir)
+        frame = tables.with_intervals(frame, tables.row_evidence(index, posts, runs_dir=runs_dir, seed=1))
     learned = tables.learned(frame, ("Masked BCE",))
     by_method = learned.groupby("method")["learned"].all()
     assert by_method["SigLIP2"] and not by_method.drop("SigLIP2").any()

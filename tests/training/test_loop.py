@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from radar_lib.errors import RadarError
-from radar_lib.losses import radar_loss
+from radar_lib.partial_losses import OBJECTIVES, SideInformation
 from radar_lib.training import loop
 from radar_lib.training.loop import Execution, Recipe, TrainingSet, learning_rate_factor, no_bar, predict, train
 
@@ -37,7 +37,9 @@ def problem(n=90, seed=0):
     truth = (x[:, :3] + 0.3 * random.normal(size=(n, 3)) > 0.5).astype(np.int8)
     labels = np.full((n, 3), -1, np.int8)
     labels[np.arange(n), np.arange(n) % 3] = truth[np.arange(n), np.arange(n) % 3]
-    return TrainingSet(Features(torch.from_numpy(x)), labels, [f"p{i}" for i in range(n)], 3 * x[:, :3] - 1.5)
+    teacher, chance = 3 * x[:, :3] - 1.5, torch.from_numpy(random.uniform(0.2, 0.6, (n, 3)).astype(np.float32))
+    side = SideInformation(torch.tensor([0.05, 0.3, 0.08]), chance, torch.from_numpy(teacher))
+    return TrainingSet(Features(torch.from_numpy(x)), labels, [f"p{i}" for i in range(n)], teacher, side)
 
 
 RECIPE = Recipe(epochs=4, batch_size=8, learning_rate=0.05)
@@ -51,7 +53,7 @@ def test_the_loss_falls_and_every_trainable_weight_moves(tmp_path):
     assert all(not torch.equal(before[name], p) for name, p in model.named_parameters())
 
 
-@pytest.mark.parametrize("changes", [{}, {"objective": "unmasked"}, {"lam": 0.5}, {"lam": 1.0}])
+@pytest.mark.parametrize("changes", [*({"objective": name} for name in OBJECTIVES), {"lam": 0.5}, {"lam": 1.0}])
 def test_a_killed_run_resumes_to_the_bit(tmp_path, monkeypatch, changes):
     recipe = Recipe(**{"epochs": 3, "batch_size": 8, "learning_rate": 0.05, **changes})
     whole = Linear()
@@ -66,11 +68,11 @@ def test_a_killed_run_resumes_to_the_bit(tmp_path, monkeypatch, changes):
         calls["n"] += 1
         if calls["n"] == 20:
             raise Killed
-        return radar_loss(*arguments, **options) if recipe.objective == "masked" else real(*arguments, **options)
+        return real(*arguments, **options)
 
-    real = loop.unmasked_bce
+    real = loop._loss
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "radar_loss" if recipe.objective == "masked" else "unmasked_bce", killing)
+        patch.setattr(loop, "_loss", killing)
         with pytest.raises(Killed):
             train(Linear(), problem(), recipe, folder=tmp_path / "cut", checkpoint_seconds=0, bar=no_bar)
     assert (tmp_path / "cut" / loop.CHECKPOINT).exists()
@@ -81,7 +83,7 @@ def test_a_killed_run_resumes_to_the_bit(tmp_path, monkeypatch, changes):
     assert history.steps == expected.steps
 
 
-@pytest.mark.parametrize("changes", [{}, {"objective": "unmasked"}, {"lam": 0.5}])
+@pytest.mark.parametrize("changes", [*({"objective": name} for name in ("unmasked", "ipw", "dr")), {}, {"lam": 0.5}])
 def test_accumulated_micro_batches_train_as_the_whole_batch_does(tmp_path, changes):
     recipe = Recipe(**{"epochs": 2, "batch_size": 7, "learning_rate": 0.05, **changes})
     whole, parts = Linear().double(), Linear().double()
@@ -141,8 +143,22 @@ def test_no_posts_is_an_error(tmp_path):
 def test_a_recipe_that_means_nothing_is_refused():
     with pytest.raises(RadarError, match="objective"):
         Recipe(objective="hinge")
-    with pytest.raises(RadarError, match="no distillation term"):
+    with pytest.raises(RadarError, match="'unmasked' has none"):
         Recipe(objective="unmasked", lam=0.5)
+    with pytest.raises(RadarError, match="'dr' has none"):
+        Recipe(objective="dr", lam_unverified=0.5)
+    assert Recipe(objective="dr").needs == ("propensity", "imputed") and Recipe().needs == ()
+
+
+def test_each_objective_trains_another_model(tmp_path):
+    weights = {}
+    for name in OBJECTIVES:
+        model, recipe = Linear(), Recipe(objective=name, epochs=2, batch_size=16, learning_rate=0.05)
+        history = train(model, problem(), recipe, folder=tmp_path / name, bar=no_bar)
+        assert history.steps[-1]["loss"] < history.steps[0]["loss"]
+        weights[name] = model.layer.weight.detach()
+    names = list(OBJECTIVES)
+    assert not any(torch.equal(weights[a], weights[b]) for i, a in enumerate(names) for b in names[:i])
     with pytest.raises(RadarError, match="accumulate is 0"):
         Execution(accumulate=0)
 

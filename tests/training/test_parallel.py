@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from unittest.mock import MagicMock
 
+import numpy as np
 import pandas as pd
 import psutil
 import pytest
@@ -16,7 +17,8 @@ from radar_lib.training import launch, parallel
 from radar_lib.training.cache import Cache
 from radar_lib.training.loop import Recipe, no_bar
 from radar_lib.training.parallel import side_by_side, train_all, worker_count
-from radar_lib.training.runs import Lab, RunSpec
+from radar_lib.training.runs import Lab, RunSpec, SideFiles, SoftLabels
+from radar_lib.training.scores import write_scores
 
 
 class Bars:
@@ -42,6 +44,12 @@ def specs(posts):
     ]
 
 
+def side_files(posts, path):
+    ids, logits = posts.table("train")["post_id"].tolist(), np.random.default_rng(0).normal(size=(48, 3))
+    write_scores(path, post_ids=ids, splits=["train"] * 48, logits=logits, categories=posts.categories)
+    return SideFiles(propensity=SoftLabels.open(path), imputed=SoftLabels.open(path))
+
+
 @pytest.fixture(autouse=True)
 def one_thread():
     before = torch.get_num_threads()
@@ -54,16 +62,19 @@ def test_two_processes_give_what_one_gives(posts, checkpoints, tmp_path, monkeyp
     monkeypatch.setattr(parallel, "_cores", lambda: 2)
     bars = Bars()
     together = Lab(posts, Cache(tmp_path / "a"), checkpoints=str(checkpoints), bar=bars)
-    found = train_all(together, specs(posts), titles=["a", "b", "c"], workers=2, desc="three runs")
-    assert bars.totals == {"reading posts": 48 + 24 + 30, "three runs": 2 + 6 + 6}
-    assert bars.done == {"reading posts": 102, "three runs": 14}  # the posts that SigLIP2 reads are no steps
+    all_specs = [*specs(posts), specs(posts)[1].with_recipe(objective="dr")]
+    side = side_files(posts, tmp_path / "side.parquet")
+    found = train_all(together, all_specs, titles="abcd", side=side, workers=2, desc="four runs")
+    assert bars.totals == {"reading posts": 48 + 24 + 30, "four runs": 2 + 6 + 6 + 6}
+    assert bars.done == {"reading posts": 102, "four runs": 20}  # the posts that SigLIP2 reads are no steps
     alone = Lab(posts, Cache(tmp_path / "b"), checkpoints=str(checkpoints), bar=no_bar)
-    for spec, run in zip(specs(posts), found, strict=True):
+    for spec, run in zip(all_specs, found, strict=True):
         assert run.spec == spec
-        pd.testing.assert_frame_equal(run.scores(), alone.train(spec).scores(), check_exact=True)
+        pd.testing.assert_frame_equal(run.scores(), alone.train(spec, side=side).scores(), check_exact=True)
 
     monkeypatch.setattr(parallel, "_train_in_processes", None)  # all are in the cache now
-    assert [run.digest for run in train_all(together, specs(posts), titles="abc")] == [run.digest for run in found]
+    again = train_all(together, all_specs, titles="abcd", side=side)
+    assert [run.digest for run in again] == [run.digest for run in found]
 
 
 def test_a_failing_run_stops_the_others_and_is_named(posts, checkpoints, tmp_path):
@@ -105,16 +116,19 @@ def test_workers_and_torchrun_are_told_how_much_a_split_may_take(posts, checkpoi
         raise KeyboardInterrupt
 
     def no_torchrun(command, **_):
-        told["torchrun"] = read_json(command[-1])["encoded_bytes"]
+        job = read_json(command[-1])
+        assert SideFiles.from_json(job["side"]) == side
+        told["torchrun"] = job["encoded_bytes"]
         raise KeyboardInterrupt
 
+    side = side_files(posts, tmp_path / "side.parquet")
     monkeypatch.setattr(parallel, "ProcessPoolExecutor", no_pool)
     monkeypatch.setattr(launch.subprocess, "Popen", no_torchrun)
     with pytest.raises(KeyboardInterrupt):
         train_all(lab, specs(posts), titles="abc", workers=2)
     monkeypatch.setattr(parallel, "_devices", lambda lab: 2)
     with pytest.raises(KeyboardInterrupt):
-        train_all(lab, specs(posts), titles="abc", workers=1)
+        train_all(lab, specs(posts), titles="abc", side=side, workers=1)
     assert told == {"worker": (7, 2, lab.execution), "torchrun": 7}
 
 

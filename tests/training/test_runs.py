@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -14,7 +16,7 @@ from radar_lib.training import runs
 from radar_lib.training.cache import Cache
 from radar_lib.training.encoded import chunks
 from radar_lib.training.loop import Execution, Recipe, no_bar, spare_casts
-from radar_lib.training.runs import Lab, Run, RunSpec, SoftLabels
+from radar_lib.training.runs import Lab, Run, RunSpec, SideFiles, SoftLabels
 from radar_lib.training.scores import logits_for, read_scores, write_scores
 from radar_lib.training.teachers import soft_labels
 
@@ -64,7 +66,7 @@ def test_validation_reads_as_many_posts_at_once_as_streaming_allows_and_leaves_o
 
     def predict(router, inputs, *, batch_size, device):
         asked.append((batch_size, inputs.at_once))
-        return np.zeros((len(inputs), 1), np.float32)
+        return np.arange(len(inputs), dtype=np.float32)[:, None]
 
     monkeypatch.setattr(runs, "predict", predict)
     assert lab._validation(expert("LQC"))(None).keys() == {"LQC"}
@@ -117,6 +119,37 @@ def test_the_run_hash_covers_what_decides_the_result(lab, tmp_path):
     assert len(digests | {base}) == 5
     with pytest.raises(RadarError, match="needs the experts' soft labels"):
         lab.entry(spec.with_recipe(lam=0.5))
+
+
+def test_side_information_enters_the_hash_and_the_loss_where_the_objective_needs_it(lab, tmp_path):
+    spec, ids = RunSpec("Qwen3-VL-8B", lab.posts.categories, RECIPE), lab.table("train")["post_id"].tolist()
+    files = []
+    for number in range(2):
+        logits = np.random.default_rng(number).normal(size=(48, 3))
+        about = {"post_ids": ids, "splits": ["train"] * 48, "categories": lab.posts.categories}
+        write_scores(tmp_path / f"{number}.parquet", logits=logits, **about)
+        files.append(SoftLabels.open(tmp_path / f"{number}.parquet"))
+    prior = {"LQC": 0.1, "RCS": 0.2, "FE": 0.3}
+    one, other = SideFiles(prior, files[0], files[1]), SideFiles(prior | {"FE": 0.4}, files[1], files[1])
+    assert SideFiles.from_json(json.loads(json.dumps(other.to_json()))) == other
+    assert SideFiles.from_json(SideFiles().to_json()) == SideFiles()
+    assert lab.entry(spec, side=one).digest == lab.entry(spec).digest  # the masked loss reads nothing of it
+    for objective in ("csl", "nnpu", "ipw", "dr"):
+        this = spec.with_recipe(objective=objective)
+        assert lab.entry(this, side=one).digest != lab.entry(this, side=other).digest
+    ipw, lone = spec.with_recipe(objective="ipw"), SideFiles(propensity=files[0])
+    assert lab.entry(ipw, side=one).digest == lab.entry(ipw, side=lone).digest
+    with pytest.raises(RadarError, match="needs propensity and imputed: name it in SideFiles"):
+        lab.entry(spec.with_recipe(objective="dr"))
+    with pytest.raises(RadarError, match="needs prior of FE"):
+        lab.entry(spec.with_recipe(objective="csl"), side=SideFiles({"LQC": 0.1, "RCS": 0.1}))
+
+    read = lab._training_set(RunSpec("Qwen3-VL-8B", ("FE", "LQC"), Recipe(objective="dr")), None, one)
+    logits = files[0].logits(read.post_ids, ("FE", "LQC"))
+    assert len(read.post_ids) == 32 and np.allclose(read.side.propensity, 1 / (1 + np.exp(-logits)))
+    assert np.array_equal(read.side.imputed, files[1].logits(read.post_ids, ("FE", "LQC"))) and read.side.prior is None
+    read = lab._training_set(RunSpec("Qwen3-VL-8B", ("FE", "LQC"), Recipe(objective="csl")), None, one)
+    assert np.allclose(read.side.prior, [0.3, 0.1]) and read.side.imputed is None
 
 
 def test_every_expert_reads_every_post_and_a_student_learns_from_it(lab, tmp_path):

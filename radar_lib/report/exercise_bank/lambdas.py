@@ -1,4 +1,4 @@
-"""What lambda weighs, what is left at lambda = 1, and from where on a curve is stable."""
+"""What lambda weighs, what is left at lambda = 1, from where on a curve is stable, and what carries a gain."""
 
 import numpy as np
 import torch
@@ -138,4 +138,36 @@ STABILISES_AT = Exercise(
     ),
 )
 
-EXERCISES = (CELL_WEIGHTS, UNVERIFIED_SHARE, LOSS_AT_ONE, STABILISES_AT)
+
+def two_by_two(neither, verified, unverified, both):
+    targets = ((verified - neither) + (both - unverified)) / 2
+    supervision = ((unverified - neither) + (both - verified)) / 2
+    return targets, supervision, both - verified - unverified + neither
+
+
+TWO_BY_TWO = Exercise(
+    name="two_by_two",
+    task="""Four runs: the experts teach no cell, the verified cells only, the unverified cells only, or both. Write
+    `f(neither, verified, unverified, both) -> (targets, supervision, interaction)` of a metric: the main effect of
+    teaching verified cells, that of teaching unverified cells, and their interaction. The two main effects add up to
+    `both - neither`.""",
+    hints=(
+        "A main effect is the mean of what a factor changes where the other one is off and where it is on.",
+        "The interaction is what teaching both brings beyond the sum of what each brings alone.",
+    ),
+    answer=two_by_two,
+    why="What each brings alone need not add up to the gain: where both repair the same mistakes, the second one finds "
+    "less to do, and the interaction is negative. The mean over both orders shares it out fairly (Shapley 1953).",
+    mistakes=(
+        (
+            lambda n, v, u, b: (v - n, u - n, b - v - u + n),
+            "that is what each brings alone; the two need not add up to both - neither",
+        ),
+        (lambda n, v, u, b: (b - u, b - v, b - v - u + n), "that is what each brings on top of the other"),
+        (lambda n, v, u, b: two_by_two(n, u, v, b), "you have exchanged the two effects"),
+        (lambda n, v, u, b: (*two_by_two(n, v, u, b)[:2], b - v - u), "with four equal runs the interaction is 0"),
+    ),
+    case=lambda generator: tuple(float(value) for value in generator.uniform(30, 60, 4).round(2)),
+)
+
+EXERCISES = (CELL_WEIGHTS, UNVERIFIED_SHARE, LOSS_AT_ONE, STABILISES_AT, TWO_BY_TWO)

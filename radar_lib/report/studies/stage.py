@@ -12,7 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from radar_lib.data.posts import Posts, labels
+import numpy as np
+from jaxtyping import Int8
+
+from radar_lib.data.posts import Posts, labels, valid_mask
 from radar_lib.errors import RadarError
 from radar_lib.metrics import score_table
 from radar_lib.report import record
@@ -59,8 +62,7 @@ class Stage:
 
     def keep(self, study: str, row: str, runs: Sequence[Run], **config: Any) -> None:
         """Enter a row's runs, one per seed and scored on the test posts, in the record."""
-        test = self.posts.table("test")
-        truth, ids = labels(test, self.posts.categories), test["post_id"].tolist()
+        ids, truth = self.test()
         for run in runs:
             scored = score_table(truth, logits_for(run.scores(), ids, self.posts.categories), self.posts.categories)
             about = {"backbone": run.spec.backbone, "objective": run.spec.recipe.objective} | config
@@ -69,6 +71,13 @@ class Stage:
                 seconds=run.record["history"]["seconds"], workspace=self.workspace,
             )  # fmt: skip
             record.record(self.record_path, lines)
+
+    def test(self) -> tuple[list[str], Int8[np.ndarray, "post category"]]:
+        """Test posts that were verified for something, which all routers have scored, and their labels."""
+        table = self.posts.table("test")
+        truth = labels(table, self.posts.categories)
+        known = valid_mask(truth).any(axis=1)
+        return table["post_id"][known].tolist(), truth[known]
 
     @property
     def record_path(self) -> Path:

@@ -1,0 +1,166 @@
+"""How often do 95 % intervals hold the true value? Simulated test sets whose truth is known.
+
+    python benchmarks/interval_coverage.py              the record: benchmarks/records/coverage.json
+    python benchmarks/interval_coverage.py --quick      n = 2,000 only and few repeats, to look at
+
+Scores are binormal: N(0, 1) for cleared posts, N(d, 1) for violating ones, so average precision, R@P60 and APR@R of
+infinitely many posts are known. d is set by the true R@P60. A second model, correlated with the first and a little
+worse, gives differences. A test set draws labels at the prevalence, then scores; an interval covers if it holds the
+value of infinitely many posts. The posts that the bootstrap draws are drawn once per cell and serve all its test sets:
+those are independent, so which of their posts are drawn is new each time.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from time import process_time
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy.integrate import quad
+from scipy.stats import norm
+
+from radar_lib.intervals import (
+    RELIABLE_RECALL,
+    average_precision_difference,
+    average_precision_interval,
+    drawn_interval,
+    draws,
+    recall_at_precision_is_reliable,
+)
+from radar_lib.metrics import table_metrics
+
+SIZES, PREVALENCES = (2_000, 30_000), (0.03, 0.05, 0.10, 0.25)
+RECALLS = (0.05, 0.1, 0.5)  # true R@P60; the first is below what is called reliable
+REPLICATES = 300
+CORRELATION, WORSE = 0.7, 0.85  # of the second model's scores with the first's, and its d beside the first's
+BARS = {"PR-AUC": (0.93, 0.97), "PR-AUC difference": (0.93, 0.97), "R@P60": (0.92, 0.98)}
+
+
+class World(NamedTuple):
+    """Binormal scores: violating posts lie `shift` above cleared ones."""
+
+    prevalence: float
+    shift: float
+
+    @classmethod
+    def with_recall(cls, prevalence: float, recall: float, *, precision: float = 0.6) -> World:
+        """The world whose true R@P is `recall`: at that threshold a share `recall` of violating posts is caught, and so
+        many cleared ones that the precision is met."""
+        alarms = recall * prevalence * (1 - precision) / ((1 - prevalence) * precision)
+        return cls(prevalence, float(norm.isf(alarms) - norm.isf(recall)))
+
+    def precision(self, threshold: float) -> float:
+        """Of dispatching what scores above the threshold."""
+        caught = self.prevalence * norm.sf(threshold - self.shift)
+        return float(caught / (caught + (1 - self.prevalence) * norm.sf(threshold)))
+
+    def average_precision(self) -> float:
+        """Precision at a violating post's score, on average over violating posts."""
+        middle = self.shift
+        value, _ = quad(lambda s: self.precision(s) * norm.pdf(s - middle), middle - 9, middle + 9, points=[middle])
+        return value
+
+    def apr_at_recall(self, recall: float) -> float:
+        """Share of posts below the threshold that catches `recall` of the violating ones."""
+        threshold = self.shift + norm.isf(recall)
+        return float(1 - self.prevalence * recall - (1 - self.prevalence) * norm.sf(threshold))
+
+    def sample(self, posts: int, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Labels, and scores of two models."""
+        labels = (generator.random(posts) < self.prevalence).astype(np.int8)
+        ours = generator.normal(size=posts)
+        theirs = CORRELATION * ours + np.sqrt(1 - CORRELATION**2) * generator.normal(size=posts)
+        return labels, ours + self.shift * labels, theirs + WORSE * self.shift * labels
+
+
+def area_lines(world: World, posts: int, *, repeats: int, seed: int) -> list[dict[str, Any]]:
+    """Coverage of the closed form for average precision, and for its difference between two models."""
+    generator = np.random.default_rng(seed)
+    ours, theirs = world.average_precision(), World(world.prevalence, WORSE * world.shift).average_precision()
+    hits = np.zeros(2)
+    for _ in range(repeats):
+        labels, first, second = world.sample(posts, generator)
+        alone = average_precision_interval(labels, first)
+        apart = average_precision_difference(labels, first, second)
+        hits += [alone.low <= ours <= alone.high, apart.low <= ours - theirs <= apart.high]
+    about = {"posts": posts, "prevalence": world.prevalence}
+    return [_line("PR-AUC", ours, hits[0], repeats) | about,
+            _line("PR-AUC difference", ours - theirs, hits[1], repeats) | about]  # fmt: skip
+
+
+def drawn_lines(world: World, recall: float, posts: int, *, repeats: int, seed: int) -> list[dict[str, Any]]:
+    """Coverage of the percentile bootstrap for R@P60, APR@R90 and APR@R95."""
+    generator = np.random.default_rng(seed)
+    weights = draws(generator, REPLICATES, posts)
+    truth = {"R@P60": recall} | {f"APR@R{100 * r:g}": world.apr_at_recall(r) for r in (0.9, 0.95)}
+    hits = dict.fromkeys(truth, 0)
+    flagged = 0
+    for _ in range(repeats):
+        labels, scores, _ = world.sample(posts, generator)
+        found, drawn = table_metrics(labels, scores), table_metrics(labels, scores, weights=weights)
+        for metric, value in truth.items():
+            interval = drawn_interval(found[metric], drawn[metric])
+            hits[metric] += interval.low <= value <= interval.high
+        flagged += not recall_at_precision_is_reliable(found["R@P60"])
+    about = {"posts": posts, "prevalence": world.prevalence, "true_r_at_p60": recall}
+    lines = [_line(metric, value, hits[metric], repeats) | about for metric, value in truth.items()]
+    lines[0]["flagged_unreliable"] = flagged / repeats
+    return lines
+
+
+def _line(metric: str, truth: float, hits: float, repeats: int) -> dict[str, Any]:
+    """Coverage and its Monte-Carlo standard error, which is that of one miss where there is none."""
+    coverage = float(hits) / repeats
+    inside = min(coverage, 1 - 1 / repeats)
+    error = (inside * (1 - inside) / repeats) ** 0.5
+    return {"metric": metric, "truth": round(truth, 4), "coverage": round(coverage, 4),
+            "standard_error": round(error, 4), "repeats": repeats}  # fmt: skip
+
+
+def within(line: dict[str, Any], *, errors: float = 0.0) -> bool:
+    """Whether a line meets its bar, widened by so many Monte-Carlo standard errors; true if it has none."""
+    if line["metric"] not in BARS or line.get("true_r_at_p60", 1) < RELIABLE_RECALL:
+        return True
+    low, high = BARS[line["metric"]]
+    slack = errors * line["standard_error"]
+    return low - slack <= line["coverage"] <= high + slack
+
+
+def coverage_record(*, repeats: int, sizes: Sequence[int] = SIZES, seed: int = 1) -> dict[str, Any]:
+    """All lines, and those outside their bar. Closed forms are repeated four times as often as the bootstrap."""
+    began, lines = process_time(), []
+    for posts in sizes:
+        for prevalence in PREVALENCES:
+            for recall in RECALLS:
+                world = World.with_recall(prevalence, recall)
+                lines += drawn_lines(world, recall, posts, repeats=repeats, seed=seed)
+            lines += area_lines(world, posts, repeats=4 * repeats, seed=seed)
+    outside = [line for line in lines if not within(line)]
+    return {"what": "coverage of nominal 95 % intervals", "bootstrap_replicates": REPLICATES, "bars": BARS,
+            "cpu_minutes": round((process_time() - began) / 60, 1), "outside_their_bar": outside, "lines": lines,
+            }  # fmt: skip
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Entry point."""
+    from bench import RECORDS, provenance, save
+
+    parser = argparse.ArgumentParser(
+        "interval_coverage", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--repeats", type=int, default=300, help="test sets per bootstrap cell; four times for PR-AUC")
+    parser.add_argument("--quick", action="store_true", help="n = 2,000 only, 50 repeats; writes no record")
+    parser.add_argument("--out", type=Path, default=RECORDS, help="folder of the record")
+    args = parser.parse_args(argv)
+    if args.quick:
+        for line in coverage_record(repeats=50, sizes=SIZES[:1])["lines"]:
+            print("  ".join(f"{name} {value}" for name, value in line.items()))
+        return
+    save(args.out / "coverage.json", provenance("cpu") | coverage_record(repeats=args.repeats))
+
+
+if __name__ == "__main__":
+    main()

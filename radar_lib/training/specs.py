@@ -1,0 +1,167 @@
+"""What a fine-tune is made of and what it leaves: its specification, the files it reads beside the posts, its run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Float
+
+from radar_lib.errors import RadarError
+from radar_lib.files import digest_file, read_json
+from radar_lib.partial_losses import SideInformation
+from radar_lib.training.cache import RECORD, Entry
+from radar_lib.training.loop import Recipe
+from radar_lib.training.scores import logits_for, read_scores
+from radar_lib.training.state import History
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """One fine-tune: which backbone, for which risks, with which objective.
+
+    Attributes:
+        backbone: the paper's name, a key of `BACKBONES`.
+        categories: risks that the heads predict; one for an expert.
+        recipe: objective and optimisation.
+        lora_rank, lora_alpha: of the adapter (paper: 128 and 256).
+        fold: (i, n) to train on part i of n of the posts only, dealt by a hash of their ids (`folds.part_of`).
+    """
+
+    backbone: str
+    categories: tuple[str, ...]
+    recipe: Recipe
+    lora_rank: int = 8
+    lora_alpha: int = 16
+    fold: tuple[int, int] | None = None
+
+    def __post_init__(self) -> None:
+        if self.fold is not None and not 0 <= self.fold[0] < self.fold[1]:
+            raise RadarError(f"fold is {self.fold}; it is (i, n) with i from 0 to n - 1.")
+
+    @classmethod
+    def from_json(cls, saved: Mapping[str, Any]) -> RunSpec:
+        """The specification whose `asdict` went through JSON."""
+        recipe, categories = Recipe(**saved["recipe"]), tuple(saved["categories"])
+        fold = tuple(saved["fold"]) if saved.get("fold") else None
+        return cls(**{**saved, "recipe": recipe, "categories": categories, "fold": fold})
+
+    def with_recipe(self, **changes: Any) -> RunSpec:
+        return replace(self, recipe=replace(self.recipe, **changes))
+
+
+@dataclass(frozen=True)
+class SoftLabels:
+    """The experts' logits for every training post, or another table of logits by cell: a scores file and its digest."""
+
+    path: Path
+    digest: str
+
+    @classmethod
+    def open(cls, path: str | Path) -> SoftLabels:
+        return cls(Path(path), digest_file(path))
+
+    @classmethod
+    def from_json(cls, saved: Mapping[str, str] | None) -> SoftLabels | None:
+        """What `to_json` made of it."""
+        return None if saved is None else cls(Path(saved["path"]), saved["digest"])
+
+    def to_json(self) -> dict[str, str]:
+        return {"path": str(self.path), "digest": self.digest}
+
+    def logits(self, post_ids: Sequence[str], categories: Sequence[str]) -> Float[np.ndarray, "post category"]:
+        return logits_for(read_scores(self.path), post_ids, categories)
+
+
+@dataclass(frozen=True)
+class SideFiles:
+    """Where a run's `SideInformation` is from; what its objective does not need is neither read nor hashed.
+
+    Attributes:
+        prior: share of violations among the unverified cells, by category.
+        propensity: file of the logits of P(verified for k | post), for every training post.
+        imputed: file of an outcome model's logits, such as the experts' soft labels.
+    """
+
+    prior: Mapping[str, float] = field(default_factory=dict)
+    propensity: SoftLabels | None = None
+    imputed: SoftLabels | None = None
+
+    @classmethod
+    def from_json(cls, saved: Mapping[str, Any]) -> SideFiles:
+        """What `to_json` made of it."""
+        return cls(saved["prior"], *(SoftLabels.from_json(saved[name]) for name in ("propensity", "imputed")))
+
+    def to_json(self) -> dict[str, Any]:
+        files = {name: getattr(self, name) for name in ("propensity", "imputed")}
+        return {"prior": dict(self.prior)} | {name: file and file.to_json() for name, file in files.items()}
+
+    def digests(self, needs: Sequence[str], categories: Sequence[str]) -> dict[str, Any]:
+        """What of it decides the result of a run that needs these fields.
+
+        Raises:
+            RadarError: one of them is not there.
+        """
+        absent = [name for name in needs if not getattr(self, name)]
+        absent += [f"prior of {c}" for c in categories if "prior" in needs and self.prior and c not in self.prior]
+        if absent:
+            raise RadarError(f"the objective needs {' and '.join(absent)}: name it in SideFiles (side=...).")
+        return {name: [float(self.prior[c]) for c in categories] if name == "prior" else getattr(self, name).digest
+                for name in needs}  # fmt: skip
+
+    def read(self, needs: Sequence[str], post_ids: Sequence[str], categories: Sequence[str]) -> SideInformation:
+        """The fields that a run needs, for these posts."""
+        found: dict[str, torch.Tensor] = {}
+        for name in needs:
+            if name == "prior":
+                found[name] = torch.tensor([self.prior[category] for category in categories], dtype=torch.float32)
+                continue
+            logits = torch.tensor(getattr(self, name).logits(post_ids, categories))
+            found[name] = torch.sigmoid(logits) if name == "propensity" else logits
+        return SideInformation(**found)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run: `scores`, `history` and the router's folder."""
+
+    spec: RunSpec
+    entry: Entry
+    record: Mapping[str, Any]
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Run:
+        """A finished run from its cache folder, `<cache>/training/<run hash>`.
+
+        Raises:
+            RadarError: there is no finished run.
+        """
+        folder = Path(folder)
+        record = read_json(folder / RECORD)
+        spec = RunSpec.from_json(record["inputs"]["spec"])
+        return cls(spec, Entry(folder, record["digest"], record["inputs"]), record)
+
+    @property
+    def digest(self) -> str:
+        """The run hash; equal hashes are one and the same run."""
+        return self.entry.digest
+
+    @property
+    def scores_path(self) -> Path:
+        return self.entry.path("scores.parquet")
+
+    @property
+    def router_folder(self) -> Path:
+        return self.entry.path("router")
+
+    def scores(self) -> pd.DataFrame:
+        return read_scores(self.scores_path)
+
+    @property
+    def history(self) -> History:
+        return History(**self.record["history"])

@@ -1,0 +1,132 @@
+"""All functions of metrics, intervals and seeds on degenerate input: a named error, or a warning and NaN ends."""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from functools import partial
+
+import numpy as np
+import pytest
+
+from radar_lib import intervals, metrics, seeds
+from radar_lib.metrics import DegenerateWarning
+
+NAN, INF = np.nan, np.inf
+POSTS = {
+    "no positive": ([0, 0, 0], [1.0, 2.0, 3.0]),
+    "no post": ([], []),
+    "nan": ([1, 0, 1], [1.0, NAN, 2.0]),
+    "infinite": ([1, 0, 1], [1.0, INF, 2.0]),
+    "not verified": ([1, -1, 0], [1.0, 2.0, 3.0]),
+    "tied": ([1, 0, 1, 0, 0], [2.0] * 5),
+    "all positive": ([1, 1, 1], [1.0, 2.0, 3.0]),
+    "one post": ([1], [2.0]),
+    "one cleared post": ([0], [2.0]),
+}
+REFUSED = {"no positive": "no violating post", "no post": "no post", "nan": "NaN or infinite",
+           "infinite": "NaN or infinite", "not verified": "not verified", "one cleared post": "no violating post",
+           }  # fmt: skip
+R60, R90 = partial(metrics.recall_at_precision, precision=0.6), partial(metrics.apr_at_recall, recall=0.9)
+
+# Functions of labels and scores.
+OF_POSTS = {
+    "pr_curve": metrics.pr_curve,
+    "average_precision": metrics.average_precision,
+    "pr_auc_trapezoid": metrics.pr_auc_trapezoid,
+    "recall_at_precision": R60,
+    "apr_at_recall": R90,
+    "threshold_at_recall": partial(metrics.threshold_at_recall, recall=0.9),
+    "table_metrics": metrics.table_metrics,
+    "score_table": lambda y, s: metrics.score_table(y[:, None], s[:, None], ["risk"]),
+    "average_precision_influence": intervals.average_precision_influence,
+    "average_precision_interval": intervals.average_precision_interval,
+    "average_precision_difference": lambda y, s: intervals.average_precision_difference(y, s, s[::-1]),
+    "bootstrap_interval": partial(intervals.bootstrap_interval, R90, replicates=50, seed=1),
+    "bootstrap_difference": lambda y, s: intervals.bootstrap_difference(R90, y, s, s[::-1], replicates=50, seed=1),
+}
+# The others, each with calls and what they must raise or give: a message, or values (NaN for NaN).
+FEW = np.array([0.1, NAN, NAN, NAN])
+POINT = intervals.Interval(1.0, NAN, NAN)
+UNKNOWN = intervals.Difference(0.5, NAN, NAN, 1.0)
+OTHERS = {
+    "normalised_apr": [(lambda f: f(0.5, recall=0.9, prevalence=1.0), "prevalence is 1"),
+                       (lambda f: f(NAN, recall=0.9, prevalence=0.1), "apr is nan"),
+                       (lambda f: f(0.5, recall=0.0, prevalence=0.1), "recall is 0")],
+    "logit_interval": [(lambda f: f(1.0, np.zeros(3)), (1, NAN, NAN)), (lambda f: f(0.0, np.zeros(3)), (0, NAN, NAN)),
+                       (lambda f: f(NAN, np.zeros(3)), (NAN, NAN, NAN))],
+    "normal_difference": [(lambda f: f(0.2, np.zeros(3)), (0.2, NAN, NAN, 1)),
+                          (lambda f: f(0.2, np.array([NAN])), (0.2, NAN, NAN, 1))],
+    "student_difference": [(lambda f: f(0.2, 0.0, level=0.95), (0.2, NAN, NAN, 1)),
+                           (lambda f: f(0.0, 0.0, level=0.95), (0, 0, 0, 1))],
+    "drawn_interval": [(lambda f: f(0.2, FEW), "3 of 4 replicates"), (lambda f: f(0.2, np.ones(4)), (0.2, NAN, NAN))],
+    "drawn_difference": [(lambda f: f(0.2, FEW), "3 of 4 replicates"),
+                         (lambda f: f(0.2, np.ones(4)), (0.2, NAN, NAN, 1))],
+    "quantile": [(lambda f: f(1.0), "level is 1"), (lambda f: f(NAN), "level is nan")],
+    "draws": [(lambda f: f(np.random.default_rng(0), 2, 0).shape, (2, 0))],
+    "recall_at_precision_is_reliable": [(lambda f: (f(NAN), f(0.0)), (False, False))],
+    "seed_interval": [(lambda f: f([0.5]), "1 run"), (lambda f: f([]), "0 run"),
+                      (lambda f: f([0.1] * 3), (NAN, NAN)), (lambda f: f([0.0] * 3), (0, NAN, NAN))],
+    "seed_difference": [(lambda f: f([0.5], [0.4]), "1 run"), (lambda f: f([0.5] * 3, [0.5]), "1 run")],
+    "combined_interval": [(lambda f: f(POINT, [1.0]), "1 run"), (lambda f: f(POINT, [1.0, 1.0]), POINT)],
+    "combined_difference": [(lambda f: f(UNKNOWN, [1.0], [0.5]), "1 run"),
+                            (lambda f: f(UNKNOWN, [1.0, 0.9], [0.5, 0.4]), UNKNOWN)],
+}  # fmt: skip
+
+
+def public(module):
+    """Functions that a module defines for others."""
+    members = inspect.getmembers(module, inspect.isfunction)
+    return {name for name, function in members if function.__module__ == module.__name__ and name[0] != "_"}
+
+
+def test_every_public_function_is_here():
+    assert set(OF_POSTS) | set(OTHERS) == public(metrics) | public(intervals) | public(seeds)
+
+
+@pytest.mark.parametrize("kind", POSTS)
+@pytest.mark.parametrize("name", OF_POSTS)
+def test_posts_that_decide_nothing_are_refused_or_flagged(name, kind):
+    labels, scores = np.array(POSTS[kind][0]), np.array(POSTS[kind][1])
+    if name == "score_table" and kind == "not verified":
+        return  # its own business: tests/test_metrics.py
+    if kind in REFUSED:
+        with pytest.raises(ValueError, match=REFUSED[kind]):
+            OF_POSTS[name](labels, scores)
+        return
+    with pytest.warns(DegenerateWarning, match="says nothing about the model"):
+        found = OF_POSTS[name](labels, scores)
+    if name.endswith("_interval"):
+        assert np.isnan(found[1:]).all()
+    if name.endswith("_difference"):
+        assert found.p_value == 1 and found.estimate == 0
+
+
+def test_a_risk_without_verified_cells_is_named():
+    with pytest.raises(ValueError, match="B: no post"):
+        metrics.score_table(np.array([[1, -1], [0, -1]]), np.array([[1.0, NAN], [0.0, NAN]]), ["A", "B"])
+
+
+@pytest.mark.parametrize("weights", [[1.0, NAN, 1.0], [1, -1, 1], [INF, 1.0, 1.0]])
+def test_weights_count_posts(weights):
+    for name in ("average_precision", "recall_at_precision", "apr_at_recall", "table_metrics"):
+        with pytest.raises(ValueError, match="weights count posts"):
+            OF_POSTS[name](np.array([1, 0, 1]), np.array([1.0, 2.0, 3.0]), weights=np.array(weights))
+
+
+def test_rows_of_weights_without_violating_posts_are_nan():
+    found = metrics.table_metrics(np.array([1, 0]), np.array([1.0, 0.0]), weights=np.array([[1, 1], [0, 2], [0, 0]]))
+    for values in found.values():
+        assert np.isnan(values).tolist() == [False, True, True]
+
+
+@pytest.mark.parametrize("name, call, expected", [(name, *case) for name, cases in OTHERS.items() for case in cases])
+def test_the_other_functions(name, call, expected):
+    function = next(vars(module)[name] for module in (metrics, intervals, seeds) if name in vars(module))
+    if isinstance(expected, str):
+        with pytest.raises(ValueError, match=expected):
+            call(function)
+        return
+    with warnings.catch_warnings(action="error"):
+        found = call(function)
+    np.testing.assert_array_equal(found[-len(expected) :], expected)
