@@ -71,7 +71,7 @@ def known_propensities(
         e_k(x); each row adds up to 1.
 
     Raises:
-        ValueError: a post is verified for no risk or for several.
+        ValueError: a post is verified for no risk or for several, or the fixed point is not reached.
     """
     valid = valid_mask(labels)
     if not (valid.sum(axis=1) == 1).all():
@@ -86,8 +86,8 @@ def known_propensities(
         change = np.divide(quota, share.sum(axis=1), out=np.ones_like(quota), where=quota > 0)
         rate *= change
         if np.abs(change - 1).max() < TOLERANCE:
-            break
-    return share.sum(axis=0)
+            return share.sum(axis=0)
+    raise ValueError(f"no fixed point after {ROUNDS} rounds: some pipeline's posts could not come from its intake")
 
 
 def estimated_propensities(

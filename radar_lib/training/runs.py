@@ -29,7 +29,7 @@ from radar_lib.models.base import Encoded
 from radar_lib.models.families import FAMILIES
 from radar_lib.models.packing import Packing
 from radar_lib.models.router import RadarRouter, RouterConfig
-from radar_lib.training.cache import Cache, Entry, code_digest
+from radar_lib.training.cache import NOT_IN_RUNS, Cache, Entry, code_digest
 from radar_lib.training.encoded import EncodedPosts, chunks, forget_stale, store
 from radar_lib.training.folds import part_of
 from radar_lib.training.loop import Execution, TrainingSet, predict, spare_casts, train, weights_dtype
@@ -41,7 +41,7 @@ from radar_lib.training.streamed import Rows, StreamedPosts, too_large, workers_
 
 DECIDING_PACKAGES = ("torch", "transformers", "peft")
 ENCODING_CODE = ("models", "training/encoded.py")
-FEATURES_CODE = (*ENCODING_CODE, "training/features.py")
+FEATURES_CODE = (*ENCODING_CODE, "training/features.py", "training/loop.py")
 
 
 class Lab:
@@ -192,7 +192,7 @@ class Lab:
         """Cache entry of a run: its hash covers posts, checkpoint, specification, teacher, side, device and code."""
         if spec.recipe.distils and teacher is None:
             raise RadarError(f"{spec.backbone} with a lambda above 0 needs the experts' soft labels.")
-        inputs = self._inputs(spec.backbone, code=code_digest()) | {
+        inputs = self._inputs(spec.backbone, code=code_digest(without=NOT_IN_RUNS)) | {
             "spec": {**asdict(spec), "categories": list(spec.categories)},
             "teacher": teacher.digest if teacher is not None and spec.recipe.distils else None,
             "scored": list(self.score_splits),

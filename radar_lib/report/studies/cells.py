@@ -29,8 +29,8 @@ from radar_lib.training.parallel import side_by_side
 
 OBJECTIVES = ("masked", "unmasked")
 REPLICATES = 500  # of the bootstrap over test posts, per cell
-CODE = ("losses.py", "metrics.py", "intervals.py", "training/heads.py", "report/evidence.py", "report/studies/cells.py",
-        "report/studies/pool.py")  # fmt: skip
+CODE = ("losses.py", "metrics.py", "intervals.py", "seeds.py", "training/heads.py", "training/loop.py",
+        "report/evidence.py", "report/studies/cells.py", "report/studies/pool.py")  # fmt: skip
 
 
 @dataclass(frozen=True)
