@@ -14,12 +14,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int8
-from scipy.stats import t as student
 from tqdm import tqdm
 
 from radar_lib.corpus.config import CorpusConfig
 from radar_lib.corpus.policies import CATEGORIES
-from radar_lib.metrics import score_table
+from radar_lib.report.claims import about
 from radar_lib.report.evidence import AVERAGE, Evidence
 from radar_lib.report.studies.frozen import Place, frozen_features
 from radar_lib.report.studies.pool import Pool, draw_training_set, missing_cells, plan_pool, sizes_of
@@ -30,7 +29,7 @@ from radar_lib.training.parallel import side_by_side
 OBJECTIVES = ("masked", "unmasked")
 REPLICATES = 500  # of the bootstrap over test posts, per cell
 CODE = ("losses.py", "metrics.py", "intervals.py", "seeds.py", "training/heads.py", "training/loop.py",
-        "report/evidence.py", "report/studies/cells.py", "report/studies/pool.py")  # fmt: skip
+        "report/evidence.py", "report/claims.py", "report/studies/cells.py", "report/studies/pool.py")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -105,7 +104,8 @@ def fit_map(
         for _ in side_by_side(fit_cell, missing, workers=workers):
             bar.update()
     return pd.concat([pd.DataFrame(entry.record()["lines"]).assign(
-        beta=beta, co_violation=level.co_violation, seconds=entry.record()["seconds"], run=entry.digest)
+        beta=beta, co_violation=level.co_violation, seconds=entry.record()["seconds"], run=entry.digest,
+        posts=level.digest)
         for entry, level, beta, _ in jobs], ignore_index=True)  # fmt: skip
 
 
@@ -136,44 +136,29 @@ def gain_lines(
 ) -> list[dict[str, Any]]:
     """What the mask gains, one line per risk (and Average) and metric; fractions, 95 % intervals.
 
-    `test_low` and `test_high`: over test posts, paired by post, for the mean of these very routers. `seed_low` and
-    `seed_high`: over seeds, Student's t of the paired gains. `low` and `high`: both together, taken as independent, so
-    that half-widths add in squares. Missing (None) where there is one seed; `low` and `high` are then over test posts.
+    `low`, `high` and `p` follow the rule of all verdicts (`claims.about`): over test posts and seeds together from
+    three seeds on, over test posts alone below that. `test_low` and `test_high` are over test posts, paired by post,
+    for the mean of these very routers; `seed_low` and `seed_high` over seeds, paired, missing (None) for one seed.
 
     Args:
         truth: labels of the test posts, 1, 0 or -1.
         masked, unmasked: logits of each seed's router, in the same order of seeds.
         seed: of the bootstrap.
     """
-    rows = {"masked": masked, "unmasked": unmasked}
-    evidence = Evidence(truth, rows, categories, replicates=REPLICATES, seed=seed)
-    scored = {name: [score_table(truth, one, categories) for one in runs] for name, runs in rows.items()}
+    evidence = Evidence(truth, {"masked": masked, "unmasked": unmasked}, categories, replicates=REPLICATES, seed=seed)
     lines = []
-    for category in (*categories, AVERAGE):
-        for metric in evidence.metrics:
-            values = {name: [table[category][metric] for table in tables] for name, tables in scored.items()}
-            over_posts = evidence.difference("masked", "unmasked", category, metric)
-            gain = over_posts.estimate
-            over_seeds = seed_half_width(np.subtract(values["masked"], values["unmasked"]))
-            half = float(np.hypot(over_posts.high - gain, 0.0 if over_seeds is None else over_seeds))
-            line = {"category": category, "metric": metric, "gain": gain, "masked": float(np.mean(values["masked"])),
-                    "unmasked": float(np.mean(values["unmasked"])), "low": gain - half, "high": gain + half,
-                    "test_low": over_posts.low, "test_high": over_posts.high,
-                    "seed_low": None if over_seeds is None else gain - over_seeds,
-                    "seed_high": None if over_seeds is None else gain + over_seeds,
-                    "by_seed": values}  # fmt: skip
-            lines.append({name: _number(value) for name, value in line.items()})
+    for place in [(category, metric) for category in (*categories, AVERAGE) for metric in evidence.metrics]:
+        found = {over: evidence.difference(*OBJECTIVES, *place, over=over)
+                 for over in ("posts", "seeds", "both") if over == "posts" or len(masked) > 1}  # fmt: skip
+        told, seeds = found[about(evidence, *OBJECTIVES)[1]], found.get("seeds")
+        line = {"category": place[0], "metric": place[1], "gain": told.estimate,
+                "masked": evidence.value("masked", *place), "unmasked": evidence.value("unmasked", *place),
+                "low": told.low, "high": told.high, "p": told.p_value,
+                "test_low": found["posts"].low, "test_high": found["posts"].high,
+                "seed_low": seeds and seeds.low, "seed_high": seeds and seeds.high,
+                "by_seed": {name: evidence.runs(name, *place) for name in OBJECTIVES}}  # fmt: skip
+        lines.append({name: _number(value) for name, value in line.items()})
     return lines
-
-
-def seed_half_width(gains: Float[np.ndarray, " seed"], *, level: float = 0.95) -> float | None:
-    """Half-width of Student's t interval of a mean over seeds; None for one seed.
-
-    >>> round(seed_half_width(np.array([0.01, 0.03])), 3)
-    0.127
-    """
-    n = len(gains)
-    return float(student.ppf((1 + level) / 2, n - 1) * np.std(gains, ddof=1) / np.sqrt(n)) if n > 1 else None
 
 
 def _number(value: Any) -> Any:
