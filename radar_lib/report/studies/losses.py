@@ -63,7 +63,8 @@ def study(stage: Stage) -> None:
     save.save_table(
         STUDY, {"csv": frame.to_csv(index=False, lineterminator="\n"), "md": plain_markdown(table(frame))},
         caption=f"Treatments of unverified cells, in %, and in brackets the paired difference from the mask in points "
-                f"with its 95 % interval over {sampled(stage.seeds)}. {what}.",
+                f"with its 95 % interval over {sampled(stage.seeds)}. Doubly robust rows also read the experts' soft "
+                f"labels, so they are a kind of distillation. {what}.",
     )  # fmt: skip
     save.save_figure(
         differences(frame), "losses_differences",
