@@ -32,7 +32,7 @@ from jaxtyping import Float
 from radar_lib.report.evidence import Evidence, Over
 from radar_lib.report.experiments import EXPERTS, LAMBDA_STUDY_BACKBONE, SMALL, TINY
 from radar_lib.report.row_scores import name_of
-from radar_lib.report.tables import AVERAGE, METRICS, PAPER_CATEGORIES, TABLES, paper_results
+from radar_lib.report.tables import AVERAGE, METRICS, PAPER_CATEGORIES, TABLES, coverage_note, paper_results
 
 LEVEL = 0.05
 METHOD_SEEDS = 3  # runs of a row from which a verdict is about the method
@@ -134,7 +134,10 @@ def sampled(seeds: int) -> str:
 
 
 def decide(cells: Sequence[Cell], evidence: Evidence) -> pd.DataFrame:
-    """One line per cell: ours and its interval in points, the paper's, the corrected p-value and the verdict."""
+    """One line per cell: ours and its interval in points, the paper's, the corrected p-value and the verdict.
+
+    `note` marks an R@P of either row so small that how often the interval covers is not promised.
+    """
     lines = []
     for claim in dict.fromkeys(cell.claim for cell in cells):
         family = [cell for cell in cells if cell.claim == claim]
@@ -153,6 +156,7 @@ def decide(cells: Sequence[Cell], evidence: Evidence) -> pd.DataFrame:
                 | {"metric": cell.metric, "paper": cell.paper, "exception": cell.exception}
                 | {key: round(100 * value, 2) for key, value in points.items()}
                 | {"p": round(float(p), 4), "about": whose, "verdict": verdict}
+                | {"note": coverage_note(evidence, (cell.row, cell.other), cell.category, cell.metric)}
             )
     return pd.DataFrame(lines)
 

@@ -118,6 +118,7 @@ def spoil(path, line, column, value):
         ("references.csv", 0, "lqc_pr_auc", "50.00", "Reference, No information"),
         ("claims.csv", 0, "verdict", "inconclusive", "Masking beats training without a mask"),
         ("claim_cells.csv", 1, "p", "0.5", "Masking beats training without a mask, Masked BCE, SigLIP2"),
+        ("claim_cells.csv", 1, "note", "doubtful", "Masking beats training without a mask, Masked BCE, SigLIP2"),
         ("lambda_study.csv", 2, "value", "0.1", "LQC, APR@R90"),
         ("lambda_claims.csv", -1, "hold", "6", "APR is stable from a small lambda on"),
         ("lambda_claim_cells.csv", 0, "ours", "77.7", "Lambda of 0.5 or more beats lambda = 0, lambda 0.5"),
