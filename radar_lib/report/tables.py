@@ -284,7 +284,7 @@ def with_intervals(frame: pd.DataFrame, evidence: Evidence) -> pd.DataFrame:
 
 
 def coverage_note(evidence: Evidence, rows: Iterable[Hashable], category: str, metric: str) -> str:
-    """`UNRELIABLE` where an R@P of any of the rows is so small that its interval's coverage is not promised, else ''."""
+    """`UNRELIABLE` where an R@P of one of the rows is too small for a promise of coverage, else empty."""
     values = [evidence.value(row, category, metric) for row in rows if metric.startswith("R@P")]
     return "" if all(map(recall_at_precision_is_reliable, values)) else UNRELIABLE
 
