@@ -1,9 +1,9 @@
 """How long the chain of a profile takes from nothing, as a record that README shows.
 
-    rm -rf runs && make reproduce && python benchmarks/chain_record.py --profile cpu --note "nothing else on the machine"
+    rm -rf runs && make reproduce && python benchmarks/chain_record.py --profile cpu --note "nothing else was running"
 
-Takes the seconds and peak memory that `radar reproduce` noted in `figures/<profile>/run.json`. A notebook that finds its
-training in the cache is quick, so the run must have begun with an empty `runs/` folder: only the caller knows that.
+Takes the seconds and peak memory that `radar reproduce` noted in `figures/<profile>/run.json`. A notebook that finds
+its training in the cache is quick, so the run must have begun with an empty `runs/` folder: only the caller knows that.
 """
 
 from __future__ import annotations

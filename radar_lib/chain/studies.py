@@ -19,7 +19,7 @@ from radar_lib.chain.reproduce import notebooks_folder, runs_folder
 from radar_lib.files import atomic_path
 
 STUDIES = {  # module of radar_lib.report.studies, each with a function `study(stage)`
-    "losses": "what to do with unverified cells: seven objectives on one backbone",
+    "losses": "what to do with unverified cells: six objectives on one backbone",
     "controls": "what carries the gain of distillation: other teachers, and lambda split",
     "phase": "when masking matters: the gain over intake bias and co-violation",
 }

@@ -36,8 +36,9 @@ def facts(record: Path) -> str:
     return (
         f"Recorded run `figures/{record.name}/`: profile {stamp['profile']}, seed {stamp['seed']}, {stamp['device']}; "
         f"{versions}; posts `{stamp['data_digests']['posts']}`, library `{stamp['library_digest']}`. From nothing the "
-        f"chain took {run['seconds'] / 60:.1f} minutes ({slowest['name']} {slowest['seconds'] / 60:.1f}) and at most "
-        f"{peak / 1024:.1f} GiB.\n"
+        f"chain of this profile took {run['seconds'] / 60:.1f} minutes ({slowest['name']} "
+        f"{slowest['seconds'] / 60:.1f}) and at most {peak / 1024:.1f} GiB "
+        f"({run['date']}, {run['device']}; {run['what']}).\n"
     )
 
 
@@ -115,7 +116,7 @@ def controls(record: Path) -> str:
     """The recorded controls of distillation, and what they say."""
     from radar_lib.report.studies.control_findings import findings
 
-    shown = figure("studies/controls_gain", "Gain of ten teachers over none")(record)
+    shown = figure("studies/controls_gain", "Gain of nine teachers over none")(record)
     return f"{shown}\n{findings(pd.read_csv(record / 'studies' / 'contrasts.csv'))}\n"
 
 

@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from jaxtyping import Float, Int8
 
+from radar_lib.data.posts import Posts, labels, valid_mask
 from radar_lib.data.schema import LABEL_PREFIX
 from radar_lib.errors import RadarError
 from radar_lib.files import atomic_path, digest_file, write_json
@@ -26,6 +27,14 @@ from radar_lib.report.evidence import Evidence
 from radar_lib.report.workspace import Workspace
 
 KEY = b"radar_rows"  # of the file's metadata: which run each group of columns is
+
+
+def labelled_test_posts(posts: Posts) -> tuple[list[str], Int8[np.ndarray, "post category"]]:
+    """Ids and labels (1, 0, -1) of the test posts that were verified for something, which all routers have scored."""
+    table = posts.table("test")
+    truth = labels(table, posts.categories)
+    known = valid_mask(truth).any(axis=1)
+    return table["post_id"][known].tolist(), truth[known]
 
 
 @dataclass(frozen=True)

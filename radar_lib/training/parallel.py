@@ -75,6 +75,34 @@ def train_all(
                 for spec, title in zip(specs, titles, strict=True)]  # fmt: skip
 
 
+def side_by_side(function: Callable[..., Any], jobs: Sequence[tuple], *, workers: int = 0) -> Iterator[Any]:
+    """Results of `function(*job)` for each job, in order, from processes with one thread each; one: in this process.
+
+    Args:
+        function: of a module, so that processes can import it; what it returns travels back.
+        workers: processes at a time; 0 for one per core, at most `MOST_WORKERS`.
+
+    Raises:
+        RadarError: a process died.
+    """
+    workers = min(workers or _cores(), MOST_WORKERS, len(jobs))
+    if workers <= 1:
+        yield from (function(*job) for job in jobs)
+        return
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_plain)
+    try:
+        for future in [pool.submit(function, *job) for job in jobs]:
+            yield future.result()
+    except BrokenProcessPool:
+        raise RadarError(
+            "a process died, perhaps for lack of memory. What is finished is kept; go on with fewer at a time: "
+            "workers=1."
+        ) from None
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
 def worker_count(lab: Lab, specs: Sequence[RunSpec], workers: int = 0) -> int:
     """How many of these runs to train at once."""
     if lab.device != "cpu":
@@ -200,6 +228,11 @@ def _start(folder: Path, root: Path, rebuild: dict[str, Any], messages: Any, thr
     threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(threads)
     _lab = Lab(open_posts(folder), Cache(root), bar=partial(Report, messages.put), **rebuild)
+
+
+def _start_plain() -> None:
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    torch.set_num_threads(1)
 
 
 def _end_with_parent() -> None:

@@ -12,7 +12,7 @@ from radar_lib.intervals import average_precision_difference
 from radar_lib.report.evidence import AREA, AVERAGE
 from radar_lib.report.studies import phase, phase_plots
 from radar_lib.report.studies.cells import Level, MapSettings, by_seed, fit_map, gain_lines, seed_half_width
-from radar_lib.report.studies.frozen import Place, side_by_side
+from radar_lib.report.studies.frozen import Place
 from radar_lib.report.studies.pool import plan_pool
 from radar_lib.training.cache import Cache
 from radar_lib.training.heads import HeadRecipe
@@ -139,11 +139,6 @@ def test_recipes_are_compared_on_training_posts_only():
     assert found["used"].tolist() == [True, False]
     assert found["mean"].to_numpy() == pytest.approx(found[["masked", "unmasked"]].mean(axis=1).to_numpy())
     assert found["mean"][1] > found["mean"][0]
-
-
-def test_side_by_side_keeps_the_order():
-    assert list(side_by_side(divmod, [(7, 2), (9, 4)], workers=1)) == [(3, 1), (2, 1)]
-    assert list(side_by_side(divmod, [(7, 2), (9, 4), (5, 5)], workers=2)) == [(3, 1), (2, 1), (1, 0)]
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from unittest.mock import MagicMock
 
 import numpy as np
@@ -15,7 +16,7 @@ from radar_lib.files import read_json
 from radar_lib.training import launch, parallel
 from radar_lib.training.cache import Cache
 from radar_lib.training.loop import Recipe, no_bar
-from radar_lib.training.parallel import train_all, worker_count
+from radar_lib.training.parallel import side_by_side, train_all, worker_count
 from radar_lib.training.runs import Lab, RunSpec, SideFiles, SoftLabels
 from radar_lib.training.scores import write_scores
 
@@ -129,3 +130,14 @@ def test_workers_and_torchrun_are_told_how_much_a_split_may_take(posts, checkpoi
     with pytest.raises(KeyboardInterrupt):
         train_all(lab, specs(posts), titles="abc", side=side, workers=1)
     assert told == {"worker": (7, 2, lab.execution), "torchrun": 7}
+
+
+def test_side_by_side_keeps_the_order():
+    assert list(side_by_side(divmod, [(7, 2), (9, 4)], workers=1)) == [(3, 1), (2, 1)]
+    assert list(side_by_side(divmod, [(7, 2), (9, 4), (5, 5)], workers=2)) == [(3, 1), (2, 1), (1, 0)]
+    assert list(side_by_side(divmod, [])) == []
+
+
+def test_side_by_side_names_the_remedy_when_a_process_dies():
+    with pytest.raises(RadarError, match="workers=1"):
+        list(side_by_side(os._exit, [(1,), (1,)], workers=2))

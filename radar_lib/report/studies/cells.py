@@ -21,10 +21,11 @@ from radar_lib.corpus.config import CorpusConfig
 from radar_lib.corpus.policies import CATEGORIES
 from radar_lib.metrics import score_table
 from radar_lib.report.evidence import AVERAGE, Evidence
-from radar_lib.report.studies.frozen import Place, frozen_features, side_by_side
+from radar_lib.report.studies.frozen import Place, frozen_features
 from radar_lib.report.studies.pool import Pool, draw_training_set, missing_cells, plan_pool, sizes_of
 from radar_lib.training.cache import Entry, code_digest
 from radar_lib.training.heads import HeadRecipe, Member, head_logits, train_heads
+from radar_lib.training.parallel import side_by_side
 
 OBJECTIVES = ("masked", "unmasked")
 REPLICATES = 500  # of the bootstrap over test posts, per cell

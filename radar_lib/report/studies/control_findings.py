@@ -189,14 +189,17 @@ def control_figure(table: pd.DataFrame) -> Figure:
     return figure
 
 
-def findings(contrasts: pd.DataFrame, *, metric: str = AREA) -> str:
+def findings(contrasts: pd.DataFrame, *, metric: str = AREA, where: str = "this corpus") -> str:
     """One paragraph from `contrast_table`, on averages over risks: what carries the gain, and what each control says.
 
     Every verdict follows from whether a 95 % interval is clear of 0; they are not corrected for their number.
+
+    Args:
+        where: what the record's posts are, for the last sentence.
     """
     lines = contrasts[(contrasts["category"] == AVERAGE) & (contrasts["metric"] == metric)].set_index("contrast")
     found = {name: Difference(*line[["estimate", "low", "high", "p"]]) for name, line in lines.iterrows()}
-    what = f"(On this corpus, with these checkpoints: points of {metric}, average over risks, with 95 % intervals.)"
+    what = f"(On {where}, with these checkpoints: points of {metric}, average over risks, with 95 % intervals.)"
     return " ".join([_carries(found), _matching(found), _shuffle(found), _cross_fit(found), what])
 
 
@@ -209,7 +212,9 @@ def _carries(found: Mapping[str, Difference]) -> str:
         more = f", {names['supervision' if apart > 0 else 'targets']} clearly more" if apart else ""
         verdict = f"**both explanations carry the gain**{more}"
     elif up:
-        more = "and clearly more than the other" if apart else "though not clearly more than the other"
+        own = 1 if _sign(found["supervision"]) > 0 else -1
+        more = {own: "and clearly more than the other", -own: "though the other is the larger, less sure of its sign",
+                0: "though not clearly more than the other"}[apart]  # fmt: skip
         verdict = f"**only one explanation is shown to bring something: {up[0]}**, {more}"
     else:
         verdict = "**neither explanation is shown to carry a gain**"
@@ -226,25 +231,26 @@ def _carries(found: Mapping[str, Difference]) -> str:
 def _matching(found: Mapping[str, Difference]) -> str:
     signs = sorted(_sign(found[one]) for one in ("family", "match"))
     verdict = {
-        (1, 1): "both say that teacher and student should match",
-        (0, 1): "one of the two says that teacher and student should match, the other shows nothing",
+        (1, 1): "both speak for a match of teacher and student",
+        (0, 1): "one of the two speaks for a match of teacher and student, the other shows nothing",
         (0, 0): "neither shows that teacher and student have to match",
-        (-1, 0): "if anything, teacher and student should not match",
-        (-1, -1): "both say that teacher and student should not match",
-        (-1, 1): "the two contradict each other on whether teacher and student should match",
+        (-1, 0): "one of the two speaks against a match of teacher and student, the other shows nothing",
+        (-1, -1): "both speak against a match of teacher and student",
+        (-1, 1): "the two contradict each other on a match of teacher and student",
     }[tuple(signs)]
     alike = _sign(found["family"]) == _sign(found["family of the teacher"]) != 0
     why = ", which may be why" if alike else ""
     return (
         f"Same-size experts of the student's own family rather than another change it by {_say(found['family'])} "
         f"(their own scores differ by {_say(found['family of the teacher'])}{why}), and the {EXPERT_BACKBONE} experts "
-        f"bring {LAMBDA_STUDY_BACKBONE} {_say(found['match'])} more than {' and '.join(_OTHERS)}: {verdict}."
+        f"bring {LAMBDA_STUDY_BACKBONE} {_say(found['match'])} against {' and '.join(_OTHERS)}: {verdict} (students "
+        "also differ in what is left to gain)."
     )
 
 
 def _shuffle(found: Mapping[str, Difference]) -> str:
     verdict = {
-        1: "it helps, so part of the gain is regularisation",
+        1: "it helps, so regularisation alone brings something",
         0: "it neither clearly helps nor harms, so there is no sign of regularisation",
         -1: "it harms, so the gain is not regularisation",
     }[_sign(found["shuffled"])]

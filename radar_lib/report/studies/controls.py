@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from radar_lib.data.posts import labels, valid_mask
+from radar_lib.data.posts import valid_mask
 from radar_lib.metrics import score_table
 from radar_lib.report.claims import sampled
 from radar_lib.report.evidence import Evidence
@@ -176,8 +176,7 @@ def _evidence(
     stage: Stage, rows: Mapping[str, Sequence[Run]], experts: Mapping[str, Mapping[str, Run]]
 ) -> tuple[Evidence, pd.DataFrame]:
     """All rows on the test posts, with the experts behind some of them and the table rows of the small routers."""
-    test, categories = stage.posts.table("test"), stage.posts.categories
-    truth, ids = labels(test, categories), test["post_id"].tolist()
+    (ids, truth), categories = stage.test(), stage.posts.categories
     logits = {row: [logits_for(run.scores(), ids, categories) for run in runs] for row, runs in rows.items()}
     spread = [
         {"row": row, "seeds": len(runs), **line}

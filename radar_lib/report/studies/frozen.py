@@ -7,18 +7,12 @@ slice, so that a killed study goes on with the slices that are missing.
 from __future__ import annotations
 
 import io
-import multiprocessing
-import os
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import torch
 from jaxtyping import Float
 from PIL import Image
 from tqdm import tqdm
@@ -27,13 +21,12 @@ from radar_lib.corpus.build import render_posts
 from radar_lib.corpus.config import CorpusConfig, corpus_digest
 from radar_lib.corpus.pipelines import Selection
 from radar_lib.data.posts import FRAMES
-from radar_lib.errors import RadarError
 from radar_lib.files import atomic_path
 from radar_lib.models.backbones import BACKBONES, Backbone, checkpoint_digest, load_backbone, resolve_checkpoint
 from radar_lib.training.cache import Cache, Entry, code_digest
 from radar_lib.training.encoded import EncodedPosts
 from radar_lib.training.loop import predict, weights_dtype
-from radar_lib.training.parallel import MOST_WORKERS
+from radar_lib.training.parallel import side_by_side
 from radar_lib.training.runs import DECIDING_PACKAGES, FEATURES_CODE
 
 SLICE = 512  # posts per file
@@ -118,32 +111,6 @@ def encode_slice(place: Place, job: Slice) -> int:
     inputs = EncodedPosts.in_memory(model, model.cache_features(model.encode(rows)))
     _save(job.path, predict(model, inputs, batch_size=inputs.at_once, device=place.device))
     return len(rows)
-
-
-def side_by_side(function: Callable[..., Any], jobs: Sequence[tuple], *, workers: int) -> Iterator[Any]:
-    """Results of `function(*job)` for each job, in order, from processes with one thread each; one: in this process.
-
-    Args:
-        workers: processes at a time; 0 for one per core.
-
-    Raises:
-        RadarError: a process died.
-    """
-    workers = min(workers or os.cpu_count() or 1, MOST_WORKERS, len(jobs))
-    if workers <= 1:
-        yield from (function(*job) for job in jobs)
-        return
-    context = multiprocessing.get_context("spawn")  # no copies of this process's threads
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=torch.set_num_threads,
-                               initargs=(1,))  # fmt: skip
-    try:
-        for future in [pool.submit(function, *job) for job in jobs]:
-            yield future.result()
-    except BrokenProcessPool:
-        raise RadarError("a process of the study died, perhaps for lack of memory. What is finished is kept; go on "
-                         "with --workers 1.") from None  # fmt: skip
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 _loaded: dict[tuple[str, str], Backbone] = {}  # of a process: its one backbone

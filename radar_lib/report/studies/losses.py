@@ -211,7 +211,7 @@ def side_facts(stage: Stage, side: Mapping[str, SideFiles]) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
-def findings(frame: pd.DataFrame) -> str:
+def findings(frame: pd.DataFrame, *, where: str = "this corpus") -> str:
     """What the recorded lines say of the averages over risks, at 5 % after Holm's correction over rows and metrics."""
     average = frame[(frame["category"] == AVERAGE) & (frame["row"] != MASKED)]
     average = average.assign(p=holm(average["p_value"]))
@@ -228,4 +228,4 @@ def findings(frame: pd.DataFrame) -> str:
     gains = [f"{known.split(',')[0].lower()} {100 * (area[known] - area[other]):+.1f}" for known, other in pairs]
     if gains:
         text += f" Known instead of estimated propensities change it by: {', '.join(gains)} points."
-    return text + " On these posts, with these checkpoints."
+    return text + f" (On {where}, with these checkpoints.)"

@@ -37,6 +37,7 @@ from radar_lib.training.scores import logits_for
 BETAS = (0.0, 1.5, 3.0, 4.5, 6.0)
 LEVELS = (0.0, 0.25, 0.5, 0.75, 1.0)
 SEEDS = 5
+LIMIT_SHARE = 400  # posts of a pool for each 4,096 posts of traffic that the limit is computed on
 CONFIRMED = ((0.0, 0.0), (6.0, 1.0))  # cells (beta, co-violation) that are fine-tuned, beside the chain's own
 CHOSEN_FROM = tuple(HeadRecipe(learning_rate=rate, epochs=epochs) for rate in (5e-4, 2e-3, 5e-3) for epochs in (5, 15))
 NOTEBOOK = "08_when_masking_matters"
@@ -56,7 +57,7 @@ def study(stage: Stage) -> None:
     found = fit_map(place, settings, BETAS, LEVELS, workers=stage.workers)
     about = {"training_posts": settings.posts, "features": "frozen"}
     keep_cells(stage, found, place.backbone, seed=settings.seed, **about)
-    limit = limit_map(BETAS, LEVELS, seed=settings.seed)
+    limit = limit_map(BETAS, LEVELS, seed=settings.seed, blocks=max(2, settings.pool_posts // LIMIT_SHARE))
     confirmed = confirm(stage, place.backbone)
     middle = open_levels(place, settings, [LEVELS[-2]], workers=1)[0]
     chosen = choose(middle, settings, CHOSEN_FROM, beta=BETAS[2])

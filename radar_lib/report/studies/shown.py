@@ -20,6 +20,7 @@ class Shown:
 
     path: Path
     stamp: dict[str, Any]
+    where: str
     note: str
 
 
@@ -37,9 +38,9 @@ def shown(workspace: Workspace, name: str) -> Shown:
         if path.is_file() and path.with_suffix(".json").is_file():
             stamp = read_json(path.with_suffix(".json"))
             same = stamp["data_digests"].get("posts") == workspace.data.get("posts")
-            whose = "the posts of this run" if same else "other posts than this run's"
-            note = f"recorded by `radar studies --profile {stamp['profile']}` on {stamp['device']}, on {whose}"
-            return Shown(path, stamp, note)
+            where = "the posts of this run" if same else "other posts than this run's"
+            note = f"recorded by `radar studies --profile {stamp['profile']}` on {stamp['device']}, on {where}"
+            return Shown(path, stamp, where, note)
     raise RadarError(
         f"no study has left {name}: `radar studies --profile {workspace.profile}` makes it, after a finished chain."
     )

@@ -15,13 +15,15 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int8
 
-from radar_lib.data.posts import Posts, labels, valid_mask
+from radar_lib.data.posts import Posts
 from radar_lib.errors import RadarError
 from radar_lib.metrics import score_table
 from radar_lib.report import record
 from radar_lib.report.experiments import Settings, by_seed
+from radar_lib.report.row_scores import labelled_test_posts
 from radar_lib.report.workspace import Workspace
 from radar_lib.training.cache import Cache
+from radar_lib.training.loop import Execution
 from radar_lib.training.runs import Lab, Run, SoftLabels
 from radar_lib.training.scores import logits_for
 
@@ -73,11 +75,8 @@ class Stage:
             record.record(self.record_path, lines)
 
     def test(self) -> tuple[list[str], Int8[np.ndarray, "post category"]]:
-        """Test posts that were verified for something, which all routers have scored, and their labels."""
-        table = self.posts.table("test")
-        truth = labels(table, self.posts.categories)
-        known = valid_mask(truth).any(axis=1)
-        return table["post_id"][known].tolist(), truth[known]
+        """Ids and labels of the test posts, as `row_scores.labelled_test_posts`."""
+        return labelled_test_posts(self.posts)
 
     @property
     def record_path(self) -> Path:
@@ -106,8 +105,9 @@ def open_stage(
     teacher = SoftLabels.open(ws.upstream("04_teacher_inference/soft_labels.parquet"))
     ws.read("05_router_training/routers.json")
     ws.uses(soft_labels=teacher.digest)
+    execution = Execution(*(router[name] for name in ("accumulate", "gradient_checkpointing", "packing")))
     lab = Lab(posts, Cache(ws.cache_dir), checkpoints=router["checkpoints"], device=ws.device,
-              checkpoint_seconds=router["checkpoint_seconds"])  # fmt: skip
+              checkpoint_seconds=router["checkpoint_seconds"], execution=execution)  # fmt: skip
     index = by_seed(ws.read("03_expert_training/experts.json"))[0]
     experts = {entry["category"]: Run.load(ws.cache_dir / "training" / entry["run"]) for entry in index}
     shared = {name: router[name] for name in ("batch_size", "learning_rate", "lora_rank", "lora_alpha", "seed")}
