@@ -5,9 +5,10 @@
 
 Scores are binormal: N(0, 1) for cleared posts, N(d, 1) for violating ones, so average precision, R@P60 and APR@R of
 infinitely many posts are known. d is set by the true R@P60. A second model, correlated with the first and a little
-worse, gives differences. A test set draws labels at the prevalence, then scores; an interval covers if it holds the
-value of infinitely many posts. The posts that the bootstrap draws are drawn once per cell and serve all its test sets:
-those are independent, so which of their posts are drawn is new each time.
+worse, gives differences of all metrics, since verdicts on claims rest on them. A test set draws labels at the
+prevalence, then scores; an interval covers if it holds the value of infinitely many posts. The posts that the bootstrap
+draws are drawn once per cell and serve all its test sets: those are independent, so which of their posts are drawn is
+new each time.
 """
 
 from __future__ import annotations
@@ -20,12 +21,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.integrate import quad
+from scipy.optimize import brentq
 from scipy.stats import norm
 
 from radar_lib.intervals import (
     RELIABLE_RECALL,
     average_precision_difference,
     average_precision_interval,
+    drawn_difference,
     drawn_interval,
     draws,
     recall_at_precision_is_reliable,
@@ -36,6 +39,7 @@ SIZES, PREVALENCES = (2_000, 30_000), (0.03, 0.05, 0.10, 0.25)
 RECALLS = (0.05, 0.1, 0.5)  # true R@P60; the first is below what is called reliable
 REPLICATES = 300
 CORRELATION, WORSE = 0.7, 0.85  # of the second model's scores with the first's, and its d beside the first's
+DRAWN = ("R@P60", "APR@R90", "APR@R95")  # metrics that are bootstrapped
 BARS = {"PR-AUC": (0.93, 0.97), "PR-AUC difference": (0.93, 0.97), "R@P60": (0.92, 0.98)}
 
 
@@ -62,6 +66,16 @@ class World(NamedTuple):
         middle = self.shift
         value, _ = quad(lambda s: self.precision(s) * norm.pdf(s - middle), middle - 9, middle + 9, points=[middle])
         return value
+
+    def recall_at_precision(self, precision: float = 0.6) -> float:
+        """Share of violating posts above the threshold from which the precision is met; inverts `with_recall`."""
+        odds = np.log(precision / (1 - precision) * (1 - self.prevalence) / self.prevalence)
+        threshold = brentq(lambda t: norm.logsf(t, self.shift) - norm.logsf(t) - odds, -40, 40)
+        return float(norm.sf(threshold, self.shift))
+
+    def drawn_truths(self) -> dict[str, float]:
+        """What `DRAWN` are of infinitely many posts."""
+        return dict(zip(DRAWN, (self.recall_at_precision(), *map(self.apr_at_recall, (0.9, 0.95))), strict=True))
 
     def apr_at_recall(self, recall: float) -> float:
         """Share of posts below the threshold that catches `recall` of the violating ones."""
@@ -92,23 +106,32 @@ def area_lines(world: World, posts: int, *, repeats: int, seed: int) -> list[dic
 
 
 def drawn_lines(world: World, recall: float, posts: int, *, repeats: int, seed: int) -> list[dict[str, Any]]:
-    """Coverage of the percentile bootstrap for R@P60, APR@R90 and APR@R95."""
+    """Coverage of the bootstrap for R@P60, APR@R90 and APR@R95: percentiles, and for differences its standard error.
+
+    `flagged_unreliable` of an R@P60 is how often it is called so; of its difference, how often either of the two is.
+    """
     generator = np.random.default_rng(seed)
     weights = draws(generator, REPLICATES, posts)
-    truth = {"R@P60": recall} | {f"APR@R{100 * r:g}": world.apr_at_recall(r) for r in (0.9, 0.95)}
-    hits = dict.fromkeys(truth, 0)
-    flagged = 0
+    ours, theirs = world.drawn_truths(), World(world.prevalence, WORSE * world.shift).drawn_truths()
+    truth = ours | {f"{metric} difference": ours[metric] - theirs[metric] for metric in DRAWN}
+    hits, flagged = dict.fromkeys(truth, 0), np.zeros(2)
     for _ in range(repeats):
-        labels, scores, _ = world.sample(posts, generator)
-        found, drawn = table_metrics(labels, scores), table_metrics(labels, scores, weights=weights)
-        for metric, value in truth.items():
-            interval = drawn_interval(found[metric], drawn[metric])
-            hits[metric] += interval.low <= value <= interval.high
-        flagged += not recall_at_precision_is_reliable(found["R@P60"])
+        labels, *both = world.sample(posts, generator)
+        found = [table_metrics(labels, scores) for scores in both]
+        drawn = [table_metrics(labels, scores, weights=weights) for scores in both]
+        for metric in DRAWN:
+            values, replicates = [one[metric] for one in found], [one[metric] for one in drawn]
+            alone = drawn_interval(values[0], replicates[0])
+            apart = drawn_difference(values[0] - values[1], replicates[0] - replicates[1])
+            for name, interval in ((metric, alone), (f"{metric} difference", apart)):
+                hits[name] += interval.low <= truth[name] <= interval.high
+        small = [not recall_at_precision_is_reliable(one["R@P60"]) for one in found]
+        flagged += [small[0], any(small)]
     about = {"posts": posts, "prevalence": world.prevalence, "true_r_at_p60": recall}
-    lines = [_line(metric, value, hits[metric], repeats) | about for metric, value in truth.items()]
-    lines[0]["flagged_unreliable"] = flagged / repeats
-    return lines
+    lines = {metric: _line(metric, value, hits[metric], repeats) | about for metric, value in truth.items()}
+    for name, count in zip(("R@P60", "R@P60 difference"), flagged, strict=True):
+        lines[name]["flagged_unreliable"] = float(count) / repeats
+    return list(lines.values())
 
 
 def _line(metric: str, truth: float, hits: float, repeats: int) -> dict[str, Any]:

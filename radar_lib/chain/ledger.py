@@ -139,6 +139,11 @@ class Ledger:
         """Whether it succeeded when it last ran, up to date or not."""
         return self.entries.get(notebook.name, {}).get("state") == "done"
 
+    def other_parameters(self, name: str, parameters: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
+        """Name, value then and value now of each parameter that a finished notebook was run with another value of."""
+        before, now = self.entries[name]["parameters"], _keyed(parameters)
+        return [one for one in _differences(before, now) if one[0] in before and one[0] in now]
+
     def why(self, notebook: Notebook, parameters: Mapping[str, Any]) -> list[str]:
         """Reasons to run a notebook; empty when it is up to date."""
         entry = self.entries.get(notebook.name, {})

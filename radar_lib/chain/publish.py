@@ -68,10 +68,19 @@ def record_run(target: Path, entries: Mapping[str, Mapping[str, Any]], names: It
 
 
 def publish_runs(run_dir: Path, target: Path) -> None:
-    """Copy the record of all runs, where there is one, to a profile's figures."""
-    if (run_dir / RUNS).is_file() and target.is_dir():
-        with atomic_path(target / RUNS) as temporary:
-            shutil.copyfile(run_dir / RUNS, temporary)
+    """Enter a run's record of all runs, where there is one, in the one beside a profile's figures.
+
+    Lines of studies that this run has not, because it is a fresh clone's, stay (`radar_lib.report.record.merged`).
+    """
+    if not (run_dir / RUNS).is_file() or not target.is_dir():
+        return
+    if (target / RUNS).is_file():
+        from radar_lib.report.record import WHOLE, read_record, record
+
+        record(target / RUNS, read_record(run_dir / RUNS), whole=WHOLE)
+        return
+    with atomic_path(target / RUNS) as temporary:
+        shutil.copyfile(run_dir / RUNS, temporary)
 
 
 def _below(target: Path, at: str, files: list[str], gone: set[str]) -> list[str]:

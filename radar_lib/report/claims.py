@@ -23,7 +23,6 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -32,7 +31,8 @@ from jaxtyping import Float
 
 from radar_lib.report.evidence import Evidence, Over
 from radar_lib.report.experiments import EXPERTS, LAMBDA_STUDY_BACKBONE, SMALL, TINY
-from radar_lib.report.tables import AVERAGE, METRICS, PAPER_CATEGORIES, TABLES, paper_results
+from radar_lib.report.row_scores import name_of
+from radar_lib.report.tables import AVERAGE, METRICS, PAPER_CATEGORIES, TABLES, coverage_note, paper_results
 
 LEVEL = 0.05
 METHOD_SEEDS = 3  # runs of a row from which a verdict is about the method
@@ -134,7 +134,10 @@ def sampled(seeds: int) -> str:
 
 
 def decide(cells: Sequence[Cell], evidence: Evidence) -> pd.DataFrame:
-    """One line per cell: ours and its interval in points, the paper's, the corrected p-value and the verdict."""
+    """One line per cell: ours and its interval in points, the paper's, the corrected p-value and the verdict.
+
+    `note` marks an R@P of either row so small that how often the interval covers is not promised.
+    """
     lines = []
     for claim in dict.fromkeys(cell.claim for cell in cells):
         family = [cell for cell in cells if cell.claim == claim]
@@ -149,10 +152,11 @@ def decide(cells: Sequence[Cell], evidence: Evidence) -> pd.DataFrame:
             verdict = OPEN if p >= LEVEL else words[0] if ours.estimate > 0 else words[1]
             points = {"ours": ours.estimate, "low": ours.low, "high": ours.high}
             lines.append(
-                {"claim": claim, "row": _name(cell.row), "against": _name(cell.other), "category": cell.category}
+                {"claim": claim, "row": name_of(cell.row), "against": name_of(cell.other), "category": cell.category}
                 | {"metric": cell.metric, "paper": cell.paper, "exception": cell.exception}
                 | {key: round(100 * value, 2) for key, value in points.items()}
                 | {"p": round(float(p), 4), "about": whose, "verdict": verdict}
+                | {"note": coverage_note(evidence, (cell.row, cell.other), cell.category, cell.metric)}
             )
     return pd.DataFrame(lines)
 
@@ -232,11 +236,6 @@ def summary(decided: pd.DataFrame) -> pd.DataFrame:
 def records(decided: pd.DataFrame) -> list[dict[str, Any]]:
     """Lines as JSON values: what is missing is None."""
     return decided.astype(object).where(decided.notna(), None).to_dict("records")
-
-
-def _name(row: Hashable) -> str:
-    """A table row as 'loss, method'; a lambda as 'lambda 0.5'."""
-    return f"lambda {row:g}" if isinstance(row, Real) else ", ".join(row) if isinstance(row, tuple) else str(row)
 
 
 def _with_average(categories: Sequence[str]) -> tuple[str, ...]:

@@ -1,17 +1,19 @@
 """The record of every run, in one Parquet file that the notebooks read: `runs/<profile>/runs.parquet`.
 
 A line is one metric of one risk (or their average) of one run: what was run, with which configuration, on what, how
-long it took, and what it reached. Notebooks 06 and 07 and `radar studies` add their lines; lines of the same study,
-row, seed, category and metric are replaced. The committed copy lies in `figures/<profile>/runs.parquet`.
+long it took, and what it reached. Notebooks 06 and 07 enter their studies whole, `radar studies` row by row. New lines
+replace those of the same study, row, seed, category and metric, and those of the same study on other posts: a study has
+lines on one set of posts only. The committed copy lies in `figures/<profile>/runs.parquet`.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from radar_lib.errors import RadarError
@@ -23,6 +25,7 @@ FILE = "runs.parquet"
 KEYS = ["study", "row", "seed", "category", "metric"]
 ABOUT = ["run", "config", "seconds", "posts_digest", "code", "device", "versions"]
 COLUMNS = [*KEYS, "value", "posts", "positives", *ABOUT]
+WHOLE = ("tables", "lambda")  # studies that are entered whole, by `enter`
 
 
 def run_lines(
@@ -72,7 +75,9 @@ def run_lines(
 
 
 def enter(workspace: Workspace, study: str, scores: RowScores, index: Sequence[Mapping[str, Any]]) -> Path:
-    """Enter rows and seeds, one by one, in the record of the workspace's profile; returns the record's path.
+    """Enter a whole study, every row and seed, in the record of the workspace's profile; returns the record's path.
+
+    The study's other lines, of rows and seeds that are not entered now, go.
 
     Args:
         index: entries of `keep_run` or `keep_logits`; what joins several (the experts) takes the time of all.
@@ -85,17 +90,30 @@ def enter(workspace: Workspace, study: str, scores: RowScores, index: Sequence[M
             seconds = sum(entry["seconds"] for entry in own)
             parts.append(run_lines(study, name_of(row), seed, scored, **about, seconds=seconds, workspace=workspace))
     path = workspace.runs_dir / workspace.profile / FILE
-    record(path, pd.concat(parts, ignore_index=True))
+    record(path, pd.concat(parts, ignore_index=True), whole=(study,))
     return path
 
 
-def record(path: Path, lines: pd.DataFrame) -> None:
-    """Add lines to the record at `path`; those with the same `KEYS` are replaced."""
-    if path.exists():
-        lines = pd.concat([read_record(path), lines], ignore_index=True)
-    lines = lines.drop_duplicates(KEYS, keep="last").sort_values(KEYS, kind="stable")
+def record(path: Path, lines: pd.DataFrame, *, whole: Collection[str] = ()) -> None:
+    """Add lines to the record at `path`, as `merged`."""
+    lines = merged(read_record(path) if path.exists() else lines.iloc[:0], lines, whole=whole)
     with atomic_path(path) as temporary:
         lines.to_parquet(temporary, index=False)
+
+
+def merged(before: pd.DataFrame, lines: pd.DataFrame, *, whole: Collection[str] = ()) -> pd.DataFrame:
+    """One record of two: `lines`, and of `before` what they do not replace, in the order of `KEYS`.
+
+    Of a study in `lines` they replace what has the same `KEYS` and what is on other posts, and everything if the study
+    is in `whole`. Studies that `lines` does not have stay.
+    """
+    posts = lines.groupby("study")["posts_digest"].agg(set).to_dict()
+    stays = [
+        study not in posts or (study not in whole and digest in posts[study])
+        for study, digest in zip(before["study"], before["posts_digest"], strict=True)
+    ]
+    both = pd.concat([before[np.array(stays, dtype=bool)], lines], ignore_index=True) if any(stays) else lines
+    return both.drop_duplicates(KEYS, keep="last").sort_values(KEYS, kind="stable", ignore_index=True)
 
 
 def read_record(path: Path) -> pd.DataFrame:

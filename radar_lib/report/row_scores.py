@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -129,8 +130,8 @@ def row_of(entry: Mapping[str, Any]) -> Hashable:
 
 
 def name_of(row: Hashable) -> str:
-    """A table row as 'loss, method'; a lambda as 'lambda 0.5'."""
-    return ", ".join(row) if isinstance(row, tuple) else f"lambda {row:g}"
+    """A table row as 'loss, method'; a lambda as 'lambda 0.5'; any other row by its own name."""
+    return f"lambda {row:g}" if isinstance(row, Real) else ", ".join(row) if isinstance(row, tuple) else str(row)
 
 
 def _column(row: Hashable, seed: int, category: str) -> str:

@@ -55,6 +55,19 @@ def grid_results(scores: RowScores) -> pd.DataFrame:
     return pd.DataFrame(lines).drop(columns=["posts", "positives", "prevalence"])
 
 
+def above_chance(frame: pd.DataFrame) -> pd.DataFrame:
+    """`tables.learned` of the rows that must rank better than chance, its answer in words as `verdict`."""
+    frame = frame.astype(dict.fromkeys(("value", "low", "high", "prevalence"), float))
+    found = tables.learned(frame, (claims.BCE, claims.MASKED, claims.DISTILLED))
+    return found.assign(verdict=found.pop("learned").map({True: "above chance", False: "not shown"}))
+
+
+def beside_paper(frame: pd.DataFrame) -> pd.DataFrame:
+    """`tables.beside_paper` where the risks are the paper's, else nothing."""
+    shared = set(frame["category"]) - {tables.AVERAGE} == set(tables.PAPER_CATEGORIES)
+    return tables.beside_paper(frame) if shared else pd.DataFrame()
+
+
 def interval_text(*frames: pd.DataFrame) -> str:
     """Results with their intervals, as fractions, as CSV."""
     return pd.concat(frames, ignore_index=True).to_csv(index=False, float_format="%.6g", lineterminator="\n")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -280,11 +280,13 @@ def with_intervals(frame: pd.DataFrame, evidence: Evidence) -> pd.DataFrame:
         prefix = "" if over == "posts" else f"{over}_"
         found = [evidence.interval(*place, over=over) for place in places]
         columns |= {f"{prefix}low": [one.low for one in found], f"{prefix}high": [one.high for one in found]}
-    doubtful = [
-        metric.startswith("R@P") and not recall_at_precision_is_reliable(evidence.value(row, category, metric))
-        for row, category, metric in places
-    ]
-    return frame.assign(**columns, note=np.where(doubtful, UNRELIABLE, ""))
+    return frame.assign(**columns, note=[coverage_note(evidence, [row], *place) for row, *place in places])
+
+
+def coverage_note(evidence: Evidence, rows: Iterable[Hashable], category: str, metric: str) -> str:
+    """`UNRELIABLE` where an R@P of one of the rows is too small for a promise of coverage, else empty."""
+    values = [evidence.value(row, category, metric) for row in rows if metric.startswith("R@P")]
+    return "" if all(map(recall_at_precision_is_reliable, values)) else UNRELIABLE
 
 
 def learned(frame: pd.DataFrame, losses: Sequence[str]) -> pd.DataFrame:

@@ -2,7 +2,6 @@
 
 The rows' logits (`row_scores`) are the only thing taken on trust. Tables, intervals, differences and verdicts are
 computed from them by the functions that notebooks 06 and 07 call, and each cell of the files is held against its own.
-Two records are compared by their posts: on the same posts any difference counts, on others what leaves the interval.
 """
 
 from __future__ import annotations
@@ -18,12 +17,20 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from radar_lib.errors import RadarError
 from radar_lib.files import digest_file, read_json
 from radar_lib.report import references, tables
 from radar_lib.report.record import read_record
 from radar_lib.report.row_scores import RowScores, name_of, read_row_scores, row_of
-from radar_lib.report.stated import INTERVALS, claim_files, grid_files, interval_text, table_files, to_text
+from radar_lib.report.stated import (
+    INTERVALS,
+    above_chance,
+    beside_paper,
+    claim_files,
+    grid_files,
+    interval_text,
+    table_files,
+    to_text,
+)
 
 TABLES, GRID = "test_scores", "lambda_scores"  # the files of scores, and their stamps
 MISSING = "(missing)"
@@ -186,13 +193,19 @@ def check_json(file: str, stated: Mapping[str, Any], expected: Mapping[str, str]
     """Hold a notebook's JSON results against the files that they should agree with.
 
     Args:
-        stated: content of results.json ('rows'), claims.json ('cells', 'traffic') or lambda.json ('study', 'claims').
+        stated: content of results.json ('rows', and 'learned' and 'beside_paper' that follow from them), claims.json
+            ('cells', 'traffic') or lambda.json ('study', 'claims').
         expected: of `expected_files`.
     """
     if "rows" in stated:
+        frame = pd.DataFrame(stated["rows"])
         wanted = cells_of(expected[INTERVALS], ".csv")
         wanted = {place: cell for place, cell in wanted.items() if not place[0].startswith(references.REFERENCE)}
-        return differences(file, cells_of(interval_text(pd.DataFrame(stated["rows"])), ".csv"), wanted)
+        out = differences(file, cells_of(interval_text(frame), ".csv"), wanted)
+        for name, follows in {"learned": above_chance(frame), "beside_paper": beside_paper(frame)}.items():
+            cells = [cells_of(to_text(pd.DataFrame(part)), ".csv") for part in (stated.get(name, []), follows)]
+            out += differences(f"{file}, {name}", *cells)
+        return out
     name, parts = "claim_cells.csv", [stated.get("cells", []), stated.get("traffic", [])]
     out = []
     if "study" in stated:
@@ -201,46 +214,3 @@ def check_json(file: str, stated: Mapping[str, Any], expected: Mapping[str, str]
         out += differences(file, cells_of(study, ".csv"), wanted)
     text = claim_files(name.removesuffix("_cells.csv"), [pd.DataFrame(part) for part in parts]).get(name, "")
     return out + differences(file, cells_of(text, ".csv"), cells_of(expected.get(name, ""), ".csv"))
-
-
-def compare(run: Mapping[str, Path], committed: Path, *, same_posts: bool) -> tuple[list[Difference], list[Difference]]:
-    """A run's numbers and verdicts against a committed record's.
-
-    Args:
-        run: by file name (`INTERVALS`, `VERDICTS`) where the run has it; files that either lacks are passed over.
-        same_posts: whether both were scored on the same posts.
-
-    Returns:
-        Cells of the tables: on the same posts all that differ, on others those outside the committed 95 % interval
-        (where a cell has none, all that differ); and the verdicts that changed.
-    """
-    both = {file: (path, committed / file) for file, path in run.items() if path.is_file()}
-    both = {file: paths for file, paths in both.items() if paths[1].is_file()}
-    if INTERVALS not in both:
-        raise RadarError(f"{committed} has no {INTERVALS}: it is no record of `radar reproduce`.")
-    own, theirs = ({(line["loss"], line["method"], line["category"], line["metric"]): line
-                    for line in pd.read_csv(path).to_dict("records")} for path in both.pop(INTERVALS))  # fmt: skip
-    cells = []
-    for place in dict.fromkeys([*theirs, *own]):
-        mine, stated = own.get(place), theirs.get(place)
-        row, column = f"{place[0]}, {place[1]}", f"{place[2]} {place[3]}"
-        if mine is None or stated is None:
-            texts = [MISSING if line is None else f"{line['value']:.4f}" for line in (stated, mine)]
-            cells.append(Difference(INTERVALS, row, column, *texts, "this run"))
-        elif not within(mine["value"], stated, same_posts=same_posts):
-            about = f"{stated['value']:.4f} [{stated['low']:.4f}, {stated['high']:.4f}]"
-            cells.append(Difference(INTERVALS, row, column, about, f"{mine['value']:.4f}", "this run"))
-    verdicts = []
-    for file, paths in both.items():
-        mine, stated = (pd.read_csv(path).set_index("claim")["verdict"].to_dict() for path in paths)
-        cells_of_both = ({(claim, "verdict"): verdict for claim, verdict in one.items()} for one in (stated, mine))
-        verdicts += differences(file, *cells_of_both, what="this run")
-    return cells, verdicts
-
-
-def within(value: float, stated: Mapping[str, Any], *, same_posts: bool) -> bool:
-    """Whether a number agrees with a stated one: equal as written, or on other posts inside its interval."""
-    if math.isclose(value, stated["value"], rel_tol=2e-6, abs_tol=1e-9):
-        return True
-    ends = (stated["low"], stated["high"])
-    return not same_posts and all(map(math.isfinite, ends)) and ends[0] <= value <= ends[1]

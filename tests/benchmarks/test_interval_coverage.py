@@ -12,6 +12,7 @@ from radar_lib.metrics import apr_at_recall, average_precision, recall_at_precis
 
 PROJECT = Path(__file__).parents[2]
 RECORD = PROJECT / "benchmarks" / "records" / "coverage.json"
+METRICS = {name + kind for name in ("PR-AUC", "R@P60", "APR@R90", "APR@R95") for kind in ("", " difference")}
 
 
 @pytest.fixture
@@ -31,6 +32,9 @@ def test_the_truths_are_those_of_a_large_sample(bench, prevalence, recall):
     assert apr_at_recall(labels, ours, recall=0.9) == pytest.approx(world.apr_at_recall(0.9), abs=0.01)
     second = bench.World(prevalence, bench.WORSE * world.shift)
     assert average_precision(labels, theirs) == pytest.approx(second.average_precision(), abs=0.005)
+    assert recall_at_precision(labels, theirs) == pytest.approx(second.recall_at_precision(), abs=0.015)
+    assert apr_at_recall(labels, theirs, recall=0.95) == pytest.approx(second.drawn_truths()["APR@R95"], abs=0.01)
+    assert world.recall_at_precision() == pytest.approx(recall, abs=1e-9)
     noise = ours - world.shift * labels, theirs - bench.WORSE * world.shift * labels
     assert np.corrcoef(*noise)[0, 1] == pytest.approx(bench.CORRELATION, abs=0.01)
 
@@ -38,7 +42,11 @@ def test_the_truths_are_those_of_a_large_sample(bench, prevalence, recall):
 def test_lines_count_hits(bench, monkeypatch):
     monkeypatch.setattr(bench, "REPLICATES", 60)
     record = bench.coverage_record(repeats=5, sizes=(400,))
-    assert len(record["lines"]) == 4 * (3 * 3 + 2)
+    assert len(record["lines"]) == 4 * (3 * 6 + 2)
+    assert {line["metric"] for line in record["lines"]} == METRICS
+    flagged = {name: [line["flagged_unreliable"] for line in record["lines"] if line["metric"] == name]
+               for name in ("R@P60", "R@P60 difference")}  # fmt: skip
+    assert all(one <= either for one, either in zip(*flagged.values(), strict=True))
     for line in record["lines"]:
         assert line["repeats"] == (20 if line["metric"].startswith("PR-AUC") else 5)
         assert 0 < line["standard_error"] < 0.25
@@ -60,6 +68,13 @@ def test_the_committed_record_meets_the_bars(bench):
         assert {(metric, n, p) for n in (2_000, 30_000) for p in (0.03, 0.05, 0.1, 0.25)} <= cells
     for line in record["lines"]:
         assert line["repeats"] >= (1000 if line["metric"].startswith("PR-AUC") else 300)
+
+
+@pytest.mark.xfail(strict=True, reason="the record is older than its lines of differences: run interval_coverage.py")
+def test_the_committed_record_has_the_differences_that_claims_rest_on():
+    """Once the record is renewed this passes, and the mark above must go."""
+    cells = {(line["metric"], line["posts"], line["prevalence"]) for line in json.loads(RECORD.read_text())["lines"]}
+    assert cells == {(metric, n, p) for metric in METRICS for n in (2_000, 30_000) for p in (0.03, 0.05, 0.1, 0.25)}
 
 
 @pytest.mark.slow

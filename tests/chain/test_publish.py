@@ -1,5 +1,6 @@
 """Figures are copied whole, by notebook, and nobody else's files are touched."""
 
+import pandas as pd
 import pytest
 
 from radar_lib.chain.publish import publish, publish_runs
@@ -76,3 +77,26 @@ def test_the_record_of_runs_goes_beside_the_figures_and_stays(run, tmp_path):
     publish_runs(run, target)
     publish(run, ["00_a", "01_b"], target)
     assert (target / "runs.parquet").read_text() == "one"
+
+
+def lines_of(study, seed, posts="p"):
+    """A line of the record."""
+    about = {"row": "x", "category": "A", "metric": "PR-AUC", "value": float(seed), "posts": 1, "positives": 1}
+    about |= {"run": "r", "config": "{}", "seconds": 1.0, "code": "c", "device": "d", "versions": "{}"}
+    return about | {"study": study, "seed": seed, "posts_digest": posts}
+
+
+def test_what_a_run_has_not_stays_in_the_committed_record_of_runs(run, tmp_path):
+    target = tmp_path / "figures" / "cpu"
+    target.mkdir(parents=True)
+    committed = [("tables", 1), ("tables", 2), ("phase", 1), ("losses", 1), ("losses", 2)]
+    pd.DataFrame([lines_of(*one) for one in committed]).to_parquet(target / "runs.parquet")
+    now = pd.DataFrame([lines_of("tables", 1), lines_of("losses", 2)])
+    now.assign(value=0.5).to_parquet(run / "runs.parquet")
+    publish_runs(run, target)
+    found = pd.read_parquet(target / "runs.parquet")
+    values = found.set_index(["study", "seed"])["value"].to_dict()
+    assert values == {("losses", 1): 1.0, ("losses", 2): 0.5, ("phase", 1): 1.0, ("tables", 1): 0.5}
+    now.assign(posts_digest="other").to_parquet(run / "runs.parquet")
+    publish_runs(run, target)
+    assert len(pd.read_parquet(target / "runs.parquet").query("study == 'losses'")) == 1

@@ -10,6 +10,7 @@ from radar_lib.intervals import Difference, Interval
 from radar_lib.report import claims
 from radar_lib.report.claims import FAILS, HOLDS, OPEN, REVERSED, SHOWS, Cell
 from radar_lib.report.evidence import Evidence
+from radar_lib.report.tables import UNRELIABLE
 
 RISKS = ("LQC", "RCS", "FE")
 
@@ -28,6 +29,9 @@ class Said:
     def difference(self, row, other, category, metric, *, level=0.95, over):
         self.asked.add(over)
         return Difference(*self.values.get(f"{row}/{category}/{metric}", self.default))
+
+    def value(self, row, category, metric):
+        return self.values.get(f"value {row}", 0.5)
 
     def interval(self, row, category, metric, *, level=0.95, over):
         self.asked.add(over)
@@ -166,3 +170,12 @@ def test_names_of_rows_and_lambdas():
     pairs = [(1, 0.0), (("a", "b"), "d")]
     decided = claims.decide([Cell("c", *pair, "LQC", "PR-AUC", None) for pair in pairs], Said())
     assert decided["row"].tolist() == ["lambda 1", "a, b"] and decided["against"].tolist() == ["lambda 0", "d"]
+
+
+@pytest.mark.parametrize(
+    "metric, ours, theirs, doubtful",
+    [("R@P60", 0.3, 0.3, False), ("R@P60", 0.09, 0.3, True), ("R@P60", 0.3, 0.0, True), ("PR-AUC", 0.05, 0.3, False)],
+)
+def test_a_difference_of_a_small_recall_has_a_note(metric, ours, theirs, doubtful):
+    decided = claims.decide([Cell("c", "x", "y", "LQC", metric, None)], Said(**{"value x": ours, "value y": theirs}))
+    assert decided["note"].tolist() == [UNRELIABLE if doubtful else ""]

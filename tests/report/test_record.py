@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -59,3 +60,44 @@ def test_other_studies_stay_and_a_missing_record_is_named(world):
     assert both["study"].value_counts().to_dict() == {"tables": 48, "again": 24}
     with pytest.raises(RadarError, match="does not exist"):
         record.read_record(ws.runs_dir / "none.parquet")
+
+
+def entered(ws, scores, index, study="tables"):
+    return record.read_record(record.enter(ws, study, scores, index))
+
+
+def seeds_of(scores, *seeds):
+    return replace(scores, rows={row: {seed: runs[seed] for seed in seeds} for row, runs in scores.rows.items()})
+
+
+def test_a_study_that_is_entered_whole_keeps_no_seed_row_or_risk_of_before(world):
+    ws, scores, index = world
+    entered(ws, scores, index, "lambda")
+    entered(ws, scores, index)
+    found = entered(ws, seeds_of(scores, 1).only(lambda row: row == ROUTER), index)
+    tables = found[found["study"] == "tables"]
+    assert set(tables["seed"]) == {1} and set(tables["row"]) == {"Masked BCE, x"}
+    assert set(found[found["study"] == "lambda"]["seed"]) == {1, 2}
+    other = replace(scores, categories=("A", "C"))
+    assert set(entered(ws, other, index).query("study == 'tables'")["category"]) == {"A", "C", "Average"}
+
+
+def test_a_study_that_is_entered_row_by_row_keeps_its_other_rows_but_none_on_other_posts(world):
+    ws, scores, index = world
+
+    def add(row, posts):
+        ws.uses(posts=posts)
+        lines = record.run_lines("losses", row, 1, scores.scored()[ROUTER][1], run="r", config={}, seconds=1.0,
+                                 workspace=ws)  # fmt: skip
+        record.record(ws.runs_dir / "p" / record.FILE, lines)
+        return record.read_record(ws.runs_dir / "p" / record.FILE)
+
+    ws.uses(posts="one")
+    entered(ws, scores, index)
+    add("Mask", "one")
+    found = add("Doubly robust", "one")
+    assert set(found.query("study == 'losses'")["row"]) == {"Mask", "Doubly robust"}
+    found = add("Mask", "two")
+    assert set(found.query("study == 'losses'")["row"]) == {"Mask"}
+    assert set(found.query("study == 'losses'")["posts_digest"]) == {"two"}
+    assert set(found.query("study == 'tables'")["posts_digest"]) == {"one"}, "another study has its own posts"

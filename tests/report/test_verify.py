@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from functools import partial
 from pathlib import Path
 
@@ -11,13 +12,12 @@ import pytest
 
 from radar_lib.chain import exits
 from radar_lib.chain.cli import main
-from radar_lib.errors import RadarError
 from radar_lib.files import digest_file, read_json, write_json
 from radar_lib.report import record, references, tables, verify
-from radar_lib.report.claims import FAILS, HOLDS
+from radar_lib.report.claims import FAILS, HOLDS, records
 from radar_lib.report.evidence import Evidence
 from radar_lib.report.row_scores import RowScores, read_row_scores, save_row_scores
-from radar_lib.report.stated import INTERVALS, VERDICTS, grid_files, table_files
+from radar_lib.report.stated import above_chance, beside_paper, grid_files, table_files
 from radar_lib.report.workspace import Workspace
 from radar_lib.training.scores import write_scores
 
@@ -118,6 +118,7 @@ def spoil(path, line, column, value):
         ("references.csv", 0, "lqc_pr_auc", "50.00", "Reference, No information"),
         ("claims.csv", 0, "verdict", "inconclusive", "Masking beats training without a mask"),
         ("claim_cells.csv", 1, "p", "0.5", "Masking beats training without a mask, Masked BCE, SigLIP2"),
+        ("claim_cells.csv", 1, "note", "doubtful", "Masking beats training without a mask, Masked BCE, SigLIP2"),
         ("lambda_study.csv", 2, "value", "0.1", "LQC, APR@R90"),
         ("lambda_claims.csv", -1, "hold", "6", "APR is stable from a small lambda on"),
         ("lambda_claim_cells.csv", 0, "ours", "77.7", "Lambda of 0.5 or more beats lambda = 0, lambda 0.5"),
@@ -197,26 +198,26 @@ def test_numbers_are_compared_as_numbers_and_equal_names_are_counted():
     assert text == {("line 1", "text"): "First", ("a", "row"): "a", ("a", "x"): "**2.0** (3.0)"}
 
 
-@pytest.mark.parametrize(
-    ("value", "same", "agrees"),
-    [(0.5, True, True), (0.51, True, False), (0.51, False, True), (0.39, False, False), (0.5, False, True)],
-)
-def test_on_the_same_posts_any_difference_counts_and_on_others_the_interval_does(value, same, agrees):
-    assert verify.within(value, {"value": 0.5, "low": 0.4, "high": 0.6}, same_posts=same) == agrees
-    assert not verify.within(0.51, {"value": 0.5, "low": float("nan"), "high": 0.6}, same_posts=False)
+def results_json(folder):
+    """What notebook 06 writes to results.json, from its scores."""
+    scores = read_row_scores(folder / f"{verify.TABLES}.parquet").only(lambda row: not references.is_reference(row))
+    frame = tables.with_intervals(tables.results_of(scores), scores.evidence(seed=1))
+    return json.loads(json.dumps({"rows": records(frame), "learned": records(above_chance(frame)),
+                                  "beside_paper": records(beside_paper(frame))}))  # fmt: skip
 
 
-def test_two_records_are_compared_by_cell_and_by_verdict(made, folder):
-    run = {file: made / file for file in (INTERVALS, *VERDICTS)}
-    assert verify.compare(run, folder, same_posts=True) == ([], [])
-    spoil(folder / INTERVALS, 4, "value", "0.999")
-    spoil(folder / INTERVALS, 4, "low", "0.99")
-    spoil(folder / "claims.csv", 0, "verdict", "fails here")
-    cells, verdicts = verify.compare(run, folder, same_posts=False)
-    assert [(one.row, one.column) for one in cells] == [("BCE, Individual Experts", "RCS PR-AUC")]
-    assert [(one.stated, one.found) for one in verdicts] == [(FAILS, HOLDS)]
-    with pytest.raises(RadarError, match="no intervals.csv"):
-        verify.compare(run, folder.parent, same_posts=False)
+def test_all_parts_of_the_results_are_held_against_the_scores(made):
+    scores = read_row_scores(made / f"{verify.TABLES}.parquet")
+    expected = table_files(scores, seed=1, captions=CAPTIONS)
+    stated = results_json(made)
+    assert len(stated["learned"]) == 10 * 3 and len(stated["beside_paper"]) == 13 * 16
+    assert verify.check_json("results.json", stated, expected) == []
+    for part, column, value in (("learned", "verdict", "no"), ("beside_paper", "difference", 0.12), ("rows", "low", 0)):
+        spoilt = {**stated, part: [{**stated[part][0], column: value}, *stated[part][1:]]}
+        found = verify.check_json("results.json", spoilt, expected)
+        assert (found[0].column, found[0].stated) == (column, str(value))
+    gone = verify.check_json("results.json", {"rows": stated["rows"]}, expected)
+    assert {one.file for one in gone} == {"results.json, learned", "results.json, beside_paper"}
 
 
 def test_score_files_are_held_against_their_digests_and_the_compact_file_against_them(tmp_path):

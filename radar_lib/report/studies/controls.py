@@ -24,6 +24,7 @@ from radar_lib.report.experiments import (
     checkpoint_note,
     train_seeds,
 )
+from radar_lib.report.stated import to_text
 from radar_lib.report.studies.control_findings import (
     CROSS_FITTED,
     EXPERTS,
@@ -155,11 +156,11 @@ def write_results(stage: Stage, rows: Mapping[str, Sequence[Run]], experts: Mapp
     )
     intervals = f"95 % intervals over {sampled(stage.seeds)}, paired, not corrected for their number"
     ws.save_table(
-        "controls", {"csv": _csv(table), "md": control_markdown(table)},
+        "controls", {"csv": to_text(table), "md": control_markdown(table)},
         caption=f"Controls for distillation, in points: value, and gain over no teacher; {intervals}. {about}",
     )  # fmt: skip
     ws.save_table(
-        "contrasts", {"csv": _csv(contrasts), "md": plain_markdown(contrasts)},
+        "contrasts", {"csv": to_text(contrasts), "md": plain_markdown(contrasts)},
         caption=f"Effects of the 2x2 design (verified cells taught or not, unverified cells taught or not) and other "
         f"contrasts of the controls, in points; {intervals}. {about}",
     )  # fmt: skip
@@ -195,7 +196,3 @@ def _evidence(
         entries = [{"scores_path": run.scores_path} for run in experts[name].values()]
         logits[teacher_of(name)] = [row_logits(entries, ids, truth, categories, **where)]
     return Evidence(truth, logits, categories, seed=stage.settings.seed), pd.DataFrame(spread)
-
-
-def _csv(frame: pd.DataFrame) -> str:
-    return frame.to_csv(index=False, lineterminator="\n")

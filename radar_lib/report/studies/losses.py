@@ -25,6 +25,7 @@ from radar_lib.report.claims import LEVEL, about, holm, sampled
 from radar_lib.report.evidence import AVERAGE, Evidence
 from radar_lib.report.experiments import checkpoint_note, train_seeds
 from radar_lib.report.plots import MARKERS
+from radar_lib.report.stated import to_text
 from radar_lib.report.studies.stage import Stage
 from radar_lib.report.style import BLUE, category_colour, use
 from radar_lib.report.tables import METRICS, over_seeds, plain_markdown
@@ -61,7 +62,7 @@ def study(stage: Stage) -> None:
     save = stage.workspace
     use()
     save.save_table(
-        STUDY, {"csv": frame.to_csv(index=False, lineterminator="\n"), "md": plain_markdown(table(frame))},
+        STUDY, {"csv": to_text(frame), "md": plain_markdown(table(frame))},
         caption=f"Treatments of unverified cells, in %, and in brackets the paired difference from the mask in points "
                 f"with its 95 % interval over {sampled(stage.seeds)}. Doubly robust rows also read the experts' soft "
                 f"labels, so they are a kind of distillation. {what}.",
@@ -73,7 +74,7 @@ def study(stage: Stage) -> None:
     )  # fmt: skip
     facts = side_facts(stage, side)
     save.save_table(
-        "losses_side", {"csv": facts.to_csv(index=False, lineterminator="\n"), "md": plain_markdown(facts.round(3))},
+        "losses_side", {"csv": to_text(facts), "md": plain_markdown(facts.round(3))},
         caption=f"What the objectives are told of the training posts' cells: priors as the experts estimate them, "
                 f"propensities e from frozen {BACKBONE} features. Known: from hidden truth. {about}.",
     )  # fmt: skip
