@@ -36,6 +36,7 @@ from radar_lib.intervals import logit_interval
 from radar_lib.metrics import uninformed_metrics
 from radar_lib.report import tables
 from radar_lib.report.audit_truth import truth_of
+from radar_lib.report.evidence import AREA
 from radar_lib.report.experiments import EXPERT_BACKBONE, LAMBDA_STUDY_BACKBONE, Settings
 from radar_lib.report.row_scores import RowScores
 from radar_lib.report.workspace import Workspace
@@ -203,6 +204,24 @@ def reference_results(scores: RowScores, *, seed: int) -> pd.DataFrame:
         return floor
     found = tables.with_intervals(tables.results_of(own), own.evidence(seed=seed))
     return pd.concat([floor, found], ignore_index=True)[list(found)]
+
+
+def worth_of_tuning(scores: RowScores, *, seed: int) -> str:
+    """What LoRA adds to the linear probe of the same frozen backbone, in one computed sentence.
+
+    Args:
+        scores: with the table rows of `LAMBDA_STUDY_BACKBONE` and the probe.
+        seed: of the bootstrap.
+    """
+    rows = {loss: (loss, LAMBDA_STUDY_BACKBONE) for loss in ("Masked BCE", "Masked BCE + Distill")}
+    probe = (REFERENCE, PROBE)
+    evidence = scores.only(lambda row: row in (*rows.values(), probe)).evidence(seed=seed)
+    said = []
+    for loss, row in rows.items():
+        found = evidence.difference(row, probe, tables.AVERAGE, AREA)
+        gain, low, high = (100 * value for value in found[:3])
+        said.append(f"{gain:+.1f} points ({low:+.1f} to {high:+.1f}) for {loss}")
+    return f"Over a linear probe of the same frozen backbone, LoRA changes average {AREA} by {' and '.join(said)}."
 
 
 def uninformed_results(scores: RowScores) -> pd.DataFrame:

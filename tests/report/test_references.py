@@ -145,6 +145,16 @@ def test_the_row_without_information_is_the_prevalence_with_its_interval():
             assert floor.loc[(category, metric), ["value", "low", "high"]].tolist() == pytest.approx([value] * 3)
 
 
+def test_what_tuning_is_worth_is_the_paired_difference_to_the_probe():
+    scores = scored()
+    probe, same = (references.REFERENCE, references.PROBE), ("Masked BCE", "Qwen3-VL-4B")
+    scores.rows[probe] = scores.rows[same]
+    said = references.worth_of_tuning(scores, seed=1)
+    assert "+0.0 points (+0.0 to +0.0) for Masked BCE and " in said
+    found = scores.evidence(seed=1).difference(("Masked BCE + Distill", same[1]), probe, tables.AVERAGE, "PR-AUC")
+    assert f"{100 * found.estimate:+.1f} points ({100 * found.low:+.1f} to {100 * found.high:+.1f}) for Masked" in said
+
+
 def test_kept_scores_have_an_entry_like_a_run_and_come_back(tmp_path):
     posts = corpus(tmp_path / "posts", ("A", "B"))
     ws = Workspace.open("nb", runs_dir=tmp_path / "runs", profile="p", seed=1, device="cpu")
