@@ -28,6 +28,7 @@ def main() -> None:
     run = read_json(FIGURES / args.profile / "run.json")
     device = read_json(FIGURES / args.profile / "table1.json")["device"]
     about = provenance("cpu") | {"device": device, "profile": args.profile, "what": args.note}
+    del about["load_average_at_start"]  # of now, not of the run
     write_json(args.out / f"chain-{args.profile}.json", about | run)
     print(f"{args.out / f'chain-{args.profile}.json'}: {run['seconds'] / 60:.1f} minutes")
 
