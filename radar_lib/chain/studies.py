@@ -34,7 +34,7 @@ SEEDS = 2  # runs of each row of losses and controls, unless --seeds says otherw
 
 HELP = f"""\
 Train what the paper does not: other losses for unverified cells, controls for the teacher, and the map of when a mask
-helps. They need a finished `radar reproduce` of the same profile, take most of an hour on two cores, and go on where
+helps. They need a finished `radar reproduce` of the same profile, take about half an hour on two cores, and go on where
 they were when the same command is given again.
 
 studies:
@@ -50,8 +50,11 @@ examples:
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
     """Options of `radar studies`, beside the places."""
-    command.add_argument("--only", nargs="+", choices=list(STUDIES), default=list(STUDIES), metavar="STUDY")
-    command.add_argument("--seeds", type=int, default=SEEDS, metavar="N", help=f"runs of each row (default: {SEEDS})")
+    command.add_argument("--only", nargs="+", choices=list(STUDIES), default=list(STUDIES), metavar="STUDY",
+                         help="some of them (default: all)")  # fmt: skip
+    command.add_argument("--seeds", type=int, default=SEEDS, metavar="N",
+                         help=f"runs of each row of losses and controls and of each fine-tuned cell (default: {SEEDS}; "
+                              "from 3 on a verdict is about the method); the map's heads have their own")  # fmt: skip
     command.add_argument("--workers", type=int, default=0, metavar="W", help="runs side by side (default: all cores)")
     command.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="as the chain was run with")
 

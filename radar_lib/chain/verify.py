@@ -33,7 +33,7 @@ named but are no failure.
 
 examples:
   radar verify                             figures/cpu, and runs/cpu if it is there
-  radar verify --profile public
+  radar verify --profile smoke             after `radar reproduce --profile smoke`
   radar verify --against other/figures/cpu another record, such as that of another commit
 
 exit codes:
@@ -56,8 +56,8 @@ def verify(args: argparse.Namespace) -> int:
     name = Path(args.profile).stem
     record = args.against or notebooks_folder(args).parent / "figures" / name
     if not (record / f"{TABLES}.parquet").is_file():
-        raise RadarError(f"{near(record)} holds no {TABLES}.parquet, from which its numbers could be recomputed: "
-                         f"`radar reproduce --profile {name}` writes it.")  # fmt: skip
+        raise RadarError(f"{near(record)} is no record that can be recomputed: it holds no {TABLES}.parquet. "
+                         "`radar reproduce` writes one into figures/<profile>.")  # fmt: skip
     runs = record / FILE if (record / FILE).is_file() else None
     found, compared = [], 0
     for scores in (TABLES, GRID):

@@ -48,7 +48,7 @@ def unverified(valid: np.ndarray) -> Finding:
     """Empty cells of the label matrix of the training posts."""
     empty = int((~valid).sum())
     share = _share(empty, valid.size)
-    act = "mask them (Eq. 5); count none as cleared" if empty else "nothing: every label is there"
+    act = "compare a mask (Eq. 5) with counting them as cleared" if empty else "nothing: every label is there"
     return Finding("unverified labels", empty, share, "cells of the training matrix",
                    graded(share, medium=0.05, high=0.4), act)  # fmt: skip
 
@@ -93,7 +93,7 @@ def domain_leak(probe: pd.DataFrame) -> Finding | None:
         return None
     count, top = int((best > 0.6).sum()), best.max()
     severity = SEVERITIES[int(top > 0.55) + int(top > 0.65) + int(top > 0.95)]
-    act = "mask unverified cells; never train a risk on another pipeline's posts as cleared"
+    act = "a mask hides what a risk's pipeline never sees, its absence takes it for cleared: compare both (notebook 08)"
     if severity == "high":
         act = "score each risk within its own source only: a model can answer 'which source?' instead"
     return Finding("pipelines that the content gives away (AUC > 0.6)", count, _share(count, len(best)), "pipelines",
@@ -159,7 +159,7 @@ def hidden_violations(count: int, cells: int) -> Finding:
     """Unverified cells that truly violate; only the built-in corpus knows."""
     share = _share(count, cells)
     return Finding("violations among the unverified (truth)", count, share, "unverified training cells",
-                   graded(share, medium=0.02, high=0.08), "mask; count on soft labels to find them")  # fmt: skip
+                   graded(share, medium=0.02, high=0.08), "look for them with soft labels")  # fmt: skip
 
 
 def check_line(check: Mapping[str, object]) -> str:

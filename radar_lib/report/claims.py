@@ -214,6 +214,17 @@ def traffic(evidence: Evidence, row: Hashable) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
+def paper_outside(decided: pd.DataFrame) -> tuple[int | str, int | str]:
+    """In how many cells the paper's printed number lies above our interval, and below it; '' where it prints none.
+
+    All cells count, exceptions included: outside the interval, an effect of the paper's size is excluded here.
+    """
+    if "paper" not in decided or decided["paper"].isna().all():
+        return "", ""
+    paper = decided["paper"].astype(float)
+    return int((paper > decided["high"]).sum()), int((paper < decided["low"]).sum())
+
+
 def summary(decided: pd.DataFrame) -> pd.DataFrame:
     """One line per claim: how many cells hold, fail and stay open, what they are about, and the claim's verdict.
 
@@ -225,9 +236,11 @@ def summary(decided: pd.DataFrame) -> pd.DataFrame:
         counts = part[~exceptions]["verdict"].value_counts()
         holds, fails, left = (int(counts.get(verdict, 0)) for verdict in (HOLDS, FAILS, OPEN))
         verdict = FAILS if fails else HOLDS if holds and not left else OPEN
+        above, below = paper_outside(part)
         lines.append(
             {"claim": claim, "cells": holds + fails + left, "hold": holds, "fail": fails, "inconclusive": left}
             | {"exceptions": int(exceptions.sum()), "of them shown": int((part["verdict"] == SHOWS).sum())}
+            | {"paper above": above, "paper below": below}
             | {"about": "; ".join(dict.fromkeys(part["about"])), "verdict": verdict}
         )  # fmt: skip
     return pd.DataFrame(lines)

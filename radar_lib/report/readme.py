@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from radar_lib.errors import RadarError
@@ -71,26 +72,46 @@ def claims(name: str) -> Callable[[Path], str]:
     return render
 
 
+def found(record: Path) -> str:
+    """The answer before the tables: what the run says of mask and distillation, and how sure that is."""
+    verdicts, caption = pd.read_csv(record / "claims.csv"), read_json(record / "claims.json")["caption"]
+    lines = [f"**What the recorded run found** ({caption.partition(': ')[2].rstrip('.')}):\n"]
+    for change, rows in CHANGES.items():
+        name = change.partition(" ")[0].capitalize()
+        part = verdicts[verdicts["claim"].str.startswith(name)]
+        ours, paper = (_changes(root, rows).mean() for root in (record, PAPER))
+        sums = part[["cells", "hold", "fail", "exceptions", "paper above", "paper below"]].astype(int).sum()
+        lines.append(
+            f"- {name}: {sums['hold']} of {sums['cells']} comparisons hold and {sums['fail']} fail, the others are "
+            f"inconclusive; {ours:+.1f} points on average (paper {paper:+.1f}). The paper's own difference lies above "
+            f"our 95 % interval in {sums['paper above']} of {sums['cells'] + sums['exceptions']} cells, below it in "
+            f"{sums['paper below']}."
+        )
+    whose = " and ".join(verdicts["about"].unique())
+    lines.append(f"- How sure: each verdict is about {whose}, at 5 % after correction over its claim.")
+    return "\n".join(lines) + "\n"
+
+
 def pattern(record: Path) -> str:
     """How often the mask and the distillation improve a cell of the tables, here and in the paper, and by how much."""
-    ours, paper = (_cells(lambda number, root=root: root / f"table{number}.csv") for root in (record, PAPER))
     lines = ["| change | cells that improve | mean change, points | in the paper | mean change, points |",
              "| --- | ---: | ---: | ---: | ---: |"]  # fmt: skip
-    for name, (before, after) in CHANGES.items():
+    for name, rows in CHANGES.items():
         cells = [f"| {name} "]
-        for table in (ours, paper):
-            methods = table.loc[after].index.intersection(table.loc[before].index)
-            change = (table.loc[after].loc[methods] - table.loc[before].loc[methods]).to_numpy()
+        for change in (_changes(root, rows) for root in (record, PAPER)):
             cells.append(f"| {(change > 0).sum()} of {change.size} | {change.mean():+.2f} ")
         lines.append("".join(cells) + "|")
     return "\n".join(lines) + "\n"
 
 
-def _cells(path: Callable[[int], Path]) -> pd.DataFrame:
-    """Both tables side by side without the averages, by loss and method."""
-    parts = [pd.read_csv(path(number), index_col=["loss", "method"]) for number in (1, 2)]
+def _changes(root: Path, rows: tuple[str, str]) -> np.ndarray:
+    """Points by which each method's cells change from one loss to another; both tables, averages apart."""
+    parts = [pd.read_csv(root / f"table{number}.csv", index_col=["loss", "method"]) for number in (1, 2)]
     table = pd.concat(parts, axis=1)
-    return table[[name for name in table if not name.startswith("avg")]]
+    table = table[[name for name in table if not name.startswith("avg")]]
+    before, after = (table.loc[loss] for loss in rows)
+    methods = after.index.intersection(before.index)
+    return (after.loc[methods] - before.loc[methods]).to_numpy()
 
 
 def figure(name: str, alternative: str) -> Callable[[Path], str]:
@@ -137,6 +158,7 @@ CHANGES = {
 }
 Parts = Mapping[str, Callable[[Path], str]]
 PARTS: Parts = {
+    "found": found,
     "facts": facts,
     "durations": durations,
     "table1": table(1),

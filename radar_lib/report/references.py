@@ -207,7 +207,7 @@ def reference_results(scores: RowScores, *, seed: int) -> pd.DataFrame:
 
 
 def worth_of_tuning(scores: RowScores, *, seed: int) -> str:
-    """What LoRA adds to the linear probe of the same frozen backbone, in one computed sentence.
+    """What a fine-tuned router adds to the linear probe of its own frozen backbone, in one computed sentence.
 
     Args:
         scores: with the table rows of `LAMBDA_STUDY_BACKBONE` and the probe.
@@ -221,7 +221,8 @@ def worth_of_tuning(scores: RowScores, *, seed: int) -> str:
         found = evidence.difference(row, probe, tables.AVERAGE, AREA)
         gain, low, high = (100 * value for value in found[:3])
         said.append(f"{gain:+.1f} points ({low:+.1f} to {high:+.1f}) for {loss}")
-    return f"Over a linear probe of the same frozen backbone, LoRA changes average {AREA} by {' and '.join(said)}."
+    return ("Against a logistic regression per risk on the same frozen backbone, the fine-tuned router (LoRA, MLP and "
+            f"heads, all risks at once) changes average {AREA} by {' and '.join(said)}.")  # fmt: skip
 
 
 def uninformed_results(scores: RowScores) -> pd.DataFrame:

@@ -92,7 +92,7 @@ def most_borrowed(table: pd.DataFrame) -> str:
         if shown.empty:
             parts.append(f"Expert {category}: none can be shown; the largest loss is by {x['what']}, {lost}.")
         else:
-            parts.append(f"Expert {category} loses most to a borrowed {x['what']}: {lost}.")
+            parts.append(f"Expert {category} loses most to another post's {x['what']}: {lost}.")
     return " ".join(parts)
 
 

@@ -179,3 +179,9 @@ def test_names_of_rows_and_lambdas():
 def test_a_difference_of_a_small_recall_has_a_note(metric, ours, theirs, doubtful):
     decided = claims.decide([Cell("c", "x", "y", "LQC", metric, None)], Said(**{"value x": ours, "value y": theirs}))
     assert decided["note"].tolist() == [UNRELIABLE if doubtful else ""]
+
+
+def test_the_papers_numbers_outside_our_intervals_are_counted():
+    decided = pd.DataFrame({"paper": [5.0, -1.0, 2.0, None], "low": [1.0, 0.0, 1.0, 0.0], "high": [4.0, 2.0, 3.0, 1.0]})
+    assert claims.paper_outside(decided) == (1, 1)
+    assert claims.paper_outside(decided[3:]) == ("", "") == claims.paper_outside(decided.drop(columns="paper"))

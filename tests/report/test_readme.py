@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from radar_lib.errors import RadarError
@@ -46,8 +47,15 @@ def test_the_pattern_counts_the_cells_that_improve(tmp_path):
     assert "| 2 of 2 | +3.00 |" in mask and "| 0 of 2 | -2.00 |" in distill
 
 
+def test_the_answer_before_the_tables_is_that_of_the_claims():
+    text, verdicts = readme.found(RECORD), pd.read_csv(RECORD / "claims.csv")
+    masks = verdicts[verdicts["claim"].str.startswith("Mask")]
+    assert f"- Mask: {masks['hold'].sum()} of {masks['cells'].sum()} comparisons hold" in text
+    assert "(paper +10.8)" in text and f"in {masks['paper above'].astype(int).sum()} of 48 cells" in text
+
+
 def test_unknown_parts_and_missing_records_are_named(tmp_path):
-    with pytest.raises(RadarError, match="'nonsense'; known are facts"):
+    with pytest.raises(RadarError, match="'nonsense'; known are found"):
         readme.render("<!-- generated: nonsense -->\n<!-- end -->", RECORD)
     with pytest.raises(RadarError, match="make reproduce"):
         readme.render("<!-- generated: table1 -->\n<!-- end -->", tmp_path)

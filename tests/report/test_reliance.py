@@ -38,7 +38,7 @@ def test_a_model_that_reads_titles_loses_what_titles_tell(tmp_path):
     losses = table.set_index(["kind", "what"])["loss"]
     assert losses["permute", "title"] > 0.3 and abs(losses["permute", "ocr"]) < 0.1
     said = reliance.most_borrowed(table)
-    assert said.startswith(f"Expert X loses most to a borrowed title: {100 * losses['permute', 'title']:.1f} [")
+    assert said.startswith(f"Expert X loses most to another post's title: {100 * losses['permute', 'title']:.1f} [")
     vague = table.assign(low=np.where(table["kind"] == "permute", -0.01, table["low"]))
     assert reliance.most_borrowed(vague).startswith("Expert X: none can be shown; the largest loss is by title, ")
     figure = reliance.figure(table)
