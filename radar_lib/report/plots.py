@@ -176,6 +176,16 @@ def words_told(records: Mapping[str, Mapping[str, Mapping[str, float]]]) -> Figu
     return figure
 
 
+def signed(points: float) -> str:
+    """One decimal with its sign; none where it rounds to zero.
+
+    >>> signed(1.26), signed(-0.04)
+    ('+1.3', '0.0')
+    """
+    text = f"{points:+.1f}"
+    return "0.0" if float(text) == 0 else text
+
+
 def verdicts(decided: pd.DataFrame) -> Figure:
     """The claims of Tables 1 and 2 as a grid: a line per pair of rows, a column per risk and metric.
 
@@ -193,12 +203,13 @@ def verdicts(decided: pd.DataFrame) -> Figure:
     first = decided.drop_duplicates(["row", "against"])
     lines, claims = list(zip(first["row"], first["against"], strict=True)), first["claim"].tolist()
     columns = [(c, m) for c in dict.fromkeys(decided["category"]) for m in METRICS]
-    figure, axis = plt.subplots(figsize=(1 + 0.95 * len(columns), 1.3 + 0.52 * len(lines)))
+    figure, axis = plt.subplots(figsize=(1 + 0.62 * len(columns), 1.3 + 0.45 * len(lines)))
     for one in decided.itertuples():
         x, y = columns.index((one.category, one.metric)), lines.index((one.row, one.against))
         axis.add_patch(plt.Rectangle((x - 0.5, y - 0.5), 1, 1, facecolor=colours[one.verdict], edgecolor="white"))
-        paper = "" if pd.isna(one.paper) else f"\n{one.paper:+.1f}{'*' if one.exception else ''}"
-        axis.text(x, y, f"{marks[one.verdict]} {one.ours:+.1f}".strip() + paper, ha="center", va="center", fontsize=7)
+        paper = "" if pd.isna(one.paper) else f"\n{signed(one.paper)}{'*' if one.exception else ''}"
+        ours = f"{marks[one.verdict]} {signed(one.ours)}".strip()
+        axis.text(x, y, ours + paper, ha="center", va="center", fontsize=7)
     axis.set(xlim=(-0.5, len(columns) - 0.5), ylim=(len(lines) - 0.5, -0.5))
     axis.set_xticks(range(len(columns)), [f"{c}\n{m}" for c, m in columns], fontsize=7)
     axis.xaxis.tick_top()
