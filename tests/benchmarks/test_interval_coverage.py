@@ -70,9 +70,7 @@ def test_the_committed_record_meets_the_bars(bench):
         assert line["repeats"] >= (1000 if line["metric"].startswith("PR-AUC") else 300)
 
 
-@pytest.mark.xfail(strict=True, reason="the record is older than its lines of differences: run interval_coverage.py")
 def test_the_committed_record_has_the_differences_that_claims_rest_on():
-    """Once the record is renewed this passes, and the mark above must go."""
     cells = {(line["metric"], line["posts"], line["prevalence"]) for line in json.loads(RECORD.read_text())["lines"]}
     assert cells == {(metric, n, p) for metric in METRICS for n in (2_000, 30_000) for p in (0.03, 0.05, 0.1, 0.25)}
 
