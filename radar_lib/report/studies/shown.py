@@ -37,10 +37,16 @@ def shown(workspace: Workspace, name: str) -> Shown:
     for path in (own, *committed):
         if path.is_file() and path.with_suffix(".json").is_file():
             stamp = read_json(path.with_suffix(".json"))
-            same = stamp["data_digests"].get("posts") == workspace.data.get("posts")
+            same = stamp["data_digests"].get("posts") == posts_of(workspace)
             where = "the posts of this run" if same else "other posts than this run's"
             note = f"recorded by `radar studies --profile {stamp['profile']}` on {stamp['device']}, on {where}"
             return Shown(path, stamp, where, note)
     raise RadarError(
         f"no study has left {name}: `radar studies --profile {workspace.profile}` makes it, after a finished chain."
     )
+
+
+def posts_of(workspace: Workspace) -> str | None:
+    """Digest of the posts of a workspace's run, also where its own notebook reads none; None where none are there."""
+    corpus = workspace.runs_dir / workspace.profile / "01_data_audit" / "corpus.json"
+    return workspace.data.get("posts") or (read_json(corpus)["digest"] if corpus.is_file() else None)
