@@ -53,6 +53,8 @@ OTHERS = {
     "normalised_apr": [(lambda f: f(0.5, recall=0.9, prevalence=1.0), "prevalence is 1"),
                        (lambda f: f(NAN, recall=0.9, prevalence=0.1), "apr is nan"),
                        (lambda f: f(0.5, recall=0.0, prevalence=0.1), "recall is 0")],
+    "uninformed_metrics": [(lambda f: f(NAN), "prevalence is nan"), (lambda f: f(0.1, recalls=[0.0]), "recall is 0"),
+                           (lambda f: tuple(f(0.0).values())[:2], (0, 0))],
     "logit_interval": [(lambda f: f(1.0, np.zeros(3)), (1, NAN, NAN)), (lambda f: f(0.0, np.zeros(3)), (0, NAN, NAN)),
                        (lambda f: f(NAN, np.zeros(3)), (NAN, NAN, NAN))],
     "normal_difference": [(lambda f: f(0.2, np.zeros(3)), (0.2, NAN, NAN, 1)),

@@ -38,7 +38,7 @@ def rows(profile: str, on: Machine, *, train: int | None = None, **changes):
 
 
 def test_the_estimate_of_the_default_profile_is_near_its_record():
-    record = read_json(PROJECT / "figures" / "cpu" / "run.json")
+    record = read_json(PROJECT / "benchmarks" / "records" / "chain-cpu.json")
     found, _ = rows("cpu", RECORDED_ON)
     assert sum(row.seconds for row in found.values()) == pytest.approx(record["seconds"], rel=0.35)
     for entry in record["notebooks"]:
