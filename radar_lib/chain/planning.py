@@ -79,7 +79,7 @@ def plan(args: argparse.Namespace) -> int:
 
 
 def records(figures: Path, run: Path) -> dict[str, float]:
-    """Seconds of each notebook: from nothing where that was recorded, else as last run, committed or on this machine."""
+    """Seconds of each notebook: from nothing where that was recorded, else as last run, committed or here."""
     from_nothing = figures.parents[1] / "benchmarks" / "records" / f"chain-{figures.name}.json"
     for record in (from_nothing, figures / RECORD):
         if record.is_file():
