@@ -116,7 +116,7 @@ def keep_cells(
         kind: put before the name of a row.
         config: more of the configuration.
     """
-    lines = []
+    lines, study_ = [], "phase LoRA" if kind else "phase"  # entering a study's lines drops those of other posts
     for (beta, level), frame in found.groupby(["beta", "co_violation"], sort=False):
         first = frame.iloc[0]
         routers = sum(len(by_seed(frame, objective)) for objective in OBJECTIVES)
@@ -124,7 +124,7 @@ def keep_cells(
             row = f"{kind}{objective}, beta {beta:g}, co-violation {level:g}"
             about = {"backbone": backbone, "objective": objective, "beta": beta, "co_violation": level}
             for position, scored in by_seed(frame, objective).items():
-                one = record.run_lines("phase", row, seed + position, scored, run=first["run"], config=about | config,
+                one = record.run_lines(study_, row, seed + position, scored, run=first["run"], config=about | config,
                                        seconds=first["seconds"] / routers, workspace=stage.workspace)  # fmt: skip
                 lines.append(one.assign(posts_digest=first["posts"]))
     record.record(stage.record_path, pd.concat(lines, ignore_index=True))
