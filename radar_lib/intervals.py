@@ -8,10 +8,10 @@ cover is measured by `benchmarks/interval_coverage.py`.
 This is the uncertainty of the test set, for one trained model. Training again with another seed is another source of
 variation: `radar_lib.seeds`, which also joins the two.
 
-Degenerate input, in every function that takes posts: what the metric refuses (no violating post, NaN or infinite
-scores), this refuses with the same ValueError. No cleared post, or scores that are all equal (one post included): the
-metric's `DegenerateWarning`, and NaN ends. A perfect order, or replicates that are all equal, say nothing about the
-error either: NaN ends.
+Degenerate input, in every function that takes posts: what the metric refuses (no violating or no cleared post, NaN or
+infinite scores), this refuses with the same ValueError. Scores that are all equal: the metric's `DegenerateWarning`,
+and NaN for the estimate and its ends; such a difference has p-value 1, being no evidence of any. A perfect order, or
+replicates that are all equal, say nothing about the error: NaN ends.
 """
 
 import warnings
@@ -96,8 +96,7 @@ def average_precision_interval(
 ) -> Interval:
     """Average precision with its influence-function interval on the logit scale, which keeps it inside (0, 1).
 
-    A perfect order has no interval (its ends are NaN): the posts say nothing about how far it is from perfect. Nor
-    have posts that all violate, or scores that are all equal, with a `DegenerateWarning`.
+    A perfect order has no interval (its ends are NaN): the posts say nothing about how far it is from perfect.
 
     Raises:
         ValueError: as `average_precision`; `level` outside (0, 1).
@@ -107,8 +106,7 @@ def average_precision_interval(
     [0.83, 0.28, 0.98]
     """
     estimate, influence = _area(labels, scores)
-    found = logit_interval(estimate, influence / len(labels), level=level)
-    return found if np.ptp(scores) > 0 else Interval(estimate, np.nan, np.nan)
+    return logit_interval(estimate, influence / len(labels), level=level)
 
 
 def average_precision_difference(
@@ -120,7 +118,7 @@ def average_precision_difference(
 ) -> Difference:
     """Average precision of `ours` minus that of `theirs` on the same posts, by the difference of their influences.
 
-    Two perfect orders differ by 0 with p-value 1; so do two rows of equal scores, with a `DegenerateWarning`.
+    Two perfect orders differ by 0 with p-value 1.
 
     Raises:
         ValueError: as `average_precision`; `level` outside (0, 1).
@@ -165,9 +163,9 @@ def bootstrap_interval(
     """Percentile interval of `metric` over posts drawn with replacement.
 
     Posts are drawn one by one, so the number of violating posts varies as it would in another sample. Replicates
-    without any are left out. The interval describes one model on posts like these; it is too narrow when the posts
+    of one kind only are left out. The interval describes one model on posts like these; it is too narrow when the posts
     are near-copies of one another. Of R@P below `RELIABLE_RECALL` it is computed with a UserWarning. Its ends are NaN
-    where all replicates are equal, as they are for one post, posts that all violate, or scores that are all equal.
+    where all replicates are equal.
 
     Args:
         metric: called with weights of shape (replicates, posts): how often each replicate drew each post.
@@ -178,8 +176,8 @@ def bootstrap_interval(
         seed: equal seeds give equal intervals.
 
     Raises:
-        ValueError: as the metric; `level` outside (0, 1); fewer than 2 replicates; or more than half of the
-            replicates without a violating post.
+        ValueError: as the metric; `level` outside (0, 1); fewer than 2 replicates; or more than half of them
+            undefined.
 
     >>> labels, scores = np.array([1, 1, 0, 0, 0, 0]), np.array([3.0, 1.0, 2.0, 0.0, -1.0, -2.0])
     >>> bootstrap_interval(average_precision, labels, scores, seed=1).estimate.__round__(3)
@@ -192,8 +190,7 @@ def bootstrap_interval(
     values = _replicates(
         lambda weights: metric(labels, scores, weights=weights), posts=len(labels), replicates=replicates, seed=seed
     )
-    found = drawn_interval(estimate, values, level=level)
-    return found if np.ptp(scores) > 0 else Interval(estimate, np.nan, np.nan)
+    return drawn_interval(estimate, values, level=level)
 
 
 def recall_at_precision_is_reliable(value: float) -> bool:
@@ -238,14 +235,16 @@ def normal_difference(estimate: float, parts: Float[np.ndarray, " post"], *, lev
 
 
 def drawn_interval(estimate: float, drawn: Float[np.ndarray, " replicate"], *, level: float = 0.95) -> Interval:
-    """Percentile interval from bootstrap replicates; undefined ones (NaN) are left out. NaN if all are equal.
+    """Percentile interval from bootstrap replicates; undefined ones (NaN) are left out.
+
+    The ends are NaN if the estimate is, or if all replicates are equal.
 
     Raises:
-        ValueError: more than half of the replicates are undefined; `level` outside (0, 1).
+        ValueError: more than half of the replicates of a defined estimate are undefined; `level` outside (0, 1).
     """
     quantile(level)
-    drawn = _defined(drawn)
-    if np.ptp(drawn) == 0:
+    drawn = _defined(estimate, drawn)
+    if np.isnan(estimate) or np.ptp(drawn) == 0:
         return Interval(estimate, np.nan, np.nan)
     low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
     return Interval(estimate, float(low), float(high))
@@ -259,8 +258,9 @@ def drawn_difference(estimate: float, drawn: Float[np.ndarray, " replicate"], *,
     Raises:
         ValueError: as `drawn_interval`.
     """
-    drawn = _defined(drawn)
-    return student_difference(estimate, float(np.std(drawn)) if np.ptp(drawn) > 0 else 0.0, level=level)
+    drawn = _defined(estimate, drawn)
+    error = 0.0 if np.isnan(estimate) or np.ptp(drawn) == 0 else float(np.std(drawn))
+    return student_difference(estimate, error, level=level)
 
 
 def student_difference(estimate: float, error: float, freedom: float = np.inf, *, level: float) -> Difference:
@@ -273,12 +273,12 @@ def student_difference(estimate: float, error: float, freedom: float = np.inf, *
     return Difference(estimate, estimate - width, estimate + width, 1.0)
 
 
-def _defined(drawn: Float[np.ndarray, " replicate"]) -> Float[np.ndarray, " replicate"]:
-    """The replicates that hold a violating post."""
+def _defined(estimate: float, drawn: Float[np.ndarray, " replicate"]) -> Float[np.ndarray, " replicate"]:
+    """The replicates that hold posts of both kinds, with two different scores."""
     defined = drawn[~np.isnan(drawn)]
-    if 2 * len(defined) < len(drawn):
+    if 2 * len(defined) < len(drawn) and not np.isnan(estimate):
         lost = len(drawn) - len(defined)
-        raise ValueError(f"{lost} of {len(drawn)} replicates hold no violating post; too few posts")
+        raise ValueError(f"{lost} of {len(drawn)} replicates hold no violating or no cleared post; too few posts")
     return defined
 
 

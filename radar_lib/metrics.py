@@ -11,11 +11,13 @@ bootstrap are evaluated together.
 
 Degenerate input, in every function that takes posts:
 
-- ValueError if shapes differ, there is no post, a score is NaN or infinite, a label is neither 0 nor 1, a weight is
-  negative or not finite, or there is no violating post (all these metrics divide by their number);
-- `DegenerateWarning` if no post is cleared, or all scores are equal, one post included. The value is then what the
-  definition gives for every model, whatever it learned (without cleared posts PR-AUC and R@P are 1; with equal scores
-  PR-AUC is the prevalence and APR 0), and says nothing about this one.
+- ValueError if the posts cannot tell one model from another: there is no post, or none violates (all these metrics
+  divide by their number), or none is cleared (every order is perfect); also if shapes differ, a score is NaN or
+  infinite, a label is neither 0 nor 1, or a weight is negative or not finite;
+- NaN with a `DegenerateWarning` if the model cannot tell one post from another: all scores are equal. The definitions
+  would give numbers that look like results (PR-AUC the prevalence, APR 0). `pr_curve` and `threshold_at_recall`, which
+  state what dispatching does and not how good it is, give their one block or its threshold, with the warning;
+- NaN, without a warning, for a row of weights that counts posts of one kind, or of one score, alone.
 """
 
 import warnings
@@ -25,11 +27,11 @@ from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Num
+from jaxtyping import Bool, Float, Num
 
 
 class DegenerateWarning(UserWarning):
-    """The value does not depend on the model: no post is cleared, or all scores are equal."""
+    """All scores are equal: the model orders nothing, and a metric of its order is not defined."""
 
 
 class PRCurve(NamedTuple):
@@ -61,12 +63,12 @@ def average_precision(
     The expected value for scores without information is the prevalence.
 
     Returns:
-        A fraction in [0, 1]; an array if `weights` has rows, NaN for a row without violating posts.
+        A fraction in [0, 1]; an array if `weights` has rows. NaN where degenerate, see the module.
 
     >>> average_precision(np.array([1, 0, 1, 0]), np.array([4.0, 3.0, 2.0, 1.0]))   # (1/1 + 2/3) / 2
     0.8333333333333333
     """
-    return _average_precision(_blocks(labels, scores, weights), weights)
+    return _average_precision(_blocks(labels, scores, weights))
 
 
 def pr_auc_trapezoid(labels: Num[np.ndarray, " post"], scores: Float[np.ndarray, " post"]) -> float:
@@ -77,8 +79,8 @@ def pr_auc_trapezoid(labels: Num[np.ndarray, " post"], scores: Float[np.ndarray,
     >>> pr_auc_trapezoid(np.array([1, 0, 1, 0]), np.array([4.0, 3.0, 2.0, 1.0])).__round__(4)
     0.7917
     """
-    curve = pr_curve(labels, scores)
-    return float(np.trapezoid(np.r_[1.0, curve.precision], np.r_[0.0, curve.recall]))
+    blocks = _blocks(labels, scores, None)
+    return _result(np.trapezoid(np.r_[1.0, blocks.precision], np.r_[0.0, blocks.recall]), blocks)
 
 
 def recall_at_precision(
@@ -93,7 +95,7 @@ def recall_at_precision(
     >>> recall_at_precision(np.array([1, 0, 1, 0]), np.array([4.0, 3.0, 2.0, 1.0]), precision=0.7)
     0.5
     """
-    return _recall_at_precision(_blocks(labels, scores, weights), weights, precision)
+    return _recall_at_precision(_blocks(labels, scores, weights), precision)
 
 
 def apr_at_recall(
@@ -111,7 +113,7 @@ def apr_at_recall(
     >>> apr_at_recall(np.array([1, 0, 1, 0]), np.array([4.0, 3.0, 2.0, 1.0]), recall=0.5)
     0.75
     """
-    return _apr_at_recall(_blocks(labels, scores, weights), weights, recall)
+    return _apr_at_recall(_blocks(labels, scores, weights), recall)
 
 
 def threshold_at_recall(
@@ -165,10 +167,10 @@ def table_metrics(
     """
     blocks = _blocks(labels, scores, weights)
     found = {
-        "PR-AUC": _average_precision(blocks, weights),
-        _name("R@P", precision): _recall_at_precision(blocks, weights, precision),
+        "PR-AUC": _average_precision(blocks),
+        _name("R@P", precision): _recall_at_precision(blocks, precision),
     }
-    return found | {_name("APR@R", recall): _apr_at_recall(blocks, weights, recall) for recall in recalls}
+    return found | {_name("APR@R", recall): _apr_at_recall(blocks, recall) for recall in recalls}
 
 
 def uninformed_metrics(
@@ -204,7 +206,7 @@ def score_table(
 
     Returns:
         {category: `table_metrics` and "prevalence", "posts", "positives"}, and under "Average" the plain mean of the
-        metrics over categories, as the paper averages.
+        metrics over categories, as the paper averages. A category with equal scores, and so the average, is NaN.
 
     Raises:
         ValueError: as every metric, with the category's name, also where it has no verified cell; or shapes that do
@@ -236,6 +238,7 @@ class _Blocks:
     caught: Num[np.ndarray, "*replicate block"]  # violating posts, by weight
     dispatched: Num[np.ndarray, "*replicate block"]  # posts, by weight
     scores: Float[np.ndarray, " block"]
+    decided: bool | Bool[np.ndarray, " *replicate"]  # not degenerate
 
     # Both quotients are correctly rounded, so that 3 of 5 is 0.6 and 7 of 10 is 0.7 without a tolerance.
     @cached_property
@@ -264,37 +267,46 @@ def _blocks(labels: np.ndarray, scores: np.ndarray, weights: np.ndarray | None) 
     labels, scores = labels[order] == 1, scores[order]
     ends = np.r_[np.flatnonzero(scores[1:] != scores[:-1]), len(scores) - 1]
     if weights is None:
-        return _Blocks(np.cumsum(labels)[ends], ends + 1, scores[ends])
+        return _Blocks(np.cumsum(labels)[ends], ends + 1, scores[ends], len(ends) > 1)
     violating = np.flatnonzero(labels)
     block = np.searchsorted(ends, violating)  # of each violating post
     ends = ends[np.union1d(block, len(ends) - 1)]
-    weights = np.asarray(weights)
+    weights = np.take(weights, order, axis=-1)
     kind = np.intp if weights.dtype.kind in "biu" else float
     starts = np.r_[0, ends[:-1] + 1]
-    dispatched = np.add.reduceat(np.take(weights, order, axis=-1), starts, axis=-1, dtype=kind)
-    heavy = np.take(weights, order[violating], axis=-1).astype(kind)
+    dispatched = np.add.reduceat(weights, starts, axis=-1, dtype=kind)
+    heavy = np.take(weights, violating, axis=-1).astype(kind)
     up_to = np.searchsorted(violating, ends, side="right") - 1
     caught = np.cumsum(heavy, axis=-1)[..., up_to]
-    return _Blocks(caught, np.cumsum(dispatched, axis=-1, out=dispatched), scores[ends])
+    return _Blocks(
+        caught, np.cumsum(dispatched, axis=-1, out=dispatched), scores[ends], _decided(labels, scores, weights)
+    )
 
 
-def _average_precision(blocks: _Blocks, weights: np.ndarray | None) -> float | np.ndarray:
+def _decided(labels: np.ndarray, scores: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Whether a row of weights, of posts sorted by score, counts both kinds of posts and two different scores."""
+    counted = weights > 0
+    first, last = counted.argmax(-1), len(scores) - 1 - counted[..., ::-1].argmax(-1)
+    return (counted & labels).any(-1) & (counted & ~labels).any(-1) & (scores[first] != scores[last])
+
+
+def _average_precision(blocks: _Blocks) -> float | np.ndarray:
     gained = np.diff(blocks.recall, axis=-1, prepend=0.0)
-    return _result((gained * blocks.precision).sum(-1), blocks, weights)
+    return _result((gained * blocks.precision).sum(-1), blocks)
 
 
-def _recall_at_precision(blocks: _Blocks, weights: np.ndarray | None, precision: float) -> float | np.ndarray:
+def _recall_at_precision(blocks: _Blocks, precision: float) -> float | np.ndarray:
     _check_fraction(precision=precision)
-    return _result(np.where(blocks.precision >= precision, blocks.recall, 0.0).max(-1), blocks, weights)
+    return _result(np.where(blocks.precision >= precision, blocks.recall, 0.0).max(-1), blocks)
 
 
-def _apr_at_recall(blocks: _Blocks, weights: np.ndarray | None, recall: float) -> float | np.ndarray:
+def _apr_at_recall(blocks: _Blocks, recall: float) -> float | np.ndarray:
     _check_fraction(recall=recall)
     first = np.argmax(blocks.recall >= recall, axis=-1)[..., None]
     fewest = np.take_along_axis(blocks.dispatched, first, axis=-1)[..., 0]
     posts = blocks.dispatched[..., -1]
     share = np.divide(posts - fewest, posts, out=np.zeros(np.shape(posts)), where=posts > 0)
-    return _result(share, blocks, weights)
+    return _result(share, blocks)
 
 
 def _check(labels: np.ndarray, scores: np.ndarray, weights: np.ndarray | None) -> None:
@@ -310,9 +322,10 @@ def _check(labels: np.ndarray, scores: np.ndarray, weights: np.ndarray | None) -
         raise ValueError("labels must be 0 or 1; leave out posts that were not verified (-1)")
     if not labels.any():
         raise ValueError(f"no violating post among {len(labels)}: the metric is undefined")
-    if weights is None and (labels.all() or scores.min() == scores.max()):
-        what = "no post is cleared" if labels.all() else "all scores are equal"
-        warnings.warn(f"{what} ({len(labels)} posts): the metric says nothing about the model", DegenerateWarning,
+    if labels.all():
+        raise ValueError(f"no cleared post among {len(labels)}: every order is perfect, so the metric is undefined")
+    if scores.min() == scores.max():
+        warnings.warn(f"all scores are equal ({len(labels)} posts): the metric is undefined", DegenerateWarning,
                       stacklevel=4)  # fmt: skip
 
 
@@ -329,7 +342,6 @@ def _check_fraction(**values: float) -> None:
             raise ValueError(f"{name} is {value}; it must lie in (0, 1]")
 
 
-def _result(value: np.ndarray | np.floating, blocks: _Blocks, weights: np.ndarray | None) -> float | np.ndarray:
-    if weights is None:
-        return float(value)
-    return np.where(blocks.caught[..., -1] > 0, value, np.nan)
+def _result(value: np.ndarray | np.floating, blocks: _Blocks) -> float | np.ndarray:
+    value = np.where(blocks.decided, value, np.nan)
+    return value if value.ndim else float(value)

@@ -1,4 +1,4 @@
-"""All functions of metrics, intervals and seeds on degenerate input: a named error, or a warning and NaN ends."""
+"""All functions of metrics, intervals and seeds on degenerate input: a named error, or a warning and NaN."""
 
 from __future__ import annotations
 
@@ -20,13 +20,14 @@ POSTS = {
     "infinite": ([1, 0, 1], [1.0, INF, 2.0]),
     "not verified": ([1, -1, 0], [1.0, 2.0, 3.0]),
     "tied": ([1, 0, 1, 0, 0], [2.0] * 5),
-    "all positive": ([1, 1, 1], [1.0, 2.0, 3.0]),
+    "no negative": ([1, 1, 1], [1.0, 2.0, 3.0]),
     "one post": ([1], [2.0]),
     "one cleared post": ([0], [2.0]),
 }
 REFUSED = {"no positive": "no violating post", "no post": "no post", "nan": "NaN or infinite",
            "infinite": "NaN or infinite", "not verified": "not verified", "one cleared post": "no violating post",
-           }  # fmt: skip
+           "no negative": "no cleared post", "one post": "no cleared post"}  # fmt: skip
+STATE_THE_DISPATCH = ("pr_curve", "threshold_at_recall")
 R60, R90 = partial(metrics.recall_at_precision, precision=0.6), partial(metrics.apr_at_recall, recall=0.9)
 
 # Functions of labels and scores.
@@ -48,6 +49,7 @@ OF_POSTS = {
 # The others, each with calls and what they must raise or give: a message, or values (NaN for NaN).
 FEW = np.array([0.1, NAN, NAN, NAN])
 POINT = intervals.Interval(1.0, NAN, NAN)
+NOTHING, UNDEFINED = intervals.Interval(NAN, NAN, NAN), intervals.Difference(NAN, NAN, NAN, 1.0)
 UNKNOWN = intervals.Difference(0.5, NAN, NAN, 1.0)
 OTHERS = {
     "normalised_apr": [(lambda f: f(0.5, recall=0.9, prevalence=1.0), "prevalence is 1"),
@@ -56,22 +58,29 @@ OTHERS = {
     "uninformed_metrics": [(lambda f: f(NAN), "prevalence is nan"), (lambda f: f(0.1, recalls=[0.0]), "recall is 0"),
                            (lambda f: tuple(f(0.0).values())[:2], (0, 0))],
     "logit_interval": [(lambda f: f(1.0, np.zeros(3)), (1, NAN, NAN)), (lambda f: f(0.0, np.zeros(3)), (0, NAN, NAN)),
-                       (lambda f: f(NAN, np.zeros(3)), (NAN, NAN, NAN))],
+                       (lambda f: f(NAN, np.full(3, NAN)), (NAN, NAN, NAN))],
     "normal_difference": [(lambda f: f(0.2, np.zeros(3)), (0.2, NAN, NAN, 1)),
                           (lambda f: f(0.2, np.array([NAN])), (0.2, NAN, NAN, 1))],
     "student_difference": [(lambda f: f(0.2, 0.0, level=0.95), (0.2, NAN, NAN, 1)),
+                           (lambda f: f(NAN, 0.0, level=0.95), (NAN, NAN, NAN, 1)),
                            (lambda f: f(0.0, 0.0, level=0.95), (0, 0, 0, 1))],
-    "drawn_interval": [(lambda f: f(0.2, FEW), "3 of 4 replicates"), (lambda f: f(0.2, np.ones(4)), (0.2, NAN, NAN))],
+    "drawn_interval": [(lambda f: f(0.2, FEW), "3 of 4 replicates"), (lambda f: f(0.2, np.ones(4)), (0.2, NAN, NAN)),
+                       (lambda f: f(NAN, FEW), (NAN, NAN, NAN))],
     "drawn_difference": [(lambda f: f(0.2, FEW), "3 of 4 replicates"),
-                         (lambda f: f(0.2, np.ones(4)), (0.2, NAN, NAN, 1))],
+                         (lambda f: f(0.2, np.ones(4)), (0.2, NAN, NAN, 1)),
+                         (lambda f: f(NAN, FEW), (NAN, NAN, NAN, 1))],
     "quantile": [(lambda f: f(1.0), "level is 1"), (lambda f: f(NAN), "level is nan")],
     "draws": [(lambda f: f(np.random.default_rng(0), 2, 0).shape, (2, 0))],
     "recall_at_precision_is_reliable": [(lambda f: (f(NAN), f(0.0)), (False, False))],
     "seed_interval": [(lambda f: f([0.5]), "1 run"), (lambda f: f([]), "0 run"),
-                      (lambda f: f([0.1] * 3), (NAN, NAN)), (lambda f: f([0.0] * 3), (0, NAN, NAN))],
-    "seed_difference": [(lambda f: f([0.5], [0.4]), "1 run"), (lambda f: f([0.5] * 3, [0.5]), "1 run")],
-    "combined_interval": [(lambda f: f(POINT, [1.0]), "1 run"), (lambda f: f(POINT, [1.0, 1.0]), POINT)],
-    "combined_difference": [(lambda f: f(UNKNOWN, [1.0], [0.5]), "1 run"),
+                      (lambda f: f([0.1] * 3), (NAN, NAN)), (lambda f: f([0.1, NAN]), (NAN, NAN, NAN)),
+                      (lambda f: f([0.0] * 3), (0, NAN, NAN))],
+    "seed_difference": [(lambda f: f([0.5, NAN], [0.4, 0.4]), (NAN, NAN, NAN, 1)),
+                        (lambda f: f([0.5], [0.4]), "1 run"), (lambda f: f([0.5] * 3, [0.5]), "1 run")],
+    "combined_interval": [(lambda f: f(NOTHING, [1.0, NAN]), (NAN, NAN, NAN)),
+                          (lambda f: f(POINT, [1.0]), "1 run"), (lambda f: f(POINT, [1.0, 1.0]), POINT)],
+    "combined_difference": [(lambda f: f(UNDEFINED, [1.0, NAN], [0.5, 0.4]), UNDEFINED),
+                            (lambda f: f(UNKNOWN, [1.0], [0.5]), "1 run"),
                             (lambda f: f(UNKNOWN, [1.0, 0.9], [0.5, 0.4]), UNKNOWN)],
 }  # fmt: skip
 
@@ -96,12 +105,28 @@ def test_posts_that_decide_nothing_are_refused_or_flagged(name, kind):
         with pytest.raises(ValueError, match=REFUSED[kind]):
             OF_POSTS[name](labels, scores)
         return
-    with pytest.warns(DegenerateWarning, match="says nothing about the model"):
+    with pytest.warns(DegenerateWarning, match=r"all scores are equal \(5 posts\)"):
         found = OF_POSTS[name](labels, scores)
-    if name.endswith("_interval"):
-        assert np.isnan(found[1:]).all()
-    if name.endswith("_difference"):
-        assert found.p_value == 1 and found.estimate == 0
+    if name in STATE_THE_DISPATCH:
+        assert np.isfinite(np.array(found)).all()
+    elif name == "score_table":
+        metrics_of = ("PR-AUC", "R@P60", "APR@R90", "APR@R95")
+        assert np.isnan([found[part][metric] for part in found for metric in metrics_of]).all()
+        assert found["risk"]["prevalence"] == 0.4
+    elif name.endswith("_difference"):
+        assert np.isnan(found[:3]).all() and found.p_value == 1
+    else:
+        assert np.isnan(list(found.values()) if isinstance(found, dict) else found).all()
+
+
+@pytest.mark.parametrize("name", ["average_precision_difference", "bootstrap_difference"])
+def test_a_difference_from_equal_scores_is_undefined(name):
+    labels, scores, tied = np.array([1, 0, 1, 0, 0] * 4), np.arange(20.0), np.zeros(20)
+    options = {"replicates": 50, "seed": 1} if name == "bootstrap_difference" else {}
+    metric = [R90] if options else []
+    with pytest.warns(DegenerateWarning):
+        found = getattr(intervals, name)(*metric, labels, scores, tied, **options)
+    assert np.isnan(found[:3]).all() and found.p_value == 1
 
 
 def test_a_risk_without_verified_cells_is_named():
@@ -116,10 +141,13 @@ def test_weights_count_posts(weights):
             OF_POSTS[name](np.array([1, 0, 1]), np.array([1.0, 2.0, 3.0]), weights=np.array(weights))
 
 
-def test_rows_of_weights_without_violating_posts_are_nan():
-    found = metrics.table_metrics(np.array([1, 0]), np.array([1.0, 0.0]), weights=np.array([[1, 1], [0, 2], [0, 0]]))
-    for values in found.values():
-        assert np.isnan(values).tolist() == [False, True, True]
+def test_rows_of_weights_that_decide_nothing_are_nan():
+    labels, scores = np.array([1, 0, 0]), np.array([1.0, 0.0, 1.0])
+    kinds = {"all": [1, 1, 1], "no violating": [0, 2, 1], "no cleared": [3, 0, 0], "none": [0, 0, 0], "tied": [1, 0, 2]}
+    for kind in (np.uint8, float):
+        found = metrics.table_metrics(labels, scores, weights=np.array(list(kinds.values()), dtype=kind))
+        for values in found.values():
+            assert np.isnan(values).tolist() == [False, True, True, True, True]
 
 
 @pytest.mark.parametrize("name, call, expected", [(name, *case) for name, cases in OTHERS.items() for case in cases])

@@ -93,7 +93,7 @@ def test_replicates_that_agree_say_nothing_of_the_error():
     found = drawn_difference(0.3, np.full(50, 0.1 + 0.2))
     assert np.isnan(found.low) and found.p_value == 1
     assert drawn_difference(0.0, np.zeros(50)) == (0, 0, 0, 1)
-    with pytest.raises(ValueError, match="3 of 5 replicates hold no violating post"):
+    with pytest.raises(ValueError, match="3 of 5 replicates hold no violating or no cleared post"):
         drawn_interval(0.3, np.array([0.1, 0.2, np.nan, np.nan, np.nan]))
 
 
@@ -103,9 +103,11 @@ def test_refusals():
         bootstrap_interval(average_precision, labels, scores, level=1.0, seed=1)
     with pytest.raises(ValueError, match="no violating post"):
         bootstrap_interval(average_precision, np.zeros(50), scores, seed=1)
-    one = np.array([1, 0])
-    interval = bootstrap_interval(average_precision, one, np.array([0.0, 1.0]), seed=1)
-    assert interval.low == 0.5 and interval.high == 1  # a quarter of the replicates hold no violating post
+    with pytest.raises(ValueError, match="replicates hold no violating or no cleared post"):
+        bootstrap_interval(average_precision, np.array([1, 0]), np.array([0.0, 1.0]), seed=1)  # about half of them
+    few = np.array([1, 0, 0])
+    interval = bootstrap_interval(average_precision, few, np.array([0.0, 1.0, 2.0]), seed=1)
+    assert interval.low == 1 / 3 and interval.high == 2 / 3  # 1 in 3 replicates holds posts of one kind; left out
 
 
 @pytest.mark.parametrize("decimals", [None, 1, 0])  # the fewer, the more ties

@@ -11,6 +11,7 @@ from sklearn.metrics import auc, average_precision_score, precision_recall_curve
 
 from radar_lib import metrics
 from radar_lib.metrics import (
+    DegenerateWarning,
     apr_at_recall,
     average_precision,
     normalised_apr,
@@ -22,19 +23,23 @@ from radar_lib.metrics import (
     threshold_at_recall,
 )
 
-# random cases of a post or two are degenerate now and then; tests/test_degenerate.py is about those
-pytestmark = pytest.mark.filterwarnings("ignore::radar_lib.metrics.DegenerateWarning")
 FRACTIONS = (0.1, 0.3, 0.5, 0.6, 0.7, 0.9, 0.95, 1.0)
 
 
 def case(seed: int):
-    """Labels with at least one positive and float32 logits; two cases of three have ties."""
+    """Labels of both kinds and float32 logits, not all equal; two cases of three have ties."""
     generator = np.random.default_rng(seed)
-    posts = int(generator.integers(1, 40))
+    posts = int(generator.integers(2, 40))
     labels = (generator.random(posts) < generator.choice([0.05, 0.3, 0.8])).astype(np.int8)
-    labels[generator.integers(posts)] = 1
-    scores = (generator.normal(size=posts) + labels).astype(np.float32)
-    return labels, np.round(scores, int(generator.choice([0, 1, 6])))
+    labels[generator.choice(posts, 2, replace=False)] = 1, 0
+    scores = np.round((generator.normal(size=posts) + labels).astype(np.float32), int(generator.choice([0, 1, 6])))
+    scores[0] += np.ptp(scores) == 0
+    return labels, scores
+
+
+def tells_apart(labels, scores):
+    """Whether a metric is defined: posts of both kinds, and two different scores."""
+    return len(np.unique(labels)) == 2 and len(np.unique(scores)) > 1
 
 
 def brute_force_recall_at_precision(labels, scores, precision):
@@ -125,7 +130,7 @@ def test_a_weight_is_a_repeated_post(seed):
         together = metric(labels, scores, weights=weights, **options)
         for row, value in zip(weights, together, strict=True):
             copies = np.repeat(np.arange(len(labels)), row)
-            if labels[copies].any():
+            if tells_apart(labels[copies], scores[copies]):
                 assert math.isclose(value, metric(labels[copies], scores[copies], **options))
             else:
                 assert np.isnan(value)
@@ -162,27 +167,30 @@ def test_without_information_and_perfect():
     assert average_precision(labels, noise + 20 * labels) == 1
 
 
-def test_all_equal_scores_are_one_block():
+def test_of_equal_scores_the_dispatch_is_stated_and_no_metric():
     labels, scores = np.array([1, 0, 0, 0]), np.zeros(4)
-    assert average_precision(labels, scores) == 0.25
-    assert recall_at_precision(labels, scores, precision=0.6) == 0
-    assert recall_at_precision(labels, scores, precision=0.25) == 1
-    assert apr_at_recall(labels, scores, recall=0.5) == 0
+    with pytest.warns(DegenerateWarning, match=r"all scores are equal \(4 posts\)"):
+        assert np.isnan(average_precision(labels, scores))
+    with pytest.warns(DegenerateWarning):
+        curve = pr_curve(labels, scores)
+    assert (curve.precision, curve.recall, curve.thresholds) == (0.25, 1, 0)
+    with pytest.warns(DegenerateWarning):
+        assert (scores > threshold_at_recall(labels, scores, recall=0.5)).all()
 
 
-def test_without_cleared_posts():
-    labels, scores = np.ones(4, dtype=int), np.arange(4.0)
-    assert average_precision(labels, scores) == 1
-    assert recall_at_precision(labels, scores) == 1
-    assert apr_at_recall(labels, scores, recall=0.5) == 0.5
-    with pytest.raises(ValueError, match="prevalence"):
-        normalised_apr(0.5, recall=0.9, prevalence=1.0)
+def test_rows_of_equal_scores_are_undefined_in_a_table_and_so_is_their_average():
+    labels = np.array([[1, 1], [0, 0], [0, 1]])
+    with pytest.warns(DegenerateWarning):
+        table = score_table(labels, np.array([[1.0, 2.0], [1.0, 0.0], [1.0, 1.0]]), ["A", "B"])
+    assert np.isnan([table[part]["PR-AUC"] for part in ("A", "B", "Average")]).tolist() == [True, False, True]
+    assert table["A"]["prevalence"] == 1 / 3
 
 
 @pytest.mark.parametrize(
     ("labels", "scores", "message"),
     [
         ([0, 0], [1.0, 2.0], "no violating post"),
+        ([1, 1], [1.0, 2.0], "no cleared post among 2"),
         ([1, 0], [1.0, math.nan], "1 of 2 scores"),
         ([1, 0], [math.inf, 0.0], "NaN or infinite"),
         ([1, -1], [1.0, 2.0], "not verified"),
@@ -231,7 +239,7 @@ def test_score_table_reads_verified_cells_only(k):
 
 
 def test_score_table_names_the_category_at_fault():
-    labels, logits = np.array([[1, 0], [0, 0]]), np.zeros((2, 2))
+    labels, logits = np.array([[1, 0], [0, 0]]), np.eye(2)
     with pytest.raises(ValueError, match="RCS: no violating post"):
         score_table(labels, logits, ["LQC", "RCS"])
     with pytest.raises(ValueError, match="do not fit"):

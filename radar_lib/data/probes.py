@@ -195,14 +195,14 @@ def modality_tables(
 
     Returns:
         Columns category, probe, ap, prevalence, posts, positives; and category, over, gain, low, high (fractions, 95 %
-        interval). Risks with fewer than five positives among the judged posts are left out.
+        interval). Risks with fewer than five positives, or no negative, among the judged posts are left out.
     """
     scores, gains = [], []
     for category, probe in found.items():
         kept = judged[probe.rows]
         labels = probe.labels[kept]
         logits = {kind: values[kept] for kind, values in probe.logits.items()}
-        if labels.sum() < 5:
+        if labels.sum() < 5 or labels.all():
             continue
         for kind, values in logits.items():
             ap = average_precision(labels, values)

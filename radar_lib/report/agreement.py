@@ -85,8 +85,8 @@ def compare(run: Mapping[str, Path], committed: Path) -> Agreement:
 
 
 def equal(value: float, stated: float) -> bool:
-    """Whether two numbers are equal as they are written, to six digits."""
-    return math.isclose(value, stated, rel_tol=2e-6, abs_tol=1e-9)
+    """Whether two numbers are equal as they are written, to six digits, or both undefined."""
+    return (math.isnan(value) and math.isnan(stated)) or math.isclose(value, stated, rel_tol=2e-6, abs_tol=1e-9)
 
 
 def within(value: float, stated: Mapping[str, Any]) -> bool:

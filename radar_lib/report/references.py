@@ -77,7 +77,8 @@ def regressed(
     """Logits of one logistic regression per risk, each fitted to the posts verified for it.
 
     C is that of `STRENGTHS` with the best average precision on held-out folds of those posts. With fewer than two
-    posts of a class there is nothing to hold out, and C is 1; with none, the logits are 0 and C is None.
+    posts of a class there is nothing to hold out, and C is 1; with none, the logits are 0 (their metrics are undefined)
+    and C is None.
 
     Args:
         known: labels of the training posts: 1, 0, and -1 where not verified.

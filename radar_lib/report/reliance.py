@@ -62,7 +62,7 @@ def reliance(
     own, lines = run.scores(), []
     for k, (category, sample) in enumerate(zip(run.spec.categories, samples, strict=True)):
         truth = labels[sample, k]
-        if not truth.any():
+        if len(np.unique(truth)) < 2:
             continue
         clean = logits_for(own, ids[sample], [category])[:, 0]
         about = {"category": category, "posts": len(sample), "PR-AUC": average_precision(truth, clean)}
@@ -86,6 +86,10 @@ def most_borrowed(table: pd.DataFrame) -> str:
     """For each category the borrowed modality that costs most, with its interval; named only where that is above 0."""
     borrowed, parts = table[table["kind"] == "permute"], []
     for category, part in borrowed.groupby("category", sort=False):
+        part = part.dropna(subset="loss")
+        if part.empty:
+            parts.append(f"Expert {category} orders no posts, so it has nothing to lose.")
+            continue
         shown = part[part["low"] > 0]
         x = (part if shown.empty else shown).sort_values("loss").iloc[-1]
         lost = f"{100 * x['loss']:.1f} [{100 * x['low']:.1f}, {100 * x['high']:.1f}] of {100 * x['PR-AUC']:.1f} points"

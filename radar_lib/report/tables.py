@@ -190,6 +190,15 @@ def marks(table: pd.DataFrame) -> pd.DataFrame:
     return marked
 
 
+def in_percent(value: float) -> str:
+    """Two decimals as the paper prints them; a dash for what is not defined.
+
+    >>> in_percent(12.345), in_percent(float("nan"))
+    ('12.35', '-')
+    """
+    return "-" if np.isnan(value) else f"{value:.2f}"
+
+
 def to_csv(table: pd.DataFrame) -> str:
     """CSV in the layout of the paper's own files."""
     flat = table.copy()
@@ -215,7 +224,7 @@ def to_markdown(
     for row in table.index:
         cells = []
         for column in table.columns:
-            text = f"{table.loc[row, column]:.2f}"
+            text = in_percent(table.loc[row, column])
             text = {"best": f"**{text}**", "second": f"<u>{text}</u>", "": text}[marked.loc[row, column]]
             if spread is not None and not np.isnan(spread.loc[row, column]):
                 text += f" ± {spread.loc[row, column]:.2f}"
@@ -252,7 +261,7 @@ def to_latex(table: pd.DataFrame, *, caption: str, label: str, spread: pd.DataFr
             lines.append("\\midrule")
         cells = []
         for column in range(table.shape[1]):
-            text = f"{table.iloc[position, column]:.2f}"
+            text = in_percent(table.iloc[position, column])
             command = {"best": "\\textbf{%s}", "second": "\\underline{%s}", "": "%s"}[marked.iloc[position, column]]
             small = "" if spread is None else f" {{\\scriptsize $\\pm${spread.iloc[position, column]:.2f}}}"
             cells.append(command % text + small)
@@ -286,7 +295,7 @@ def with_intervals(frame: pd.DataFrame, evidence: Evidence) -> pd.DataFrame:
 def coverage_note(evidence: Evidence, rows: Iterable[Hashable], category: str, metric: str) -> str:
     """`UNRELIABLE` where an R@P of one of the rows is too small for a promise of coverage, else empty."""
     values = [evidence.value(row, category, metric) for row in rows if metric.startswith("R@P")]
-    return "" if all(map(recall_at_precision_is_reliable, values)) else UNRELIABLE
+    return "" if all(np.isnan(one) or recall_at_precision_is_reliable(one) for one in values) else UNRELIABLE
 
 
 def learned(frame: pd.DataFrame, losses: Sequence[str]) -> pd.DataFrame:

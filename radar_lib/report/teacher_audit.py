@@ -61,7 +61,7 @@ def quality(labels: Int8[np.ndarray, " cell"], logits: Float[np.ndarray, " cell"
         "cells": len(labels),
         "observed rate": float(np.mean(labels)),
         "mean probability": float(probs.mean()),
-        "PR-AUC": float(average_precision(labels, logits)) if labels.any() else float("nan"),
+        "PR-AUC": float(average_precision(labels, logits)) if len(np.unique(labels)) == 2 else float("nan"),
         "log loss": float(log_loss(labels, probs, labels=[0, 1])),
         "calibration error": calibration_error(labels, logits),
         "agreement": float(np.mean((probs > 0.5) == labels)),

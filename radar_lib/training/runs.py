@@ -321,7 +321,11 @@ class Lab:
         return TrainingSet(inputs if keep.all() else inputs.subset(rows), matrix[rows], ids, guide, about)
 
     def _validation(self, spec: RunSpec) -> Any:
-        """A function of the router: PR-AUC of each category on the validation posts that its pipeline verified."""
+        """A function of the router: PR-AUC of each category on the validation posts that its pipeline verified.
+
+        Left out are categories that the posts cannot judge (none violates, or none is cleared), and those of which the
+        router says the same of every post.
+        """
         if "validation" not in self.posts.splits:
             return None
         matrix, keep = self._verified("validation", spec.categories)
@@ -332,10 +336,11 @@ class Lab:
 
         def validate(router: RadarRouter) -> dict[str, float]:
             logits = predict(router, inputs, batch_size=inputs.at_once, device=self.device)
-            return {
+            found = {
                 category: average_precision(known[valid, k], logits[valid, k])
                 for k, category in enumerate(spec.categories)
-                if (valid := known[:, k] >= 0).any() and known[valid, k].any()
+                if len(np.unique(known[valid := known[:, k] >= 0, k])) == 2
             }
+            return {category: value for category, value in found.items() if not np.isnan(value)}
 
         return validate

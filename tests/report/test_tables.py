@@ -12,7 +12,7 @@ import pytest
 from radar_lib.data.posts import write_corpus
 from radar_lib.errors import RadarError
 from radar_lib.metrics import DegenerateWarning
-from radar_lib.report import tables
+from radar_lib.report import claims, stated, tables
 from radar_lib.report.experiments import EXPERTS, ROUTER_ROWS, TABLE_ROWS
 from radar_lib.training.scores import write_scores
 
@@ -94,8 +94,8 @@ def test_a_missing_row_or_risk_is_named(world):
         tables.results(index[:1] + index[2:], posts, runs_dir=runs_dir)
 
 
-@pytest.mark.filterwarnings("ignore::radar_lib.metrics.DegenerateWarning")  # of the constant scores
-def test_chance_is_not_called_learning_and_a_perfect_model_is(world):
+def perfect_and_constant(world):
+    """Index entries whose masked rows are a perfect SigLIP2 and three routers that say the same of every post."""
     posts, index, runs_dir = world
     test = posts.table("test")
     truth = test[["label_A", "label_B"]].to_numpy()
@@ -107,12 +107,33 @@ def test_chance_is_not_called_learning_and_a_perfect_model_is(world):
     for entry in index:
         if entry["loss"] == "Masked BCE":
             entry["scores_path"] = "perfect.parquet" if entry["method"] == "SigLIP2" else "constant.parquet"
+    return index, posts, runs_dir
+
+
+def test_chance_is_not_called_learning_and_a_perfect_model_is(world):
+    index, posts, runs_dir = perfect_and_constant(world)
     with pytest.warns(DegenerateWarning, match="all scores are equal"):
         frame = tables.results(index, posts, runs_dir=runs_dir)
         frame = tables.with_intervals(frame, tables.row_evidence(index, posts, runs_dir=runs_dir, seed=1))
     learned = tables.learned(frame, ("Masked BCE",))
     by_method = learned.groupby("method")["learned"].all()
     assert by_method["SigLIP2"] and not by_method.drop("SigLIP2").any()
+
+
+def test_what_a_constant_router_states_is_a_dash_and_never_decides_a_claim(world):
+    index, posts, runs_dir = perfect_and_constant(world)
+    scores = tables.row_scores(index, posts, runs_dir=runs_dir)
+    with pytest.warns(DegenerateWarning, match="all scores are equal"):
+        texts = stated.table_files(scores, seed=1, captions={"table1": "c", "table2": "c"})
+    for line in texts["table1.csv"].splitlines() + texts["table2.csv"].splitlines():
+        if line.startswith("Masked BCE,") and "SigLIP2" not in line:
+            assert not line.split(",", 2)[2].strip(",")
+    markdown = [line for line in texts["table1.md"].splitlines() if "| Masked BCE | Qwen3-VL-2B" in line]
+    assert "nan" not in "".join(texts.values()) and [set(line.split("|")[3:-1]) for line in markdown] == [{" - "}]
+    cells = pd.read_csv(io.StringIO(texts["claim_cells.csv"]))
+    constant = cells["row"].str.startswith("Masked BCE, ") & ~cells["row"].str.contains("SigLIP2")
+    assert constant.any() and (cells[constant]["verdict"] == claims.OPEN).all()
+    assert cells[constant]["ours"].isna().all() and (cells[constant]["p"] == 1).all()
 
 
 @pytest.mark.parametrize("number", [1, 2])

@@ -130,7 +130,7 @@ def description_loss(
 def word_quality(
     logits: Float[np.ndarray, "post word"], targets: Bool[np.ndarray, "post word"], vocabulary: Sequence[str]
 ) -> dict[str, dict[str, float]]:
-    """Of each word that occurs: average precision `ap` and `prevalence` (that of a random ranking), both in percent."""
+    """Average precision `ap` and `prevalence` (that of a random ranking), in percent, of words that some posts have."""
     from radar_lib.metrics import average_precision
 
     return {
@@ -139,7 +139,7 @@ def word_quality(
             "prevalence": round(100 * float(targets[:, i].mean()), 1),
         }
         for i, word in enumerate(vocabulary)
-        if targets[:, i].any()
+        if 0 < targets[:, i].mean() < 1
     }
 
 
