@@ -167,8 +167,10 @@ def load_files(
     reference, source, family = files.reference, str(files.folder), FAMILIES[files.model_type]
     options = {"local_files_only": True, "trust_remote_code": files.runs_code}
     try:
-        config = AutoConfig.from_pretrained(source, **options)
         with quiet_transformers():
+            config = AutoConfig.from_pretrained(source, **options)
+            tokenizer = AutoTokenizer.from_pretrained(source, **options)
+            image_processor = AutoImageProcessor.from_pretrained(source, backend="pil", **options)
             if torch.device(device).type == "meta":
                 with torch.device("meta"):
                     model = AutoModel.from_config(
@@ -181,8 +183,6 @@ def load_files(
                     output_loading_info=True, key_mapping=family.key_mapping, **options,
                 )  # fmt: skip
                 missing, unused = sorted(info["missing_keys"]), sorted(info["unexpected_keys"])
-        tokenizer = AutoTokenizer.from_pretrained(source, **options)
-        image_processor = AutoImageProcessor.from_pretrained(source, backend="pil", **options)
     except (OSError, ValueError, RuntimeError, ImportError, SafetensorError) as error:
         first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise RadarError(

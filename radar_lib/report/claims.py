@@ -23,7 +23,6 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -244,11 +243,6 @@ def summary(decided: pd.DataFrame) -> pd.DataFrame:
             | {"about": "; ".join(dict.fromkeys(part["about"])), "verdict": verdict}
         )  # fmt: skip
     return pd.DataFrame(lines)
-
-
-def records(decided: pd.DataFrame) -> list[dict[str, Any]]:
-    """Lines as JSON values: what is missing is None."""
-    return decided.astype(object).where(decided.notna(), None).to_dict("records")
 
 
 def _with_average(categories: Sequence[str]) -> tuple[str, ...]:

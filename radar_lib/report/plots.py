@@ -187,9 +187,9 @@ def signed(points: float) -> str:
 
 
 def verdicts(decided: pd.DataFrame) -> Figure:
-    """The claims of Tables 1 and 2 as a grid: a line per pair of rows, a column per risk and metric.
+    """The comparisons behind claims as a grid: a line per pair of rows, a column per risk and metric.
 
-    Claims about the same pair share its line, each in its own columns; heavy lines part the others.
+    Claims about the same pair share its line if each has its own columns; heavy lines part the others.
 
     A cell prints ours and, below it, the paper's difference in points; a star marks the paper's exceptions. Colour and
     mark say the verdict: a tick where it holds, a cross where it fails, = where an exception shows as in the paper,
@@ -200,12 +200,15 @@ def verdicts(decided: pd.DataFrame) -> Figure:
     """
     colours = {HOLDS: "#b7dfcb", FAILS: "#f3c4a5", OPEN: "#eeeeee", SHOWS: "#c6dff0", REVERSED: "#eed3e3"}
     marks = {HOLDS: "✓", FAILS: "✗", OPEN: "", SHOWS: "=", REVERSED: "↑"}
-    first = decided.drop_duplicates(["row", "against"])
-    lines, claims = list(zip(first["row"], first["against"], strict=True)), first["claim"].tolist()
-    columns = [(c, m) for c in dict.fromkeys(decided["category"]) for m in METRICS]
+    pair, metrics = ["row", "against"], [metric for metric in METRICS if metric in set(decided["metric"])]
+    if decided.duplicated([*pair, "category", "metric"]).any():
+        pair.append("claim")
+    first = decided.drop_duplicates(pair)
+    lines, claims = list(map(tuple, first[pair].to_numpy())), first["claim"].tolist()
+    columns = [(c, m) for c in dict.fromkeys(decided["category"]) for m in metrics]
     figure, axis = plt.subplots(figsize=(1 + 0.62 * len(columns), 1.3 + 0.45 * len(lines)))
     for one in decided.itertuples():
-        x, y = columns.index((one.category, one.metric)), lines.index((one.row, one.against))
+        x, y = columns.index((one.category, one.metric)), lines.index(tuple(getattr(one, name) for name in pair))
         axis.add_patch(plt.Rectangle((x - 0.5, y - 0.5), 1, 1, facecolor=colours[one.verdict], edgecolor="white"))
         paper = "" if pd.isna(one.paper) else f"\n{signed(one.paper)}{'*' if one.exception else ''}"
         ours = f"{marks[one.verdict]} {signed(one.ours)}".strip()
@@ -213,7 +216,7 @@ def verdicts(decided: pd.DataFrame) -> Figure:
     axis.set(xlim=(-0.5, len(columns) - 0.5), ylim=(len(lines) - 0.5, -0.5))
     axis.set_xticks(range(len(columns)), [f"{c}\n{m}" for c, m in columns], fontsize=7)
     axis.xaxis.tick_top()
-    axis.set_yticks(range(len(lines)), [f"{row}\nagainst {other}" for row, other in lines], fontsize=7)
+    axis.set_yticks(range(len(lines)), [f"{row}\nagainst {other}" for row, other, *_ in lines], fontsize=7)
     axis.tick_params(length=0)
     axis.grid(False)
     for y in range(1, len(lines)):

@@ -2,8 +2,8 @@
 
 A line is one metric of one risk (or their average) of one run: what was run, with which configuration, on what, how
 long it took, and what it reached. Notebooks 06 and 07 enter their studies whole, `radar studies` row by row. New lines
-replace those of the same study, row, seed, category and metric, and those of the same study on other posts: a study has
-lines on one set of posts only. The committed copy lies in `figures/<profile>/runs.parquet`.
+replace those of the same study and row, at any seed, and those of the same study on other posts: a study has lines on
+one set of posts only. The committed copy lies in `figures/<profile>/runs.parquet`.
 """
 
 from __future__ import annotations
@@ -104,16 +104,17 @@ def record(path: Path, lines: pd.DataFrame, *, whole: Collection[str] = ()) -> N
 def merged(before: pd.DataFrame, lines: pd.DataFrame, *, whole: Collection[str] = ()) -> pd.DataFrame:
     """One record of two: `lines`, and of `before` what they do not replace, in the order of `KEYS`.
 
-    Of a study in `lines` they replace what has the same `KEYS` and what is on other posts, and everything if the study
+    Of a study in `lines` they replace the rows that they have and what is on other posts, and everything if the study
     is in `whole`. Studies that `lines` does not have stay.
     """
     posts = lines.groupby("study")["posts_digest"].agg(set).to_dict()
+    rows = set(zip(lines["study"], lines["row"], strict=True))
     stays = [
-        study not in posts or (study not in whole and digest in posts[study])
-        for study, digest in zip(before["study"], before["posts_digest"], strict=True)
+        study not in posts or (study not in whole and digest in posts[study] and (study, row) not in rows)
+        for study, row, digest in zip(before["study"], before["row"], before["posts_digest"], strict=True)
     ]
     both = pd.concat([before[np.array(stays, dtype=bool)], lines], ignore_index=True) if any(stays) else lines
-    return both.drop_duplicates(KEYS, keep="last").sort_values(KEYS, kind="stable", ignore_index=True)
+    return both.sort_values(KEYS, kind="stable", ignore_index=True)
 
 
 def read_record(path: Path) -> pd.DataFrame:

@@ -13,6 +13,7 @@ import pandas as pd
 from radar_lib.report import claims, references, tables
 from radar_lib.report.experiments import LAMBDA_STUDY_BACKBONE
 from radar_lib.report.row_scores import RowScores
+from radar_lib.report.workspace import records
 
 RELEASED_BY = (claims.DISTILLED, LAMBDA_STUDY_BACKBONE)  # the row that the claim about traffic is about
 INTERVALS, VERDICTS = "intervals.csv", ("claims.csv", "lambda_claims.csv")
@@ -84,7 +85,7 @@ def claim_files(name: str, parts: Iterable[pd.DataFrame]) -> dict[str, str]:
         return {}
     verdicts = pd.concat([claims.summary(part) for part in parts], ignore_index=True)
     columns = list(dict.fromkeys(column for part in parts for column in part))
-    lines = pd.DataFrame([line for part in parts for line in claims.records(part)], columns=columns)
+    lines = pd.DataFrame([line for part in parts for line in records(part)], columns=columns)
     return {f"{name}s.csv": to_text(verdicts), f"{name}s.md": tables.plain_markdown(verdicts),
             f"{name}_cells.csv": to_text(lines)}  # fmt: skip
 

@@ -10,6 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import torch
 from matplotlib.figure import Figure
 
@@ -184,6 +185,11 @@ class Workspace:
             self.folder / "figures" / f"{name}.json",
             self.stamp(kind="table", caption=caption, formats=sorted(renderings)),
         )
+
+
+def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """Lines of a frame as JSON values: what is missing or not defined is None."""
+    return frame.astype(object).where(frame.notna(), None).to_dict("records")
 
 
 def say(text: str) -> None:

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import yaml
 
 from radar_lib.errors import RadarError
+from radar_lib.files import read_json
 from radar_lib.report import readme
 
 ROOT = Path(__file__).parents[2]
@@ -59,3 +61,14 @@ def test_unknown_parts_and_missing_records_are_named(tmp_path):
         readme.render("<!-- generated: nonsense -->\n<!-- end -->", RECORD)
     with pytest.raises(RadarError, match="make reproduce"):
         readme.render("<!-- generated: table1 -->\n<!-- end -->", tmp_path)
+
+
+def test_sizes_named_in_prose_are_those_of_the_stand_ins_and_the_default_profile():
+    sizes = [read_json(path)["parameters"] / 1e6 for path in (ROOT / "radar_lib/models/standins").glob("*/record.json")]
+    said = f"{min(sizes):.1f} to {max(sizes):.1f} million parameters"
+    written = [ROOT / "README.md", *(ROOT / "notebooks").glob("*.ipynb")]
+    texts = {path.name: path.read_text(encoding="utf-8") for path in written}
+    assert sum("million parameters" in text for text in texts.values()) >= 4
+    assert all(said in text for text in texts.values() if "million parameters" in text)
+    profile = yaml.safe_load((ROOT / "notebooks/profiles/cpu.yaml").read_text(encoding="utf-8"))
+    assert f"With {profile['test_positives']} violating test posts a risk" in texts["README.md"]

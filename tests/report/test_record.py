@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from radar_lib.errors import RadarError
@@ -85,16 +86,17 @@ def test_a_study_that_is_entered_whole_keeps_no_seed_row_or_risk_of_before(world
 def test_a_study_that_is_entered_row_by_row_keeps_its_other_rows_but_none_on_other_posts(world):
     ws, scores, index = world
 
-    def add(row, posts):
+    def add(row, posts, seeds=(1,)):
         ws.uses(posts=posts)
-        lines = record.run_lines("losses", row, 1, scores.scored()[ROUTER][1], run="r", config={}, seconds=1.0,
-                                 workspace=ws)  # fmt: skip
-        record.record(ws.runs_dir / "p" / record.FILE, lines)
+        lines = [record.run_lines("losses", row, seed, scores.scored()[ROUTER][1], run="r", config={}, seconds=1.0,
+                                  workspace=ws) for seed in seeds]  # fmt: skip
+        record.record(ws.runs_dir / "p" / record.FILE, pd.concat(lines))
         return record.read_record(ws.runs_dir / "p" / record.FILE)
 
     ws.uses(posts="one")
     entered(ws, scores, index)
-    add("Mask", "one")
+    assert set(add("Mask", "one", seeds=(1, 2, 3)).query("study == 'losses'")["seed"]) == {1, 2, 3}
+    assert set(add("Mask", "one").query("study == 'losses'")["seed"]) == {1}, "no seed is left of a run with more"
     found = add("Doubly robust", "one")
     assert set(found.query("study == 'losses'")["row"]) == {"Mask", "Doubly robust"}
     found = add("Mask", "two")

@@ -70,7 +70,7 @@ def study(stage: Stage) -> None:
     captions = {
         "phase": f"Gain of the mask by cell, risk and metric: {what}.",
         "phase_limit": "The same gain in the limit of endless posts and all facts known, without learning.",
-        "phase_lora": f"Gain of the mask in LoRA fine-tunes of {place.backbone}, {stage.seeds} seed(s).",
+        "phase_lora": f"Gain of the mask in LoRA fine-tunes of {place.backbone}, seeds: {stage.seeds}.",
         "phase_recipe": f"PR-AUC of head recipes on training posts that no head saw: {what}.",
     }
     for name, frame in {"phase": found.drop(columns="by_seed"), "phase_limit": limit, "phase_lora": confirmed,
@@ -83,7 +83,7 @@ def study(stage: Stage) -> None:
 def made_from(place: Place, settings: MapSettings) -> str:
     """For captions: what a map was made from."""
     models = {"standins": "a small stand-in"}.get(place.checkpoints, "a checkpoint")
-    return (f"frozen {place.backbone}, {models}; {settings.posts:,} training posts a cell, {settings.seeds} seed(s), "
+    return (f"frozen {place.backbone}, {models}; {settings.posts:,} training posts a cell, seeds: {settings.seeds}, "
             f"{settings.test_positives} violating test posts a risk; the built-in world")  # fmt: skip
 
 

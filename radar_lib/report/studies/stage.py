@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from jaxtyping import Int8
 
 from radar_lib.data.posts import Posts
@@ -63,16 +64,17 @@ class Stage:
         return self.lab.posts
 
     def keep(self, study: str, row: str, runs: Sequence[Run], **config: Any) -> None:
-        """Enter a row's runs, one per seed and scored on the test posts, in the record."""
+        """Enter a row's runs, one per seed and scored on the test posts, in the record; its lines of before go."""
         ids, truth = self.test()
+        lines = []
         for run in runs:
             scored = score_table(truth, logits_for(run.scores(), ids, self.posts.categories), self.posts.categories)
             about = {"backbone": run.spec.backbone, "objective": run.spec.recipe.objective} | config
-            lines = record.run_lines(
+            lines.append(record.run_lines(
                 study, row, run.spec.recipe.seed, scored, run=run.digest, config=about,
                 seconds=run.record["history"]["seconds"], workspace=self.workspace,
-            )  # fmt: skip
-            record.record(self.record_path, lines)
+            ))  # fmt: skip
+        record.record(self.record_path, pd.concat(lines, ignore_index=True))
 
     def test(self) -> tuple[list[str], Int8[np.ndarray, "post category"]]:
         """Ids and labels of the test posts, as `row_scores.labelled_test_posts`."""
