@@ -9,6 +9,7 @@ scored on the same test posts. Writes benchmarks/records/standins.json.
 from __future__ import annotations
 
 import argparse
+from dataclasses import asdict
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from radar_lib.chain.config import load_profile
-from radar_lib.data.posts import labels, open_posts
+from radar_lib.data.posts import Posts, labels, open_posts
 from radar_lib.files import read_json, write_json
 from radar_lib.intervals import average_precision_difference
 from radar_lib.metrics import average_precision
@@ -41,15 +42,25 @@ def random_twin(name: str, folder: Path, *, seed: int) -> None:
         write_checkpoint(folder, model, backbone.tokenizer, backbone.frame_processor.processor)
 
 
-def compare(profile: str, runs: Path, names: list[str]) -> dict[str, Any]:
-    """PR-AUC of stand-in and twin on each risk's verified test posts, in percent, with the paired 95 % interval."""
+def finished(profile: str, runs: Path) -> tuple[Settings, Posts]:
+    """Training settings and posts of a profile that was run."""
     values = {key: given.value for key, given in load_profile(profile, PROJECT / "notebooks" / "profiles")[1].items()}
     wanted = ("epochs", "batch_size", "learning_rate", "lora_rank", "lora_alpha", "seed")
-    settings = Settings(**{key: values[key] for key in wanted})
-    posts = open_posts(runs / read_json(runs / profile / "01_data_audit" / "corpus.json")["folder"])
+    folder = runs / read_json(runs / profile / "01_data_audit" / "corpus.json")["folder"]
+    return Settings(**{key: values[key] for key in wanted}), open_posts(folder)
+
+
+def said_of(settings: Settings) -> dict[str, Any]:
+    """Settings as a record states them."""
+    return {key: value for key, value in asdict(settings).items() if value is not None}
+
+
+def compare(profile: str, runs: Path, names: list[str]) -> dict[str, Any]:
+    """PR-AUC of stand-in and twin on each risk's verified test posts, in percent, with the paired 95 % interval."""
+    settings, posts = finished(profile, runs)
     cache, twins = Cache(runs / "cache"), runs / "cache" / "random-twins"
     for name in names:
-        random_twin(BACKBONES[name].standin, twins / BACKBONES[name].standin, seed=values["seed"])
+        random_twin(BACKBONES[name].standin, twins / BACKBONES[name].standin, seed=settings.seed)
     specs = [settings.spec(name, posts.categories) for name in names]
     trained = {
         kind: train_all(Lab(posts, cache, checkpoints=where), specs, titles=names, desc=kind)
@@ -72,7 +83,7 @@ def compare(profile: str, runs: Path, names: list[str]) -> dict[str, Any]:
             rows.append({"backbone": name, "category": category} | percent)
     mean = {key: round(float(np.mean([row[key] for row in rows])), 2) for key in ("standin", "random", "prevalence")}
     mean["difference"] = round(mean["standin"] - mean["random"], 2)
-    about = {"settings": {key: values[key] for key in wanted}, "posts": posts.digest, "test_posts": len(test)}
+    about = {"settings": said_of(settings), "posts": posts.digest, "test_posts": len(test)}
     return about | {"average": mean, "rows": rows}
 
 

@@ -62,6 +62,16 @@ def table(number: int) -> Callable[[Path], str]:
     return render
 
 
+def intervals(record: Path) -> str:
+    """Both tables with their intervals, folded."""
+    parts = []
+    for number in (1, 2):
+        name = f"table{number}_intervals"
+        caption, text = read_json(record / f"{name}.json")["caption"], (record / f"{name}.md").read_text("utf-8")
+        parts.append(f"<details><summary>{caption}</summary>\n\n{text}\n</details>\n")
+    return "\n".join(parts)
+
+
 def claims(name: str) -> Callable[[Path], str]:
     """A table of verdicts, one line per claim, with its caption."""
 
@@ -163,6 +173,7 @@ PARTS: Parts = {
     "durations": durations,
     "table1": table(1),
     "table2": table(2),
+    "intervals": intervals,
     "pattern": pattern,
     "claims": claims("claims"),
     "lambda-claims": claims("lambda_claims"),

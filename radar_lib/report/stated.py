@@ -36,6 +36,7 @@ def table_files(scores: RowScores, *, seed: int, captions: Mapping[str, str]) ->
     for number in tables.TABLES:
         for suffix, text in references.table_texts(frame, beside, number, caption=captions[f"table{number}"]).items():
             files[f"table{number}.{suffix}"] = text
+        files[f"table{number}_intervals.md"] = interval_table(frame, beside, number)
     return files | claim_files("claim", [decided, released])
 
 
@@ -72,6 +73,11 @@ def beside_paper(frame: pd.DataFrame) -> pd.DataFrame:
 def interval_text(*frames: pd.DataFrame) -> str:
     """Results with their intervals, as fractions, as CSV."""
     return pd.concat(frames, ignore_index=True).to_csv(index=False, float_format="%.6g", lineterminator="\n")
+
+
+def interval_table(frame: pd.DataFrame, beside: pd.DataFrame, number: int) -> str:
+    """Table 1 or 2 with its intervals, the reference rows last, as Markdown."""
+    return tables.interval_markdown(pd.concat([frame, beside], ignore_index=True), number)
 
 
 def claim_files(name: str, parts: Iterable[pd.DataFrame]) -> dict[str, str]:

@@ -190,13 +190,13 @@ def marks(table: pd.DataFrame) -> pd.DataFrame:
     return marked
 
 
-def in_percent(value: float) -> str:
+def in_percent(value: float, decimals: int = 2) -> str:
     """Two decimals as the paper prints them; a dash for what is not defined.
 
     >>> in_percent(12.345), in_percent(float("nan"))
     ('12.35', '-')
     """
-    return "-" if np.isnan(value) else f"{value:.2f}"
+    return "-" if np.isnan(value) else f"{value:.{decimals}f}"
 
 
 def to_csv(table: pd.DataFrame) -> str:
@@ -290,6 +290,28 @@ def with_intervals(frame: pd.DataFrame, evidence: Evidence) -> pd.DataFrame:
         found = [evidence.interval(*place, over=over) for place in places]
         columns |= {f"{prefix}low": [one.low for one in found], f"{prefix}high": [one.high for one in found]}
     return frame.assign(**columns, note=[coverage_note(evidence, [row], *place) for row, *place in places])
+
+
+def interval_markdown(frame: pd.DataFrame, number: int) -> str:
+    """Table 1 or 2 with each cell's 95 % interval over test posts, in percent, as Markdown; rows as in the frame.
+
+    A degree sign marks an R@P so small that how often its interval covers is not promised.
+
+    Args:
+        frame: of `with_intervals`.
+    """
+    shown = frame[frame["metric"].isin(TABLES[number])]
+    points = (100 * shown[["value", "low", "high"]].to_numpy(dtype=float)).tolist()
+    texts = [
+        in_percent(value, 1) + ("" if np.isnan(low) else f" [{low:.1f}, {high:.1f}]") + ("°" if note else "")
+        for (value, low, high), note in zip(points, shown["note"].fillna(""), strict=True)
+    ]
+    named = shown.assign(cell=texts, column=shown["category"] + " " + shown["metric"])
+    table = named.pivot(index=["loss", "method"], columns="column", values="cell")
+    rows = pd.MultiIndex.from_frame(shown[["loss", "method"]].drop_duplicates())
+    columns = [f"{category} {metric}" for category in shown["category"].unique() for metric in TABLES[number]]
+    head = {"loss": "Loss", "method": "Method"}
+    return plain_markdown(table.reindex(rows)[columns].reset_index().rename(columns=head))
 
 
 def coverage_note(evidence: Evidence, rows: Iterable[Hashable], category: str, metric: str) -> str:

@@ -86,6 +86,22 @@ def test_with_several_seeds_cells_are_means_with_their_spread(world):
     assert ((mean["note"] != "") == small).all()
 
 
+def test_each_cell_shows_its_interval_and_says_where_it_promises_nothing(world):
+    posts, index, runs_dir = world
+    frame = tables.results(index, posts, runs_dir=runs_dir)
+    frame = tables.with_intervals(frame, tables.row_evidence(index, posts, runs_dir=runs_dir, seed=1))
+    lines = [line.strip("|").split("|") for line in tables.interval_markdown(frame, 1).splitlines()]
+    cells = {(line[0].strip(), line[1].strip(), head.strip()): cell.strip()
+             for line in lines[2:] for head, cell in zip(lines[0][2:], line[2:], strict=True)}  # fmt: skip
+    shown = frame[frame["metric"].isin(tables.TABLES[1])]
+    assert len(cells) == len(shown) == len(TABLE_ROWS) * 3 * 2
+    for one in shown.itertuples():
+        text = f"{100 * one.value:.1f}"
+        text += "" if np.isnan(one.low) else f" [{100 * one.low:.1f}, {100 * one.high:.1f}]"
+        assert cells[one.loss, one.method, f"{one.category} {one.metric}"] == text + ("°" if one.note else "")
+    assert any("°" in cell for cell in cells.values()) and not all("°" in cell for cell in cells.values())
+
+
 def test_a_missing_row_or_risk_is_named(world):
     posts, index, runs_dir = world
     with pytest.raises(RadarError, match="Gemma3-4B"):

@@ -14,11 +14,11 @@ from radar_lib.chain import exits
 from radar_lib.chain.cli import main
 from radar_lib.files import digest_file, read_json, write_json
 from radar_lib.report import record, references, tables, verify
-from radar_lib.report.claims import FAILS, HOLDS, records
+from radar_lib.report.claims import FAILS, HOLDS
 from radar_lib.report.evidence import Evidence
 from radar_lib.report.row_scores import RowScores, read_row_scores, save_row_scores
 from radar_lib.report.stated import above_chance, beside_paper, grid_files, table_files
-from radar_lib.report.workspace import Workspace
+from radar_lib.report.workspace import Workspace, records
 from radar_lib.training.scores import write_scores
 
 CAPTIONS = {"table1": "Risk detection (%)", "table2": "Traffic (%)"}
