@@ -37,7 +37,7 @@ from radar_lib.training.scores import logits_for
 PROJECT = Path(__file__).parents[1]
 RECORD = PROJECT / "benchmarks" / "records" / "recipes.json"
 HALVES = 2
-GRID = [(rate, epochs) for epochs in (2, 4, 8) for rate in (5e-4, 1e-3, 2e-3, 4e-3)]  # learning rate, epochs
+GRID = [(rate, epochs) for epochs in (2, 4) for rate in (1e-3, 2e-3, 4e-3)] + [(2e-3, 8)]  # learning rate, epochs
 PROBE = "linear probe"
 
 
