@@ -5,6 +5,7 @@ Colour never carries a meaning alone: markers, line styles or positions repeat i
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
@@ -12,6 +13,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int8
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from radar_lib.metrics import pr_curve
@@ -49,7 +51,10 @@ def pr_curves(
     logits: Mapping[str, Float[np.ndarray, "post category"]],
     categories: Sequence[str],
 ) -> Figure:
-    """Precision against recall of several models, one panel per risk, on the posts verified for that risk."""
+    """Precision against recall of several models, one panel per risk, on the posts verified for that risk.
+
+    The dotted lines are the prevalence, and the 60 % at which R@P60 reads a curve.
+    """
     figure, axes = plt.subplots(1, len(categories), figsize=(3.6 * len(categories), 3.3), squeeze=False, sharey=True)
     for k, (axis, category) in enumerate(zip(axes[0], categories, strict=True)):
         known = truth[:, k] >= 0
@@ -58,7 +63,8 @@ def pr_curves(
             curve = pr_curve(y, values[known, k])
             style = {"color": category_colour(position), "linestyle": LINE_STYLES[position % len(LINE_STYLES)]}
             axis.plot(100 * curve.recall, 100 * curve.precision, marker="", label=name, **style)
-        axis.axhline(100 * y.mean(), color=BLACK, linewidth=0.8, linestyle=":")
+        for height in (100 * y.mean(), 60):
+            axis.axhline(height, color=BLACK, linewidth=0.8, linestyle=":")
         axis.set(title=f"{category}: {int(y.sum())} of {len(y):,} posts violate", xlabel="recall (%)", ylim=(0, 102))
     axes[0][0].set_ylabel("precision (%)")
     figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=min(len(logits), 4))
@@ -177,19 +183,21 @@ def words_told(records: Mapping[str, Mapping[str, Mapping[str, float]]]) -> Figu
 
 
 def signed(points: float) -> str:
-    """One decimal with its sign; none where it rounds to zero.
+    """One decimal with its sign, two where one would round to zero.
 
-    >>> signed(1.26), signed(-0.04)
-    ('+1.3', '0.0')
+    >>> signed(1.26), signed(-0.04), signed(0.0)
+    ('+1.3', '-0.04', '0.0')
     """
-    text = f"{points:+.1f}"
+    decimals = 1 if abs(points) >= 0.05 else 2
+    text = f"{points:+.{decimals}f}"
     return "0.0" if float(text) == 0 else text
 
 
 def verdicts(decided: pd.DataFrame) -> Figure:
     """The comparisons behind claims as a grid: a line per pair of rows, a column per risk and metric.
 
-    Claims about the same pair share its line if each has its own columns; heavy lines part the others.
+    Claims about the same pair share its line if each has its own columns; the claims stand to the right of their lines,
+    and heavy lines part them.
 
     A cell prints ours and, below it, the paper's difference in points; a star marks the paper's exceptions. Colour and
     mark say the verdict: a tick where it holds, a cross where it fails, = where an exception shows as in the paper,
@@ -203,8 +211,8 @@ def verdicts(decided: pd.DataFrame) -> Figure:
     pair, metrics = ["row", "against"], [metric for metric in METRICS if metric in set(decided["metric"])]
     if decided.duplicated([*pair, "category", "metric"]).any():
         pair.append("claim")
-    first = decided.drop_duplicates(pair)
-    lines, claims = list(map(tuple, first[pair].to_numpy())), first["claim"].tolist()
+    claims = decided.groupby(pair, sort=False)["claim"].agg(lambda names: "; ".join(dict.fromkeys(names)))
+    lines = [name if isinstance(name, tuple) else (name,) for name in claims.index]
     columns = [(c, m) for c in dict.fromkeys(decided["category"]) for m in metrics]
     figure, axis = plt.subplots(figsize=(1 + 0.62 * len(columns), 1.3 + 0.45 * len(lines)))
     for one in decided.itertuples():
@@ -219,7 +227,13 @@ def verdicts(decided: pd.DataFrame) -> Figure:
     axis.set_yticks(range(len(lines)), [f"{row}\nagainst {other}" for row, other, *_ in lines], fontsize=7)
     axis.tick_params(length=0)
     axis.grid(False)
-    for y in range(1, len(lines)):
-        if claims[y] != claims[y - 1]:
-            axis.axhline(y - 0.5, color=BLACK, linewidth=1)
+    starts = [y for y in range(len(lines)) if not y or claims.iloc[y] != claims.iloc[y - 1]]
+    for start, end in zip(starts, [*starts[1:], len(lines)], strict=True):
+        said = textwrap.fill(claims.iloc[start], 30, max_lines=3 * (end - start))
+        axis.annotate(said, (len(columns) - 0.4, (start + end - 1) / 2), va="center", fontsize=7, annotation_clip=False)
+        if start:
+            axis.axhline(start - 0.5, color=BLACK, linewidth=1)
+    seen = [verdict for verdict in colours if verdict in set(decided["verdict"])]
+    key = [Patch(color=colours[verdict], label=f"{marks[verdict]} {verdict}".strip()) for verdict in seen]
+    figure.legend(handles=key, loc="outside lower center", ncols=len(key), fontsize=7)
     return figure

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import os
 import platform
 from collections.abc import Mapping
@@ -10,6 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import matplotlib.pyplot as plt
 import pandas as pd
 import torch
 from matplotlib.figure import Figure
@@ -169,13 +171,17 @@ class Workspace:
         write_json(self.path(name), value)
 
     def save_figure(self, figure: Figure, name: str, *, caption: str) -> None:
-        """Write `figures/<name>.svg`, `.png` and the stamp `.json`; the caption gives units and n."""
+        """Write `figures/<name>.svg`, `.png` and the stamp `.json`; the caption gives units and n.
+
+        In a notebook the figure is shown with its caption below.
+        """
         folder = self.folder / "figures"
         for suffix, metadata in (("svg", {"Date": None}), ("png", {"Software": None})):
             with atomic_path(folder / f"{name}.{suffix}") as temporary:
                 temporary.parent.mkdir(exist_ok=True)
                 figure.savefig(temporary, metadata=metadata, bbox_inches="tight")
         write_json(folder / f"{name}.json", self.stamp(kind="figure", caption=caption))
+        show_captioned(figure, caption)
 
     def save_table(self, name: str, renderings: Mapping[str, str], *, caption: str) -> None:
         """Write `figures/<name>.<suffix>` for each rendering (md, tex, csv) and the stamp beside them."""
@@ -190,6 +196,18 @@ class Workspace:
 def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
     """Lines of a frame as JSON values: what is missing or not defined is None."""
     return frame.astype(object).where(frame.notna(), None).to_dict("records")
+
+
+def show_captioned(figure: Any, caption: str) -> None:
+    """Show a figure (or an image) in a notebook with its caption below, and close it; elsewhere nothing happens."""
+    from IPython import get_ipython
+    from IPython.display import HTML, display
+
+    if get_ipython() is None:
+        return
+    display(figure, HTML(f'<p style="font-size: 90%; max-width: 60em">{html.escape(caption)}</p>'))
+    if isinstance(figure, Figure):
+        plt.close(figure)  # or the cell would show it again
 
 
 def say(text: str) -> None:

@@ -92,8 +92,20 @@ def test_verdicts_print_ours_and_the_papers_with_a_star_at_its_exceptions():
     figure = plots.verdicts(pd.DataFrame([line | cell for cell in cells]))
     figure.canvas.draw()
     axis = figure.axes[0]
-    assert [text.get_text() for text in axis.texts] == ["✓ +3.2\n+2.0", "= -1.0\n-4.5*", "✗ -2.0"]
+    assert [text.get_text() for text in axis.texts] == ["✓ +3.2\n+2.0", "= -1.0\n-4.5*", "✗ -2.0", "c"]
+    key = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert key == ["✓ holds here", "✗ fails here", "= exception shows"]
     assert len({patch.get_facecolor() for patch in axis.patches}) == 3
+
+
+def test_claims_that_share_columns_have_lines_of_their_own_and_their_name_beside_them():
+    line = {"category": "LQC", "metric": "PR-AUC", "against": "b", "ours": 1.0, "paper": None, "exception": False}
+    cells = [{"claim": claim, "row": row, "verdict": verdict}
+             for claim, verdict in (("wide", "holds here"), ("narrow", "inconclusive")) for row in "xy"]  # fmt: skip
+    axis = plots.verdicts(pd.DataFrame([line | cell for cell in cells])).axes[0]
+    assert [label.get_text() for label in axis.get_yticklabels()] == ["x\nagainst b", "y\nagainst b"] * 2
+    assert [text.get_text() for text in axis.texts][-2:] == ["wide", "narrow"]
+    assert [text.get_text() for text in axis.texts][:4] == ["✓ +1.0"] * 2 + ["+1.0"] * 2
 
 
 def test_training_curves_without_a_validation_violation_are_empty():

@@ -36,6 +36,16 @@ def test_a_figure_comes_with_its_stamp_and_twice_the_same_bytes(workspace):
     assert stamp["parameters"] == {"epochs": 2} and stamp["versions"]["torch"] != "absent" and stamp["device"]
 
 
+def test_in_a_notebook_a_figure_is_shown_once_with_its_caption(workspace, monkeypatch):
+    shown = []
+    monkeypatch.setattr("IPython.get_ipython", object)
+    monkeypatch.setattr("IPython.display.display", lambda *parts: shown.extend(parts))
+    figure = plt.figure()
+    workspace.save_figure(figure, "curve", caption="precision < 60 %, *n* = 3")
+    assert shown[0] is figure and "precision &lt; 60 %, *n* = 3" in shown[1].data
+    assert not plt.fignum_exists(figure.number)
+
+
 def test_tables_are_written_in_each_rendering(workspace):
     workspace.save_table("t", {"csv": "a,b\n", "md": "| a |\n"}, caption="c")
     assert workspace.path("figures/t.csv").read_text() == "a,b\n"
