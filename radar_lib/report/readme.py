@@ -43,6 +43,25 @@ def facts(record: Path) -> str:
     )
 
 
+def recipes(record: Path) -> str:
+    """Whether the recipe is long enough, by training posts that a run did not see; and the linear probe there."""
+    found = read_json(record.parents[1] / "benchmarks" / "records" / "recipes.json")
+    lines = {line["recipe"]: line for line in found["lines"]}
+    used, probe = lines.pop(found["used"]), lines.pop("linear probe")
+    best = max(lines.values(), key=lambda line: line["average"])
+
+    def beside(line: Mapping[str, Any]) -> str:
+        return f"{line['difference']:+.1f} points ({line['low']:+.1f} to {line['high']:+.1f})"
+
+    return (
+        f"Is the router trained long enough? On halves of the training posts that a run did not see, the masked "
+        f"{found['backbone']} at the recipe of the tables ({found['used']}) reaches {used['average']:.1f} average PR-AUC; the "
+        f"best of {len(lines)} other recipes ({best['recipe']}) {beside(best)}, a linear probe on the frozen backbone "
+        f"{beside(probe)}; 95 % intervals over posts, one seed "
+        "([record](benchmarks/records/recipes.json), `benchmarks/recipes.py`).\n"
+    )
+
+
 def durations(record: Path) -> str:
     """Minutes and peak memory of each notebook of the recorded run."""
     lines = ["| notebook | minutes | peak memory (GiB) |", "| --- | ---: | ---: |"]
@@ -171,6 +190,7 @@ PARTS: Parts = {
     "found": found,
     "facts": facts,
     "durations": durations,
+    "recipes": recipes,
     "table1": table(1),
     "table2": table(2),
     "intervals": intervals,

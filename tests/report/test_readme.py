@@ -56,6 +56,15 @@ def test_the_answer_before_the_tables_is_that_of_the_claims():
     assert "(paper +10.8)" in text and f"in {masks['paper above'].astype(int).sum()} of 48 cells" in text
 
 
+def test_the_sentence_on_recipes_is_that_of_the_record():
+    text, found = readme.recipes(RECORD), read_json(ROOT / "benchmarks/records/recipes.json")
+    used = next(line for line in found["lines"] if line["recipe"] == found["used"])
+    best = max((line for line in found["lines"] if line["recipe"].startswith("rate") and line is not used),
+               key=lambda line: line["average"])  # fmt: skip
+    assert f"reaches {used['average']:.1f} average PR-AUC" in text and f"({best['recipe']})" in text
+    assert f"{best['difference']:+.1f} points" in text
+
+
 def test_unknown_parts_and_missing_records_are_named(tmp_path):
     with pytest.raises(RadarError, match="'nonsense'; known are found"):
         readme.render("<!-- generated: nonsense -->\n<!-- end -->", RECORD)
