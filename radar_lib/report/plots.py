@@ -214,7 +214,7 @@ def verdicts(decided: pd.DataFrame) -> Figure:
     claims = decided.groupby(pair, sort=False)["claim"].agg(lambda names: "; ".join(dict.fromkeys(names)))
     lines = [name if isinstance(name, tuple) else (name,) for name in claims.index]
     columns = [(c, m) for c in dict.fromkeys(decided["category"]) for m in metrics]
-    figure, axis = plt.subplots(figsize=(1 + 0.62 * len(columns), 1.3 + 0.45 * len(lines)))
+    figure, axis = plt.subplots(figsize=(4.4 + 0.66 * len(columns), 1.4 + 0.4 * len(lines)))
     for one in decided.itertuples():
         x, y = columns.index((one.category, one.metric)), lines.index(tuple(getattr(one, name) for name in pair))
         axis.add_patch(plt.Rectangle((x - 0.5, y - 0.5), 1, 1, facecolor=colours[one.verdict], edgecolor="white"))

@@ -54,10 +54,10 @@ def recipes(record: Path) -> str:
         return f"{line['difference']:+.1f} points ({line['low']:+.1f} to {line['high']:+.1f})"
 
     return (
-        f"Is the router trained long enough? On halves of the training posts that a run did not see, the masked "
-        f"{found['backbone']} at the recipe of the tables ({found['used']}) reaches {used['average']:.1f} average PR-AUC; the "
-        f"best of {len(lines)} other recipes ({best['recipe']}) {beside(best)}, a linear probe on the frozen backbone "
-        f"{beside(probe)}; 95 % intervals over posts, one seed "
+        "Is the router trained long enough? On halves of the training posts that a run did not see, the masked "
+        f"{found['backbone']} at the recipe of the tables ({found['used']}) reaches {used['average']:.1f} average "
+        f"PR-AUC; the best of {len(lines)} other recipes ({best['recipe']}) {beside(best)}, a linear probe on the "
+        f"frozen backbone {beside(probe)}; 95 % intervals over posts, one seed "
         "([record](benchmarks/records/recipes.json), `benchmarks/recipes.py`).\n"
     )
 
