@@ -5,6 +5,7 @@
     q.hint()           # one hint at a time
     q.check(answer)    # 'correct', or one sentence about what differs; returns a bool
     q.solution()       # code and explanation
+    q.skeleton("q")    # source of the cell that a notebook leaves for the answer
 
 An answer is a function or a value. A function is run on random cases beside the reference, and what it returns there
 is also compared with what typical mistakes return, so that a wrong answer hears which mistake it made. A wrong answer
@@ -17,6 +18,7 @@ import copy
 import difflib
 import html
 import inspect
+import math
 import textwrap
 import warnings
 from collections.abc import Callable
@@ -76,8 +78,15 @@ class Exercise:
         if callable(self.answer):
             code = textwrap.dedent(inspect.getsource(self.answer)).strip()
         else:
-            code = f"answer = {self.answer!r}"
+            code = f"{self.name} = {self.answer!r}"
         display(Markdown(f"```python\n{code}\n```\n\n{inspect.cleandoc(self.why)}"))
+
+    def skeleton(self, variable: str) -> str:
+        """The cell to be filled in: `...` under a name that no other exercise has; `variable` holds the exercise."""
+        if not callable(self.answer):
+            return f"{self.name} = ...\n\n{variable}.check({self.name});"
+        name = self.answer.__name__
+        return f"def {name}{inspect.signature(self.answer)}:\n    return ...\n\n\n{variable}.check({name});"
 
     def check(self, answer: Any) -> bool:
         """Say whether `answer` is right, and if not, what differs. Never raises on a wrong answer."""
@@ -97,14 +106,10 @@ class Exercise:
         """None if `answer` is right, else one sentence."""
         _refuse_ellipsis(answer)
         if self.case is None:
-            if callable(answer):
-                return "hand over the value, not a function: q.check(value)"
-            if _agree(answer, self.answer, self.tolerance):
-                return None
-            named = [text for wrong, text in self.mistakes if _agree(answer, wrong, self.tolerance)]
-            return named[0] if named else f"{_short(answer)} is not it; q.hint() helps"
+            return self._verdict_on_value(answer)
+        name, parameters = self.answer.__name__, inspect.signature(self.answer)
         if not callable(answer):
-            return "hand over the function itself, without calling it: q.check(function)"
+            return f"{_short(answer)} is no function: write `def {name}{parameters}` and hand over `{name}` itself"
 
         def attempt(*arguments):
             returned = answer(*arguments)
@@ -124,8 +129,24 @@ class Exercise:
             ):
                 return text
         first = failed[0]
-        case = ", ".join(_short(argument) for argument in cases[first])
-        return f"for ({case}) your answer is {_short(given[first])}; expected {_short(expected[first])}"
+        arguments = zip(parameters.parameters, cases[first], strict=True)
+        case = ", ".join(f"{parameter} = {_short(argument)}" for parameter, argument in arguments)
+        return f"for {case} your answer is {_short(given[first])}; expected {_short(expected[first])}"
+
+    def _verdict_on_value(self, answer: Any) -> str | None:
+        fraction = 0 < self.answer < 1
+        kind = "a fraction between 0 and 1" if fraction else "a number"
+        wanted = f"{kind}, to {math.ceil(-math.log10(self.tolerance))} decimals"
+        if callable(answer):
+            return f"a value is wanted, not a function: {wanted}"
+        if isinstance(answer, str):
+            return f"{_short(answer)} is a string; give a number without quotation marks: {wanted}"
+        if _agree(answer, self.answer, self.tolerance):
+            return None
+        if fraction and isinstance(answer, int | float) and not 0 <= answer <= 1:
+            return f"{_short(answer)} is not between 0 and 1: give {wanted}, not a percentage"
+        named = [text for wrong, text in self.mistakes if _agree(answer, wrong, self.tolerance)]
+        return named[0] if named else f"{_short(answer)} is not it (wanted: {wanted}); the exercise's hint() helps"
 
 
 def exercise(name: str) -> Exercise:
@@ -175,6 +196,8 @@ def _agree(ours: Any, theirs: Any, tolerance: float) -> bool:
         return all(_agree(a, b, tolerance) for a, b in zip(ours, theirs, strict=True))
     if theirs is None or isinstance(theirs, str):
         return type(ours) is type(theirs) and ours == theirs
+    if isinstance(ours, str):  # numpy would read a number from it
+        return False
     try:
         a, b = (np.asarray(x.detach().cpu() if isinstance(x, torch.Tensor) else x, dtype=float) for x in (ours, theirs))
     except (TypeError, ValueError):
@@ -192,4 +215,6 @@ def _short(value: Any) -> str:
         value = f"{value:.4g}"
     elif isinstance(value, tuple | list):
         value = "(" + ", ".join(_short(item) for item in value) + ")"
+    elif isinstance(value, str):
+        value = repr(value)
     return textwrap.shorten(str(value), 160, placeholder=" ...")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -109,6 +110,18 @@ def simulate_scores(
     labels = np.zeros(posts, dtype=int)
     labels[: round(prevalence * posts)] = 1
     return labels, generator.normal(size=posts) + separation * labels - 3.0
+
+
+def range_over(values: Float[np.ndarray, " n"], *, start: float, step: float) -> tuple[float, float, float, float]:
+    """A range for `slider` that holds all `values`, on a grid that `start` (one between them) lies on.
+
+    A slider moves in steps from its lowest value: off the grid, it would show another number than its start.
+
+    >>> range_over(np.array([-1.1, 0.4, 2.0]), start=0.25, step=0.5)
+    (-1.25, 2.25, 0.5, 0.25)
+    """
+    below, above = math.ceil((start - values.min()) / step), math.ceil((values.max() - start) / step)
+    return start - below * step, start + above * step, step, start
 
 
 def slider(draw: Callable[..., Any], **ranges: tuple[float, float, float, float]) -> None:

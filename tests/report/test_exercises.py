@@ -1,5 +1,7 @@
 """Every exercise: the reference passes, each typical mistake hears its own sentence, `...` is fine."""
 
+import inspect
+
 import numpy as np
 import pytest
 import torch
@@ -40,8 +42,24 @@ def test_unattempted_is_fine(name, capsys):
     if callable(q.answer):
         assert q.check(lambda *arguments: ...) is False
         assert q.check(lambda *arguments: (..., 1.0)) is False
+    exec(q.skeleton("q"), {"q": q})
     told = capsys.readouterr().out
-    assert "not attempted yet" in told and "not yet:" not in told
+    assert told.count("not attempted yet") == (4 if callable(q.answer) else 2) and "not yet:" not in told
+
+
+def test_a_skeleton_is_what_the_task_asks_for_and_has_a_name_of_its_own():
+    names = set()
+    for name, q in BANK.items():
+        written = {}
+        exec(q.skeleton("q"), {"q": q}, written)
+        (answer,) = written
+        names.add(answer)
+        if callable(q.answer):
+            parameters = inspect.signature(q.answer)
+            assert inspect.signature(written[answer]) == parameters and answer == q.answer.__name__
+            assert f"`{answer}{parameters} ->" in q.task, name
+            assert [len(case) for case in draws(name, 1)] == [len(parameters.parameters)]
+    assert len(names) == len(BANK)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -70,16 +88,57 @@ def test_solution_shows_code_and_reason(monkeypatch):
     exercise("masked_bce").solution()
     assert "def my_masked_bce(logits, labels):" in shown[0].data and "Indexing" in shown[0].data
     exercise("net_saving").solution()
-    assert "answer = 0.7204" in shown[1].data
+    assert "net_saving = 0.7204" in shown[1].data
     exercise("masked_bce").check(primer.my_masked_bce)
     assert "✔ correct" in shown[2]._repr_html_()
 
 
-def test_a_wrong_answer_without_a_known_mistake_is_shown_a_case(capsys):
+def test_a_wrong_answer_without_a_known_mistake_is_shown_a_case_with_its_arguments_named(capsys):
     assert not exercise("head_bias").check(lambda prevalence: 12.0)
-    assert "your answer is 12" in capsys.readouterr().out
-    assert not exercise("ap_with_ties").check(0.123)
-    assert "q.hint()" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "for prevalence = 0." in told and "your answer is 12;" in told
+    assert not exercise("marks").check(lambda values: [""] * len(values))
+    assert "your answer is ('', '', " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ("0.83", "'0.83' is a string; give a number without quotation marks"),
+        ("0.8333", "'0.8333' is a string"),
+        (83.33, "83.33 is not between 0 and 1"),
+        (83, "not a percentage"),
+        (0.83, "0.83 is not it"),
+        (lambda: 0.8333, "a value is wanted, not a function"),
+    ],
+)
+def test_a_value_is_told_what_kind_is_wanted_and_how_exactly(given, told, capsys):
+    assert exercise("ap_with_ties").check(given) is False
+    said = capsys.readouterr().out
+    assert told in said and "a fraction between 0 and 1, to 3 decimals" in said
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if not callable(BANK[name].answer)])
+def test_as_many_decimals_as_are_asked_for_suffice(name):
+    assert exercise(name).check(round(BANK[name].answer, 3))
+
+
+def test_a_value_in_place_of_a_function_is_told_the_signature(capsys):
+    assert exercise("macro_average").check(71.52) is False
+    assert "71.52 is no function: write `def macro_average(values, posts)`" in capsys.readouterr().out
+
+
+def test_no_message_names_a_variable_that_the_notebooks_do_not_have(capsys):
+    for name in NAMES:
+        for answer in (0.123, "text", None, max, lambda *arguments: "x"):
+            exercise(name).check(answer)
+    assert "q." not in capsys.readouterr().out
+
+
+def test_a_string_is_no_number_and_a_loss_without_gradient_is_told_so(capsys):
+    assert not exercise("normalised_apr").check(lambda *case: str(BANK["normalised_apr"].answer(*case)))
+    assert not exercise("masked_bce").check(lambda logits, labels: primer.my_masked_bce(logits, labels).item())
+    assert "a tensor computed from the logits" in capsys.readouterr().out
 
 
 def test_an_answer_that_raises_is_told_so(capsys):

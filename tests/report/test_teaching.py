@@ -1,5 +1,7 @@
 """The primer's pictures show what Eq. 7 and Eq. 2 say; its sliders stay out of the chain's way."""
 
+import doctest
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
@@ -52,3 +54,19 @@ def test_sliders_call_once_and_print_a_line_in_the_chain(monkeypatch, capsys):
     monkeypatch.setenv("RADAR_NOTEBOOK_DIGEST", "abc")
     teaching.slider(lambda lam: calls.append(lam), lam=(0.0, 1.0, 0.1, 0.5))
     assert calls == [0.5] and "to move lam" in capsys.readouterr().out
+
+
+def test_a_slider_over_scores_starts_exactly_at_the_threshold_and_reaches_all_scores(monkeypatch):
+    labels, scores = teaching.simulate_scores(np.random.default_rng(7), posts=500, prevalence=0.1, separation=2.0)
+    tau = metrics.threshold_at_recall(labels, scores, recall=0.9)
+    low, high, step, start = teaching.range_over(scores, start=tau, step=0.1)
+    assert scores.min() - step < low <= scores.min() and scores.max() <= high < scores.max() + step
+    assert np.isclose((start - low) / step, round((start - low) / step))
+    moved_to = []
+    monkeypatch.delenv("RADAR_NOTEBOOK_DIGEST", raising=False)
+    teaching.slider(lambda tau: moved_to.append(tau), tau=(low, high, step, start))
+    assert moved_to == [tau]
+
+
+def test_doctests():
+    assert doctest.testmod(teaching).failed == 0

@@ -19,8 +19,8 @@ def expert_rows(labels, k):
 
 EXPERT_ROWS = Exercise(
     name="expert_rows",
-    task="""An expert is a router with K = 1. Write `f(labels, k) -> rows`: the indices of the posts on which the
-    expert of category `k` can be trained; `labels` is posts x categories with 1, 0 and -1.""",
+    task="""An expert is a router with K = 1. Write `expert_rows(labels, k) -> rows`: the indices of the posts on which
+    the expert of category `k` can be trained; `labels` is posts x categories with 1, 0 and -1.""",
     hints=("Eq. 4, one column of it.", "`np.flatnonzero(...)` of the cells that were verified, cleared ones too."),
     answer=expert_rows,
     why="An expert sees its own pipeline's posts and nothing else: with disjoint pipelines, the K experts' training "
@@ -47,8 +47,8 @@ def baseline_ap(labels):
 
 BASELINE_AP = Exercise(
     name="baseline_ap",
-    task="""Write `f(labels) -> AP`: the average precision to expect of scores that know nothing, for one category's
-    labels (1, 0, and -1 for posts that are not scored).""",
+    task="""Write `baseline_ap(labels) -> AP`: the average precision to expect of scores that know nothing, for one
+    category's labels (1, 0, and -1 for posts that are not scored).""",
     hints=(
         "Shuffle the posts. What is the precision among the first n, for any n?",
         "It is the share of violating posts among those that count.",
@@ -71,8 +71,8 @@ def head_bias(prevalence):
 
 HEAD_BIAS = Exercise(
     name="head_bias",
-    task="""Before the first step a head's logit is about its bias. Write `f(prevalence) -> bias` so that the head
-    starts by predicting the training prevalence.""",
+    task="""Before the first step a head's logit is about its bias. Write `head_bias(prevalence) -> bias` so that the
+    head starts by predicting the training prevalence.""",
     hints=("Solve sigmoid(b) = prevalence for b.", "The inverse of the sigmoid is the log-odds."),
     answer=head_bias,
     why="With a bias of 0 the first steps only learn that violations are rare. At 9 % the loss starts at 0.69 instead "
@@ -94,7 +94,7 @@ def lora_parameters(shapes, rank):
 LORA_PARAMETERS = Exercise(
     name="lora_parameters",
     task="""LoRA adds B A to each chosen weight, A of shape (rank, in) and B of shape (out, rank). Write
-    `f(shapes, rank) -> count` of trainable parameters, `shapes` being a list of (out, in).""",
+    `lora_parameters(shapes, rank) -> count` of trainable parameters, `shapes` being a list of (out, in).""",
     hints=("Count A and B of one layer.", "rank * (in + out), summed over the layers."),
     answer=lora_parameters,
     why="The count grows linearly with the rank, and so does the capacity of the update. At rank 128 a square layer of "
@@ -116,8 +116,8 @@ def best_epoch(train_loss, validation_ap):
 BEST_EPOCH = Exercise(
     name="best_epoch",
     task="""Suppose validation posts may choose the epoch (our recipe does not: it keeps the last). Write
-    `f(train_loss, validation_ap) -> epoch` (counted from 0): the one with the highest validation average precision;
-    the earliest one if several are equal.""",
+    `best_epoch(train_loss, validation_ap) -> epoch` (counted from 0): the one with the highest validation average
+    precision; the earliest one if several are equal.""",
     hints=("Training loss falls for ever.", "`np.argmax` returns the first maximum."),
     answer=best_epoch,
     why="Past that epoch the expert memorises its posts. Choosing it on the test split would be one more way of "

@@ -16,7 +16,7 @@ def cell_weights(labels, lam):
 CELL_WEIGHTS = Exercise(
     name="cell_weights",
     task="""Up to a constant Eq. 7 is a weighted cross-entropy towards mixed targets. Write
-    `f(labels, lam) -> weights`, one for each cell; `labels` is posts x categories with 1, 0 and -1.""",
+    `cell_weights(labels, lam) -> weights`, one for each cell; `labels` is posts x categories with 1, 0 and -1.""",
     hints=(
         "On a verified cell: (1 - lambda) from the label and lambda from the teacher.",
         "On an unverified cell the first of the two is masked.",
@@ -43,8 +43,8 @@ def unverified_share(categories, lam):
 
 UNVERIFIED_SHARE = Exercise(
     name="unverified_share",
-    task="""Every post is verified for exactly one of K categories. Write `f(categories, lam) -> share` of the total
-    cell weight of Eq. 7 that lies on unverified cells.""",
+    task="""Every post is verified for exactly one of K categories. Write `unverified_share(categories, lam) -> share`
+    of the total cell weight of Eq. 7 that lies on unverified cells.""",
     hints=(
         "One post: one cell of weight 1, and K - 1 cells of weight lambda.",
         "(K - 1) lambda / (1 + (K - 1) lambda)",
@@ -80,8 +80,8 @@ def _cross_entropy(logits, teacher_logits):
 
 LOSS_AT_ONE = Exercise(
     name="loss_at_one",
-    task="""Write `f(logits, teacher_logits) -> loss`: Eq. 7 at lambda = 1, averaged over posts. No labels are needed:
-    say to yourself why.""",
+    task="""Write `loss_at_one(logits, teacher_logits) -> loss`: Eq. 7 at lambda = 1, averaged over posts. No labels are
+    needed: say to yourself why.""",
     hints=(
         "The convex combination leaves only Eq. 6.",
         "KL(t || p) is the cross-entropy towards t minus the entropy of t; sum over categories, average over posts.",
@@ -116,9 +116,9 @@ def _first_good(lambdas, values, tolerance):
 
 STABILISES_AT = Exercise(
     name="stabilises_at",
-    task="""'Performance stabilizes when lambda >= 0.3' needs a rule. Write `f(lambdas, values, tolerance) -> lambda`:
-    the smallest lambda of the (ascending) grid from which on *every* value lies within `tolerance` of the best of the
-    curve; `None` if even the last does not.""",
+    task="""'Performance stabilizes when lambda >= 0.3' needs a rule. Write
+    `stabilises_at(lambdas, values, tolerance) -> lambda`: the smallest lambda of the (ascending) grid from which on
+    *every* value lies within `tolerance` of the best of the curve; `None` if even the last does not.""",
     hints=(
         "Mark the values that are good enough; from which position on are all marked?",
         "`all(good[i:])`",
@@ -148,9 +148,9 @@ def two_by_two(neither, verified, unverified, both):
 TWO_BY_TWO = Exercise(
     name="two_by_two",
     task="""Four runs: the experts teach no cell, the verified cells only, the unverified cells only, or both. Write
-    `f(neither, verified, unverified, both) -> (targets, supervision, interaction)` of a metric: the main effect of
-    teaching verified cells, that of teaching unverified cells, and their interaction. The two main effects add up to
-    `both - neither`.""",
+    `two_by_two(neither, verified, unverified, both) -> (targets, supervision, interaction)` of a metric: the main
+    effect of teaching verified cells, that of teaching unverified cells, and their interaction. The two main effects
+    add up to `both - neither`.""",
     hints=(
         "A main effect is the mean of what a factor changes where the other one is off and where it is on.",
         "The interaction is what teaching both brings beyond the sum of what each brings alone.",

@@ -16,8 +16,8 @@ def _posterior_and_propensity(generator: np.random.Generator) -> tuple[np.ndarra
 ASSUME_NEGATIVE = Exercise(
     name="assume_negative",
     task="""A post is reviewed with the same probability `propensity` whatever it shows; all others count as 0. Write
-    `f(posterior, propensity) -> limit`: the probability that cross-entropy on such labels converges to. `posterior` is
-    P(y = 1 | x) of some posts.""",
+    `assume_negative(posterior, propensity) -> limit`: the probability that cross-entropy on such labels converges to.
+    `posterior` is P(y = 1 | x) of some posts.""",
     hints=(
         "Cross-entropy converges to the probability that the label *in the table* is 1.",
         "The label is 1 where the post is a violation *and* was reviewed; here the two are independent.",
@@ -47,7 +47,7 @@ UNMASKED_LIMIT = Exercise(
     name="unmasked_limit",
     task="""Now pipelines choose. `density` (posts x categories) says how many posts like this one pipeline k reviews,
     `verified` is P(label_k = 1 | x, reviewed by k), what the mask converges to. Every post is reviewed by exactly one
-    pipeline. Write `f(density, verified) -> limit` of training without the mask, for each cell.""",
+    pipeline. Write `unmasked_limit(density, verified) -> limit` of training without the mask, for each cell.""",
     hints=(
         "Which share of the training posts that look like x came through pipeline k?",
         "`density / density.sum(axis=1, keepdims=True)`, and only those posts can carry label_k = 1.",
@@ -80,8 +80,9 @@ def _labels_and_truth(generator: np.random.Generator) -> tuple[np.ndarray, np.nd
 
 HIDDEN_VIOLATIONS = Exercise(
     name="hidden_violations",
-    task="""Taking -1 for 0 is wrong only where a violation is hidden. Write `f(labels, truth) -> shares`, one per
-    category: the share of unverified cells that are violations. `labels` holds 1, 0 and -1, `truth` 1 and 0.""",
+    task="""Taking -1 for 0 is wrong only where a violation is hidden. Write
+    `hidden_violations(labels, truth) -> shares`, one per category: the share of unverified cells that are violations.
+    `labels` holds 1, 0 and -1, `truth` 1 and 0.""",
     hints=("Column by column: which cells are -1?", "`truth[labels[:, k] == -1, k].mean()`"),
     answer=hidden_violations,
     why="With every share at 0, taking -1 for 0 adds correct labels for free. Only in a built-in world can the "

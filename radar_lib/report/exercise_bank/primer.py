@@ -21,6 +21,8 @@ def _labelled_logits(generator: np.random.Generator) -> tuple[torch.Tensor, torc
 def _loss_and_gradient(function, logits, labels):
     logits = logits.clone().requires_grad_(True)
     loss = function(logits, labels)
+    if not isinstance(loss, torch.Tensor) or not loss.requires_grad:
+        raise TypeError("the loss is to be a tensor computed from the logits, so that it has a gradient")
     return loss, torch.autograd.grad(loss, logits)[0]
 
 
@@ -36,7 +38,7 @@ def my_masked_bce(logits, labels):
 
 MASKED_BCE = Exercise(
     name="masked_bce",
-    task="""Write `f(logits, labels) -> loss`: Eq. 5, averaged over posts. `labels` holds 1, 0 and -1 (not
+    task="""Write `my_masked_bce(logits, labels) -> loss`: Eq. 5, averaged over posts. `labels` holds 1, 0 and -1 (not
     verified). Masked cells may hold NaN, and must change neither the loss nor its gradient.""",
     hints=(
         "Choose the verified cells first, then compute the loss of those alone.",
@@ -88,8 +90,8 @@ def _kl_by_probability(a, z):
 
 KL_GRADIENT = Exercise(
     name="kl_gradient",
-    task="""Write `f(teacher_logits, student_logits) -> gradient`: the derivative of KL(t || p) (Eq. 6) with respect
-    to the student's *logit*, cell by cell, without autograd.""",
+    task="""Write `my_kl_gradient(teacher_logits, student_logits) -> gradient`: the derivative of KL(t || p) (Eq. 6)
+    with respect to the student's *logit*, cell by cell, without autograd.""",
     hints=(
         "KL(t || p) = constant - t log p - (1 - t) log(1 - p), and d log p / dz = 1 - p.",
         "Everything but p and t cancels.",
@@ -114,7 +116,7 @@ def my_mixed_target(label, teacher_prob, lam):
 MIXED_TARGET = Exercise(
     name="mixed_target",
     task=r"""Up to a constant, each cell of Eq. 7 is `weight * bce(p, target)`. Write
-    `f(label, teacher_prob, lam) -> (target, weight)` for one cell; `label` is 1, 0 or -1.""",
+    `my_mixed_target(label, teacher_prob, lam) -> (target, weight)` for one cell; `label` is 1, 0 or -1.""",
     hints=(
         "On a verified cell the two cross-entropies have weights 1 - lambda and lambda; add their targets.",
         "An unverified cell has no masked loss at all: only lambda times the teacher's is left.",
@@ -159,8 +161,9 @@ def _scored_posts(generator: np.random.Generator) -> tuple[np.ndarray, np.ndarra
 
 AUTO_PASS_RATE = Exercise(
     name="auto_pass_rate",
-    task="""Write `f(labels, scores, recall) -> APR@R`: the largest share of posts that can be released (score <= tau)
-    while the dispatched ones (score > tau) still hold at least `recall` of the violating posts. Mind equal scores.""",
+    task="""Write `my_auto_pass_rate(labels, scores, recall) -> APR@R`: the largest share of posts that can be released
+    (score <= tau) while the dispatched ones (score > tau) still hold at least `recall` of the violating posts. Mind
+    equal scores.""",
     hints=(
         "How many violating posts must be dispatched? Which is the lowest-scored of those?",
         "Everything strictly below that score may go; whatever ties with it must be dispatched too.",

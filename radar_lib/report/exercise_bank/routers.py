@@ -15,7 +15,7 @@ def valid_cells(labels):
 
 VALID_CELLS = Exercise(
     name="valid_cells",
-    task="""Write `f(labels) -> counts`: for each category, on how many posts the masked loss trains its head.
+    task="""Write `valid_cells(labels) -> counts`: for each category, on how many posts the masked loss trains its head.
     `labels` is an array of posts x categories with 1, 0 and -1.""",
     hints=("Count cells, not violations.", "`(labels != -1).sum(axis=0)`"),
     answer=valid_cells,
@@ -46,8 +46,8 @@ def _error(logits, labels):
 
 BCE_GRADIENT = Exercise(
     name="bce_gradient",
-    task="""Write `f(logits, labels) -> gradient` of Eq. 5 (averaged over posts) with respect to the logits, without
-    autograd. Same shape as the logits.""",
+    task="""Write `bce_gradient(logits, labels) -> gradient` of Eq. 5 (averaged over posts) with respect to the logits,
+    without autograd. Same shape as the logits.""",
     hints=(
         "For one cell the derivative of the cross-entropy by the logit is p - y.",
         "Nothing comes from masked cells, and the loss was divided by the number of posts.",
@@ -80,8 +80,8 @@ ASSUMED_PREVALENCE = Exercise(
     name="assumed_prevalence",
     task="""A fraction `verified_share` of all posts is verified for a risk, and `verified_prevalence` of those are
     violating. Of the others `hidden_prevalence` are violating too, but nobody looked. Write
-    `f(verified_share, verified_prevalence, hidden_prevalence) -> p`: the constant prediction with the lowest loss
-    when training *without* the mask.""",
+    `assumed_prevalence(verified_share, verified_prevalence, hidden_prevalence) -> p`: the constant prediction with the
+    lowest loss when training *without* the mask.""",
     hints=(
         "A constant that minimises cross-entropy is the mean of the targets.",
         "Without the mask, every unverified post has the target 0, whatever it is.",
@@ -102,7 +102,7 @@ ASSUMED_PREVALENCE = Exercise(
 )
 
 
-def learning_rate(step, steps, warmup_share, peak):
+def learning_rate_at(step, steps, warmup_share, peak):
     warmup = int(warmup_share * steps)
     if step < warmup:
         return peak * step / warmup
@@ -113,19 +113,19 @@ def learning_rate(step, steps, warmup_share, peak):
 def _at_warm_up(changed):
     """A mistake that shows in the warm-up alone."""
     return lambda n, steps, w, peak: (
-        changed(n, steps, w, peak) if n < int(w * steps) else learning_rate(n, steps, w, peak)
+        changed(n, steps, w, peak) if n < int(w * steps) else learning_rate_at(n, steps, w, peak)
     )
 
 
 LEARNING_RATE = Exercise(
     name="learning_rate",
-    task="""Write `f(step, steps, warmup_share, peak) -> rate`: linear from 0 to `peak` over the first
+    task="""Write `learning_rate_at(step, steps, warmup_share, peak) -> rate`: linear from 0 to `peak` over the first
     `int(warmup_share * steps)` steps, then half a cosine down to 0 at `steps` (the paper: 20 % warm-up).""",
     hints=(
         "Two cases: before and after the warm-up has ended.",
         "After it: peak (1 + cos(pi progress)) / 2, progress from 0 at the end of the warm-up to 1 at `steps`.",
     ),
-    answer=learning_rate,
+    answer=learning_rate_at,
     why="Early gradients of fresh heads are large and AdamW's variances are still unknown: small steps first. The "
     "cosine then leaves the peak slowly, falls fastest half-way, and lands softly.",
     mistakes=(
@@ -136,7 +136,7 @@ LEARNING_RATE = Exercise(
         (_at_warm_up(lambda n, steps, w, peak: peak), "the warm-up is to rise from 0, not to start at the peak"),
         (
             lambda n, steps, w, peak: (
-                learning_rate(n, steps, w, peak)
+                learning_rate_at(n, steps, w, peak)
                 if n < int(w * steps)
                 else peak * 0.5 * (1 + math.cos(math.pi * n / steps))
             ),
@@ -144,7 +144,7 @@ LEARNING_RATE = Exercise(
         ),
         (
             lambda n, steps, w, peak: (
-                learning_rate(n, steps, w, peak)
+                learning_rate_at(n, steps, w, peak)
                 if n < int(w * steps)
                 else peak * (1 - (n - int(w * steps)) / (steps - int(w * steps)))
             ),

@@ -7,7 +7,7 @@ from radar_lib.report.exercises import Exercise
 AP_WITH_TIES = Exercise(
     name="ap_with_ties",
     task="""Five posts have labels 1, 0, 1, 1, 0 and scores 3, 2, 2, 2, 1. What is the average precision? Work it out by
-    hand, with the three posts of score 2 as one block.""",
+    hand, with the three posts of score 2 as one block. Give a number between 0 and 1, to three decimals.""",
     hints=(
         "There are three blocks. After each: how many posts, how many of them violating?",
         "Precision is 1/1, 3/4, 3/5; the blocks add 1/3, 2/3 and 0 of recall.",
@@ -66,8 +66,8 @@ def _scored(generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray, flo
 
 RECALL_AT_PRECISION = Exercise(
     name="recall_at_precision",
-    task="""Write `f(labels, scores, precision) -> R@P`: the largest recall of any threshold whose precision is at least
-    `precision`, and 0 if there is none. Equal scores go together.""",
+    task="""Write `recall_at_precision(labels, scores, precision) -> R@P`: the largest recall of any threshold whose
+    precision is at least `precision`, and 0 if there is none. Equal scores go together.""",
     hints=(
         "Try every distinct score as a threshold.",
         "Precision does not fall steadily as the threshold falls: do not stop at the first failure.",
@@ -91,8 +91,8 @@ def normalised_apr(apr, recall, prevalence):
 NORMALISED_APR = Exercise(
     name="normalised_apr",
     task="""Scores that know nothing still release 1 - R of all posts. Perfect scores release every cleared post and
-    1 - R of the violating ones. Write `f(apr, recall, prevalence) -> value`: APR@R rescaled linearly so that the
-    first is 0 and the second is 1.""",
+    1 - R of the violating ones. Write `normalised_apr(apr, recall, prevalence) -> value`: APR@R rescaled linearly so
+    that the first is 0 and the second is 1.""",
     hints=(
         "(apr - worst) / (best - worst).",
         "best = (1 - prevalence) + (1 - recall) * prevalence; simplify best - (1 - recall).",
@@ -122,9 +122,9 @@ def macro_average(values, posts):
 
 MACRO_AVERAGE = Exercise(
     name="macro_average",
-    task="""Write `f(values, posts) -> average` for the 'Average' columns of the tables. `values` holds one metric for
-    each category, `posts` the size of each category's test set. Which rule gives the paper's 71.52 from the experts'
-    82.57, 70.90 and 61.10 (15k, 30k and 30k posts)?""",
+    task="""Write `macro_average(values, posts) -> average` for the 'Average' columns of the tables. `values` holds one
+    metric for each category, `posts` the size of each category's test set. More than one rule is thinkable: write the
+    one that gives the paper's 71.52 from the experts' 82.57, 70.90 and 61.10 (15k, 30k and 30k posts).""",
     hints=("Try both rules with the paper's three numbers.", "(82.57 + 70.90 + 61.10) / 3"),
     answer=macro_average,
     why="Each risk counts the same, however many test posts it has: a macro average. Weighted by posts it would "
@@ -155,8 +155,9 @@ def _first_only(values):
 
 MARKS = Exercise(
     name="marks",
-    task="""Write `f(values) -> marks`: for one column of a table, a list of "bold" (best), "underline" (second best)
-    and "" for the rest. What counts is the number as printed, with two decimals; equal numbers get equal marks.""",
+    task="""Write `marks(values) -> marks`: for one column of a table, a list of "bold" (best), "underline" (second
+    best) and "" for the rest. What counts is the number as printed, with two decimals; equal numbers get equal
+    marks.""",
     hints=("Round first, rank afterwards.", "Rank the *distinct* printed numbers."),
     answer=marks,
     why="A reader who sees 79.18 twice and one of them in bold has been told something that the table does not show. "

@@ -21,8 +21,8 @@ def _naive_entropy(logits):
 
 BERNOULLI_ENTROPY = Exercise(
     name="bernoulli_entropy",
-    task="""Write `f(logits) -> entropy` of each teacher's Bernoulli distribution, in nats. It must be right for a
-    logit of 200 as well, where the probability rounds to 1.""",
+    task="""Write `bernoulli_entropy(logits) -> entropy` of each teacher's Bernoulli distribution, in nats. It must be
+    right for a logit of 200 as well, where the probability rounds to 1.""",
     hints=(
         "-(t log t + (1 - t) log(1 - t)). Where does log 0 come from?",
         "`F.logsigmoid(z)` is log t and `F.logsigmoid(-z)` is log(1 - t), both finite.",
@@ -55,8 +55,8 @@ def _overconfident(generator: np.random.Generator) -> tuple[np.ndarray, np.ndarr
 
 TEMPERATURE = Exercise(
     name="temperature",
-    task="""An over-confident teacher can be cooled: t = sigmoid(logit / T). Write `f(logits, labels) -> T`, the
-    temperature in [0.1, 10] with the lowest mean negative log-likelihood (to within 3 %).""",
+    task="""An over-confident teacher can be cooled: t = sigmoid(logit / T). Write `temperature(logits, labels) -> T`,
+    the temperature in [0.1, 10] with the lowest mean negative log-likelihood (to within 3 %).""",
     hints=(
         "The loss of one post is log(1 + exp(z)) - y z, with z = logit / T; `np.logaddexp(0, z)` is its stable half.",
         "A grid of a few hundred temperatures is enough; `scipy.optimize.minimize_scalar` is finer.",
@@ -87,7 +87,7 @@ def _teacher_cells(generator: np.random.Generator) -> tuple[torch.Tensor, torch.
 
 CONFIDENCE = Exercise(
     name="confidence",
-    task="""A teacher's confidence in a cell is max(t, 1 - t). Write `f(teacher_logits, labels) -> (verified,
+    task="""A teacher's confidence in a cell is max(t, 1 - t). Write `confidence(teacher_logits, labels) -> (verified,
     unverified)`: its mean over cells that a human verified, and over the others.""",
     hints=(
         "max(t, 1 - t) is the sigmoid of the logit's absolute value.",
@@ -118,8 +118,8 @@ def ranks_lost(logits):
 
 RANKS_LOST = Exercise(
     name="ranks_lost",
-    task="""A file stores teachers as bfloat16 *probabilities*. Write `f(logits) -> count`: how many distinct values
-    the float32 logits have more than the file.""",
+    task="""A file stores teachers as bfloat16 *probabilities*. Write `ranks_lost(logits) -> count`: how many distinct
+    values the float32 logits have more than the file.""",
     hints=("`tensor.unique()` gives the distinct values.", "First the sigmoid, then `.bfloat16()`."),
     answer=ranks_lost,
     why="bfloat16 has 8 significant bits: all probabilities above about 0.998 are one number. Posts that tie can no "
