@@ -153,6 +153,7 @@ def test_what_moves_with_the_gain_is_a_rank_correlation_and_its_exception_is_nam
     assert table.index.tolist() == ["all risks", "LQC", "RCS", "FE"]
     assert table["cells"].tolist() == [12, 4, 4, 4] and (table["cue_gap"] + 1).abs().max() < 1e-9
     lines = phase_findings.hidden(found).query("category == 'LQC'")
+    assert lines[["co_violation", "beta"]].to_numpy().tolist() == [[1, 0], [1, 6], [0, 0], [0, 6]]
     assert table.loc["LQC", "violating"] == pytest.approx(spearmanr(lines["gain"], lines["violating"]).statistic)
     said = phase_findings.moves_sentence(found)
     assert "moves more closely with the cue gap, with the same sign in every risk" in said

@@ -246,7 +246,7 @@ def findings(frame: pd.DataFrame, *, where: str = "this corpus") -> str:
     return (f"Averages over risks, paired by test post, at {100 * LEVEL:.0f} % after Holm's correction over "
             f"{len(average)} comparisons: {'; '.join(said)}. Highest average {METRICS[0]}: {_short(value.idxmax())}, "
             f"{100 * value.max():.1f} %; the mask {100 * value[MASKED]:.1f} %.{_known_sentence(area)} "
-            f"(On {where}{_scope(frame)}.)")  # fmt: skip
+            f"(On {where}; {_scope(frame)}.)")  # fmt: skip
 
 
 def _known_sentence(area: pd.DataFrame) -> str:
@@ -269,8 +269,8 @@ def _known_sentence(area: pd.DataFrame) -> str:
 
 
 def _scope(frame: pd.DataFrame) -> str:
-    """What the comparisons are about; a record without the column says in its caption what its intervals are over."""
-    return f"; about {listed(frame['about'].unique())}" if "about" in frame else ""
+    """What the comparisons are about, for the last sentence; a record without the column is older than it."""
+    return f"about {listed(frame['about'].unique())}" if "about" in frame else "for their intervals see the caption"
 
 
 def _short(row: str) -> str:

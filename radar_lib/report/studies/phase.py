@@ -79,10 +79,10 @@ def study(stage: Stage) -> None:
              f"{stage.parameters['01_data_audit']['test_positives']} violating test posts a risk, intervals over "
              f"{sampled(stage.seeds)}")  # fmt: skip
     captions = {
-        "phase": f"Gain of the mask (fractions) by cell, risk and metric: {what}.",
+        "phase": f"Gain of the mask by cell, risk and metric: {what}.",
         "phase_limit": "The same gain in the limit of endless posts and all facts known, without learning, and its "
                        f"standard error gain_se, simulated on {BLOCK * limit_blocks(settings):,} posts a level.",
-        "phase_lora": f"Gain of the mask (fractions) in {tuned}.",
+        "phase_lora": f"Gain of the mask in {tuned}.",
         "phase_recipe": f"PR-AUC of head recipes on training posts that no head saw: {what}.",
     }
     for name, frame in {"phase": found.drop(columns="by_seed"), "phase_limit": limit, "phase_lora": confirmed,
@@ -121,7 +121,7 @@ def save_figures(
          caption=f"Average {AREA}, masked minus unmasked, points: left without learning (simulated, standard error at "
          f"most {100 * area['gain_se'].max():.1f}), right learned; {star}; {what}.")  # fmt: skip
     save(phase_plots.with_paper(found, fits, confirmed), "phase_paper",
-         caption=f"Average {AREA}, masked minus unmasked, points. Map: heads on frozen features ({what}); {hatched}. "
+         caption=f"Average {AREA}, masked minus unmasked, points. Map: {what}; {hatched}. "
          f"Boxes, with their level of co-violation where it is no row of the map: {tuned}. {star}; of a box, its own "
          "interval without 0.")  # fmt: skip
 

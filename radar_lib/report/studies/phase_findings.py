@@ -163,11 +163,14 @@ def readable(found: pd.DataFrame) -> pd.DataFrame:
 def hidden(found: pd.DataFrame, *, metric: str = AREA) -> pd.DataFrame:
     """By risk and cell: the gain (a fraction), the `violating` share of unverified cells (and `strong`), and `cue_gap`.
 
-    The gap is the mean cue of the cells that a risk's pipeline verified less that of the others.
+    The gap is the mean cue of the cells that a risk's pipeline verified less that of the others. The cells of a risk
+    come as on the maps, from the top.
     """
     cells = found[(found["metric"] == metric) & (found["category"] != AVERAGE)]
     cells = cells[["category", "co_violation", "beta", "gain", "violating", "strong", "cue_verified", "cue_unverified"]]
     cells = cells.astype(dict.fromkeys(cells.columns[3:], float))
+    cells = pd.concat([part.sort_values(["co_violation", "beta"], ascending=[False, True])
+                       for _, part in cells.groupby("category", sort=False)])  # fmt: skip
     return cells.assign(cue_gap=cells["cue_verified"] - cells["cue_unverified"])
 
 
@@ -206,8 +209,8 @@ def moves_sentence(found: pd.DataFrame, *, metric: str = AREA) -> str:
         said += ", with the same sign in every risk"
     with_beta = cells[["beta", closer]].corr("spearman").iloc[0, 1]
     if not np.isnan(with_beta):
-        said += (f". {SUSPECTS[closer].capitalize()} itself has a rank correlation of {with_beta:+.2f} with beta, so this "
-                 "cannot tell it from whatever else beta changes")  # fmt: skip
+        said += (f". {SUSPECTS[closer].capitalize()} itself has a rank correlation of {with_beta:+.2f} with beta, so "
+                 "this cannot tell it from whatever else beta changes")  # fmt: skip
     return f"{said}. Cells of one level share their test posts: this describes, it is no test."
 
 

@@ -33,14 +33,14 @@ class Shown:
         return next((path for path in paths if path.is_file()), None)
 
     def display(self) -> None:
-        """A figure, its lettering as large in every one, with its caption and where it is from."""
+        """A figure, its lettering as large in every one, with its caption."""
         from IPython.display import Image, display
         from PIL import Image as Picture
 
         with Picture.open(self.path) as picture:
             inches = picture.width / picture.info["dpi"][0]
         display(Image(filename=str(self.path), width=round(CSS_DPI * inches)))
-        say(f"{self.stamp['caption']} ({self.note[:1].upper()}{self.note[1:]}.)")
+        say(self.stamp["caption"])
 
 
 def shown(workspace: Workspace, name: str) -> Shown:
