@@ -86,7 +86,8 @@ def test_the_sentence_says_what_it_is_about(case):
     more = {name: [*runs, runs[0]] for name, runs in rows.items()}
     said = losses.findings(losses.lines_of(truth, more, ("A", "B", "C"), seed=1), where="other posts")
     assert said.endswith("(On other posts; about the method, 3 seeds.)")
-    assert losses.findings(frame.drop(columns="about")).endswith("(On this corpus; for their intervals see the caption.)")
+    older = losses.findings(frame.drop(columns="about"))
+    assert older.endswith("(On this corpus; for their intervals see the caption.)")
 
 
 def test_the_sentence_follows_the_numbers(case):
