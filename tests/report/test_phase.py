@@ -177,12 +177,13 @@ def test_the_grid_is_held_against_the_record_head_by_head():
     same = phase_findings.reproduced(grid, recorded, runs, seed=3)
     assert same.index.tolist() == ["beta 6, co-violation 0", "beta 6, co-violation 1"]
     assert same["numbers in both"].tolist() == [2 * 2 * 16] * 2 and same["largest difference"].tolist() == [0.0, 0.0]
-    assert "whether code and features give the recorded numbers again" in phase_findings.reproduced_sentence(same)
+    assert "is 0.00 points: code and features give the recorded numbers" in phase_findings.reproduced_sentence(same)
     runs.loc[0, "value"] += 0.0125
     moved = phase_findings.reproduced(grid, recorded.assign(posts="b"), runs, seed=3)
     assert moved["largest difference"].tolist() == pytest.approx([1.25, 0.0])
     said = phase_findings.reproduced_sentence(moved)
-    assert "Of 128 numbers" in said and "more than 1.25 points" in said and "need not be equal" in said
+    assert "Of 128 numbers" in said and "is 1.25 points: with other features nothing follows" in said
+    assert "do not come out again" in phase_findings.reproduced_sentence(moved.assign(**{"same features": True}))
     for nothing in (runs.assign(study="tables"), runs.iloc[:0]):
         said = phase_findings.reproduced_sentence(phase_findings.reproduced(grid, recorded, nothing, seed=3))
         assert "nothing to hold it against" in said

@@ -248,13 +248,17 @@ def reproduced_sentence(beside: pd.DataFrame) -> str:
     numbers, most = beside["numbers in both"].sum(), beside["largest difference"].max()
     if not numbers:
         return "No cell of the reduced grid is in the record head by head: there is nothing to hold it against."
-    same = ("on the same pools and test posts, so their intervals would overlap whatever happened; what can be checked "
-            "is whether code and features give the recorded numbers again" if beside["same features"].all() else
-            "but on features of other posts, checkpoints, code or package versions, so they need not be "
-            "equal")  # fmt: skip
-    return (f"Reduced grid and record share {len(beside)} cells and their first seeds, {same}. Of {numbers} numbers "
-            f"(heads x risks x metrics) none differs by more than {most:.2f} points. The gains may differ by more: "
-            "they are means over each map's own number of seeds.")  # fmt: skip
+    same = beside["same features"].all()
+    if most < 0.005:  # the two digits that are shown
+        verdict = "code and features give the recorded numbers again"
+    elif same:
+        verdict = "the recorded numbers do not come out again"
+    else:
+        verdict = "with other features nothing follows from that"
+    how = "the same features" if same else "features that other code, package versions, device or sizes gave"
+    return (f"Reduced grid and record share {len(beside)} cells and their first seeds, with {how}. Of {numbers} "
+            f"numbers (heads x risks x metrics) the largest difference is {most:.2f} points: {verdict}. The gains may differ "
+            "by more, being means over each map's own number of seeds.")  # fmt: skip
 
 
 def confirmed_sentence(confirmed: pd.DataFrame, found: pd.DataFrame) -> str:
