@@ -257,8 +257,8 @@ def reproduced_sentence(beside: pd.DataFrame) -> str:
         verdict = "with other features nothing follows from that"
     how = "the same features" if same else "features that other code, package versions, device or sizes gave"
     return (f"Reduced grid and record share {len(beside)} cells and their first seeds, with {how}. Of {numbers} "
-            f"numbers (heads x risks x metrics) the largest difference is {most:.2f} points: {verdict}. The gains may differ "
-            "by more, being means over each map's own number of seeds.")  # fmt: skip
+            f"numbers (heads x risks x metrics) the largest difference is {most:.2f} points: {verdict}. The gains "
+            "may differ by more, being means over each map's own number of seeds.")  # fmt: skip
 
 
 def confirmed_sentence(confirmed: pd.DataFrame, found: pd.DataFrame) -> str:
