@@ -155,7 +155,7 @@ def figure(name: str, alternative: str) -> Callable[[Path], str]:
 
 def phase(record: Path) -> str:
     """The recorded map of the mask's gain, and what it says."""
-    from radar_lib.report.studies.phase import compatible_sentence, map_sentence
+    from radar_lib.report.studies.phase_findings import compatible_sentence, map_sentence
 
     found = pd.read_csv(record / "studies" / "phase.csv")
     shown = figure("studies/phase_map", "Gain of the mask over intake bias and co-violation")(record)

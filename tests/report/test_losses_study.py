@@ -38,7 +38,9 @@ def case():
 
 def test_lines_are_means_over_seeds_and_paired_differences(case):
     truth, rows, frame = case
-    assert len(frame) == 4 * 4 * len(METRICS) and not frame.drop(columns=["posts", "positives"]).isna().any().any()
+    assert len(frame) == 4 * 4 * len(METRICS)
+    assert not frame.drop(columns=["posts", "positives", *losses.KNOWN]).isna().any().any()
+    assert frame["row"][frame[losses.KNOWN[0]].notna()].unique().tolist() == [KNOWN]
     line = frame.set_index(["row", "category", "metric"]).loc[(BETTER, "B", "PR-AUC")]
     known = truth[:, 1] >= 0
     values = [average_precision(truth[known, 1], one[known, 1]) for one in rows[BETTER]]
@@ -64,16 +66,42 @@ def test_the_table_prints_the_lines(case):
     assert len(losses.table(frame)) == 16
 
 
+def test_known_propensities_are_held_against_estimated_ones_post_by_post(case):
+    truth, rows, frame = case
+    known = truth[:, 1] >= 0
+    one = losses.lines_of(truth, {name: runs[:1] for name, runs in rows.items()}, ("A", "B", "C"), seed=1)
+    line = one.set_index(["row", "category", "metric"]).loc[(KNOWN, "B", "PR-AUC")]
+    expected = average_precision_difference(truth[known, 1], rows[KNOWN][0][known, 1], rows[ESTIMATED][0][known, 1])
+    assert tuple(line[list(losses.KNOWN)]) == pytest.approx(expected)
+    line = frame.set_index(["row", "category", "metric"]).loc[(KNOWN, AVERAGE, "PR-AUC")]
+    points = "{:+.1f} [{:+.1f}, {:+.1f}]".format(*(100 * line[list(losses.KNOWN[:3])].astype(float)))
+    assert f"change average PR-AUC of doubly robust by {points} points" in losses.findings(frame)
+    older = losses.findings(frame.drop(columns=list(losses.KNOWN)))
+    assert "cannot be said: this record is older" in older and "change average" not in older
+
+
+def test_the_sentence_says_what_it_is_about(case):
+    truth, rows, frame = case
+    assert losses.findings(frame).endswith("(On this corpus; about these checkpoints.)")
+    more = {name: [*runs, runs[0]] for name, runs in rows.items()}
+    said = losses.findings(losses.lines_of(truth, more, ("A", "B", "C"), seed=1), where="other posts")
+    assert said.endswith("(On other posts; about the method, 3 seeds.)")
+    older = losses.findings(frame.drop(columns="about"))
+    assert older.endswith("(On this corpus; for their intervals see the caption.)")
+
+
 def test_the_sentence_follows_the_numbers(case):
     truth, rows, frame = case
     said = losses.findings(frame)
-    assert f"{BETTER} (PR-AUC" in said.split("above the mask")[0] and "none below the mask" in said
-    assert f"Highest average PR-AUC: {BETTER}" in said and "change it by: doubly robust" in said
+    assert f"in PR-AUC above the mask lies {BETTER}" in said and "below the mask" not in said
+    assert f"Highest average PR-AUC: {BETTER}" in said
     worse = losses.lines_of(*world(("A", "B", "C"), gain=-1.0), ("A", "B", "C"), seed=1)
     said = losses.findings(worse)
-    assert "none above the mask" in said and f"{BETTER} (PR-AUC" in said.split("above the mask")[1]
+    assert "above the mask" not in said and f"in PR-AUC below the mask lies {BETTER}" in said
     plain = frame[~frame["row"].str.contains("known")]
-    assert "propensities change" not in losses.findings(plain)
+    assert "propensities change" not in losses.findings(plain) and "cannot be said" not in losses.findings(plain)
+    equal = losses.findings(frame.assign(p_value=1.0))
+    assert "in PR-AUC, R@P60, APR@R90 and APR@R95 no treatment is shown to differ from it" in equal
 
 
 @pytest.mark.parametrize("categories", [("A",), tuple("ABCDEFG")])

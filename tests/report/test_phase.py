@@ -6,14 +6,17 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.stats import ttest_rel
+from scipy.stats import spearmanr, ttest_rel
 
+from radar_lib.files import read_json
 from radar_lib.intervals import average_precision_difference
+from radar_lib.report.claims import holm
 from radar_lib.report.evidence import AREA, AVERAGE
-from radar_lib.report.studies import phase, phase_plots
+from radar_lib.report.studies import phase, phase_findings, phase_plots
 from radar_lib.report.studies.cells import Level, MapSettings, by_seed, fit_map, gain_lines
 from radar_lib.report.studies.frozen import Place
 from radar_lib.report.studies.pool import plan_pool
+from radar_lib.report.workspace import Workspace
 from radar_lib.training.cache import Cache
 from radar_lib.training.heads import HeadRecipe
 
@@ -78,41 +81,120 @@ def a_map(gains, half=0.02):
 
 
 def test_the_papers_gaps_are_its_tables_differences():
-    gaps = phase.paper_gaps().set_index(["method", "category", "metric"])["gap"]
+    gaps = phase_findings.paper_gaps().set_index(["method", "category", "metric"])["gap"]
     assert gaps["Qwen3-VL-2B", AVERAGE, AREA] == pytest.approx(0.6816 - 0.6010)
     assert gaps["SigLIP2", "FE", "R@P60"] == pytest.approx(-0.0452)
     assert len(gaps) == 3 * 4 * 4
 
 
 def test_cells_that_fit_the_paper_are_those_whose_interval_holds_a_gap():
-    gaps = phase.paper_gaps().query("category == @AVERAGE and metric == @AREA")["gap"]
+    gaps = phase_findings.paper_gaps().query("category == @AVERAGE and metric == @AREA")["gap"]
     middle = (gaps.min() + gaps.max()) / 2
-    found = phase.compatible(a_map([0.0, middle, gaps.min(), -0.1]))
+    found = phase_findings.compatible(a_map([0.0, middle, gaps.min(), -0.1]))
     assert found["fits"].tolist()[0] == found["fits"].tolist()[3] == 0 and found["fits"].tolist()[2] >= 1
-    assert phase.compatible(a_map([middle] * 4, half=0.5))["fits"].tolist() == [3] * 4
-    assert "outside the interval of all 4 cells" in phase.compatible_sentence(a_map([0.0, 0.01, -0.1, 0.0]))
-    said = phase.compatible_sentence(a_map([0.0, 0.0, gaps.min(), 0.0]))
+    assert phase_findings.compatible(a_map([middle] * 4, half=0.5))["fits"].tolist() == [3] * 4
+    assert "outside the interval of all 4 cells" in phase_findings.compatible_sentence(a_map([0.0, 0.01, -0.1, 0.0]))
+    said = phase_findings.compatible_sentence(a_map([0.0, 0.0, gaps.min(), 0.0]))
     assert "1 of 4 cells" in said and "beta is 6 to 6" in said and "co-violation 0 to 0" in said
 
 
 def test_sentences_and_verdicts_follow_the_map():
     found = a_map([0.05, 0.0, -0.05, 0.03])
-    said = phase.map_sentence(found)
-    assert "helps in 2 ((0, 0), (6, 1))" in said and "hurts in 1 ((6, 0))" in said
-    assert said.endswith("over these cells it helps in 2 and hurts in 1.")
-    assert phase.verdicts(found).loc[AREA].tolist() == [4, 2, 1, 1]
-    none = phase.map_sentence(a_map([0.0] * 4))
-    assert "helps in 0 (none) and hurts in 0 (none)" in none
-    theory = phase.limit_sentence(a_map([0.0, 0.01, 0.02, 0.015]))
+    said = phase_findings.map_sentence(found)
+    assert "helps in 2 (beta 0, co-violation 0; beta 6, co-violation 1)" in said
+    assert said.endswith("(beta 0, co-violation 0; beta 6, co-violation 1) and hurts in 1 (beta 6, co-violation 0).")
+    assert phase_findings.verdicts(found).loc[AREA].tolist() == [4, 2, 1, 1, 2, 1]
+    assert "16 comparisons" in phase_findings.verdict_sentence(found)
+    assert "-5.0 points (beta 6, co-violation 0) to +5.0" in phase_findings.verdict_sentence(found)
+    none = phase_findings.map_sentence(a_map([0.0] * 4))
+    assert "helps in none and hurts in none" in none
+    theory = phase_findings.limit_sentence(a_map([0.0, 0.01, 0.02, 0.015]))
     assert "+2.0 points (beta 6, co-violation 0)" in theory and "is not as large" in theory
     assert "reaches 50.0 to 52.0 % of Average PR-AUC" in theory
 
 
-def test_agreement_is_overlap_of_the_cells_that_both_have():
-    ours, theirs = a_map([0.0, 0.1, 0.2, 0.3]), a_map([0.03, 0.1, 0.2, 0.5])
-    beside = phase.agreement(ours, theirs[theirs["beta"] + theirs["co_violation"] > 0])
-    area = beside[(beside["metric"] == AREA) & (beside["category"] == AVERAGE)]
-    assert area["agrees"].tolist() == [True, True, False]
+def test_verdicts_after_holm_are_those_of_the_cells_of_one_risk_and_metric():
+    found = a_map([0.05, 0.03, -0.05, 0.03]).assign(p=0.02)
+    found.loc[(found["metric"] == AREA) & (found["category"] == AVERAGE), "p"] = [0.001, 0.04, 0.01, 0.03]
+    lines = phase_findings.decided(found)
+    area = lines[(lines["metric"] == AREA) & (lines["category"] == AVERAGE)]
+    sure = holm([0.001, 0.04, 0.01, 0.03]) < 0.05
+    assert (area["helps after Holm"] | area["hurts after Holm"]).tolist() == sure.tolist() == [True, False, True, False]
+    assert not lines.drop(area.index)[["helps after Holm", "hurts after Holm"]].any(axis=None)
+    named = phase_findings.where(found[found["category"] == AVERAGE])
+    assert named.loc[f"{AVERAGE} {AREA}"].tolist() == [
+        4, "beta 0, co-violation 0 and 1; beta 6, co-violation 1", "beta 6, co-violation 0", "beta 0, co-violation 0",
+        "beta 6, co-violation 0"]  # fmt: skip
+    assert set(named.loc["Average R@P60", ["helps after Holm", "hurts after Holm"]]) == {"none"}
+
+
+def test_tables_have_the_order_of_the_maps_and_signed_points():
+    found = a_map([0.05, 0.0, -0.05, 0.03])
+    table = phase_findings.readable(found[found["category"] == AVERAGE].sample(frac=1, random_state=1))
+    assert list(dict.fromkeys(table.index.get_level_values("metric"))) == [AREA, "R@P60", "APR@R90", "APR@R95"]
+    assert table.loc[AREA].index.tolist() == [("1", "0"), ("1", "6"), ("0", "0"), ("0", "6")]
+    assert table.loc[(AREA, "0", "6")].tolist() == ["45.0", "50.0", "-5.0", "-7.0 to -3.0"]
+    grid = phase_findings.limit_grid(found.assign(gain_se=0.001))
+    assert grid.index.tolist() == ["1", "0"] and grid.loc["0", "6"] == "-5.0 ± 0.1 (50.0)"
+    assert phase_findings.limit_grid(found).loc["0", "6"] == "-5.0 (50.0)"  # a record without simulation errors
+
+
+def with_cues(gaps, shares):
+    """A map of 2 x 2 cells whose gain falls with the cue gap; per cell the gap and the hidden violations of a risk."""
+    found = a_map([0.04, 0.02, -0.02, -0.04])
+    cell = found.groupby(["beta", "co_violation"], sort=False).ngroup()
+    return found.assign(cue_verified=cell.map(dict(enumerate(gaps))) + 0.1, cue_unverified=0.1, strong=None,
+                        violating=cell.map(dict(enumerate(shares))))  # fmt: skip
+
+
+def test_what_moves_with_the_gain_is_a_rank_correlation_and_its_exception_is_named():
+    found = with_cues([0.1, 0.2, 0.3, 0.4], [0.1, 0.3, 0.2, 0.25])
+    table = phase_findings.moves_with(found)
+    assert table.index.tolist() == ["all risks", "LQC", "RCS", "FE"]
+    assert table["cells"].tolist() == [12, 4, 4, 4] and (table["cue_gap"] + 1).abs().max() < 1e-9
+    lines = phase_findings.hidden(found).query("category == 'LQC'")
+    assert lines[["co_violation", "beta"]].to_numpy().tolist() == [[1, 0], [1, 6], [0, 0], [0, 6]]
+    assert table.loc["LQC", "violating"] == pytest.approx(spearmanr(lines["gain"], lines["violating"]).statistic)
+    said = phase_findings.moves_sentence(found)
+    assert "moves more closely with the cue gap, with the same sign in every risk" in said
+    other = found.assign(gain=found["gain"].where(found["category"] != "LQC", -found["gain"]))
+    said = phase_findings.moves_sentence(other)
+    assert "Not so for LQC: +1.00, and at its largest, 0.40 (beta 6, co-violation 1), the gain is +4.0 points" in said
+    assert "with beta" not in phase_findings.moves_sentence(found.query("beta == 0"))
+    assert "no rank correlation is defined" in phase_findings.moves_sentence(found.query("beta + co_violation == 0"))
+
+
+def test_the_grid_is_held_against_the_record_head_by_head():
+    grid = a_map([0.0, 0.1, 0.2, 0.3]).assign(posts="a")
+    grid["by_seed"] = [{"masked": [0.6, 0.7], "unmasked": [0.5, 0.5]}] * len(grid)
+    runs = pd.DataFrame([
+        {"study": "phase", "row": f"{objective}, beta 6, co-violation {level:g}", "seed": 3 + n, "value": value,
+         "category": line["category"], "metric": line["metric"]}
+        for line in grid.to_dict("records") if line["beta"] for level in [line["co_violation"]]
+        for objective in ("masked", "unmasked") for n, value in enumerate([*line["by_seed"][objective], 0.0])
+    ])  # fmt: skip
+    recorded = grid[grid["beta"] == 6.0]
+    same = phase_findings.reproduced(grid, recorded, runs, seed=3)
+    assert same.index.tolist() == ["beta 6, co-violation 0", "beta 6, co-violation 1"]
+    assert same["numbers in both"].tolist() == [2 * 2 * 16] * 2 and same["largest difference"].tolist() == [0.0, 0.0]
+    assert "is 0.00 points: code and features give the recorded numbers" in phase_findings.reproduced_sentence(same)
+    runs.loc[0, "value"] += 0.0125
+    moved = phase_findings.reproduced(grid, recorded.assign(posts="b"), runs, seed=3)
+    assert moved["largest difference"].tolist() == pytest.approx([1.25, 0.0])
+    said = phase_findings.reproduced_sentence(moved)
+    assert "Of 128 numbers" in said and "is 1.25 points: with other features nothing follows" in said
+    assert "do not come out again" in phase_findings.reproduced_sentence(moved.assign(**{"same features": True}))
+    for nothing in (runs.assign(study="tables"), runs.iloc[:0]):
+        said = phase_findings.reproduced_sentence(phase_findings.reproduced(grid, recorded, nothing, seed=3))
+        assert "nothing to hold it against" in said
+
+
+def test_fine_tunes_are_held_against_the_nearest_cell():
+    found = a_map([0.05, 0.0, -0.05, 0.03])
+    tuned = a_map([0.01, 0.0, 0.02, 0.0]).query("co_violation == 0").assign(co_violation=0.4)
+    said = phase_findings.confirmed_sentence(tuned, found)
+    assert said.startswith("1 of 2 fine-tunes have the sign")
+    assert "+2.0 [+0.0, +4.0] at beta 6, co-violation 0.4 (the map at beta 6, co-violation 0: -5.0)" in said
 
 
 def test_figures_say_every_number_and_star_those_without_zero():
@@ -124,11 +206,28 @@ def test_figures_say_every_number_and_star_those_without_zero():
     left = phase_plots.beside_limit(found, limit).axes[0]
     assert [text.get_text() for text in left.texts] == ["+5.0", "+0.0", "-5.0", "+1.0"]
     tuned = a_map([0.02] * 4).query("beta == 6 and co_violation == 1")
-    fits = phase.compatible(found).assign(fits=[1, 0, 0, 0])
+    fits = phase_findings.compatible(found).assign(fits=[1, 0, 0, 0])
     axis = phase_plots.with_paper(found, fits, tuned).axes[0]
-    assert sum("LoRA" in text.get_text() for text in axis.texts) == 1
+    assert [text.get_text() for text in axis.texts if "LoRA" in text.get_text()] == ["LoRA +2.0"]
     assert len([patch for patch in axis.patches if patch.get_hatch()]) == 1
     assert len([axis for axis in phase_plots.by_risk(found).axes if axis.texts]) == 3
+    between = phase_plots.with_paper(found, fits, tuned.assign(co_violation=0.6)).axes[0]
+    (box,) = [text for text in between.texts if "LoRA" in text.get_text()]
+    assert box.get_text() == "LoRA at 0.6: +2.0" and box.xy == (1.0, pytest.approx(0.6)) and box.xyann == (0, 0)
+
+
+def test_captions_say_units_n_and_what_a_star_means(tmp_path):
+    ws = Workspace.open("studies", runs_dir=tmp_path, profile="p", seed=1, device="cpu")
+    found = a_map([0.05, 0.0, -0.05, 0.01])
+    for gains, said in (([0.0] * 4, "outside the interval of all 4 cells"), ([0.1] * 4, "hatched: cells")):
+        tuned, limit = found.query("beta == 6"), found.assign(gain_se=0.002)
+        phase.save_figures(ws, a_map(gains), limit, tuned, what="60 posts", tuned="LoRA, seeds: 2", seeds=3)
+        captions = {path.stem: read_json(path)["caption"] for path in (ws.folder / "figures").glob("*.json")}
+        assert len(captions) == 4 and said in captions["phase_paper"] and "LoRA, seeds: 2" in captions["phase_paper"]
+        assert "standard error at most 0.2" in captions["phase_limit_map"]
+        for caption in captions.values():
+            assert "points" in caption and "60 posts" in caption
+            assert "* 95 % interval over test posts and seeds" in caption and "not corrected" in caption
 
 
 def test_recipes_are_compared_on_training_posts_only():

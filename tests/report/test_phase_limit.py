@@ -73,3 +73,12 @@ def test_in_the_limit_a_mask_does_not_lose():
     assert average["gain"][0.0, 1.0] > average["gain"][0.0, 0.0]
     parts = area[area["category"] != AVERAGE].groupby(["beta", "co_violation"])["gain"].mean()
     assert np.allclose(parts.sort_index(), average["gain"].sort_index())
+
+
+def test_the_simulations_error_is_what_other_worlds_differ_by():
+    """Batch means within a world against the spread over worlds."""
+    worlds = [limit_map([0.0], [1.0], seed=seed, blocks=4) for seed in range(10)]
+    gains = np.array([world["gain"].to_numpy() for world in worlds])[:, worlds[0]["metric"] == "PR-AUC"]
+    said = np.array([world["gain_se"].to_numpy() for world in worlds])[:, worlds[0]["metric"] == "PR-AUC"]
+    ratio = np.sqrt(np.square(said).mean(axis=0)) / gains.std(axis=0, ddof=1)
+    assert ((ratio > 0.5) & (ratio < 2)).all()

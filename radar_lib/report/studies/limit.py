@@ -74,31 +74,44 @@ def limit_map(
 
     Posts are traffic, weighted to the test prevalence risk by risk; their true label is one draw of the posterior.
     Posts that are alike to a limit come in one random order, the same for both: many posts share a posterior, and a
-    block of ties as large as traffic would decide APR alone.
+    block of ties as large as traffic would decide APR alone. `gain_se` is the simulation's standard error, by batch
+    means: the standard deviation of the gain over blocks, each taken as a world of its own, over the root of their
+    number.
 
     Args:
-        blocks: of 4,096 posts per level.
+        blocks: of 4,096 posts per level; two or more.
     """
     lines = []
     for level in levels:
         traffic = Traffic.sample(seed, level, blocks=blocks)
         generator = np.random.default_rng([seed, 8])
         truth = generator.random(traffic.posteriors.shape) < traffic.posteriors
-        tie_breaks = generator.random(len(truth))
-        weights = [weighted_to(truth[:, k], prevalence) for k, prevalence in enumerate(test_prevalence)]
+        posts = (traffic.posteriors, traffic.cues, truth, generator.random(len(truth)))
+        worlds = [posts, *zip(*(np.array_split(one, blocks) for one in posts), strict=True)]
         for beta in betas:
-            scores = [_order(one, tie_breaks) for one in limit_scores(traffic.posteriors, traffic.cues, beta=beta)]
-            found = [[table_metrics(truth[:, k], one[:, k], weights=weights[k]) for one in scores]
-                     for k in range(truth.shape[1])]  # fmt: skip
-            for k, (masked, unmasked) in enumerate(found):
-                lines += [{"beta": beta, "co_violation": level, "category": CATEGORIES[k], "metric": metric,
-                           "masked": float(masked[metric]), "unmasked": float(unmasked[metric])}
-                          for metric in masked]  # fmt: skip
-    frame = pd.DataFrame(lines)
-    keys = ["beta", "co_violation", "metric"]
-    mean = frame.groupby(keys, sort=False)[["masked", "unmasked"]].mean().reset_index().assign(category=AVERAGE)
-    frame = pd.concat([frame, mean], ignore_index=True)
-    return frame.assign(gain=frame["masked"] - frame["unmasked"])
+            whole, *parts = (_metrics(*world, beta=beta, prevalences=test_prevalence) for world in worlds)
+            for (category, metric), (masked, unmasked) in whole.items():
+                gains = [part[category, metric][0] - part[category, metric][1] for part in parts]
+                lines.append({"beta": beta, "co_violation": level, "category": category, "metric": metric,
+                              "masked": masked, "unmasked": unmasked, "gain": masked - unmasked,
+                              "gain_se": np.std(gains, ddof=1) / np.sqrt(blocks)})  # fmt: skip
+    return pd.DataFrame(lines)
+
+
+def _metrics(
+    posteriors: np.ndarray, cues: np.ndarray, truth: np.ndarray, tie_breaks: np.ndarray, *, beta: float,
+    prevalences: Sequence[float],
+) -> dict[tuple[str, str], tuple[float, float]]:  # fmt: skip
+    """Masked and unmasked, by risk (and Average) and metric."""
+    scores = [_order(one, tie_breaks) for one in limit_scores(posteriors, cues, beta=beta)]
+    found = {}
+    for k, prevalence in enumerate(prevalences):
+        weights = weighted_to(truth[:, k], prevalence)
+        both = [table_metrics(truth[:, k], one[:, k], weights=weights) for one in scores]
+        found |= {(CATEGORIES[k], metric): tuple(float(one[metric]) for one in both) for metric in both[0]}
+    metrics = dict.fromkeys(metric for _, metric in found)
+    return found | {(AVERAGE, metric): tuple(np.mean([value for (_, name), value in found.items() if name == metric],
+                                                     axis=0).tolist()) for metric in metrics}  # fmt: skip
 
 
 def _order(

@@ -26,6 +26,7 @@ from radar_lib.report.evidence import AVERAGE, Evidence
 from radar_lib.report.experiments import checkpoint_note, train_seeds
 from radar_lib.report.plots import MARKERS
 from radar_lib.report.stated import to_text
+from radar_lib.report.studies.shown import listed
 from radar_lib.report.studies.stage import Stage
 from radar_lib.report.style import BLUE, category_colour, use
 from radar_lib.report.tables import METRICS, over_seeds, plain_markdown
@@ -36,6 +37,7 @@ from radar_lib.training.scores import logits_for
 STUDY = "losses"
 BACKBONE = "Qwen3-VL-2B"  # the largest one that the paper trains with and without the mask
 MASKED = "Mask"
+KNOWN = ("known_estimated", "known_estimated_low", "known_estimated_high", "known_estimated_p")  # columns
 NAMES = {
     "unmasked": "Assume negative",
     "masked": MASKED,
@@ -69,8 +71,9 @@ def study(stage: Stage) -> None:
     )  # fmt: skip
     save.save_figure(
         differences(frame), "losses_differences",
-        caption=f"Difference from the mask by treatment of unverified cells: averages over risks with 95 % intervals "
-                f"over {sampled(stage.seeds)} (filled), and each risk (hollow). {what}.",
+        caption=f"Difference from the mask in points, by treatment of unverified cells: averages over risks with 95 % "
+                f"intervals over {sampled(stage.seeds)}, not corrected for their number (filled), and each risk "
+                f"(hollow). {what}.",
     )  # fmt: skip
     facts = side_facts(stage, side)
     save.save_table(
@@ -123,7 +126,8 @@ def compared(stage: Stage, runs: Mapping[str, Sequence[Run]]) -> pd.DataFrame:
     """One line per row, risk (and Average) and metric, as fractions: mean over seeds, and difference from the mask.
 
     Columns: row, category, metric, value, sd over seeds where there are several, posts, positives, difference, low,
-    high, p_value (paired by test post, of the mean over seeds).
+    high, p_value (paired by test post, of the mean over seeds), about (`claims.about`); of rows with known propensities
+    also their difference from the row with estimated ones, with its interval and p-value (names in `KNOWN`).
     """
     ids, truth = stage.test()
     categories = stage.posts.categories
@@ -143,11 +147,20 @@ def lines_of(
     lines = []
     for row, ones in logits.items():
         for line in over_seeds([score_table(truth, one, categories) for one in ones]):
-            over = about(evidence, row, MASKED)[1]
-            found = evidence.difference(row, MASKED, line["category"], line["metric"], over=over)
+            whose, over = about(evidence, row, MASKED)
+            place = line["category"], line["metric"]
+            found = evidence.difference(row, MASKED, *place, over=over)
             gain = {"difference": found.estimate, "low": found.low, "high": found.high, "p_value": found.p_value}
-            lines.append({"row": row, **{key: value for key, value in line.items() if key != "prevalence"}, **gain})
+            lines.append({"row": row, **{key: value for key, value in line.items() if key != "prevalence"}, **gain,
+                          "about": whose})  # fmt: skip
+            if (twin := estimated_twin(row)) in logits:
+                lines[-1] |= zip(KNOWN, evidence.difference(row, twin, *place, over=over), strict=True)
     return pd.DataFrame(lines)
+
+
+def estimated_twin(row: str) -> str | None:
+    """The row with estimated propensities that a row with known ones is held against; None for other rows."""
+    return row.replace(", known ", ", estimated ") if side_of(row) == "known" else None
 
 
 def table(frame: pd.DataFrame, categories: Sequence[str] | None = None) -> pd.DataFrame:
@@ -215,18 +228,51 @@ def side_facts(stage: Stage, side: Mapping[str, SideFiles]) -> pd.DataFrame:
 def findings(frame: pd.DataFrame, *, where: str = "this corpus") -> str:
     """What the recorded lines say of the averages over risks, at 5 % after Holm's correction over rows and metrics."""
     average = frame[(frame["category"] == AVERAGE) & (frame["row"] != MASKED)]
-    average = average.assign(p=holm(average["p_value"]))
-    sure = average[average["p"] < LEVEL]
+    average = average.assign(sure=holm(average["p_value"]) < LEVEL)
+    said, equal = [], []
+    for metric, lines in average.groupby("metric", sort=False):
+        sure = lines[lines["sure"]]
+        parts = [f"{word} the mask {'lie' if len(part) > 1 else 'lies'} {listed(map(_short, part['row']))}"
+                 for word, part in (("above", sure[sure["difference"] > 0]), ("below", sure[sure["difference"] < 0]))
+                 if len(part)]  # fmt: skip
+        if parts:
+            said.append(f"in {metric} {', '.join(parts)}")
+        else:
+            equal.append(metric)
+    if equal:
+        said.append(f"in {listed(equal)} no treatment is shown to differ from it")
+    area = frame[(frame["category"] == AVERAGE) & (frame["metric"] == METRICS[0])].set_index("row")
+    value = area["value"]
+    return (f"Averages over risks, paired by test post, at {100 * LEVEL:.0f} % after Holm's correction over "
+            f"{len(average)} comparisons: {'; '.join(said)}. Highest average {METRICS[0]}: {_short(value.idxmax())}, "
+            f"{100 * value.max():.1f} %; the mask {100 * value[MASKED]:.1f} %.{_known_sentence(area)} "
+            f"(On {where}; {_scope(frame)}.)")  # fmt: skip
+
+
+def _known_sentence(area: pd.DataFrame) -> str:
+    """What known propensities bring against estimated ones, from lines of average PR-AUC by row."""
+    pairs = [row for row in area.index if estimated_twin(row) in area.index]
+    if not pairs:
+        return ""
+    if KNOWN[0] not in area:
+        return (" Whether known propensities help more than estimated ones cannot be said: this record is older than "
+                "that comparison.")  # fmt: skip
     said = []
-    for word, part in (("above", sure[sure["difference"] > 0]), ("below", sure[sure["difference"] < 0])):
-        named = [f"{row} ({', '.join(ones['metric'])})" for row, ones in part.groupby("row", sort=False)]
-        said.append(f"{'; '.join(named) or 'none'} {word} the mask")
-    area = frame[(frame["category"] == AVERAGE) & (frame["metric"] == METRICS[0])].set_index("row")["value"]
-    text = (f"Averages over risks, paired by test post, at {100 * LEVEL:.0f} % after Holm's correction over "
-            f"{len(average)} comparisons: {said[0]}; {said[1]}. Highest average {METRICS[0]}: {area.idxmax()}, "
-            f"{100 * area.max():.1f} %; the mask {100 * area[MASKED]:.1f} %.")  # fmt: skip
-    pairs = [(row, row.replace(", known ", ", estimated ")) for row in area.index if side_of(row) == "known"]
-    gains = [f"{known.split(',')[0].lower()} {100 * (area[known] - area[other]):+.1f}" for known, other in pairs]
-    if gains:
-        text += f" Known instead of estimated propensities change it by: {', '.join(gains)} points."
-    return text + f" (On {where}, with these checkpoints.)"
+    for row in pairs:
+        gain, low, high, _ = 100 * area.loc[row, list(KNOWN)].astype(float)
+        said.append(f"{row.split(',')[0].lower()} by {gain:+.1f} [{low:+.1f}, {high:+.1f}]")
+    p = holm(area.loc[pairs, KNOWN[3]])
+    sure = [f"{row.split(',')[0].lower()} ({'better' if area.loc[row, KNOWN[0]] > 0 else 'worse'})"
+            for row, one in zip(pairs, p, strict=True) if one < LEVEL]  # fmt: skip
+    return (f" Known instead of estimated propensities change average {METRICS[0]} of {listed(said)} points, with "
+            f"95 % intervals; corrected over these {len(pairs)}, a difference is shown for {listed(sure) or 'none'}.")
+
+
+def _scope(frame: pd.DataFrame) -> str:
+    """What the comparisons are about, for the last sentence; a record without the column is older than it."""
+    return f"about {listed(frame['about'].unique())}" if "about" in frame else "for their intervals see the caption"
+
+
+def _short(row: str) -> str:
+    kind = side_of(row)
+    return f"{row.split(',')[0]} ({kind})" if kind else row

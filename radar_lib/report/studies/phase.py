@@ -16,20 +16,21 @@ import numpy as np
 import pandas as pd
 
 from radar_lib.corpus.build import CorpusConfig, build_corpus, corpus_digest
+from radar_lib.corpus.facts import BLOCK
 from radar_lib.corpus.targets import weighted_to
 from radar_lib.metrics import average_precision
 from radar_lib.report import record, style
-from radar_lib.report.claims import LEVEL, holm
+from radar_lib.report.claims import sampled
 from radar_lib.report.evidence import AREA, AVERAGE
-from radar_lib.report.experiments import TINY, train_seeds
+from radar_lib.report.experiments import train_seeds
 from radar_lib.report.row_scores import labelled_test_posts
 from radar_lib.report.studies import phase_plots
 from radar_lib.report.studies.cells import OBJECTIVES, Level, MapSettings, by_seed, fit_map, gain_lines, open_levels
 from radar_lib.report.studies.frozen import Place
 from radar_lib.report.studies.limit import limit_map
+from radar_lib.report.studies.phase_findings import STUDY, compatible, row_name
 from radar_lib.report.studies.pool import draw_training_set, sizes_of
 from radar_lib.report.studies.stage import Stage
-from radar_lib.report.tables import paper_results
 from radar_lib.report.workspace import Workspace
 from radar_lib.training.heads import HeadRecipe, Member, head_logits, train_heads
 from radar_lib.training.runs import Lab
@@ -42,10 +43,17 @@ LIMIT_SHARE = 400  # posts of a pool for each 4,096 posts of traffic that the li
 CONFIRMED = ((0.0, 0.0), (6.0, 1.0))  # cells (beta, co-violation) that are fine-tuned, beside the chain's own
 CHOSEN_FROM = tuple(HeadRecipe(learning_rate=rate, epochs=epochs) for rate in (5e-4, 2e-3, 5e-3) for epochs in (5, 15))
 NOTEBOOK = "08_when_masking_matters"
-MARK = (
-    "95 % interval (test posts, from three seeds on seeds too; given the pool) without 0, cell by cell; cells of one "
-    "level share their test posts"
-)
+
+
+def marked(seeds: int) -> str:
+    """For captions: what a star on a map means."""
+    return (f"* 95 % interval over {sampled(seeds)}, given the pool, without 0, not corrected for the number of cells; "
+            "cells of one level share their test posts")  # fmt: skip
+
+
+def limit_blocks(settings: MapSettings) -> int:
+    """Blocks of simulated posts per level that the limit beside a map with these settings is computed on."""
+    return max(2, settings.pool_posts // LIMIT_SHARE)
 
 
 def settings_of(values: Mapping[str, Any], *, seeds: int) -> MapSettings:
@@ -62,22 +70,26 @@ def study(stage: Stage) -> None:
     found = fit_map(place, settings, BETAS, LEVELS, workers=stage.workers)
     about = {"training_posts": settings.posts, "features": "frozen"}
     keep_cells(stage, found, place.backbone, seed=settings.seed, **about)
-    limit = limit_map(BETAS, LEVELS, seed=settings.seed, blocks=max(2, settings.pool_posts // LIMIT_SHARE))
+    limit = limit_map(BETAS, LEVELS, seed=settings.seed, blocks=limit_blocks(settings))
     confirmed = confirm(stage, place.backbone)
     middle = open_levels(place, settings, [LEVELS[-2]], workers=1)[0]
     chosen = choose(middle, settings, CHOSEN_FROM, beta=BETAS[2])
     what = made_from(place, settings)
+    tuned = (f"LoRA fine-tunes of {place.backbone}, each on a corpus built at its own dials, seeds: {stage.seeds}, "
+             f"{stage.parameters['01_data_audit']['test_positives']} violating test posts a risk, intervals over "
+             f"{sampled(stage.seeds)}")  # fmt: skip
     captions = {
         "phase": f"Gain of the mask by cell, risk and metric: {what}.",
-        "phase_limit": "The same gain in the limit of endless posts and all facts known, without learning.",
-        "phase_lora": f"Gain of the mask in LoRA fine-tunes of {place.backbone}, seeds: {stage.seeds}.",
+        "phase_limit": "The same gain in the limit of endless posts and all facts known, without learning, and its "
+                       f"standard error gain_se, simulated on {BLOCK * limit_blocks(settings):,} posts a level.",
+        "phase_lora": f"Gain of the mask in {tuned}.",
         "phase_recipe": f"PR-AUC of head recipes on training posts that no head saw: {what}.",
     }
     for name, frame in {"phase": found.drop(columns="by_seed"), "phase_limit": limit, "phase_lora": confirmed,
                         "phase_recipe": chosen}.items():  # fmt: skip
         text = frame.to_csv(index=False, float_format="%.6g", lineterminator="\n")
         ws.save_table(name, {"csv": text}, caption=captions[name])
-    save_figures(ws, found, limit, confirmed, what=what)
+    save_figures(ws, found, limit, confirmed, what=what, tuned=tuned, seeds=settings.seeds)
 
 
 def made_from(place: Place, settings: MapSettings) -> str:
@@ -88,20 +100,30 @@ def made_from(place: Place, settings: MapSettings) -> str:
 
 
 def save_figures(
-    workspace: Workspace, found: pd.DataFrame, limit: pd.DataFrame, confirmed: pd.DataFrame, *, what: str
-) -> None:
+    workspace: Workspace, found: pd.DataFrame, limit: pd.DataFrame, confirmed: pd.DataFrame, *, what: str, tuned: str,
+    seeds: int,
+) -> None:  # fmt: skip
     """The map by metric and by risk, the limit beside it, and the cells that the paper's gaps fit."""
     style.use()
-    marked = f"* {MARK}"
+    star, fits = marked(seeds), compatible(found)
+    area = limit[(limit["category"] == AVERAGE) & (limit["metric"] == AREA)]
+    hatched = (
+        "hatched: cells whose interval holds the paper's gap of at least one tiny backbone"
+        if fits["fits"].any()
+        else f"the paper's gaps lie outside the interval of all {len(fits)} cells"
+    )
     save = workspace.save_figure
-    save(phase_plots.by_metric(found), "phase_map", caption=f"Masked minus unmasked, points; {marked}; {what}.")
-    save(phase_plots.by_risk(found), "phase_risks", caption=f"The same in PR-AUC, by risk; {marked}; {what}.")
+    save(phase_plots.by_metric(found), "phase_map",
+         caption=f"Masked minus unmasked, average over risks, points; {star}; {what}.")  # fmt: skip
+    save(phase_plots.by_risk(found), "phase_risks",
+         caption=f"Masked minus unmasked in {AREA}, by risk, points; {star}; {what}.")  # fmt: skip
     save(phase_plots.beside_limit(found, limit), "phase_limit_map",
-         caption=f"Average PR-AUC, masked minus unmasked, points: left without learning, right learned; {marked}; "
-         f"{what}.")  # fmt: skip
-    save(phase_plots.with_paper(found, compatible(found), confirmed), "phase_paper",
-         caption="Average PR-AUC, masked minus unmasked, points. Hatched: cells whose interval holds the paper's gap "
-         f"of at least one tiny backbone; boxes: LoRA fine-tunes; {what}.")  # fmt: skip
+         caption=f"Average {AREA}, masked minus unmasked, points: left without learning (simulated, standard error at "
+         f"most {100 * area['gain_se'].max():.1f}), right learned; {star}; {what}.")  # fmt: skip
+    save(phase_plots.with_paper(found, fits, confirmed), "phase_paper",
+         caption=f"Average {AREA}, masked minus unmasked, points. Map: {what}; {hatched}. "
+         f"Boxes, with their level of co-violation where it is no row of the map: {tuned}. {star}; of a box, its own "
+         "interval without 0.")  # fmt: skip
 
 
 def keep_cells(
@@ -116,12 +138,12 @@ def keep_cells(
         kind: put before the name of a row.
         config: more of the configuration.
     """
-    lines, study_ = [], "phase LoRA" if kind else "phase"  # entering a study's lines drops those of other posts
+    lines, study_ = [], f"{STUDY} LoRA" if kind else STUDY  # entering a study's lines drops those of other posts
     for (beta, level), frame in found.groupby(["beta", "co_violation"], sort=False):
         first = frame.iloc[0]
         routers = sum(len(by_seed(frame, objective)) for objective in OBJECTIVES)
         for objective in OBJECTIVES:
-            row = f"{kind}{objective}, beta {beta:g}, co-violation {level:g}"
+            row = row_name(objective, beta, level, kind=kind)
             about = {"backbone": backbone, "objective": objective, "beta": beta, "co_violation": level}
             for position, scored in by_seed(frame, objective).items():
                 one = record.run_lines(study_, row, seed + position, scored, run=first["run"], config=about | config,
@@ -196,89 +218,3 @@ def _traffic_at(level: Level, rows: np.ndarray, k: int, prevalence: float) -> np
     truth, weight = level.pool.truth[rows, k], level.pool.weight[rows]
     inside = np.where(truth, weight / weight[truth].mean(), weight / weight[~truth].mean())
     return inside * weighted_to(truth, prevalence)
-
-
-def paper_gaps() -> pd.DataFrame:
-    """The paper's masked minus unmasked of each tiny backbone: method, category, metric, gap (a fraction)."""
-    wide = paper_results().query("method in @TINY").pivot(index=["method", "category", "metric"], columns="loss",
-                                                          values="value")  # fmt: skip
-    return (wide["Masked BCE"] - wide["BCE w/o Mask"]).rename("gap").reset_index()
-
-
-def compatible(found: pd.DataFrame, *, category: str = AVERAGE, metric: str = AREA) -> pd.DataFrame:
-    """Cells, and how many of the paper's tiny backbones have a gap within the cell's combined interval.
-
-    Returns:
-        A line per cell: beta, co_violation, gain, low, high, `fits` (0 to 3) and `methods`, their names.
-    """
-    gaps = paper_gaps().query("category == @category and metric == @metric")
-    cells = found[(found["category"] == category) & (found["metric"] == metric)]
-    cells = cells[["beta", "co_violation", "gain", "low", "high"]].reset_index(drop=True)
-    inside = [[m for m, gap in zip(gaps["method"], gaps["gap"], strict=True) if low <= gap <= high]
-              for low, high in zip(cells["low"], cells["high"], strict=True)]  # fmt: skip
-    return cells.assign(fits=[len(one) for one in inside], methods=[", ".join(one) for one in inside])
-
-
-def compatible_sentence(found: pd.DataFrame, *, category: str = AVERAGE, metric: str = AREA) -> str:
-    """The region in one computed sentence."""
-    fits, gaps = compatible(found, category=category, metric=metric), paper_gaps()
-    theirs = gaps.query("category == @category and metric == @metric")["gap"]
-    span = f"{100 * theirs.min():+.1f} to {100 * theirs.max():+.1f} points of {category} {metric}"
-    best = fits.loc[fits["gain"].idxmax()]
-    most = (f"The largest gain is {100 * best['gain']:+.1f} points ({100 * best['low']:+.1f} to "
-            f"{100 * best['high']:+.1f}) at beta {best['beta']:g} and co-violation "
-            f"{best['co_violation']:g}.")  # fmt: skip
-    if not (fits["fits"] > 0).any():
-        return f"The paper's gaps ({span}) lie outside the interval of all {len(fits)} cells. {most}"
-    some = fits[fits["fits"] > 0]
-    return (f"The paper's gaps are {span}; {len(some)} of {len(fits)} cells have at least one of them within their "
-            f"interval, {int((fits['fits'] == len(TINY)).sum())} all {len(TINY)}; their beta is "
-            f"{some['beta'].min():g} to {some['beta'].max():g}, their co-violation {some['co_violation'].min():g} to "
-            f"{some['co_violation'].max():g}. {most}")  # fmt: skip
-
-
-def map_sentence(found: pd.DataFrame, *, category: str = AVERAGE, metric: str = AREA) -> str:
-    """Where the mask wins and loses, in one computed sentence."""
-    cells = found[(found["category"] == category) & (found["metric"] == metric)].dropna(subset=["low", "high"])
-    wins, loses = cells[cells["low"] > 0], cells[cells["high"] < 0]
-    sure = cells["gain"][holm(cells["p"]) < LEVEL]
-
-    def where(some: pd.DataFrame) -> str:
-        pairs = zip(some["beta"], some["co_violation"], strict=True)
-        return ", ".join(f"({beta:g}, {level:g})" for beta, level in pairs) or "none"
-
-    return (f"{category} {metric}: of {len(cells)} cells (beta, co-violation) the mask helps in {len(wins)} "
-            f"({where(wins)}) and hurts in {len(loses)} ({where(loses)}); in the others the interval "
-            f"holds 0 (95 % each). After Holm's correction over these cells it helps in {(sure > 0).sum()} and hurts "
-            f"in {(sure < 0).sum()}.")  # fmt: skip
-
-
-def limit_sentence(theory: pd.DataFrame, *, category: str = AVERAGE, metric: str = AREA) -> str:
-    """What the mask gains without any learning, beside the paper's gaps, in one computed sentence."""
-    cells = theory[(theory["category"] == category) & (theory["metric"] == metric)]
-    ends = [cells.loc[pick] for pick in (cells["gain"].idxmin(), cells["gain"].idxmax())]
-    low, high = (f"{100 * one['gain']:+.1f} points (beta {one['beta']:g}, co-violation {one['co_violation']:g})"
-                 for one in ends)  # fmt: skip
-    theirs = paper_gaps().query("category == @category and metric == @metric")["gap"].min()
-    enough = ends[1]["gain"] >= theirs
-    reached = sorted({f"{100 * value:.1f}" for value in cells["masked"].agg(["min", "max"])})
-    return (f"In the limit the mask reaches {' to '.join(reached)} % of {category} {metric} by level of co-violation, "
-            f"the oracle's, at every beta. It gains between {low} and {high}. The paper's smallest gap is "
-            f"{100 * theirs:+.1f}: the limit alone {'can be' if enough else 'is not'} as large.")  # fmt: skip
-
-
-def agreement(ours: pd.DataFrame, recorded: pd.DataFrame) -> pd.DataFrame:
-    """Cells of a small map beside the same cells of a larger one, and whether their combined intervals overlap."""
-    keys = ["beta", "co_violation", "category", "metric"]
-    columns = [*keys, "gain", "low", "high"]
-    joined = ours[columns].merge(recorded[columns], on=keys, suffixes=("", "_recorded"))
-    overlap = (joined["low"] <= joined["high_recorded"]) & (joined["low_recorded"] <= joined["high"])
-    return joined.assign(agrees=overlap)
-
-
-def verdicts(found: pd.DataFrame, *, category: str = AVERAGE) -> pd.DataFrame:
-    """By metric: cells of a map where the mask helps, where it hurts, and where the interval holds 0."""
-    cells = found[found["category"] == category].dropna(subset=["low", "high"])
-    helps, hurts = cells["low"] > 0, cells["high"] < 0
-    counts = pd.DataFrame({"cells": 1, "mask helps": helps, "mask hurts": hurts, "open": ~(helps | hurts)})
-    return counts.astype(int).groupby(cells["metric"], sort=False).sum()

@@ -41,8 +41,10 @@ def beside_limit(found: pd.DataFrame, limit: pd.DataFrame, *, metric: str = AREA
 def with_paper(found: pd.DataFrame, fits: pd.DataFrame, confirmed: pd.DataFrame, *, metric: str = AREA) -> Figure:
     """The average map with cells that the paper's gaps fit hatched, and LoRA fine-tunes as boxes at their dials.
 
+    A box at a level of co-violation that is no row of the map lies between two rows and names its level.
+
     Args:
-        fits: of `phase.compatible`.
+        fits: of `phase_findings.compatible`.
         confirmed: gains of fine-tunes, with the `beta` and `co_violation` of their corpora.
     """
     cells = _cells(found, AVERAGE, metric)
@@ -56,9 +58,11 @@ def with_paper(found: pd.DataFrame, fits: pd.DataFrame, confirmed: pd.DataFrame,
     for line in points.to_dict("records"):
         x = np.interp(line["beta"], betas, np.arange(len(betas)))
         y = np.interp(line["co_violation"], levels, np.arange(len(levels)))
+        row = line["co_violation"] in levels  # then below the cell's own number, else where it lies between two rows
+        name = "LoRA" if row else f"LoRA at {line['co_violation']:g}:"
         box = {"boxstyle": "round,pad=0.2", "facecolor": "white", "edgecolor": BLACK}
-        axis.annotate(f"LoRA {_number(line)}", (x, y), (0, -16), textcoords="offset points", ha="center", va="center",
-                      fontsize=7, bbox=box)  # fmt: skip
+        axis.annotate(f"{name} {_number(line)}", (x, y), (0, -16 if row else 0), textcoords="offset points",
+                      ha="center", va="center", fontsize=7, bbox=box)  # fmt: skip
     figure.colorbar(image, ax=axis, label=f"gain in {metric} (points)", shrink=0.85)
     return figure
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from radar_lib.errors import RadarError
 from radar_lib.files import read_json
+from radar_lib.report import record
 from radar_lib.report.studies.stage import NAME
-from radar_lib.report.workspace import Workspace
+from radar_lib.report.workspace import Workspace, say
 
 RECORDED = "cpu"  # profile whose studies are committed
+CSS_DPI = 96  # a browser's pixels per inch: at this width a figure's letters have the size of the text around it
 
 
 @dataclass(frozen=True)
@@ -22,6 +25,22 @@ class Shown:
     stamp: dict[str, Any]
     where: str
     note: str
+
+    @property
+    def runs(self) -> Path | None:
+        """The record of runs of whoever made it; None where there is none."""
+        paths = [folder / record.FILE for folder in self.path.parents[1:3]]
+        return next((path for path in paths if path.is_file()), None)
+
+    def display(self) -> None:
+        """A figure, its lettering as large in every one, with its caption."""
+        from IPython.display import Image, display
+        from PIL import Image as Picture
+
+        with Picture.open(self.path) as picture:
+            inches = picture.width / picture.info["dpi"][0]
+        display(Image(filename=str(self.path), width=round(CSS_DPI * inches)))
+        say(self.stamp["caption"])
 
 
 def shown(workspace: Workspace, name: str) -> Shown:
@@ -50,3 +69,13 @@ def posts_of(workspace: Workspace) -> str | None:
     """Digest of the posts of a workspace's run, also where its own notebook reads none; None where none are there."""
     corpus = workspace.runs_dir / workspace.profile / "01_data_audit" / "corpus.json"
     return workspace.data.get("posts") or (read_json(corpus)["digest"] if corpus.is_file() else None)
+
+
+def listed(names: Iterable[str]) -> str:
+    """Names in words.
+
+    >>> listed("abc"), listed("a"), listed([])
+    ('a, b and c', 'a', '')
+    """
+    *most, last = list(names) or [""]
+    return f"{', '.join(most)} and {last}" if most else last
