@@ -37,7 +37,8 @@ def test_figures_are_shown_at_the_size_of_their_letters_with_their_caption(works
     folder = workspace.runs_dir / "p/studies/figures"
     stamp = {"data_digests": {}, "profile": "p", "device": "CPU", "caption": "Points; n = 3."}
     displayed = []
-    monkeypatch.setattr("IPython.display.display", displayed.append)
+    monkeypatch.setattr("IPython.get_ipython", object)
+    monkeypatch.setattr("IPython.display.display", lambda *parts: displayed.extend(parts))
     for name, inches, dpi in (("wide", 4, 160), ("narrow", 2, 80)):
         write_json(folder / f"{name}.json", stamp)
         figure = plt.figure(figsize=(inches, 1))
@@ -46,7 +47,7 @@ def test_figures_are_shown_at_the_size_of_their_letters_with_their_caption(works
         shown(workspace, f"{name}.png").display()
     (wide, text, narrow, _) = displayed
     assert (wide.width, narrow.width) == (4 * 96, 2 * 96)
-    assert text.data == "Points; n = 3."
+    assert "Points; n = 3. This figure is recorded by `radar studies --profile p`" in text.data
 
 
 def test_the_record_of_runs_is_found_beside_a_study(workspace):

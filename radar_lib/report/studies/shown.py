@@ -11,7 +11,7 @@ from radar_lib.errors import RadarError
 from radar_lib.files import read_json
 from radar_lib.report import record
 from radar_lib.report.studies.stage import NAME
-from radar_lib.report.workspace import Workspace, say
+from radar_lib.report.workspace import Workspace, show_captioned
 
 RECORDED = "cpu"  # profile whose studies are committed
 CSS_DPI = 96  # a browser's pixels per inch: at this width a figure's letters have the size of the text around it
@@ -33,14 +33,14 @@ class Shown:
         return next((path for path in paths if path.is_file()), None)
 
     def display(self) -> None:
-        """A figure, its lettering as large in every one, with its caption."""
-        from IPython.display import Image, display
+        """A figure, its lettering as large in every one, with its caption and where it is from."""
+        from IPython.display import Image
         from PIL import Image as Picture
 
         with Picture.open(self.path) as picture:
             inches = picture.width / picture.info["dpi"][0]
-        display(Image(filename=str(self.path), width=round(CSS_DPI * inches)))
-        say(self.stamp["caption"])
+        image = Image(filename=str(self.path), width=round(CSS_DPI * inches))
+        show_captioned(image, f"{self.stamp['caption'].rstrip('.')}. This figure is {self.note}.")
 
 
 def shown(workspace: Workspace, name: str) -> Shown:
