@@ -37,13 +37,14 @@ def test_figures_are_shown_at_the_size_of_their_letters_with_their_caption(works
     folder = workspace.runs_dir / "p/studies/figures"
     stamp = {"data_digests": {}, "profile": "p", "device": "CPU", "caption": "Points; n = 3."}
     displayed = []
-    monkeypatch.setattr("IPython.get_ipython", object)
     monkeypatch.setattr("IPython.display.display", lambda *parts: displayed.extend(parts))
     for name, inches, dpi in (("wide", 4, 160), ("narrow", 2, 80)):
         write_json(folder / f"{name}.json", stamp)
         figure = plt.figure(figsize=(inches, 1))
         figure.savefig(folder / f"{name}.png", dpi=dpi)
         plt.close(figure)
+    monkeypatch.setattr("IPython.get_ipython", object)
+    for name in ("wide", "narrow"):
         shown(workspace, f"{name}.png").display()
     (wide, text, narrow, _) = displayed
     assert (wide.width, narrow.width) == (4 * 96, 2 * 96)

@@ -38,9 +38,9 @@ def test_a_figure_comes_with_its_stamp_and_twice_the_same_bytes(workspace):
 
 def test_in_a_notebook_a_figure_is_shown_once_with_its_caption(workspace, monkeypatch):
     shown = []
+    figure = plt.figure()
     monkeypatch.setattr("IPython.get_ipython", object)
     monkeypatch.setattr("IPython.display.display", lambda *parts: shown.extend(parts))
-    figure = plt.figure()
     workspace.save_figure(figure, "curve", caption="precision < 60 %, *n* = 3")
     assert shown[0] is figure and "precision &lt; 60 %, *n* = 3" in shown[1].data
     assert not plt.fignum_exists(figure.number)
