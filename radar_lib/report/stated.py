@@ -90,6 +90,7 @@ def claim_files(name: str, parts: Iterable[pd.DataFrame]) -> dict[str, str]:
     if not parts:
         return {}
     verdicts = pd.concat([claims.summary(part) for part in parts], ignore_index=True)
+    verdicts = verdicts.loc[:, (verdicts != "").any()]  # the paper prints no number for any cell of the grid
     columns = list(dict.fromkeys(column for part in parts for column in part))
     lines = pd.DataFrame([line for part in parts for line in records(part)], columns=columns)
     return {f"{name}s.csv": to_text(verdicts), f"{name}s.md": tables.plain_markdown(verdicts),
