@@ -45,7 +45,9 @@ def held_out(lab: Lab, settings: Settings, backbone: str) -> dict[str, Float[np.
     """Logits of the training posts by the run that did not train on them, for each recipe and for the probe."""
     ids, categories = lab.table("train")["post_id"].tolist(), lab.posts.categories
     half, base = part_of(ids, HALVES), settings.spec(backbone, categories)
-    specs = {name_of(*recipe): base.with_recipe(learning_rate=recipe[0], epochs=recipe[1]) for recipe in GRID}
+    own = (settings.learning_rate, settings.epochs)
+    recipes = dict.fromkeys([*GRID, own])
+    specs = {name_of(*one): base.with_recipe(learning_rate=one[0], epochs=one[1]) for one in recipes}
     jobs = [(name, fold) for name in specs for fold in range(HALVES)]
     runs = train_all(
         lab, [replace(specs[name], fold=(fold, HALVES)) for name, fold in jobs],

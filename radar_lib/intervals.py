@@ -274,7 +274,7 @@ def student_difference(estimate: float, error: float, freedom: float = np.inf, *
 
 
 def _defined(estimate: float, drawn: Float[np.ndarray, " replicate"]) -> Float[np.ndarray, " replicate"]:
-    """The replicates that hold posts of both kinds, with two different scores."""
+    """The replicates that hold posts of both kinds."""
     defined = drawn[~np.isnan(drawn)]
     if 2 * len(defined) < len(drawn) and not np.isnan(estimate):
         lost = len(drawn) - len(defined)

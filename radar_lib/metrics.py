@@ -17,7 +17,8 @@ Degenerate input, in every function that takes posts:
 - NaN with a `DegenerateWarning` if the model cannot tell one post from another: all scores are equal. The definitions
   would give numbers that look like results (PR-AUC the prevalence, APR 0). `pr_curve` and `threshold_at_recall`, which
   state what dispatching does and not how good it is, give their one block or its threshold, with the warning;
-- NaN, without a warning, for a row of weights that counts posts of one kind, or of one score, alone.
+- NaN, without a warning, for a row of weights that counts posts of one kind alone. A row may count posts of one score
+  alone where there are others: such a replicate is what another sample could be, and has the value of one block.
 """
 
 import warnings
@@ -278,16 +279,10 @@ def _blocks(labels: np.ndarray, scores: np.ndarray, weights: np.ndarray | None) 
     heavy = np.take(weights, violating, axis=-1).astype(kind)
     up_to = np.searchsorted(violating, ends, side="right") - 1
     caught = np.cumsum(heavy, axis=-1)[..., up_to]
-    return _Blocks(
-        caught, np.cumsum(dispatched, axis=-1, out=dispatched), scores[ends], _decided(labels, scores, weights)
-    )
-
-
-def _decided(labels: np.ndarray, scores: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Whether a row of weights, of posts sorted by score, counts both kinds of posts and two different scores."""
     counted = weights > 0
-    first, last = counted.argmax(-1), len(scores) - 1 - counted[..., ::-1].argmax(-1)
-    return (counted & labels).any(-1) & (counted & ~labels).any(-1) & (scores[first] != scores[last])
+    both = (counted & labels).any(-1) & (counted & ~labels).any(-1)
+    dispatched = np.cumsum(dispatched, axis=-1, out=dispatched)
+    return _Blocks(caught, dispatched, scores[ends], both & (scores[0] != scores[-1]))
 
 
 def _average_precision(blocks: _Blocks) -> float | np.ndarray:

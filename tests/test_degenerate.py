@@ -147,7 +147,11 @@ def test_rows_of_weights_that_decide_nothing_are_nan():
     for kind in (np.uint8, float):
         found = metrics.table_metrics(labels, scores, weights=np.array(list(kinds.values()), dtype=kind))
         for values in found.values():
-            assert np.isnan(values).tolist() == [False, True, True, True, True]
+            assert np.isnan(values).tolist() == [False, True, True, True, False]
+        assert found["PR-AUC"][-1] == 1 / 3
+        with pytest.warns(DegenerateWarning):
+            tied = metrics.average_precision(labels, np.ones(3), weights=np.ones((2, 3), dtype=kind))
+        assert np.isnan(tied).all()
 
 
 @pytest.mark.parametrize("name, call, expected", [(name, *case) for name, cases in OTHERS.items() for case in cases])

@@ -183,11 +183,13 @@ def words_told(records: Mapping[str, Mapping[str, Mapping[str, float]]]) -> Figu
 
 
 def signed(points: float) -> str:
-    """One decimal with its sign, two where one would round to zero.
+    """One decimal with its sign, two where one would round to zero; a dash for what is not defined.
 
-    >>> signed(1.26), signed(-0.04), signed(0.0)
-    ('+1.3', '-0.04', '0.0')
+    >>> signed(1.26), signed(-0.04), signed(0.0), signed(float("nan"))
+    ('+1.3', '-0.04', '0.0', '-')
     """
+    if np.isnan(points):
+        return "-"
     decimals = 1 if abs(points) >= 0.05 else 2
     text = f"{points:+.{decimals}f}"
     return "0.0" if float(text) == 0 else text

@@ -56,8 +56,10 @@ def recipes(record: Path) -> str:
     return (
         "Is the router trained long enough? On halves of the training posts that a run did not see, the masked "
         f"{found['backbone']} at the recipe of the tables ({found['used']}) reaches {used['average']:.1f} average "
-        f"PR-AUC; the best of {len(lines)} other recipes ({best['recipe']}) {beside(best)}, a linear probe on the "
-        f"frozen backbone {beside(probe)}; 95 % intervals over posts, one seed "
+        f"PR-AUC, with half the steps that the tables' run has. The best of {len(lines)} other recipes on these very "
+        f"posts ({best['recipe']}) differs by {beside(best)}: "
+        f"{'more training would help' if best['low'] > 0 else 'no gain of more training is shown'}. A linear probe on "
+        f"the frozen backbone differs by {beside(probe)}. 95 % intervals over posts, one seed "
         "([record](benchmarks/records/recipes.json), `benchmarks/recipes.py`).\n"
     )
 

@@ -14,7 +14,12 @@ import pandas as pd
 from jaxtyping import Int, Int8
 from matplotlib.figure import Figure
 
-from radar_lib.intervals import average_precision_difference
+from radar_lib.intervals import (
+    Difference,
+    average_precision_difference,
+    average_precision_influence,
+    normal_difference,
+)
 from radar_lib.metrics import average_precision
 from radar_lib.report.style import category_colour
 from radar_lib.training.ablations import Ablation, ablated_scores, modalities_of
@@ -68,16 +73,25 @@ def reliance(
         about = {"category": category, "posts": len(sample), "PR-AUC": average_precision(truth, clean)}
         for ablation in ablations:
             ablated = logits_for(changed[ablation.name], ids[sample], [category])[:, 0]
-            loss = average_precision_difference(truth, clean, ablated)
+            loss = lost(truth, clean, ablated)
             line = {"kind": ablation.kind, "what": ablation.what, "loss": loss.estimate}
             lines.append(about | line | {"low": loss.low, "high": loss.high})
     return pd.DataFrame(lines)
 
 
+def lost(truth: np.ndarray, clean: np.ndarray, ablated: np.ndarray) -> Difference:
+    """PR-AUC lost; where the ablated posts all look alike (their only modality is empty), what is left is chance."""
+    if np.ptp(ablated) > 0:
+        return average_precision_difference(truth, clean, ablated)
+    centred = truth - truth.mean()
+    parts = (average_precision_influence(truth, clean) - centred) / len(truth)
+    return normal_difference(average_precision(truth, clean) - truth.mean(), parts)
+
+
 def in_points(table: pd.DataFrame) -> pd.DataFrame:
     """Losses in points with their intervals, as text: one line per modality and kind, one column per category."""
     percent = 100 * table[["loss", "low", "high"]]
-    text = [f"{loss:.1f} [{low:.1f}, {high:.1f}]" for loss, low, high in percent.to_numpy()]
+    text = ["-" if np.isnan(loss) else f"{loss:.1f} [{low:.1f}, {high:.1f}]" for loss, low, high in percent.to_numpy()]
     wide = table.assign(lost=text).pivot(index=["what", "kind"], columns="category", values="lost")
     return wide.loc[table[["what", "kind"]].drop_duplicates().agg(tuple, axis=1).tolist(), table["category"].unique()]
 

@@ -263,7 +263,8 @@ def to_latex(table: pd.DataFrame, *, caption: str, label: str, spread: pd.DataFr
         for column in range(table.shape[1]):
             text = in_percent(table.iloc[position, column])
             command = {"best": "\\textbf{%s}", "second": "\\underline{%s}", "": "%s"}[marked.iloc[position, column]]
-            small = "" if spread is None else f" {{\\scriptsize $\\pm${spread.iloc[position, column]:.2f}}}"
+            apart = np.nan if spread is None else spread.iloc[position, column]
+            small = "" if np.isnan(apart) else f" {{\\scriptsize $\\pm${apart:.2f}}}"
             cells.append(command % text + small)
         lines.append(" & ".join([loss if loss != previous else "", method, *cells]) + " \\\\")
         previous = loss

@@ -101,7 +101,7 @@ def test_the_sentence_follows_the_numbers(case):
     plain = frame[~frame["row"].str.contains("known")]
     assert "propensities change" not in losses.findings(plain) and "cannot be said" not in losses.findings(plain)
     equal = losses.findings(frame.assign(p_value=1.0))
-    assert "in PR-AUC, R@P60, APR@R90 and APR@R95 no treatment is shown to differ from it" in equal
+    assert "in PR-AUC, R@P60, APR@R90 and APR@R95 no treatment is shown to differ from the mask" in equal
 
 
 @pytest.mark.parametrize("categories", [("A",), tuple("ABCDEFG")])

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from radar_lib.data.posts import write_corpus
+from radar_lib.metrics import average_precision
 from radar_lib.models.backbones import BACKBONES
 from radar_lib.models.standins.checkpoint import write_random_standin
 from radar_lib.models.standins.geometry import GEOMETRIES, tiny
@@ -12,6 +14,17 @@ from radar_lib.report import reliance
 from radar_lib.training.cache import Cache
 from radar_lib.training.loop import Recipe, no_bar
 from radar_lib.training.runs import Lab, RunSpec
+
+
+def test_posts_that_all_look_alike_leave_chance():
+    generator = np.random.default_rng(0)
+    truth = (generator.random(400) < 0.2).astype(int)
+    clean = generator.normal(size=400) + 2 * truth
+    found = reliance.lost(truth, clean, np.zeros(400))
+    assert found.estimate == pytest.approx(average_precision(truth, clean) - truth.mean())
+    assert 0 < found.low < found.estimate < found.high
+    nearly = reliance.lost(truth, clean, 1e-3 * generator.normal(size=400))  # chance, but in an order of its own
+    assert nearly.estimate == pytest.approx(found.estimate, abs=0.1)
 
 
 def test_the_sample_holds_every_violation_and_some_cleared_posts():

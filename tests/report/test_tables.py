@@ -170,6 +170,13 @@ def test_latex_has_the_papers_bold_and_underline():
     assert latex.count("\\\\") == 15 and latex.count("\\midrule") == 4
 
 
+def test_an_undefined_cell_has_a_dash_and_no_spread():
+    table = tables.wide(tables.paper_results(), 1)
+    table.iloc[0, 0] = np.nan
+    for text in (tables.to_latex(table, caption="c", label="l", spread=table), tables.to_markdown(table, spread=table)):
+        assert "nan" not in text and " - " in text
+
+
 def test_markdown_shows_the_papers_number_beside_ours():
     table = tables.wide(tables.paper_results(), 2)
     text = tables.to_markdown(table - 1, table)

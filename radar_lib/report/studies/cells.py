@@ -156,7 +156,7 @@ def gain_lines(
                 "low": told.low, "high": told.high, "p": told.p_value,
                 "test_low": found["posts"].low, "test_high": found["posts"].high,
                 "seed_low": seeds and seeds.low, "seed_high": seeds and seeds.high,
-                "by_seed": {name: evidence.runs(name, *place) for name in OBJECTIVES}}  # fmt: skip
+                "by_seed": {name: list(map(_number, evidence.runs(name, *place))) for name in OBJECTIVES}}  # fmt: skip
         lines.append({name: _number(value) for name, value in line.items()})
     return lines
 

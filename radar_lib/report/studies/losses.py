@@ -154,6 +154,7 @@ def lines_of(
             lines.append({"row": row, **{key: value for key, value in line.items() if key != "prevalence"}, **gain,
                           "about": whose})  # fmt: skip
             if (twin := estimated_twin(row)) in logits:
+                over = about(evidence, row, twin)[1]
                 lines[-1] |= zip(KNOWN, evidence.difference(row, twin, *place, over=over), strict=True)
     return pd.DataFrame(lines)
 
@@ -240,7 +241,7 @@ def findings(frame: pd.DataFrame, *, where: str = "this corpus") -> str:
         else:
             equal.append(metric)
     if equal:
-        said.append(f"in {listed(equal)} no treatment is shown to differ from it")
+        said.append(f"in {listed(equal)} no treatment is shown to differ from the mask")
     area = frame[(frame["category"] == AVERAGE) & (frame["metric"] == METRICS[0])].set_index("row")
     value = area["value"]
     return (f"Averages over risks, paired by test post, at {100 * LEVEL:.0f} % after Holm's correction over "

@@ -22,6 +22,7 @@ from radar_lib.report.tables import METRICS, paper_results
 STUDY = "phase"  # name of the map's cells in the record of runs
 VERDICTS = ("helps", "hurts", "helps after Holm", "hurts after Holm")
 NUMBERS = ("masked", "unmasked", "gain", "low", "high")
+TOGETHER = 0.5  # rank correlation from which two things are said to move together
 SUSPECTS = {"violating": "the share of hidden violations", "cue_gap": "the cue gap"}  # what may move with the gain
 
 
@@ -131,7 +132,7 @@ def limit_sentence(theory: pd.DataFrame, *, category: str = AVERAGE, metric: str
 
 def _error(line: Mapping[str, Any]) -> str:
     """Standard error of a simulated gain, in points; records of older versions have none."""
-    return f" ± {100 * line['gain_se']:.1f}" if "gain_se" in line else ""
+    return f" ± {100 * line['gain_se']:.1f}" if "gain_se" in line and not np.isnan(line["gain_se"]) else ""
 
 
 def grid_of(cells: pd.DataFrame, text: Callable[[Mapping[str, Any]], str]) -> pd.DataFrame:
@@ -204,13 +205,15 @@ def moves_sentence(found: pd.DataFrame, *, metric: str = AREA) -> str:
             one = own.loc[own[closer].idxmax()]
             named.append(f"{risk}: {others[risk]:+.2f}, and at its largest, {one[closer]:.2f} ({_cell(one)}), the gain "
                          f"is {100 * one['gain']:+.1f} points")  # fmt: skip
-        said += f". Not so for {'; '.join(named)}"
-    else:
+        said += f". The sign is the other one for {'; '.join(named)}"
+    elif len(risks) == len(table) - 1:
         said += ", with the same sign in every risk"
-    with_beta = cells[["beta", closer]].corr("spearman").iloc[0, 1]
-    if not np.isnan(with_beta):
-        said += (f". {SUSPECTS[closer].capitalize()} itself has a rank correlation of {with_beta:+.2f} with beta, so "
-                 "this cannot tell it from whatever else beta changes")  # fmt: skip
+    dials = {name: cells[[column, closer]].corr("spearman").iloc[0, 1]
+             for name, column in (("beta", "beta"), ("co-violation", "co_violation"))}  # fmt: skip
+    moved = [f"{rho:+.2f} with {name}" for name, rho in dials.items() if abs(rho) >= TOGETHER]
+    if moved:
+        said += (f". {SUSPECTS[closer].capitalize()} itself has a rank correlation of {' and '.join(moved)}, so this "
+                 "cannot tell it from whatever else that dial changes")  # fmt: skip
     return f"{said}. Cells of one level share their test posts: this describes, it is no test."
 
 
@@ -231,7 +234,7 @@ def reproduced(grid: pd.DataFrame, recorded: pd.DataFrame, runs: pd.DataFrame, *
         apart = [abs(value - told.get((row_name(objective, beta, level), seed + n, line["category"], line["metric"]),
                                       np.nan))
                  for line in part.to_dict("records") for objective in OBJECTIVES
-                 for n, value in enumerate(line["by_seed"][objective])]  # fmt: skip
+                 for n, value in enumerate(line["by_seed"][objective]) if value is not None]  # fmt: skip
         apart = [one for one in apart if not np.isnan(one)]
         if len(theirs):
             ours = _line(part, beta, level)
@@ -252,7 +255,7 @@ def reproduced_sentence(beside: pd.DataFrame) -> str:
     if most < 0.005:  # the two digits that are shown
         verdict = "code and features give the recorded numbers again"
     elif same:
-        verdict = "the recorded numbers do not come out again"
+        verdict = "at equal settings (training posts, heads' recipe) they should agree, and do not"
     else:
         verdict = "with other features nothing follows from that"
     how = "the same features" if same else "features that other code, package versions, device or sizes gave"
