@@ -36,8 +36,9 @@ def test_every_batch_of_notebook_02_goes_to_the_models_device():
     ("values", "expected"),
     [
         ({"A": [0.2, 0.4], "B": [0.5, 0.3]}, ["last epoch for 1 of 2 experts; it peaked earlier for B."]),
-        ({"A": [0.2, 0.4], "B": None}, ["for 1 of 1 experts.", "No validation post holds a violation of B,"]),
-        ({"A": None, "B": []}, ["No validation post holds a violation of A, B,"]),
+        ({"A": [0.2, 0.4], "B": None}, ["for 1 of 1 experts.", "Validation could not judge B:"]),
+        ({"A": [0.2, None, 0.4]}, ["last epoch for 1 of 1 experts."]),
+        ({"A": None, "B": []}, ["Validation could not judge A, B:"]),
     ],
 )
 def test_notebook_03_says_what_validation_can_say(values, expected):
@@ -45,8 +46,9 @@ def test_notebook_03_says_what_validation_can_say(values, expected):
     experts = {}
     for name, curve in values.items():
         epochs = [{"epoch": 1}, {"epoch": 2}] if curve is None else [
-            {"epoch": i + 1, name: value} for i, value in enumerate(curve)]  # fmt: skip
+            {"epoch": i + 1} | ({} if value is None else {name: value}) for i, value in enumerate(curve)]  # fmt: skip
         experts[name] = SimpleNamespace(history=History(epochs=epochs))
     said = []
-    exec(source, {"experts": experts, "np": np, "say": said.append, "expert_epochs": 2})
+    epochs = max(len(curve or []) for curve in values.values())
+    exec(source, {"experts": experts, "np": np, "say": said.append, "expert_epochs": epochs})
     assert len(said) == len(expected) and all(part in text for part, text in zip(expected, said, strict=True))
