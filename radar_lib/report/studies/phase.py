@@ -80,8 +80,8 @@ def study(stage: Stage) -> None:
              f"{sampled(stage.seeds)}")  # fmt: skip
     captions = {
         "phase": f"Gain of the mask by cell, risk and metric: {what}.",
-        "phase_limit": "The same gain in the limit of endless posts and all facts known, without learning, and its "
-                       f"standard error gain_se, simulated on {BLOCK * limit_blocks(settings):,} posts a level.",
+        "phase_limit": "The same gain in the limit of endless posts and all facts known, without learning; gain_se: "
+                       f"standard error, of {AREA} alone. {BLOCK * limit_blocks(settings):,} simulated posts a level.",
         "phase_lora": f"Gain of the mask in {tuned}.",
         "phase_recipe": f"PR-AUC of head recipes on training posts that no head saw: {what}.",
     }
