@@ -23,7 +23,7 @@ from bench_metrics import metrics_record
 from bench_training import MODELS, training_record
 
 from radar_lib.files import write_json
-from radar_lib.report.workspace import describe_device, resolve_device, versions
+from radar_suite.report.workspace import describe_device, resolve_device, versions
 
 RECORDS = Path(__file__).parent / "records"
 

@@ -15,7 +15,7 @@ SIZES = (10_000, 50_000, 200_000, 1_700_000)
 CHILD = """
 import json, re, sys, tempfile, time
 from pathlib import Path
-from radar_lib.corpus import build
+from radar_suite.world import build
 
 posts, px, shards = map(int, sys.argv[1:])
 peak = lambda: round(int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) / 1024)

@@ -30,17 +30,18 @@ import torch
 from PIL import Image
 from torch import nn
 
-from radar_lib.corpus.build import CorpusConfig, plan_corpus, render_posts
-from radar_lib.corpus.policies import CATEGORIES
 from radar_lib.losses import radar_loss
 from radar_lib.models import families
-from radar_lib.models.backbones import STANDINS, load_backbone
+from radar_lib.models.backbones import load_backbone
 from radar_lib.models.base import Backbone, Encoded
-from radar_lib.models.flops import PostFlops, geometry_of, matrix_peak, post_flops
-from radar_lib.models.geometries import published_config
 from radar_lib.models.router import RadarRouter, RouterConfig
 from radar_lib.training.encoded import EncodedPosts
 from radar_lib.training.loop import Recipe, TrainingSet, no_bar, predict, train
+from radar_suite.chain.flops import PostFlops, geometry_of, matrix_peak, post_flops
+from radar_suite.chain.geometries import published_config
+from radar_suite.world.build import CorpusConfig, plan_corpus, render_posts
+from radar_suite.world.policies import CATEGORIES
+from radar_suite.world.standins import FOLDER as STANDINS
 
 MODELS = ("2B", "4B", "8B")
 ORDINARY = "train: ordinary (HF Trainer + peft)"

@@ -24,15 +24,15 @@ from standins import finished, said_of
 from radar_lib.files import write_json
 from radar_lib.intervals import average_precision_influence, normal_difference
 from radar_lib.metrics import average_precision
-from radar_lib.report.experiments import LAMBDA_STUDY_BACKBONE, Settings
-from radar_lib.report.references import regressed
-from radar_lib.report.workspace import describe_device, versions
 from radar_lib.training.cache import Cache
 from radar_lib.training.features import pooled_features
 from radar_lib.training.folds import part_of
+from radar_lib.training.lab import Lab
 from radar_lib.training.parallel import train_all
-from radar_lib.training.runs import Lab
 from radar_lib.training.scores import logits_for
+from radar_suite.report.experiments import LAMBDA_STUDY_BACKBONE, Settings
+from radar_suite.report.references import regressed
+from radar_suite.report.workspace import describe_device, versions
 
 PROJECT = Path(__file__).parents[1]
 RECORD = PROJECT / "benchmarks" / "records" / "recipes.json"

@@ -16,19 +16,20 @@ from typing import Any
 
 import numpy as np
 
-from radar_lib.chain.config import load_profile
 from radar_lib.data.posts import Posts, labels, open_posts
 from radar_lib.files import read_json, write_json
 from radar_lib.intervals import average_precision_difference
 from radar_lib.metrics import average_precision
-from radar_lib.models.backbones import BACKBONES, STANDINS, load_backbone
-from radar_lib.models.standins.checkpoint import write_checkpoint
-from radar_lib.models.standins.geometry import GEOMETRIES, build_model
-from radar_lib.report.experiments import SMALL, TINY, Settings
+from radar_lib.models.backbones import BACKBONES, load_backbone
 from radar_lib.training.cache import Cache
+from radar_lib.training.lab import Lab
 from radar_lib.training.parallel import train_all
-from radar_lib.training.runs import Lab
 from radar_lib.training.scores import logits_for
+from radar_suite.chain.profiles import load_profile
+from radar_suite.report.experiments import SMALL, TINY, Settings
+from radar_suite.world.standins import FOLDER as STANDINS
+from radar_suite.world.standins.checkpoint import write_checkpoint
+from radar_suite.world.standins.geometry import GEOMETRIES, build_model
 
 PROJECT = Path(__file__).parents[1]
 RECORD = PROJECT / "benchmarks" / "records" / "standins.json"
@@ -60,7 +61,7 @@ def compare(profile: str, runs: Path, names: list[str]) -> dict[str, Any]:
     settings, posts = finished(profile, runs)
     cache, twins = Cache(runs / "cache"), runs / "cache" / "random-twins"
     for name in names:
-        random_twin(BACKBONES[name].standin, twins / BACKBONES[name].standin, seed=settings.seed)
+        random_twin(BACKBONES[name].folder, twins / BACKBONES[name].folder, seed=settings.seed)
     specs = [settings.spec(name, posts.categories) for name in names]
     trained = {
         kind: train_all(Lab(posts, cache, checkpoints=where), specs, titles=names, desc=kind)

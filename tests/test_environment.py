@@ -54,17 +54,32 @@ def test_the_losses_import_without_transformers():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_floors_import_downwards_only():
-    floors = {"errors": 0, "files": 0, "losses": 1, "partial_losses": 1, "metrics": 1, "intervals": 1, "seeds": 1,
-              "data": 2, "corpus": 2, "models": 3, "training": 4, "report": 5, "chain": 6}  # fmt: skip
-    # The recipe makes checkpoints from the corpus; the models themselves never import it.
-    exceptions = {("models", "corpus"), ("corpus", "data")}
+LIBRARY_FLOORS = ("errors", "files", "sources", "data", "models", "training")
+SUITE_FLOORS = ("world", "intake", "exercises", "report", "studies", "chain")
+
+
+def imports(path: Path) -> list[str]:
+    """Rooms that a file imports from: 'radar_lib.data' for `from radar_lib.data.posts import labels`."""
+    return re.findall(r"^\s*(?:from|import) (radar_(?:lib|suite)\.\w+)", path.read_text(), re.M)
+
+
+def test_the_suite_imports_the_library_and_never_the_other_way():
     for path in sorted((ROOT / "radar_lib").rglob("*.py")):
+        assert "radar_suite" not in path.read_text(), f"{path.relative_to(ROOT)} names radar_suite"
         own = path.relative_to(ROOT / "radar_lib").parts[0].removesuffix(".py")
-        for other in re.findall(r"^\s*(?:from|import) radar_lib\.(\w+)", path.read_text(), re.M):
-            if own in floors and other != own and (own, other) not in exceptions:
-                lower = floors[other] < floors[own] or floors[other] == floors[own] <= 1
+        for other in (name.removeprefix("radar_lib.") for name in imports(path)):
+            if own in LIBRARY_FLOORS and other in LIBRARY_FLOORS:
+                lower = LIBRARY_FLOORS.index(other) <= LIBRARY_FLOORS.index(own)
                 assert lower, f"{path.relative_to(ROOT)} imports radar_lib.{other}"
+
+
+def test_the_suite_stands_on_floors():
+    for path in sorted((ROOT / "radar_suite").rglob("*.py")):
+        own = path.relative_to(ROOT / "radar_suite").parts[0].removesuffix(".py")
+        for other in (name.removeprefix("radar_suite.") for name in imports(path) if name.startswith("radar_suite")):
+            if own in SUITE_FLOORS:
+                lower = SUITE_FLOORS.index(other) <= SUITE_FLOORS.index(own)
+                assert lower, f"{path.relative_to(ROOT)} imports radar_suite.{other}"
 
 
 def test_the_machine_of_the_author_is_nowhere():

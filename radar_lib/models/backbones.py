@@ -1,10 +1,9 @@
 """The seven checkpoints of the paper's Tables 1 and 2, and one function that loads any of them.
 
-    load_backbone(resolve_checkpoint(BACKBONES["Qwen3-VL-4B"], "standins"))   # committed stand-in
-    load_backbone(resolve_checkpoint(BACKBONES["Qwen3-VL-4B"], "hub"))        # the real one, at its pinned commit
+    load_backbone(resolve_checkpoint(BACKBONES["Qwen3-VL-4B"], "hub"))        # at its pinned commit
+    load_backbone(resolve_checkpoint(BACKBONES["Qwen3-VL-4B"], "my/folder"))  # its folder there
 
-A stand-in is the same transformers class at a small size, saved as an ordinary checkpoint folder, so one path serves
-both. Weights are read from safetensors only. No code from a checkpoint is run, but for LLaVA-OneVision-1.5, which has
+ Weights are read from safetensors only. No code from a checkpoint is run, but for LLaVA-OneVision-1.5, which has
 no class in transformers 5.23: its repository's code runs once you allow it by name (`checkpoints.TRUST`).
 
 The commits are those under which public projects record their results with these checkpoints; another one is taken
@@ -24,8 +23,7 @@ from radar_lib.errors import RadarError
 from radar_lib.files import read_json
 from radar_lib.models.base import Backbone, Encoded
 from radar_lib.models.checkpoints import (
-    STANDIN_PREFIX,
-    STANDINS,
+    PACKAGE,
     CheckpointFiles,
     checkpoint_digest,
     checkpoint_folder,
@@ -36,7 +34,7 @@ from radar_lib.models.families import FAMILIES
 from radar_lib.models.quiet import quiet_transformers
 
 __all__ = [
-    "BACKBONES", "STANDINS", "Backbone", "BackboneSpec", "Encoded", "checkpoint_digest", "checkpoint_folder",
+    "BACKBONES", "Backbone", "BackboneSpec", "Encoded", "checkpoint_digest", "checkpoint_folder",
     "load_backbone", "load_files", "pretraining_record", "resolve_checkpoint",
 ]  # fmt: skip
 
@@ -52,8 +50,8 @@ class BackboneSpec:
         name: as in the paper's tables.
         role: "expert" (the three teachers), "tiny" or "small" (the routers, by size).
         hub_id, revision: the real checkpoint and the commit of it.
-        family: key of `families.FAMILIES`, as its stand-in has it.
-        standin: folder name of its stand-in.
+        family: key of `families.FAMILIES`.
+        folder: name of its folder in a folder of checkpoints.
     """
 
     name: str
@@ -61,7 +59,7 @@ class BackboneSpec:
     hub_id: str
     revision: str
     family: str
-    standin: str
+    folder: str
 
 
 BACKBONES: dict[str, BackboneSpec] = {
@@ -89,27 +87,28 @@ def resolve_checkpoint(spec: BackboneSpec, checkpoints: str) -> str:
     """Where a backbone's checkpoint is.
 
     Args:
-        checkpoints: "standins", "hub" (each at its pinned commit), or a folder. A folder has one sub-folder per
-            backbone (its stand-in's or its own name), or a file `checkpoints.yaml` that says what to take instead,
-            such as `Qwen3-VL-4B: Qwen/Qwen3-VL-4B-Instruct@REVISION` or the path of a folder, or both.
+        checkpoints: "hub" (each at its pinned commit), a folder, or "package:" and the dotted name of a Python package
+            that holds them. A folder has one sub-folder per backbone (`spec.folder` or its own name), or a file
+            `checkpoints.yaml` that says what to take instead, such as
+            `Qwen3-VL-4B: Qwen/Qwen3-VL-4B-Instruct@REVISION` or the path of a folder, or both.
 
     Raises:
         RadarError: the folder has nothing for this backbone.
     """
-    if checkpoints == "standins":
-        return STANDIN_PREFIX + spec.standin
+    if checkpoints.startswith(PACKAGE):
+        return f"{checkpoints}/{spec.folder}"
     if checkpoints == "hub":
         return f"{spec.hub_id}@{spec.revision}"
     chosen = _chosen(Path(checkpoints) / CHOSEN)
     if spec.name in chosen:
         return chosen[spec.name]
-    for name in (spec.standin, spec.name):
+    for name in (spec.folder, spec.name):
         folder = Path(checkpoints) / name
         if folder.is_dir():
             return str(folder)
     raise RadarError(
-        f"no checkpoint for {spec.name} in {checkpoints}: expected a folder {spec.standin} or {spec.name}, or a line "
-        f'in {CHOSEN}. Use checkpoints="standins" for the committed ones or "hub" for the real ones.'
+        f"no checkpoint for {spec.name} in {checkpoints}: expected a folder {spec.folder} or {spec.name}, or a line "
+        f'in {CHOSEN}. checkpoints="hub" takes the published ones.'
     )
 
 
@@ -138,7 +137,7 @@ def load_backbone(
     max_text_tokens: int | None = None,
     padding_side: str = "right",
 ) -> Backbone:
-    """Load a checkpoint folder, a stand-in ("standin:NAME") or a Hub id ("owner/name@REVISION").
+    """Load a checkpoint folder, one of a package ("package:DOTTED.NAME/FOLDER") or a Hub id ("owner/name@REVISION").
 
     Args:
         dtype: of the model's weights. Pooled vectors are float32 whatever it is.

@@ -1,6 +1,6 @@
 """Checkpoint files: where they are, which bytes they are, and whether they are fit to load. No weight is used here.
 
-    standin:NAME                          a committed stand-in
+    package:DOTTED.NAME/FOLDER            a checkpoint folder that comes with an installed Python package
     path/of/a/folder                      a checkpoint folder
     owner/name or owner/name@REVISION     a Hub id; a branch or tag stands for the commit that it names today
 
@@ -17,6 +17,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
+from importlib.resources import files
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -25,8 +26,7 @@ from radar_lib.errors import RadarError
 from radar_lib.files import DIGEST_LENGTH, digest_file, digest_json, read_json
 from radar_lib.models.families import FAMILIES
 
-STANDINS = Path(__file__).parent / "standins"
-STANDIN_PREFIX = "standin:"  # a checkpoint reference that is the same on every machine
+PACKAGE = "package:"  # a checkpoint reference that is the same on every machine
 INDEX, SINGLE = "model.safetensors.index.json", "model.safetensors"
 FILES = ["*.json", "*.safetensors", "*.jinja", "*.txt", "*.model"]  # what is taken from the Hub; code only if trusted
 PICKLES = {".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle"}
@@ -63,8 +63,9 @@ class CheckpointFiles:
 def checkpoint_folder(checkpoint: str | Path) -> Path | None:
     """The folder of a checkpoint's files; None for a Hub id."""
     reference = str(checkpoint)
-    if reference.startswith(STANDIN_PREFIX):
-        return STANDINS / reference.removeprefix(STANDIN_PREFIX)
+    if reference.startswith(PACKAGE):
+        package, _, name = reference.removeprefix(PACKAGE).partition("/")
+        return Path(str(files(package))) / name
     return Path(reference) if Path(reference).is_dir() else None
 
 
@@ -99,7 +100,7 @@ def _from_hub(call: Any, identifier: str, revision: str, **options: Any) -> str:
         first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise RadarError(
             f"cannot load checkpoint {identifier}@{revision}: {first_line}\nA Hub id needs network access (or a copy "
-            'in the local cache) and, if it is gated, HF_TOKEN. Without either use checkpoints="standins".'
+            'in the local cache) and, if it is gated, HF_TOKEN. Without either take a folder.'
         ) from error
 
 

@@ -10,34 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
-import radar_lib
-from radar_lib.files import digest_files, digest_json, read_json, write_json
+from radar_lib.files import digest_json, read_json, write_json
 
 RECORD = "run.json"
-CODE_PARTS = ("losses.py", "partial_losses.py", "data/posts.py", "models", "training")
-# What these make has a digest of its own and enters runs as a file, or is made after them.
-NOT_IN_RUNS = tuple(
-    f"training/{name}.py" for name in ("ablations", "features", "heads", "other_teachers", "propensities")
-)
-
-
-@lru_cache
-def code_digest(parts: tuple[str, ...] = CODE_PARTS, *, without: tuple[str, ...] = ()) -> str:
-    """Digest of the Python sources of parts of the library.
-
-    Args:
-        parts: files and folders below `radar_lib/`; "" is all of it. Checkpoints enter by their own digest.
-        without: files of these folders to leave out.
-    """
-    root = Path(radar_lib.__file__).parent
-    sources: list[Path] = []
-    for part in parts:
-        sources += [root / part] if (root / part).is_file() else sorted((root / part).rglob("*.py"))
-    return digest_files([path for path in sources if path.relative_to(root).as_posix() not in without], root=root)
 
 
 @dataclass(frozen=True)

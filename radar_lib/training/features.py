@@ -6,8 +6,8 @@ import numpy as np
 from jaxtyping import Float
 
 from radar_lib.files import atomic_path
+from radar_lib.training.lab import Lab
 from radar_lib.training.loop import predict
-from radar_lib.training.runs import Lab
 
 FILE = "features.npy"
 

@@ -23,9 +23,9 @@ from radar_lib.data.posts import open_posts
 from radar_lib.errors import RadarError
 from radar_lib.files import read_json, write_json
 from radar_lib.training.cache import Cache
+from radar_lib.training.lab import Lab, RunSpec, SideFiles, SoftLabels
 from radar_lib.training.loop import Execution, no_bar
 from radar_lib.training.processes import Message, Report
-from radar_lib.training.runs import Lab, RunSpec, SideFiles, SoftLabels
 
 PATIENCE = timedelta(days=1)  # the others wait while the first process reads posts
 

@@ -26,9 +26,9 @@ from radar_lib.data.posts import open_posts
 from radar_lib.errors import RadarError
 from radar_lib.models.backbones import checkpoint_folder
 from radar_lib.training.cache import Cache
+from radar_lib.training.lab import Lab, Run, RunSpec, SideFiles, SoftLabels
 from radar_lib.training.launch import train_over_processes
 from radar_lib.training.processes import Message, Report
-from radar_lib.training.runs import Lab, Run, RunSpec, SideFiles, SoftLabels
 
 FEWEST_STEPS = 200  # all runs together; for less, starting processes takes longer than they save
 MOST_WORKERS = 4  # each holds Python, torch and a model: about 0.7 GiB with a stand-in

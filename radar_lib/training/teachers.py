@@ -36,7 +36,7 @@ from radar_lib.models.base import Backbone
 from radar_lib.models.router import RadarRouter
 from radar_lib.training.cache import Cache, Entry
 from radar_lib.training.folds import part_of
-from radar_lib.training.runs import Lab, Run
+from radar_lib.training.lab import Lab, Run
 from radar_lib.training.scores import logit_columns, logits_for, read_scores
 
 PART_POSTS = 8192  # what a killed process loses at most: some minutes of three 8B experts on one GPU
@@ -229,7 +229,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--experts", type=Path, nargs="+", required=True, help="finished runs, one per category")
     parser.add_argument("--splits", nargs="+", default=["train", "validation"])
     parser.add_argument("--shard", default=f"{rank or 0}/{world or 1}", help="i/n, counted from 0")
-    parser.add_argument("--checkpoints", default="standins")
+    parser.add_argument("--checkpoints", required=True, help="hub, a folder, or package:NAME")
     parser.add_argument("--device", default=f"cuda:{local or 0}" if gpu else "cpu")
     args = parser.parse_args(arguments)
     posts = open_posts(args.posts)

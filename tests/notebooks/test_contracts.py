@@ -13,9 +13,9 @@ import yaml
 sys.modules.setdefault("rfc3987_syntax", None)  # nbformat's optional check of URLs takes seconds to import
 import nbformat  # noqa: E402
 
-from radar_lib.chain.config import different_defaults, load_profile  # noqa: E402
-from radar_lib.chain.parameters import unused_parameters  # noqa: E402
-from radar_lib.chain.plan import check_graph, discover  # noqa: E402
+from radar_suite.chain.notebooks import check_graph, discover  # noqa: E402
+from radar_suite.chain.parameters import unused_parameters  # noqa: E402
+from radar_suite.chain.profiles import different_defaults, load_profile  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
 PATHS = sorted((ROOT / "notebooks").glob("*.ipynb"))

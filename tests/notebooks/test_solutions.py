@@ -8,8 +8,8 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
-from radar_lib.report.exercise_bank import BANK
-from radar_lib.report.exercises import exercise
+from radar_suite.exercises.bank import BANK
+from radar_suite.exercises.engine import exercise
 
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 SOLUTIONS = sorted((NOTEBOOKS / "solutions").glob("*.ipynb"))

@@ -1,0 +1,158 @@
+"""`radar reproduce`: from arguments to a checked chain, and from a finished chain to figures and a report."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import shlex
+import shutil
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+from radar_suite.chain import exits
+from radar_suite.chain.htmlreport import write_report
+from radar_suite.chain.ledger import Ledger
+from radar_suite.chain.notebooks import discover, select
+from radar_suite.chain.profiles import CHECKPOINT_WORDS, Value, absolute_paths, load_profile, parse_override, resolve
+from radar_suite.chain.progress import duration, near
+from radar_suite.chain.publish import publish, publish_runs, record_run
+from radar_suite.chain.runner import Chain, run_chain
+
+
+def notebooks_folder(args: argparse.Namespace) -> Path:
+    """The notebooks: as named, else of the current folder, else of the checkout that this library lies in."""
+    if args.notebooks:
+        return args.notebooks.resolve()
+    here = Path.cwd() / "notebooks"
+    return here if any(here.glob("[0-9][0-9]_*.ipynb")) else Path(__file__).parents[2] / "notebooks"
+
+
+def runs_folder(args: argparse.Namespace) -> Path:
+    """Where runs go: as named, else beside the notebooks."""
+    return args.runs.resolve() if args.runs else notebooks_folder(args).parent / "runs"
+
+
+def build_chain(args: argparse.Namespace) -> Chain:
+    """Resolve `radar reproduce`'s arguments; every check that needs no kernel happens here.
+
+    Raises:
+        UsageError: unknown notebook, profile or parameter, ill-typed value, or posts that are no corpus.
+    """
+    folder = notebooks_folder(args)
+    notebooks = discover(folder)
+    name, given = load_profile(args.profile, folder / "profiles")
+    given |= dict(parse_override(text) for text in args.set)
+    for option in ("posts", "public_sources"):
+        value = getattr(args, option)
+        if value:
+            given[option] = Value(value, "--" + option.replace("_", "-"))
+    given = absolute_paths(given, project=folder.parent)
+    checkpoints = given.get("checkpoints")
+    if checkpoints is not None and checkpoints.value not in CHECKPOINT_WORDS and not Path(checkpoints.value).is_dir():
+        raise exits.UsageError(
+            f"{checkpoints.source}: {checkpoints.value} does not exist. checkpoints is standins, hub, "
+            "or a folder with one checkpoint folder per backbone."
+        )
+    posts = given.get("posts")
+    if posts is not None and posts.value:
+        if not (Path(str(posts.value)) / "corpus.json").is_file():
+            raise exits.UsageError(
+                f"{posts.source}: {posts.value} is not a complete corpus folder (it has no corpus.json). "
+                "`radar posts import --table posts.csv --images DIR --out DIR` makes one."
+            )
+        name += "-" + re.sub(r"[^\w.-]+", "_", Path(posts.value).name)
+    sources = given.get("public_sources")
+    if sources is not None and sources.value and not Path(str(sources.value)).is_dir():
+        raise exits.UsageError(f"{sources.source}: {sources.value} is not a folder.")
+    own = {"profile": Value(name, "--profile"), "runs_dir": Value(str(runs_folder(args)), "--runs")}
+    declared = {notebook.name: notebook.parameters for notebook in notebooks}
+    known = {parameter for parameters in declared.values() for parameter in parameters}
+    given |= {option: value for option, value in own.items() if option in known}
+    return Chain(
+        notebooks=notebooks,
+        selected=select(notebooks, start=args.start, only=args.only),
+        parameters=resolve(declared, given),
+        run_dir=runs_folder(args) / name,
+        profile=Path(args.profile).stem,
+        force=args.force,
+        no_limit=args.no_limit,
+        resume=resume_command(args),
+    )
+
+
+def resume_command(args: argparse.Namespace) -> str:
+    """The command that goes on where this one stopped: the same, without --force; what is done stays done."""
+    started = Path(sys.argv[0])
+    command = [near(sys.executable), "-m", "radar_suite"]
+    if started.name == "radar":
+        command = ["radar"] if shutil.which("radar") == str(started) else [near(started)]
+    command += ["reproduce", "--profile", args.profile]
+    for option in ("posts", "public_sources", "runs", "notebooks", "figures", "start"):
+        value = getattr(args, option)
+        if value:
+            command += ["--from" if option == "start" else "--" + option.replace("_", "-"), str(value)]
+    command += ["--only", *args.only] if args.only else []
+    command += ["--no-limit"] if args.no_limit else []
+    for text in args.set:
+        command += ["--set", text]
+    return shlex.join(command)
+
+
+def reproduce(args: argparse.Namespace) -> int:
+    """`radar reproduce`."""
+    chain = build_chain(args)
+    if args.list or args.dry_run:
+        print(describe_plan(chain, everything=args.list))
+        return exits.OK
+    begun = time.monotonic()
+    try:
+        code = run_chain(chain)
+    except (KeyboardInterrupt, exits.Interrupted) as stopped:
+        print(f"\nstopped; finished notebooks are kept.\n  {'resume':9s}{chain.resume}", flush=True)
+        return exits.code_of(stopped)
+    if code == exits.OK:
+        finish(chain, args, seconds=time.monotonic() - begun)
+    return code
+
+
+def describe_plan(chain: Chain, *, everything: bool) -> str:
+    """Text of `--list` (`everything`: all notebooks) and `--dry-run` (the selected ones): what would run, and why."""
+    lines = []
+    ledger = Ledger(chain.run_dir)
+    shown = replace(chain, selected=chain.notebooks, force=False) if everything else chain
+    for notebook, reasons in shown.preview():
+        status = "runs: " + "; ".join(reasons) if reasons else "up to date"
+        seconds = ledger.entries.get(notebook.name, {}).get("seconds")
+        took = f", took {duration(seconds)}" if seconds is not None else ""
+        lines.append(f"{chain.head(notebook)} · {notebook.title}")
+        lines.append(f"      {status} (limit {duration(notebook.limit_s(chain.profile))}{took})")
+        if everything:
+            lines.append(
+                f"      reads {', '.join(notebook.reads) or 'nothing'}; writes {', '.join(notebook.writes)}"
+            )
+    return "\n".join([*lines, f"results: {near(chain.run_dir)}"])
+
+
+def finish(chain: Chain, args: argparse.Namespace, *, seconds: float) -> None:
+    """Copy figures, write the report, and say where everything is.
+
+    `figures/<profile>/` is the profile's record, so a run with other parameters or elsewhere does not replace it.
+    """
+    ledger = Ledger(chain.run_dir)
+    names = [notebook.name for notebook in chain.notebooks if ledger.done(notebook)]
+    project = notebooks_folder(args).parent
+    target = args.figures.resolve() if args.figures else project / "figures"
+    own = args.set or args.profile.endswith((".yaml", ".yml")) or runs_folder(args) != project / "runs"
+    if args.figures or not own:
+        files = publish(chain.run_dir, names, target / chain.run_dir.name)
+        record_run(target / chain.run_dir.name, ledger.entries, names)
+        publish_runs(chain.run_dir, target / chain.run_dir.name)
+        figures = f"{near(target / chain.run_dir.name)} ({len(files)} files)"
+    else:
+        figures = f"{near(chain.run_dir)}/*/figures (--figures DIR copies them)"
+    report = write_report(chain.run_dir, chain.notebooks)
+    print(
+        f"\ndone in {duration(seconds)}\n  {'figures':9s}{figures}\n  {'report':9s}{near(report)}", flush=True
+    )

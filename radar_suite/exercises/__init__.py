@@ -1,0 +1,1 @@
+"""The notebooks' exercises: engine and bank."""

@@ -1,0 +1,1 @@
+"""Import and check of posts, and what an audit reads of them."""

@@ -1,0 +1,280 @@
+"""Reference rows beside Tables 1 and 2: what the thirteen rows of the paper are to be read against.
+
+They are no rows of the paper, take no part in its claims and get no marks. Their settings were fixed beforehand: no
+validation or test post chooses anything; the strength of a logistic regression's penalty is chosen by cross-validation
+on its own training posts.
+
+- no information: a random order of the posts, from the prevalence alone;
+- words: character n-grams of title, OCR and ASR text (Unicode-aware, so for any language), TF-IDF, logistic regression;
+- linear probe: the same regression on a frozen backbone's pooled vectors;
+- multi-task: one router of the experts' size for all risks, masked, trained like the other routers;
+- oracle: the posterior of each risk given all facts behind a post, which only the built-in corpus knows.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float, Int8
+from scipy.sparse import spmatrix
+from scipy.special import logit
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV, StratifiedKFold
+from sklearn.preprocessing import StandardScaler
+
+from radar_lib.data.posts import Posts, labels
+from radar_lib.data.text import all_text, plain_text
+from radar_lib.evidence import AREA
+from radar_lib.files import digest_file, digest_json
+from radar_lib.intervals import logit_interval
+from radar_lib.metrics import uninformed_metrics
+from radar_lib.sources import digest_sources
+from radar_lib.training.features import pooled_features
+from radar_lib.training.lab import Lab, RunSpec
+from radar_lib.training.scores import write_scores
+from radar_suite.report import tables
+from radar_suite.report.audit_truth import truth_of
+from radar_suite.report.experiments import EXPERT_BACKBONE, LAMBDA_STUDY_BACKBONE, Settings
+from radar_suite.report.row_scores import RowScores
+from radar_suite.report.workspace import Workspace
+
+REFERENCE = "Reference"  # stands where the table rows have their loss
+CHANCE, WORDS, ORACLE = "No information", "TF-IDF + logistic regression", "Oracle (true posterior)"
+PROBE, MULTITASK = f"Linear probe, frozen {LAMBDA_STUDY_BACKBONE}", f"Multi-task {EXPERT_BACKBONE}"
+ORDER = [(REFERENCE, method) for method in (CHANCE, WORDS, PROBE, MULTITASK, ORACLE)]
+NOTE = (
+    "Reference rows, not of the paper and outside all marks and claims. No information: a random order. TF-IDF: "
+    "character n-grams of the text, logistic regression per risk. Linear probe: the same on a frozen backbone's "
+    "vectors. Multi-task: one router of the experts' size for all risks, masked. Oracle: the posterior given all facts "
+    "behind a post, equal ones in a random order; known of the built-in corpus only."
+)
+VOCABULARY = {"analyzer": "char_wb", "ngram_range": (2, 4), "sublinear_tf": True, "max_features": 50_000}
+STRENGTHS = (0.001, 0.01, 0.1, 1.0, 10.0, 100.0)  # scikit-learn's C, weak to strong fit
+FOLDS = 5
+Features = spmatrix | np.ndarray
+
+
+def is_reference(row: Any) -> bool:
+    """Whether a row's name is that of a reference row."""
+    return isinstance(row, tuple) and row[0] == REFERENCE
+
+
+def multitask(settings: Settings, categories: Sequence[str]) -> RunSpec:
+    """The multi-task model of the experts' size, at the routers' settings."""
+    return settings.spec(EXPERT_BACKBONE, categories)
+
+
+def regressed(
+    train: Features, known: Int8[np.ndarray, "post category"], test: Features, *, seed: int
+) -> tuple[Float[np.ndarray, "test_post category"], list[float | None]]:
+    """Logits of one logistic regression per risk, each fitted to the posts verified for it.
+
+    C is that of `STRENGTHS` with the best average precision on held-out folds of those posts. With fewer than two
+    posts of a class there is nothing to hold out, and C is 1; with none, the logits are 0 (their metrics are undefined)
+    and C is None.
+
+    Args:
+        known: labels of the training posts: 1, 0, and -1 where not verified.
+        seed: of the folds.
+    """
+    logits, chosen = np.zeros((test.shape[0], known.shape[1]), dtype=np.float32), []
+    for k, column in enumerate(known.T):
+        rows = np.flatnonzero(column >= 0)
+        smallest = min(np.bincount(column[rows].astype(np.int64), minlength=2))
+        if not smallest or not train.shape[1]:
+            chosen.append(None)
+            continue
+        model: Any = LogisticRegression(C=1.0, max_iter=1000)
+        if smallest > 1:
+            folds = StratifiedKFold(min(FOLDS, smallest), shuffle=True, random_state=seed)
+            model = GridSearchCV(model, {"C": STRENGTHS}, scoring="average_precision", cv=folds)
+        model.fit(train[rows], column[rows])
+        logits[:, k] = model.decision_function(test)
+        chosen.append(float(model.best_params_["C"]) if smallest > 1 else 1.0)
+    return logits, chosen
+
+
+def words_logits(posts: Posts, *, seed: int) -> tuple[Float[np.ndarray, "test_post category"], list[float | None]]:
+    """Logits of the test posts by what is written in them, and C of each risk."""
+    train, test = posts.table("train"), posts.table("test")
+    known = labels(train, posts.categories)
+    texts = [[plain_text(text).casefold() for text in all_text(table)] for table in (train, test)]
+    if not any(text.strip() for text in texts[0]):
+        return regressed(np.zeros((len(train), 0)), known, np.zeros((len(test), 0)), seed=seed)
+    vectors = TfidfVectorizer(dtype=np.float32, lowercase=False, **VOCABULARY)
+    return regressed(vectors.fit_transform(texts[0]), known, vectors.transform(texts[1]), seed=seed)
+
+
+def probe_logits(
+    lab: Lab, *, backbone: str = LAMBDA_STUDY_BACKBONE, seed: int
+) -> tuple[Float[np.ndarray, "test_post category"], list[float | None]]:
+    """Logits of the test posts by a frozen backbone's pooled vectors, each feature standardised; and C of each risk."""
+    scale = StandardScaler().fit(train := pooled_features(lab, backbone, "train"))
+    known = lab.labels("train", lab.posts.categories)
+    return regressed(scale.transform(train), known, scale.transform(pooled_features(lab, backbone, "test")), seed=seed)
+
+
+def oracle_logits(posts: Posts, *, seed: int) -> Float[np.ndarray, "test_post category"] | None:
+    """Logits of the hidden posterior of the test posts; None where a corpus has no truth file.
+
+    Most posts share a few posteriors, and a block of equal scores can only be released whole. Posts with equal
+    posteriors are put in a random order instead (by less than 1e-4 in the logit), which no ranking can better.
+    """
+    truth = truth_of(posts, posts.table("test", columns=["post_id"])["post_id"])
+    if truth is None:
+        return None
+    chance = truth[[f"posterior_{category}" for category in posts.categories]].to_numpy(np.float64)
+    shaken = np.random.default_rng(seed).uniform(-1e-4, 1e-4, chance.shape)
+    return (logit(chance.clip(1e-7, 1 - 1e-7)) + shaken).astype(np.float32)
+
+
+def words_entry(workspace: Workspace, posts: Posts, *, seed: int) -> dict[str, Any]:
+    """Fit the words' regressions and keep their scores; returns the index entry."""
+    started = time.monotonic()
+    logits, chosen = words_logits(posts, seed=seed)
+    config = {"vocabulary": json.loads(json.dumps(VOCABULARY)), "C": dict(zip(posts.categories, chosen, strict=True))}
+    return _keep(workspace, posts, WORDS, logits, seed=seed, started=started, config=config)
+
+
+def probe_entry(workspace: Workspace, lab: Lab, *, seed: int) -> dict[str, Any]:
+    """Fit the linear probe and keep its scores; returns the index entry."""
+    started = time.monotonic()
+    logits, chosen = probe_logits(lab, seed=seed)
+    config = {"backbone": LAMBDA_STUDY_BACKBONE, "C": dict(zip(lab.posts.categories, chosen, strict=True))}
+    return _keep(workspace, lab.posts, PROBE, logits, seed=seed, started=started, config=config)
+
+
+def oracle_entry(workspace: Workspace, posts: Posts, *, seed: int) -> dict[str, Any] | None:
+    """Keep the oracle's scores; returns the index entry, None where a corpus has no truth file."""
+    started = time.monotonic()
+    logits = oracle_logits(posts, seed=seed)
+    return None if logits is None else _keep(workspace, posts, ORACLE, logits, seed=seed, started=started, config={})
+
+
+def _keep(
+    workspace: Workspace,
+    posts: Posts,
+    method: str,
+    logits: Float[np.ndarray, "test_post category"],
+    *,
+    seed: int,
+    started: float,
+    config: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Write scores of the test posts as `scores/<hash>.parquet`; returns an index entry like that of `keep_run`."""
+    digest = digest_json(
+        {"method": method, "posts": posts.digest, "seed": seed, "config": config, "code": digest_sources(__name__)}
+    )
+    ids = posts.table("test", columns=["post_id"])["post_id"].tolist()
+    path = workspace.path(f"scores/{digest}.parquet")
+    write_scores(path, post_ids=ids, splits=["test"] * len(ids), logits=logits, categories=posts.categories)
+    return {
+        "loss": REFERENCE,
+        "method": method,
+        "run": digest,
+        "scores_path": path.relative_to(workspace.runs_dir).as_posix(),
+        "scores_digest": digest_file(path),
+        "seed": seed,
+        "seconds": round(time.monotonic() - started, 1),
+        "config": config,
+    }
+
+
+def reference_scores(index: Sequence[Mapping[str, Any]], posts: Posts, *, runs_dir: Path) -> RowScores:
+    """The logits of the reference rows that have index entries, in the order of `ORDER`."""
+    there = {(entry["loss"], entry["method"]) for entry in index}
+    return tables.row_scores(index, posts, runs_dir=runs_dir, order=[row for row in ORDER if row in there])
+
+
+def reference_results(scores: RowScores, *, seed: int) -> pd.DataFrame:
+    """The row without information and the reference rows among `scores`, as results with 95 % intervals.
+
+    Args:
+        seed: of the bootstrap.
+    """
+    own = scores.only(is_reference)
+    floor = uninformed_results(own)
+    if not own.rows:
+        return floor
+    found = tables.with_intervals(tables.results_of(own), own.evidence(seed=seed))
+    return pd.concat([floor, found], ignore_index=True)[list(found)]
+
+
+def worth_of_tuning(scores: RowScores, *, seed: int) -> str:
+    """What a fine-tuned router adds to the linear probe of its own frozen backbone, in one computed sentence.
+
+    Args:
+        scores: with the table rows of `LAMBDA_STUDY_BACKBONE` and the probe.
+        seed: of the bootstrap.
+    """
+    rows = {loss: (loss, LAMBDA_STUDY_BACKBONE) for loss in ("Masked BCE", "Masked BCE + Distill")}
+    probe = (REFERENCE, PROBE)
+    evidence = scores.only(lambda row: row in (*rows.values(), probe)).evidence(seed=seed)
+    said = []
+    for loss, row in rows.items():
+        found = evidence.difference(row, probe, tables.AVERAGE, AREA)
+        gain, low, high = (100 * value for value in found[:3])
+        said.append(f"{gain:+.1f} points ({low:+.1f} to {high:+.1f}) for {loss}")
+    return ("Against a logistic regression per risk on the same frozen backbone, the fine-tuned router (LoRA, MLP and "
+            f"heads, all risks at once) changes average {AREA} by {' and '.join(said)}.")  # fmt: skip
+
+
+def uninformed_results(scores: RowScores) -> pd.DataFrame:
+    """What a random order of the test posts reaches, as results with 95 % intervals.
+
+    The interval of its PR-AUC is that of the prevalence. The rest is known without the posts: both ends are the number.
+    """
+    metrics, parts = {}, np.zeros(scores.truth.shape)
+    for k, category in enumerate(scores.categories):
+        known = scores.truth[:, k] >= 0
+        y = scores.truth[known, k]
+        parts[known, k] = (y - y.mean()) / len(y)
+        counts = {"posts": len(y), "positives": int(y.sum()), "prevalence": float(y.mean())}
+        metrics[category] = uninformed_metrics(counts["prevalence"]) | counts
+    mean = {name: float(np.mean([one[name] for one in metrics.values()])) for name in tables.METRICS}
+    metrics[tables.AVERAGE] = mean
+    influence = dict(zip(scores.categories, parts.T, strict=True)) | {tables.AVERAGE: parts.mean(axis=1)}
+    frame = pd.DataFrame(tables.over_seeds([metrics])).assign(loss=REFERENCE, method=CHANCE)
+    ends = [
+        logit_interval(value, influence[category])[1:] if metric == "PR-AUC" else (value, value)
+        for category, metric, value in zip(frame["category"], frame["metric"], frame["value"], strict=True)
+    ]
+    return frame.assign(low=[low for low, _ in ends], high=[high for _, high in ends])
+
+
+def table_texts(frame: pd.DataFrame, references: pd.DataFrame, number: int, *, caption: str) -> dict[str, str]:
+    """Table 1 or 2 as CSV (the paper's layout and rows), Markdown and LaTeX; in Markdown the reference rows below.
+
+    Args:
+        frame: results of the table rows; the paper's numbers stand in brackets where the risks are the paper's.
+        references: of `reference_results`.
+        caption: for LaTeX; the other two go without.
+    """
+    shared = set(tables.PAPER_CATEGORIES) == set(frame["category"]) - {tables.AVERAGE}
+    table, spread = tables.wide(frame, number), tables.wide(frame, number, "sd") if "sd" in frame else None
+    paper = tables.wide(tables.paper_results(), number) if shared else None
+    latex = caption.replace("%", "\\%").replace("_", "\\_")
+    return {
+        "csv": tables.to_csv(table),
+        "md": tables.to_markdown(table, paper, spread) + reference_markdown(references, number),
+        "tex": tables.to_latex(table, caption=latex, label=f"tab:{number}", spread=spread),
+    }
+
+
+def reference_markdown(frame: pd.DataFrame, number: int) -> str:
+    """The reference rows of Table 1 or 2 as a block of their own, below a sentence that says what they are."""
+    spread = tables.wide(frame, number, "sd", order=ORDER) if "sd" in frame else None
+    return f"\n{NOTE}\n\n" + tables.to_markdown(tables.wide(frame, number, order=ORDER), spread=spread, compared=False)
+
+
+def reference_csv(frame: pd.DataFrame) -> str:
+    """Both tables' columns of the reference rows, in percent, named as in the paper's CSV files."""
+    parts = [tables.wide(frame, number, order=ORDER) for number in tables.TABLES]
+    return tables.to_csv(pd.concat(parts, axis=1))

@@ -1,0 +1,174 @@
+"""One cell of the map: routers trained with and without the mask on the same posts, and what the mask gained.
+
+A cell is an intake bias beta at a level of co-violation. At each seed a training set is drawn from the level's pool and
+two heads are trained on its frozen features, with the same posts, order and initial weights; they differ in the mask.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float, Int8
+from tqdm import tqdm
+
+from radar_lib.evidence import AVERAGE, Evidence
+from radar_lib.sources import digest_sources
+from radar_lib.training.cache import Entry
+from radar_lib.training.parallel import side_by_side
+from radar_suite.report.claims import about
+from radar_suite.studies.frozen import Place, frozen_features
+from radar_suite.studies.heads import HeadRecipe, Member, head_logits, train_heads
+from radar_suite.studies.pool import Pool, draw_training_set, missing_cells, plan_pool, sizes_of
+from radar_suite.world.dials import CorpusConfig
+from radar_suite.world.policies import CATEGORIES
+
+OBJECTIVES = ("masked", "unmasked")
+REPLICATES = 500  # of the bootstrap over test posts, per cell
+
+
+@dataclass(frozen=True)
+class MapSettings:
+    """What all cells share.
+
+    Attributes:
+        posts: training posts of a cell, over the three pipelines.
+        pool_posts: posts that a level's training sets are drawn from.
+        test_positives: violating test posts per risk; their number follows from the test prevalences.
+        seed: of the world, and the first seed of the cells.
+        seeds: training sets and initial weights per cell, at `seed` and the next ones.
+        frame_px: side of a frame.
+        recipe: of the heads; fixed beforehand on training posts (see `radar_suite.studies.phase.choose`).
+    """
+
+    posts: int
+    pool_posts: int
+    test_positives: int
+    seed: int
+    seeds: int
+    frame_px: int = CorpusConfig.frame_px
+    recipe: HeadRecipe = field(default_factory=HeadRecipe)
+
+    def corpus(self, co_violation: float) -> CorpusConfig:
+        """Settings of a level's pool and test posts."""
+        return CorpusConfig(seed=self.seed, train_posts=self.pool_posts, test_positives=self.test_positives,
+                            frame_px=self.frame_px, co_violation=co_violation, duplicate_rate=0.0)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Level:
+    """A pool with the frozen features of its posts and test posts; the posts themselves are forgotten."""
+
+    co_violation: float
+    pool: Pool
+    features: Float[np.ndarray, "post hidden"]
+    digest: str
+
+    @property
+    def test_features(self) -> Float[np.ndarray, "test hidden"]:
+        return self.features[len(self.pool) :]
+
+
+def open_levels(place: Place, settings: MapSettings, levels: Sequence[float], *, workers: int) -> list[Level]:
+    """Plan the pools of these levels of co-violation, and draw and encode their posts unless the cache has them."""
+    configs = [settings.corpus(level) for level in levels]
+    pools = list(side_by_side(plan_pool, [(config,) for config in configs], workers=workers))
+    features = frozen_features(place, [(c, p.selections) for c, p in zip(configs, pools, strict=True)], workers=workers)
+    return [Level(level, replace(pool, selections=()), found, place.entry(config).digest)
+            for level, pool, found, config in zip(levels, pools, features, configs, strict=True)]  # fmt: skip
+
+
+def fit_map(
+    place: Place, settings: MapSettings, betas: Sequence[float], levels: Sequence[float], *, workers: int
+) -> pd.DataFrame:
+    """Every cell of betas x levels: `gain_lines` of each, with `beta`, `co_violation`, `seconds`, and what its
+    unverified cells hide. Cells are kept in the cache.
+
+    Raises:
+        RadarError: as `draw_training_set` and `frozen_features`.
+    """
+    jobs = []
+    for level in open_levels(place, settings, levels, workers=workers):
+        for beta in betas:
+            inputs = {"pool": level.digest, "beta": float(beta), "settings": asdict(settings),
+                      "code": digest_sources(__name__)}  # fmt: skip
+            jobs.append((place.cache.entry("phase", inputs), level, float(beta), settings))
+    missing = [job for job in jobs if not job[0].complete]
+    title = "cells of the map"
+    with tqdm(total=len(missing), desc=title, unit="cell", disable=not missing, mininterval=2) as bar:
+        for _ in side_by_side(fit_cell, missing, workers=workers):
+            bar.update()
+    return pd.concat([pd.DataFrame(entry.record()["lines"]).assign(
+        beta=beta, co_violation=level.co_violation, seconds=entry.record()["seconds"], run=entry.digest,
+        posts=level.digest)
+        for entry, level, beta, _ in jobs], ignore_index=True)  # fmt: skip
+
+
+def fit_cell(entry: Entry, level: Level, beta: float, settings: MapSettings) -> None:
+    """Train and score one cell at every seed, and keep its lines."""
+    begun = time.monotonic()
+    seeds = range(settings.seed, settings.seed + settings.seeds)
+    drawn = [draw_training_set(level.pool, beta=beta, sizes=sizes_of(settings.posts), seed=seed) for seed in seeds]
+    members = [Member(one.rows, one.labels, objective, seed)
+               for objective in OBJECTIVES for seed, one in zip(seeds, drawn, strict=True)]  # fmt: skip
+    logits = [head_logits(level.test_features, w) for w in train_heads(level.features, members, settings.recipe)]
+    lines = gain_lines(level.pool.test_labels, logits[: len(seeds)], logits[len(seeds) :], seed=settings.seed)
+    hidden = pd.DataFrame([missing_cells(level.pool, one) for one in drawn])
+    for line in lines:
+        risks = CATEGORIES if line["category"] == AVERAGE else [line["category"]]
+        for name in hidden[CATEGORIES[0]].iloc[0]:
+            line[name] = _number(np.mean([[cell[name] for cell in hidden[risk]] for risk in risks]))
+    entry.finish({"lines": lines, "seconds": time.monotonic() - begun})
+
+
+def gain_lines(
+    truth: Int8[np.ndarray, "post category"],
+    masked: Sequence[Float[np.ndarray, "post category"]],
+    unmasked: Sequence[Float[np.ndarray, "post category"]],
+    *,
+    seed: int,
+    categories: Sequence[str] = CATEGORIES,
+) -> list[dict[str, Any]]:
+    """What the mask gains, one line per risk (and Average) and metric; fractions, 95 % intervals.
+
+    `low`, `high` and `p` follow the rule of all verdicts (`claims.about`): over test posts and seeds together from
+    three seeds on, over test posts alone below that. `test_low` and `test_high` are over test posts, paired by post,
+    for the mean of these very routers; `seed_low` and `seed_high` over seeds, paired, missing (None) for one seed.
+
+    Args:
+        truth: labels of the test posts, 1, 0 or -1.
+        masked, unmasked: logits of each seed's router, in the same order of seeds.
+        seed: of the bootstrap.
+    """
+    evidence = Evidence(truth, {"masked": masked, "unmasked": unmasked}, categories, replicates=REPLICATES, seed=seed)
+    lines = []
+    for place in [(category, metric) for category in (*categories, AVERAGE) for metric in evidence.metrics]:
+        found = {over: evidence.difference(*OBJECTIVES, *place, over=over)
+                 for over in ("posts", "seeds", "both") if over == "posts" or len(masked) > 1}  # fmt: skip
+        told, seeds = found[about(evidence, *OBJECTIVES)[1]], found.get("seeds")
+        line = {"category": place[0], "metric": place[1], "gain": told.estimate,
+                "masked": evidence.value("masked", *place), "unmasked": evidence.value("unmasked", *place),
+                "low": told.low, "high": told.high, "p": told.p_value,
+                "test_low": found["posts"].low, "test_high": found["posts"].high,
+                "seed_low": seeds and seeds.low, "seed_high": seeds and seeds.high,
+                "by_seed": {name: list(map(_number, evidence.runs(name, *place))) for name in OBJECTIVES}}  # fmt: skip
+        lines.append({name: _number(value) for name, value in line.items()})
+    return lines
+
+
+def _number(value: Any) -> Any:
+    """For JSON, which has no NaN."""
+    return None if isinstance(value, float) and np.isnan(value) else value
+
+
+def by_seed(frame: pd.DataFrame, objective: str) -> Mapping[int, Mapping[str, Mapping[str, float]]]:
+    """Scores of one cell and objective: by position of the seed, then category, then metric."""
+    found: dict[int, dict[str, dict[str, float]]] = {}
+    for line in frame.to_dict("records"):
+        for position, value in enumerate(line["by_seed"][objective]):
+            found.setdefault(position, {}).setdefault(line["category"], {})[line["metric"]] = value
+    return found

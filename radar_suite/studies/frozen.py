@@ -1,0 +1,135 @@
+"""Frozen features of posts that are drawn, encoded and forgotten: a pool of posts never lies on disk.
+
+A worker draws a slice of a selection, passes it through the frozen backbone and keeps the pooled vectors, one file per
+slice, so that a killed study goes on with the slices that are missing.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+from PIL import Image
+from tqdm import tqdm
+
+from radar_lib.data.posts import FRAMES
+from radar_lib.files import atomic_path
+from radar_lib.models.backbones import BACKBONES, Backbone, checkpoint_digest, load_backbone
+from radar_lib.sources import digest_sources
+from radar_lib.training.cache import Cache, Entry
+from radar_lib.training.encoded import EncodedPosts
+from radar_lib.training.lab import DECIDING_PACKAGES
+from radar_lib.training.loop import predict, weights_dtype
+from radar_lib.training.parallel import side_by_side
+from radar_suite.world.build import render_posts
+from radar_suite.world.dials import CorpusConfig, corpus_digest
+from radar_suite.world.pipelines import Selection
+from radar_suite.world.standins import resolve
+
+SLICE = 512  # posts per file
+FILE = "features.npy"
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where and with what features are computed.
+
+    Attributes:
+        cache: where they are kept.
+        backbone: the paper's name.
+        checkpoints: 'standins', 'hub', or a folder of checkpoint folders.
+        device: 'cpu' or 'cuda'.
+    """
+
+    cache: Cache
+    backbone: str
+    checkpoints: str
+    device: str
+
+    @property
+    def checkpoint(self) -> str:
+        return resolve(BACKBONES[self.backbone], self.checkpoints)
+
+    def entry(self, config: CorpusConfig) -> Entry:
+        """Cache entry of the features of a pool with these settings, known before anything is drawn."""
+        inputs = {
+            "posts": corpus_digest(config), "checkpoint": checkpoint_digest(self.checkpoint),
+            "device": self.device.split(":")[0], "code": digest_sources(__name__),
+            "packages": {package: version(package) for package in DECIDING_PACKAGES},
+        }  # fmt: skip
+        return self.cache.entry("pools", inputs)
+
+
+@dataclass(frozen=True)
+class Slice:
+    """Some posts of a selection, and the file that their features go to."""
+
+    config: CorpusConfig
+    posts: Selection
+    path: Path
+
+
+def frozen_features(
+    place: Place, pools: Sequence[tuple[CorpusConfig, Sequence[Selection]]], *, workers: int
+) -> list[Float[np.ndarray, "post hidden"]]:
+    """Pooled vectors (float32) of each pool's posts, in the order of its selections; from the cache where they are.
+
+    Raises:
+        RadarError: a worker died, or the disk is full.
+    """
+    entries = [place.entry(config) for config, _ in pools]
+    slices: list[tuple[Entry, list[Slice]]] = []
+    for entry, (config, selections) in zip(entries, pools, strict=True):
+        if not entry.complete:
+            parts = [s.take(slice(i, i + SLICE)) for s in selections for i in range(0, len(s), SLICE)]
+            ours = [Slice(config, part, entry.path(f"{n:04d}.npy")) for n, part in enumerate(parts)]
+            slices.append((entry, ours))
+    jobs = [(place, one) for _, ours in slices for one in ours if not one.path.exists()]
+    total = sum(len(one.posts) for _, one in jobs)
+    with tqdm(total=total, desc="posts drawn and encoded", unit=" posts", disable=not jobs, mininterval=2) as bar:
+        for count in side_by_side(encode_slice, jobs, workers=workers if place.device == "cpu" else 1):
+            bar.update(count)
+    for entry, ours in slices:
+        joined = np.concatenate([np.load(one.path, allow_pickle=False) for one in ours])
+        _save(entry.path(FILE), joined)
+        for one in ours:
+            one.path.unlink()
+        entry.finish({"posts": len(joined), "width": joined.shape[1], "config": asdict(ours[0].config)})
+    return [np.load(entry.path(FILE), allow_pickle=False) for entry in entries]
+
+
+def encode_slice(place: Place, job: Slice) -> int:
+    """Draw and encode one slice; returns its number of posts."""
+    model = _backbone(place.checkpoint, place.device)
+    rows = list(render_posts(job.config, job.posts, 0, len(job.posts)))
+    for row in rows:
+        row[FRAMES] = [_decoded(frame) for frame in row[FRAMES]]
+    inputs = EncodedPosts.in_memory(model, model.cache_features(model.encode(rows)))
+    _save(job.path, predict(model, inputs, batch_size=inputs.at_once, device=place.device))
+    return len(rows)
+
+
+_loaded: dict[tuple[str, str], Backbone] = {}  # of a process: its one backbone
+
+
+def _backbone(checkpoint: str, device: str) -> Backbone:
+    if (checkpoint, device) not in _loaded:
+        _loaded.clear()
+        _loaded[checkpoint, device] = load_backbone(checkpoint, dtype=weights_dtype(device), device=device)
+    return _loaded[checkpoint, device]
+
+
+def _decoded(data: bytes) -> Image.Image:
+    image = Image.open(io.BytesIO(data))
+    image.load()
+    return image
+
+
+def _save(path: Path, array: Float[np.ndarray, "post hidden"]) -> None:
+    with atomic_path(path) as temporary, open(temporary, "wb") as file:
+        np.save(file, array.astype(np.float32), allow_pickle=False)

@@ -1,0 +1,125 @@
+"""The map without learning: what either loss converges to, given all facts, and how well that ranks.
+
+Written out in notebook 08. With n_jy posts of pipeline j and label y, intake exp(beta cue_j), and eta_j = P(label_j = 1
+given the facts), the posts of pipeline j have, relative to traffic, the density
+
+    d_j(x) = exp(beta cue_j(x)) [n_j1 eta_j / E_j1 + n_j0 (1 - eta_j) / E_j0],
+
+where E_jy = E[P(label_j = y | x) exp(beta cue_j)] over traffic. With s_k = d_k / sum_j d_j, the
+share of pipeline k among the training posts that look like x,
+
+    masked      P(label_k = 1 | x, pipeline k)          = r_k(x),    r_k monotone in eta_k: the oracle's ranking
+    unmasked    P(label_k = 1 and pipeline k | x)       = s_k(x) r_k(x).
+
+So a mask never loses in the limit, and what it gains there is what s_k does to the ranking. Where it loses in a
+learned map, the reason is the finite sample or what the features do not show.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+
+from radar_lib.evidence import AREA, AVERAGE
+from radar_lib.metrics import table_metrics
+from radar_suite.studies.pool import Traffic, intake_normaliser, quotas, sizes_of
+from radar_suite.world.dials import CorpusConfig
+from radar_suite.world.pipelines import FALSE_ALARM, MISSED
+from radar_suite.world.policies import CATEGORIES
+from radar_suite.world.targets import weighted_to
+
+SHARES = sizes_of(170_000)  # only their ratio counts
+
+
+def annotated(
+    positive: Float[np.ndarray, "post category"],
+    missed: Sequence[float] = MISSED,
+    false_alarm: Sequence[float] = FALSE_ALARM,
+) -> Float[np.ndarray, "post category"]:
+    """P(label = 1) from P(y = 1): annotators miss some violations and flag some cleared posts; monotone."""
+    return positive * (1 - np.asarray(missed)) + (1 - positive) * np.asarray(false_alarm)
+
+
+def limit_scores(
+    posteriors: Float[np.ndarray, "post category"],
+    cues: Float[np.ndarray, "post category"],
+    *,
+    beta: float,
+    sizes: Sequence[int] = SHARES,
+    prevalences: Sequence[float] = CorpusConfig.train_prevalence,
+    errors: tuple[Sequence[float], Sequence[float]] = (MISSED, FALSE_ALARM),
+) -> tuple[Float[np.ndarray, "post category"], Float[np.ndarray, "post category"]]:
+    """Probabilities that masked and unmasked training converge to (`r_k` and `s_k r_k`), for posts of traffic.
+
+    Args:
+        posteriors, cues: of a sample of traffic, which also gives the expectations.
+        sizes, prevalences: posts per pipeline (their ratio counts) and the share of label 1.
+        errors: of the annotators: shares of violations missed and of cleared posts flagged, by pipeline.
+    """
+    eta = annotated(posteriors, *errors)
+    filled = quotas(sizes, prevalences) / intake_normaliser(eta, cues, beta)
+    positive, both = filled[:, 1] * eta, filled[:, 1] * eta + filled[:, 0] * (1 - eta)
+    masked, density = positive / both, np.exp(beta * (cues - 1)) * both
+    return masked, masked * density / density.sum(axis=1, keepdims=True)
+
+
+def limit_map(
+    betas: Sequence[float], levels: Sequence[float], *, seed: int, blocks: int = 24,
+    test_prevalence: Sequence[float] = CorpusConfig.test_prevalence,
+) -> pd.DataFrame:  # fmt: skip
+    """Metrics of both limits and their gain, by cell, risk (and Average) and metric; fractions.
+
+    Posts are traffic, weighted to the test prevalence risk by risk; their true label is one draw of the posterior.
+    Posts that are alike to a limit come in one random order, the same for both: many posts share a posterior, and a
+    block of ties as large as traffic would decide APR alone. `gain_se` is the simulation's standard error, by batch
+    means: the standard deviation of the gain over blocks, each taken as a world of its own, over the root of their
+    number. It is given for PR-AUC only: a block holds too few violations for a threshold at a recall, whose gain jumps.
+
+    Args:
+        blocks: of 4,096 posts per level; two or more.
+    """
+    lines = []
+    for level in levels:
+        traffic = Traffic.sample(seed, level, blocks=blocks)
+        generator = np.random.default_rng([seed, 8])
+        truth = generator.random(traffic.posteriors.shape) < traffic.posteriors
+        posts = (traffic.posteriors, traffic.cues, truth, generator.random(len(truth)))
+        worlds = [posts, *zip(*(np.array_split(one, blocks) for one in posts), strict=True)]
+        for beta in betas:
+            whole, *parts = (_metrics(*world, beta=beta, prevalences=test_prevalence) for world in worlds)
+            for (category, metric), (masked, unmasked) in whole.items():
+                gains = [part[category, metric][0] - part[category, metric][1] for part in parts]
+                error = np.std(gains, ddof=1) / np.sqrt(blocks) if metric == AREA else np.nan
+                lines.append({"beta": beta, "co_violation": level, "category": category, "metric": metric,
+                              "masked": masked, "unmasked": unmasked, "gain": masked - unmasked,
+                              "gain_se": error})  # fmt: skip
+    return pd.DataFrame(lines)
+
+
+def _metrics(
+    posteriors: np.ndarray, cues: np.ndarray, truth: np.ndarray, tie_breaks: np.ndarray, *, beta: float,
+    prevalences: Sequence[float],
+) -> dict[tuple[str, str], tuple[float, float]]:  # fmt: skip
+    """Masked and unmasked, by risk (and Average) and metric."""
+    scores = [_order(one, tie_breaks) for one in limit_scores(posteriors, cues, beta=beta)]
+    found = {}
+    for k, prevalence in enumerate(prevalences):
+        weights = weighted_to(truth[:, k], prevalence)
+        both = [table_metrics(truth[:, k], one[:, k], weights=weights) for one in scores]
+        found |= {(CATEGORIES[k], metric): tuple(float(one[metric]) for one in both) for metric in both[0]}
+    metrics = dict.fromkeys(metric for _, metric in found)
+    return found | {(AVERAGE, metric): tuple(np.mean([value for (_, name), value in found.items() if name == metric],
+                                                     axis=0).tolist()) for metric in metrics}  # fmt: skip
+
+
+def _order(
+    scores: Float[np.ndarray, "post category"], tie_breaks: Float[np.ndarray, " post"]
+) -> Float[np.ndarray, "post category"]:
+    """Ranks from 0, by score (in single precision, so that rounding makes no order) and then by `tie_breaks`."""
+    ranks = np.empty(scores.shape)
+    for k in range(scores.shape[1]):
+        ranks[np.lexsort((tie_breaks, scores[:, k].astype(np.float32))), k] = np.arange(len(scores))
+    return ranks

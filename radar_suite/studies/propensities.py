@@ -1,0 +1,218 @@
+"""How likely each training post was to be verified for each risk: known for the built-in corpus, else estimated.
+
+The pool is the training posts that were verified for something. Inverse-propensity weighting divides by e_k(x) =
+P(verified for k | post x, in the pool), so intake into the pool as a whole cancels. Where each post belongs to one
+pipeline, the e_k of a post add up to 1. Both kinds are kept in the cache as files of logits (`SideFiles`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float, Int, Int8
+from scipy.special import logit
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import KFold
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from radar_lib.data.posts import valid_mask
+from radar_lib.sources import digest_sources
+from radar_lib.training.features import pooled_features
+from radar_lib.training.lab import Lab
+from radar_lib.training.scores import write_scores
+from radar_lib.training.specs import SoftLabels
+from radar_suite.world.pipelines import FALSE_ALARM, MISSED
+
+FILE = "propensity.parquet"
+FOLDS = 5
+STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
+CERTAIN = 1e-7  # of probabilities that are kept as logits
+ROUNDS, TOLERANCE = 2000, 1e-9
+
+
+def known_propensities(
+    intake: Float[np.ndarray, "post category"],
+    posterior: Float[np.ndarray, "post category"],
+    labels: Int8[np.ndarray, "post category"],
+    *,
+    missed: Sequence[float] = MISSED,
+    false_alarm: Sequence[float] = FALSE_ALARM,
+) -> Float[np.ndarray, "post category"]:
+    """e_k(x) of a pool that was filled as `radar_suite.world.pipelines` fills it.
+
+    A candidate x is offered to pipeline k with probability s_k, enters with c_k(x) = exp(beta (cue_k(x) - 1)), and is
+    labelled y with r_k1(x) = (1 - missed_k) p_k(x) + false_alarm_k (1 - p_k(x)) and r_k0 = 1 - r_k1, p_k its posterior.
+    The queue for (k, y) then takes it or is full: over the whole scan of T candidates it takes a share a_ky, such that
+    n_ky = T s_k a_ky E[c_k r_ky] for its quota n_ky. Hence, with f_ky = n_ky / E[c_k r_ky],
+
+        P(x in the pool by k with label y)  =  s_k c_k r_ky a_ky  =  f_ky c_k(x) r_ky(x) / T,
+        e_k(x)  =  sum_y f_ky c_k r_ky  /  sum_jy f_jy c_j r_jy.
+
+    The shares s_k cancel, and only the f_ky are unknown. They follow from the pool alone: summed over it, the shares
+    of (k, y) must give n_ky. That is the maximum-likelihood estimate from samples with known selection (Vardi, Annals
+    of Statistics 1985), found by its fixed point, f_ky <- f_ky n_ky / sum.
+
+    The label is marginalised by its posterior. Since the quotas favour violations, verified cells hold more of them
+    than unverified ones do at the same x: the odds are multiplied by f_k1 / f_k0, one number per risk. Weights of x
+    alone leave that shift, which moves a risk's probabilities and not its ranking. Planted copies (1 % of the posts)
+    have their original's x, and are in their own pipeline.
+
+    Args:
+        intake: c_k(x), the truth file's `propensity_<category>`.
+        posterior: p_k(x).
+        labels: of the pool, one verified cell per post.
+        missed, false_alarm: the annotators' errors, by category.
+
+    Returns:
+        e_k(x); each row adds up to 1.
+
+    Raises:
+        ValueError: a post is verified for no risk or for several, or the fixed point is not reached.
+    """
+    valid = valid_mask(labels)
+    if not (valid.sum(axis=1) == 1).all():
+        raise ValueError("known propensities are those of a pool whose posts belong to one pipeline each")
+    found = posterior * (1 - np.asarray(missed)) + (1 - posterior) * np.asarray(false_alarm)
+    chance = np.stack([intake * (1 - found), intake * found]).astype(float)  # (label, post, category)
+    quota = np.stack([(labels == 0).sum(axis=0), (labels == 1).sum(axis=0)]).astype(float)
+    rate = quota.copy()
+    for _ in range(ROUNDS):
+        share = rate[:, None, :] * chance
+        share /= share.sum(axis=(0, 2))[None, :, None]
+        change = np.divide(quota, share.sum(axis=1), out=np.ones_like(quota), where=quota > 0)
+        rate *= change
+        if np.abs(change - 1).max() < TOLERANCE:
+            return share.sum(axis=0)
+    raise ValueError(f"no fixed point after {ROUNDS} rounds: some pipeline's posts could not come from its intake")
+
+
+def estimated_propensities(
+    features: Float[np.ndarray, "post feature"],
+    labels: Int8[np.ndarray, "post category"],
+    *,
+    folds: int = FOLDS,
+    strengths: Sequence[float] = STRENGTHS,
+    seed: int,
+) -> Float[np.ndarray, "post category"]:
+    """e_k(x) by ridge-penalised logistic regression, each post predicted by a model of others.
+
+    Multinomial on the pipeline where each post is verified for one risk, so that a post's e_k add up to 1; else one
+    regression per risk. Predictions are cross-fitted: weights that have seen the post would lean towards 1. Of several
+    penalties the one whose cross-fitted predictions have the smallest cross-entropy is taken.
+
+    Args:
+        features: of posts, such as `radar_lib.training.features.pooled_features`; standardised here.
+        labels: of the pool.
+        folds: parts that the pool is dealt into.
+        strengths: inverses of the ridge penalty (scikit-learn's C) to choose from.
+        seed: of the deal.
+
+    Returns:
+        e_k(x); 0 or 1 only where all other folds' posts agree.
+
+    Raises:
+        ValueError: fewer posts than folds.
+    """
+    valid = valid_mask(labels)
+    tried = [_cross_fitted(features, valid, KFold(folds, shuffle=True, random_state=seed), one) for one in strengths]
+    wrong = [-np.log(np.where(valid, chance, 1 - chance).clip(CERTAIN)).mean() for chance in tried]
+    return tried[int(np.argmin(wrong))]
+
+
+def _cross_fitted(
+    features: Float[np.ndarray, "post feature"], valid: Bool[np.ndarray, "post category"], deal: KFold, strength: float
+) -> Float[np.ndarray, "post category"]:
+    chance = np.empty(valid.shape)
+    exclusive = bool((valid.sum(axis=1) == 1).all())
+    for rest, mine in deal.split(features):
+        if exclusive:
+            chance[mine] = _class_chances(features, valid.argmax(axis=1), rest, mine, valid.shape[1], strength)
+        else:
+            for k in range(valid.shape[1]):
+                chance[mine, k] = _class_chances(features, valid[:, k].astype(int), rest, mine, 2, strength)[:, 1]
+    return chance
+
+
+def _class_chances(
+    features: Float[np.ndarray, "post feature"],
+    which: Int[np.ndarray, " post"],
+    rest: Int[np.ndarray, " some"],
+    mine: Int[np.ndarray, " others"],
+    classes: int,
+    strength: float,
+) -> Float[np.ndarray, "others class"]:
+    """P(class | features) of `mine`, learned from `rest`; 0 for a class that `rest` does not have."""
+    found = np.zeros((len(mine), classes))
+    there = np.unique(which[rest])
+    if len(there) == 1:
+        found[:, there[0]] = 1
+        return found
+    model = make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=2000))
+    found[:, there] = model.fit(features[rest], which[rest]).predict_proba(features[mine])
+    return found
+
+
+def unverified_shares(
+    values: Float[np.ndarray, "post category"], labels: Int8[np.ndarray, "post category"], categories: Sequence[str]
+) -> dict[str, float]:
+    """Mean of `values` over each category's unverified cells: true labels give the prior, probabilities estimate it.
+
+    A category without unverified cells has 0.
+
+    Raises:
+        ValueError: an unverified cell's value is outside [0, 1].
+    """
+    unseen: Bool[np.ndarray, "post category"] = ~valid_mask(labels)
+    inside = values[unseen]
+    if not ((inside >= 0) & (inside <= 1)).all():
+        raise ValueError("a prior is a mean of labels or probabilities; some values are outside [0, 1]")
+    return {c: float(values[unseen[:, k], k].mean()) if unseen[:, k].any() else 0.0 for k, c in enumerate(categories)}
+
+
+def kept_known(
+    lab: Lab,
+    intake: Float[np.ndarray, "post category"],
+    posterior: Float[np.ndarray, "post category"],
+    *,
+    truth_digest: str,
+) -> SoftLabels:
+    """File of `known_propensities`; `intake` and `posterior` in the order of the training posts.
+
+    Raises:
+        ValueError: as `known_propensities`.
+    """
+    about = {"truth": truth_digest}
+    return _kept(lab, about, lambda pool, known: known_propensities(intake[pool], posterior[pool], known))
+
+
+def kept_estimated(lab: Lab, backbone: str, *, seed: int) -> SoftLabels:
+    """File of `estimated_propensities` from a frozen backbone's features.
+
+    Raises:
+        ValueError: as `estimated_propensities`.
+    """
+    about = {"features": lab.features_entry(backbone, "train").digest, "seed": seed}
+    return _kept(lab, about, lambda pool, known: estimated_propensities(
+        pooled_features(lab, backbone, "train")[pool], known, seed=seed))  # fmt: skip
+
+
+def _kept(
+    lab: Lab,
+    about: dict[str, Any],
+    find: Callable[[Bool[np.ndarray, " post"], Int8[np.ndarray, "some category"]], Float[np.ndarray, "some category"]],
+) -> SoftLabels:
+    """The cached file of what `find` says of the pool, given which training posts it holds and their labels."""
+    entry = lab.cache.entry("propensities", {"posts": lab.posts.digest, "code": digest_sources(__name__), **about})
+    if not entry.complete:
+        table = lab.table("train")
+        matrix = lab.labels("train", lab.posts.categories)
+        pool = valid_mask(matrix).any(axis=1)
+        kept = logit(np.clip(find(pool, matrix[pool]), CERTAIN, 1 - CERTAIN))
+        ids = table["post_id"].to_numpy()[pool].tolist()
+        categories = lab.posts.categories
+        write_scores(entry.path(FILE), post_ids=ids, splits=["train"] * len(ids), logits=kept, categories=categories)
+        entry.finish({"posts": len(ids)})
+    return SoftLabels.open(entry.path(FILE))

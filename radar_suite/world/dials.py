@@ -1,0 +1,118 @@
+"""What to build: the settings of a corpus, their checks, its identity, and the choice of its posts."""
+
+import math
+from dataclasses import asdict, dataclass, fields
+
+import numpy as np
+
+from radar_lib.errors import RadarError
+from radar_lib.files import digest_json
+from radar_lib.sources import digest_sources
+from radar_suite.world.facts import LANGUAGES, World
+from radar_suite.world.flaws import plant_copies
+from radar_suite.world.pipelines import Selection, select_annotated, select_traffic
+from radar_suite.world.policies import CATEGORIES
+
+SHARE = (800, 300, 600)  # training posts per pipeline, ratio (LQC : RCS : FE)
+_KINDS = {int: "a whole number", float: "a number", tuple: "a list"}
+
+
+@dataclass(frozen=True)
+class CorpusConfig:
+    """Everything that decides the bytes of a corpus.
+
+    Splits of size 0 are left out. ``test_positives`` is the number of positives per risk in each of test and
+    calibration; the number of posts follows from ``test_prevalence``. ``pretrain_posts`` need another ``seed`` than
+    the corpus that is trained on. ``languages`` (BCP 47) empty means all. The dials are explained where they act:
+    ``intake_beta`` and ``co_violation`` in ``pipelines``, ``campaign_share`` and ``live_share`` in ``facts``, the
+    copies in ``flaws``.
+    """
+
+    seed: int = 1
+    train_posts: int = 8500
+    validation_posts: int = 1000
+    test_positives: int = 100
+    calibration_positives: int = 100
+    unlabelled_posts: int = 4000
+    audit_posts: int = 2000
+    pretrain_posts: int = 0
+    frame_px: int = 96
+    min_frames: int = 2
+    max_frames: int = 5
+    train_prevalence: tuple[float, float, float] = (0.255, 0.177, 0.090)
+    test_prevalence: tuple[float, float, float] = (0.044, 0.048, 0.033)
+    intake_beta: float = 3.0
+    co_violation: float = 0.9
+    campaign_share: float = World.campaign_share
+    live_share: float = World.live_share
+    duplicate_rate: float = 0.01
+    cross_split_duplicates: float = 0.3
+    conflicting_duplicates: float = 0.3
+    languages: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value, kind = getattr(self, field.name), type(field.default)
+            allowed = {int: int, float: (int, float), tuple: (tuple, list)}[kind]
+            _require(isinstance(value, allowed) and not isinstance(value, bool),
+                     f"{field.name} is {value!r}; it is {_KINDS[kind]}")
+        for name in ("train_posts", "validation_posts", "test_positives", "calibration_positives",
+                     "unlabelled_posts", "audit_posts", "pretrain_posts"):
+            _require(getattr(self, name) >= 0, f"{name} is {getattr(self, name)}; it must be 0 or more")
+        _require(sum((self.train_posts, self.test_positives, self.calibration_positives, self.validation_posts,
+                      self.unlabelled_posts, self.audit_posts, self.pretrain_posts)) > 0, "the corpus has no posts")
+        _require(32 <= self.frame_px <= 1024, f"frame_px is {self.frame_px}; it must be between 32 and 1024")
+        _require(1 <= self.min_frames <= self.max_frames <= 5,
+                 f"min_frames {self.min_frames} and max_frames {self.max_frames} must be ordered within 1 to 5")
+        for name in ("train_prevalence", "test_prevalence"):
+            rates = getattr(self, name)
+            _require(len(rates) == 3 and all(isinstance(p, int | float) and 0 < p < 1 for p in rates),
+                     f"{name} is {rates}; it needs three shares between 0 and 1, for {', '.join(CATEGORIES)}")
+            object.__setattr__(self, name, tuple(float(p) for p in rates))
+        for name, most in (("co_violation", 1), ("campaign_share", 1), ("live_share", 0.5), ("duplicate_rate", 0.2),
+                           ("cross_split_duplicates", 1), ("conflicting_duplicates", 1)):
+            share = getattr(self, name)
+            _require(0 <= share <= most, f"{name} is {share}; it is a share, 0 to {most}")
+        _require(0 <= self.intake_beta <= 6, f"intake_beta is {self.intake_beta}; it must be between 0 and 6")
+        object.__setattr__(self, "languages", tuple(self.languages))
+        for code in self.languages:
+            _require(code in LANGUAGES, f"unknown language {code!r}; the built-in corpus speaks "
+                                        f"{', '.join(sorted(LANGUAGES))}")
+
+
+def _require(holds: bool, message: str) -> None:
+    if not holds:
+        raise RadarError(f"corpus settings: {message}")
+
+
+def corpus_digest(config: CorpusConfig) -> str:
+    """Identity of a corpus, known before it is built: its configuration and the generator's sources."""
+    return digest_json({"config": asdict(config), "sources": digest_sources("radar_suite.world.build")})
+
+
+def plan_corpus(config: CorpusConfig) -> list[Selection]:
+    """Choose the posts of every split; facts only, nothing is drawn yet."""
+    world = World(config.campaign_share, config.live_share, config.languages)
+    seed, dials = config.seed, {"co_violation": config.co_violation, "world": world}
+    plan: list[Selection] = []
+    for split, n in (("train", config.train_posts), ("validation", config.validation_posts)):
+        if n:
+            first, second = (round(n * share / sum(SHARE)) for share in SHARE[:2])
+            plan.append(select_annotated(seed, split, split, (first, second, n - first - second),
+                                         config.train_prevalence, beta=config.intake_beta, noisy=True, **dials))
+    for split, positives in (("calibration", config.calibration_positives), ("test", config.test_positives)):
+        if positives:
+            sizes = [math.floor(positives / p) for p in config.test_prevalence]
+            plan.append(select_annotated(seed, split, split, sizes, config.test_prevalence, beta=0.0, noisy=False,
+                                         **dials))
+    for split, n in (("unlabelled", config.unlabelled_posts), ("audit", config.audit_posts),
+                     ("pretrain", config.pretrain_posts)):
+        if n:
+            plan.append(select_traffic(seed, split, split, n, verified=split == "audit", **dials))
+    for selection in plan:
+        np.clip(selection.facts["n_frames"], config.min_frames - 1, config.max_frames - 1,
+                out=selection.facts["n_frames"])
+    return plant_copies(plan, seed=seed, rate=config.duplicate_rate, cross_split=config.cross_split_duplicates,
+                        conflicts=config.conflicting_duplicates)
+
+

@@ -1,0 +1,193 @@
+"""Which posts reach which annotation pipeline, and what its annotators write down.
+
+Candidate post i of a stream is offered to one pipeline k, drawn with fixed shares. It enters with probability
+a_k exp(beta cue_k(x)), where cue_k in [0, 1] is what the pipeline's recall models notice and a_k = exp(-beta); an
+annotator labels it for risk k alone, and the queue keeps reviewing until it holds exactly its quota of violating and
+of cleared posts. The quotas are the label-dependent rate: prevalence is the same at every beta.
+
+Fixed beforehand. beta = 3: review queues are fed by keyword lists and classifier recall, which make a post with the
+strongest cues about exp(3) = 20 times as likely to be looked at as one with none. co_violation = 0.9: accounts that
+break one rule are usually organised and break others; with it, roughly one in ten of the posts that only the other
+pipelines saw violates LQC. Annotators of training and validation posts err (a share of violations is missed, a few
+cleared posts are flagged); calibration, test and audit labels are adjudicated and carry the true label.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from jaxtyping import Bool, Float, Int8, UInt32, UInt64
+
+from radar_lib.data.schema import SPLITS
+from radar_lib.errors import RadarError
+from radar_suite.world.facts import BLOCK, DOMAINS, WORLD, Facts, World, sample_block, stream_key
+from radar_suite.world.policies import CATEGORIES, intake_cues, posteriors
+
+MISSED = (0.06, 0.03, 0.05)  # probability that an annotator clears a violation, by pipeline
+FALSE_ALARM = (0.004, 0.002, 0.003)  # probability that an annotator flags a cleared post
+MAX_CANDIDATES_PER_POST = 2_000
+TRAFFIC = "traffic"
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Posts chosen from one stream for one split: their index in the stream, facts, truth and labels.
+
+    A post that copies another (``copy`` 1 exactly, 2 nearly) has that post's facts and truth; ``origin`` is the
+    original's index and ``origin_split`` its split, as a position in SPLITS. A post takes 61 bytes here, since a
+    process plans millions of them.
+    """
+
+    split: str
+    stream: str
+    index: UInt32[np.ndarray, "post"]
+    pipeline: Int8[np.ndarray, "post"]  # position in CATEGORIES, or -1 for traffic
+    labels: Int8[np.ndarray, "post category"]
+    truth: Int8[np.ndarray, "post category"]
+    facts: Facts
+    copy: Int8[np.ndarray, "post"] = field(default=None)
+    origin: UInt32[np.ndarray, "post"] = field(default=None)
+    origin_split: Int8[np.ndarray, "post"] = field(default=None)
+
+    def __post_init__(self) -> None:
+        if self.copy is None:
+            object.__setattr__(self, "copy", np.zeros(len(self.index), np.int8))
+            object.__setattr__(self, "origin", self.index.copy())
+            object.__setattr__(self, "origin_split", np.full(len(self.index), SPLITS.index(self.split), np.int8))
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def take(self, rows) -> "Selection":
+        """These rows (a slice or indices)."""
+        arrays = ("index", "pipeline", "labels", "truth", "copy", "origin", "origin_split")
+        return replace(self, **{name: getattr(self, name)[rows] for name in arrays},
+                       facts={name: values[rows] for name, values in self.facts.items()})
+
+
+def truth_of(facts: Facts, seed: int, stream: str, block: int) -> Bool[np.ndarray, "post category"]:
+    """True labels: one Bernoulli draw of the posterior per post and risk."""
+    bits = np.random.Philox(key=np.array([stream_key(seed, stream, "truth"), block], np.uint64))
+    return np.random.Generator(bits).random((BLOCK, len(CATEGORIES))) < posteriors(facts)
+
+
+def panel_votes(s: Selection, seed: int) -> Int8[np.ndarray, "post category"]:
+    """How many of three honest reviewers find a violation; the first one's verdict is the true label.
+
+    Each of them is one Bernoulli draw of the posterior, so they disagree (1 or 2 votes) where it is in the middle.
+    """
+    p, key = posteriors(s.facts), np.uint64(stream_key(seed, s.stream, "panel"))
+    votes = s.truth.copy()
+    for k in range(p.shape[1]):
+        for reviewer in (1, 2):
+            votes[:, k] += hashed_uniform(s.index, key + np.uint64(2 * k + reviewer)) < p[:, k]
+    return votes
+
+
+def _blocks(seed: int, stream: str, co_violation: float, world: World) -> Iterator[tuple[int, Facts, np.ndarray]]:
+    block = 0
+    while True:
+        facts = sample_block(seed, stream, block, co_violation=co_violation, world=world)
+        yield block, facts, truth_of(facts, seed, stream, block)
+        block += 1
+
+
+def select_annotated(seed: int, stream: str, split: str, sizes: Sequence[int], prevalences: Sequence[float], *,
+                     beta: float, co_violation: float, noisy: bool, world: World = WORLD) -> Selection:
+    """Fill each pipeline's quota by scanning the candidates of a stream in order.
+
+    Args:
+        sizes, prevalences: posts per pipeline and their share of positive labels, in the order of CATEGORIES.
+        beta: strength of content-based intake; 0 selects on the label alone.
+        noisy: annotators err as MISSED and FALSE_ALARM say.
+
+    Raises:
+        RadarError: a quota would hold no positive or no negative post, or cannot be filled.
+    """
+    sizes = np.asarray(sizes)
+    quota = np.stack([sizes - np.rint(sizes * prevalences), np.rint(sizes * prevalences)], axis=1).astype(int)
+    for name, size, (negatives, positives) in zip(CATEGORIES, sizes, quota, strict=True):
+        if min(negatives, positives) < 1:
+            raise RadarError(f"{split}: {size} posts for {name} would hold {positives} violating and {negatives} "
+                             "cleared ones; ask for more posts, or for a prevalence further from 0 and 1")
+    shares = np.cumsum(quota[:, 1] / quota[:, 1].sum())
+    filled, chosen, k_all = np.zeros_like(quota), _Chosen(sizes.sum()), len(CATEGORIES)
+    for block, facts, truth in _blocks(seed, stream, co_violation, world):
+        if (filled >= quota).all():
+            break
+        if block * BLOCK > MAX_CANDIDATES_PER_POST * sizes.sum() + 100 * BLOCK:
+            raise RadarError(f"{split}: {block * BLOCK:,} candidate posts did not fill the pipelines at prevalences "
+                             f"{tuple(prevalences)}; violations are rarer than that in this world")
+        bits = np.random.Philox(key=np.array([stream_key(seed, stream, "intake"), block], np.uint64))
+        u = np.random.Generator(bits).random((BLOCK, 3))
+        k = np.minimum(np.searchsorted(shares, u[:, 0], side="right"), k_all - 1)
+        row = np.arange(BLOCK)
+        enters = u[:, 1] < np.exp(beta * (intake_cues(facts)[row, k] - 1.0))
+        true_k = truth[row, k]
+        flipped = u[:, 2] < np.where(true_k, np.take(MISSED, k), np.take(FALSE_ALARM, k)) if noisy else False
+        label = (true_k ^ flipped).astype(int)
+        keep = np.zeros(BLOCK, bool)
+        for c in range(k_all):
+            for y in (0, 1):
+                rows = np.flatnonzero(enters & (k == c) & (label == y))[: quota[c, y] - filled[c, y]]
+                keep[rows], filled[c, y] = True, filled[c, y] + len(rows)
+        kept = np.flatnonzero(keep)
+        labels = np.full((len(kept), k_all), -1, np.int8)
+        labels[np.arange(len(kept)), k[kept]] = label[kept]
+        chosen.keep(block, kept, k[kept], labels, truth, facts)
+    return chosen.selection(split, stream)
+
+
+def select_traffic(seed: int, stream: str, split: str, n: int, *, co_violation: float, verified: bool,
+                   world: World = WORLD) -> Selection:
+    """The first ``n`` posts of a stream as they come; ``verified`` gives them all K true labels, else none."""
+    chosen = _Chosen(n)
+    for block, facts, truth in _blocks(seed, stream, co_violation, world):
+        if block * BLOCK >= n:
+            break
+        rows = np.arange(min(BLOCK, n - block * BLOCK))
+        labels = truth[rows].astype(np.int8) if verified else np.full((len(rows), len(CATEGORIES)), -1, np.int8)
+        chosen.keep(block, rows, -1, labels, truth, facts)
+    return chosen.selection(split, stream)
+
+
+class _Chosen:
+    """The chosen rows of all blocks as columns, no wider than their values and allocated once."""
+
+    def __init__(self, n: int):
+        k, self.filled = len(CATEGORIES), 0
+        self.columns = {"index": np.empty(n, np.uint32), "pipeline": np.empty(n, np.int8),
+                        "labels": np.empty((n, k), np.int8), "truth": np.empty((n, k), np.int8)}
+        self.columns |= {name: np.empty(n, np.int16 if len(values) > 256 else np.uint8)
+                         for name, values in DOMAINS.items()}
+
+    def keep(self, block: int, rows, pipeline, labels, truth, facts: Facts) -> None:
+        """Add rows of a block; ``pipeline`` and ``labels`` are of these rows, ``truth`` and ``facts`` of the block."""
+        at = slice(self.filled, self.filled + len(rows))
+        values = {"index": rows + block * BLOCK, "pipeline": pipeline, "labels": labels, "truth": truth[rows]}
+        for name, column in self.columns.items():
+            column[at] = values[name] if name in values else facts[name][rows]
+        self.filled = at.stop
+
+    def selection(self, split: str, stream: str) -> Selection:
+        """What was kept, ordered by a hash of the index: the scan fills quotas one after another, and row order must
+        not tell labels."""
+        order = np.argsort(_mix(self.columns["index"].astype(np.uint64)))
+        for name in self.columns:  # one after another, so that only one is held twice
+            self.columns[name] = self.columns[name][order]
+        own = (self.columns.pop(name) for name in ("index", "pipeline", "labels", "truth"))
+        return Selection(split, stream, *own, self.columns)
+
+
+def hashed_uniform(index: UInt32[np.ndarray, "post"], key: np.uint64) -> Float[np.ndarray, "post"]:
+    """Uniform on [0, 1) for each index, a hash of (key, index) alone."""
+    return _mix(_mix(index.astype(np.uint64)) ^ key) / 2.0**64
+
+
+def _mix(x: UInt64[np.ndarray, "post"]) -> UInt64[np.ndarray, "post"]:
+    """SplitMix64's finaliser, a fixed bijection of 64-bit integers that looks random."""
+    x = x + np.uint64(0x9E3779B97F4A7C15)
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        x ^= x >> np.uint64(shift)
+        x *= np.uint64(factor)
+    return x ^ (x >> np.uint64(31))

@@ -1,0 +1,288 @@
+"""RadarRouter: what it computes, what it trains, how it is saved, and that it leaves its backbone as it was."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from radar_lib.errors import RadarError
+from radar_lib.models.backbones import load_backbone
+from radar_lib.models.router import RadarRouter, RouterConfig
+from radar_suite.world.standins.geometry import GEOMETRIES
+
+NAMES = tuple(GEOMETRIES)
+THREE = RouterConfig(("LQC", "RCS", "FE"), lora_rank=4, lora_alpha=8)
+
+
+@pytest.fixture
+def borrow(loaded):
+    """A router on a shared backbone, taken off again when the test ends."""
+    routers = []
+
+    def make(name, config=THREE, **options):
+        routers.append(RadarRouter(loaded(name), config, **options))
+        return routers[-1]
+
+    yield make
+    for router in routers:
+        router.detach()
+
+
+def state_of(router):
+    return {name: p.detach().clone() for name, p in router.named_parameters() if p.requires_grad}
+
+
+def disturb(router, seed=3):
+    """Stand for training: every trained parameter moves."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in router.trainable_parameters():
+            parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
+
+
+@torch.no_grad()
+def logits(router, posts):
+    return router(router.backbone.collate(router.backbone.encode(posts)))
+
+
+@pytest.mark.parametrize("k", [1, 3, 7])
+def test_one_float32_logit_per_risk(borrow, awkward_posts, k):
+    router = borrow("qwen3-vl-2b", RouterConfig(tuple(f"risk{i}" for i in range(k)), lora_rank=2))
+    out = logits(router, awkward_posts)
+    assert out.shape == (len(awkward_posts), k) and out.dtype == torch.float32 and len(router.heads) == k
+
+
+def test_heads_are_separate(borrow, awkward_posts):
+    router = borrow("qwen3-vl-2b")
+    before = logits(router, awkward_posts)
+    with torch.no_grad():
+        router.heads[1].bias += 1
+    after = logits(router, awkward_posts)
+    assert torch.equal(after[:, [0, 2]], before[:, [0, 2]]) and (after[:, 1] != before[:, 1]).all()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_gradients_reach_lora_and_heads_and_nothing_else(borrow, awkward_posts, name):
+    router = borrow(name).train()
+    disturb(router)  # LoRA's B starts at zero, which would hide its A from the loss
+    frozen = {n: p.clone() for n, p in router.named_parameters() if not p.requires_grad}
+    router(router.backbone.collate(router.backbone.encode(awkward_posts))).square().sum().backward()
+    trained = [n for n, p in router.named_parameters() if p.requires_grad]
+    # the last decoder layer's state is read at one token only, but all of its linear layers take part in that
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in router.trainable_parameters())
+    assert all("lora_" in n or n.startswith(("mlp.", "heads.")) or n.endswith("no_frames") for n in trained)
+    assert all(p.grad is None and torch.equal(p, frozen[n]) for n, p in router.named_parameters() if n in frozen)
+    router.zero_grad()
+    router.eval()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_lora_sits_on_the_language_models_linear_layers(borrow, name):
+    router = borrow(name)
+    adapted = {n.split(".lora_A")[0] for n, p in router.named_parameters() if "lora_A" in n}
+    layers = 2  # of every tiny geometry
+    if name == "siglip2":
+        assert len(adapted) == 2 * 6 * layers and {n.split(".")[2] for n in adapted} == {"text_model", "vision_model"}
+    else:
+        assert len(adapted) == 7 * layers and all("language_model" in n for n in adapted)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_taking_a_router_off_restores_the_backbone_bit_for_bit(loaded, awkward_posts, name):
+    backbone = loaded(name)
+    encoded = backbone.encode(awkward_posts)
+    weights = {n: p.clone() for n, p in backbone.named_parameters()}
+    modules = [n for n, _ in backbone.named_modules()]
+    with torch.no_grad():
+        before = backbone(backbone.collate(encoded))
+    router = RadarRouter(backbone, THREE)
+    disturb(router)
+    with torch.no_grad():
+        assert not torch.equal(backbone(backbone.collate(encoded)), before)
+    assert router.detach() is backbone and router.detach() is backbone
+    with torch.no_grad():
+        assert torch.equal(backbone(backbone.collate(encoded)), before)
+    assert [n for n, _ in backbone.named_modules()] == modules
+    assert all(torch.equal(p, weights[n]) and not p.requires_grad for n, p in backbone.named_parameters())
+    RadarRouter(backbone, THREE).detach()  # and it can carry the next one
+
+
+def test_two_routers_do_not_fit_on_one_backbone(borrow):
+    router = borrow("qwen3-vl-2b")
+    with pytest.raises(RadarError, match="already carries a router"):
+        RadarRouter(router.backbone, THREE)
+
+
+def test_the_seed_decides_the_initialisation_and_leaves_the_global_generator_alone(loaded):
+    backbone = loaded("qwen3-vl-2b")
+    states = []
+    for seed in (1, 1, 2):
+        router = RadarRouter(backbone, THREE, seed=seed)
+        states.append(state_of(router))
+        router.detach()
+    same = [all(torch.equal(states[0][n], state[n]) for n in states[0]) for state in states[1:]]
+    assert same == [True, False]
+    torch.manual_seed(77)
+    expected = torch.rand(3)
+    torch.manual_seed(77)
+    RadarRouter(backbone, THREE, seed=5).detach()
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_prior_starts_the_heads_at_its_log_odds(borrow):
+    router = borrow("qwen3-vl-2b", prior=(0.5, 0.1, 0.01))
+    biases = [head.bias.item() for head in router.heads]
+    np.testing.assert_allclose(biases, np.log([1.0, 1 / 9, 1 / 99]), rtol=1e-5, atol=1e-7)
+
+
+def test_a_router_needs_a_category():
+    with pytest.raises(RadarError, match="at least one category"):
+        RouterConfig(())
+
+
+def test_heads_stay_float32_on_a_half_precision_backbone(checkpoints, awkward_posts):
+    router = RadarRouter(load_backbone(checkpoints / "qwen3-vl-2b", dtype=torch.bfloat16), THREE)
+    assert {p.dtype for p in router.mlp.parameters()} | {p.dtype for p in router.heads.parameters()} == {torch.float32}
+    assert logits(router, awkward_posts).dtype == torch.float32
+
+
+@pytest.mark.parametrize("name", ["qwen3-vl-4b", "llava-ov-1.5-4b", "gemma3-4b", "siglip2"])
+def test_saved_and_loaded_it_gives_the_same_logits(checkpoints, awkward_posts, tmp_path, name):
+    router = RadarRouter(load_backbone(checkpoints / name), THREE).eval()
+    disturb(router)
+    expected = logits(router, awkward_posts)
+    router.save_pretrained(tmp_path / "router")
+    assert {p.name for p in (tmp_path / "router").iterdir()} == {
+        "README.md", "adapter_config.json", "adapter_model.safetensors", "heads.safetensors", "router_config.json",
+    }  # fmt: skip
+    again = RadarRouter.from_pretrained(tmp_path / "router").eval()
+    assert again.config == THREE and torch.equal(logits(again, awkward_posts), expected)
+    given = RadarRouter.from_pretrained(tmp_path / "router", backbone=router.detach()).eval()
+    assert torch.equal(logits(given, awkward_posts), expected)
+
+
+@pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")  # peft asks for it by its old name
+@pytest.mark.parametrize("name", ["qwen3-vl-4b", "llava-ov-1.5-4b", "gemma3-4b", "siglip2"])
+def test_the_adapter_loads_in_plain_peft(checkpoints, awkward_posts, tmp_path, name):
+    from peft import PeftConfig, PeftModel
+
+    router = RadarRouter(load_backbone(checkpoints / name), THREE).eval()
+    disturb(router)
+    router.save_pretrained(tmp_path / "router")
+    plain = load_backbone(checkpoints / name)
+    PeftModel.from_pretrained(plain.model, str(tmp_path / "router"))
+    posts = [post for post in awkward_posts if post["frames"]]  # the vector for none is the heads', not the adapter's
+    batch = plain.collate(plain.encode(posts))
+    with torch.no_grad():
+        assert torch.equal(plain(batch), router.backbone(batch))
+    assert PeftConfig.from_pretrained(str(tmp_path / "router")).base_model_name_or_path == str(checkpoints / name)
+
+
+def eight_posts(awkward_posts, make_frame):
+    """Texts from none to too long, zero to five frames."""
+    frames = [make_frame(40 + i) for i in range(5)]
+    return [*awkward_posts, awkward_posts[3] | {"frames": frames}, awkward_posts[5] | {"frames": frames[:1]}]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_posts_score_does_not_depend_on_its_batch(borrow, awkward_posts, make_frame, name):
+    """Batch size 1 and 8, other neighbours in another order, padding left and right: at most 1e-4 between them."""
+    router = borrow(name).eval()
+    disturb(router)  # LoRA's B and the heads away from zero
+    posts = eight_posts(awkward_posts, make_frame)
+    order = [5, 0, 6, 2]
+    scores = {}
+    for side in ("right", "left"):
+        router.backbone.padding_side = side
+        try:
+            scores[f"{side}, 8"] = logits(router, posts)
+            scores[f"{side}, 1"] = torch.cat([logits(router, [post]) for post in posts])
+            some = logits(router, [posts[i] for i in order])
+        finally:
+            router.backbone.padding_side = "right"
+        scores[f"{side}, neighbours"] = scores["right, 8"].index_copy(0, torch.tensor(order), some)
+    spread = torch.stack(list(scores.values()))
+    assert (spread.amax(0) - spread.amin(0)).max() <= 1e-4
+    assert (spread[0].amax(0) - spread[0].amin(0)).min() > 0.01  # and the scores are not all alike
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "siglip2"])
+def test_the_vision_tower_is_adapted_by_option_and_its_output_then_not_cached(loaded, awkward_posts, name):
+    backbone = loaded(name)
+    encoded = backbone.encode(awkward_posts)
+    cached = backbone.cache_features(encoded)
+    tower = backbone.model.get_submodule(backbone.vision_module)
+    router = RadarRouter(backbone, replace(THREE, lora_vision=True)).train()
+    try:
+        disturb(router)
+        adapted = [n for n, p in tower.named_parameters() if "lora_A" in n]
+        linear = 4 if name.startswith("qwen") else 6
+        assert len(adapted) == 2 * linear and tower.training and not backbone.features_cacheable
+        assert backbone.cache_features(encoded) == encoded
+        with pytest.raises(RadarError, match="adapts the vision tower"):
+            router(backbone.collate(cached))
+        router(backbone.collate(encoded)).square().sum().backward()
+        reached = [n for n, p in tower.named_parameters() if "lora" in n and p.grad is not None and p.grad.any()]
+        # LLaVA's tower is read before its last norm, the whole of it all the same
+        assert len(reached) == 2 * len(adapted)
+    finally:
+        router.zero_grad()
+        router.eval().detach()
+    assert backbone.features_cacheable and not any("lora" in n for n, _ in tower.named_parameters())
+
+
+def test_a_router_that_adapts_the_tower_is_saved_and_loaded(checkpoints, awkward_posts, tmp_path):
+    config = replace(THREE, lora_vision=True)
+    router = RadarRouter(load_backbone(checkpoints / "gemma3-4b"), config).eval()
+    disturb(router)
+    router.save_pretrained(tmp_path / "router")
+    again = RadarRouter.from_pretrained(tmp_path / "router").eval()
+    assert again.config == config and torch.equal(logits(again, awkward_posts), logits(router, awkward_posts))
+    assert "vision_tower" in (tmp_path / "router" / "README.md").read_text()
+
+
+def test_trainable_state_round_trip_and_refusal(borrow, loaded, awkward_posts):
+    router = borrow("qwen3-vl-2b").eval()
+    disturb(router)
+    state, expected = state_of(router), logits(router, awkward_posts)
+    disturb(router, seed=4)
+    assert not torch.equal(logits(router, awkward_posts), expected)
+    router.load_trainable_state_dict(state)
+    assert torch.equal(logits(router, awkward_posts), expected)
+    other = borrow("qwen3-vl-4b", RouterConfig(("A",), lora_rank=4))
+    with pytest.raises(RadarError, match="another backbone, rank or number"):
+        other.load_trainable_state_dict(state)
+
+
+def test_a_router_is_refused_on_another_base_or_when_incomplete(checkpoints, tmp_path, monkeypatch):
+    router = RadarRouter(load_backbone(checkpoints / "qwen3-vl-4b"), THREE)
+    folder, config = tmp_path / "router", tmp_path / "router" / "router_config.json"
+    router.save_pretrained(folder)
+    with pytest.raises(RadarError, match="was trained on .*qwen3-vl-4b.*not on .*qwen3-vl-2b"):
+        RadarRouter.from_pretrained(folder, backbone=load_backbone(checkpoints / "qwen3-vl-2b"))
+    saved = json.loads(config.read_text())
+    base = router.detach()
+
+    with monkeypatch.context() as patch:  # by its digest, before any weight is read
+        patch.setattr("radar_lib.models.backbones.load_files", None)
+        other = saved["base"] | {"checkpoint": str(checkpoints / "qwen3-vl-2b")}
+        config.write_text(json.dumps(saved | {"base": other}))
+        with pytest.raises(RadarError, match="was trained on .*qwen3-vl-2b.*Load that base, or train again"):
+            RadarRouter.from_pretrained(folder)
+    for change in ({"categories": ["A"]}, {"lora_rank": 2}):
+        config.write_text(json.dumps(saved | change))
+        with pytest.raises(RadarError, match="do not fit"):
+            RadarRouter.from_pretrained(folder, backbone=base)
+    config.write_text(json.dumps(saved))
+    assert RadarRouter.from_pretrained(folder, backbone=base).detach() is base  # what was refused has left no trace
+    adapter = folder / "adapter_model.safetensors"
+    adapter.write_bytes(adapter.read_bytes()[:-8])
+    with pytest.raises(RadarError, match=r"adapter_model.safetensors has .* bytes, its header speaks of"):
+        RadarRouter.from_pretrained(folder, backbone=base)
+    (folder / "heads.safetensors").unlink()
+    with pytest.raises(RadarError, match=r"heads.safetensors is missing"):
+        RadarRouter.from_pretrained(folder)

@@ -1,0 +1,89 @@
+"""Toy projects: notebooks of a few cells, without torch, so that the whole chain runs in seconds."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+COMMON = 'profile: str = "cpu"\nruns_dir: str = "../runs"\nseed: int = 1\n'
+WRITE = """\
+import json, os, pathlib
+folder = pathlib.Path(runs_dir) / profile / {name!r}
+folder.mkdir(parents=True, exist_ok=True)
+(folder / "out.json").write_text(json.dumps([seed, {value}]))"""
+
+
+def toy(parameters: str, *cells: str, title: str = "Toy", **radar) -> dict:
+    """A notebook: a parameters cell, then cells; those that start with '#' are Markdown."""
+    out = [_cell("p", "code", parameters, tags=["parameters"])]
+    for index, text in enumerate(cells):
+        kind = "markdown" if text.startswith("# ") or text.startswith("## ") else "code"
+        out.append(_cell(f"c{index}", kind, text))
+    metadata = {
+        "kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"},
+        "language_info": {"name": "python"},
+        "radar": {"title": title, "reads": [], "writes": [], "time_limit_min": 1, **radar},
+    }
+    return {"cells": out, "metadata": metadata, "nbformat": 4, "nbformat_minor": 5}
+
+
+def _cell(name: str, kind: str, source: str, tags: list[str] | None = None) -> dict:
+    cell = {"cell_type": kind, "id": name, "metadata": {"tags": tags} if tags else {}, "source": source}
+    return cell | ({"outputs": [], "execution_count": None} if kind == "code" else {})
+
+
+class Project:
+    """A folder with notebooks, profiles and runs."""
+
+    def __init__(self, root: Path) -> None:
+        self.root, self.notebooks, self.runs = root, root / "notebooks", root / "runs"
+        (self.notebooks / "profiles").mkdir(parents=True)
+        self.profile("cpu", "seed: 1\n")
+
+    def add(self, name: str, *args, **radar) -> None:
+        (self.notebooks / f"{name}.ipynb").write_text(json.dumps(toy(*args, **radar)))
+
+    def step(self, name: str, *cells: str, value: str = "'made'", reads: tuple[str, ...] = ()) -> None:
+        """A notebook that writes out.json after the given cells."""
+        self.add(
+            name, COMMON, *cells, WRITE.format(name=name, value=value), reads=list(reads), writes=["out.json"]
+        )
+
+    def profile(self, name: str, text: str) -> None:
+        (self.notebooks / "profiles" / f"{name}.yaml").write_text(text)
+
+    def run(self, *arguments: str, command: str = "reproduce") -> int:
+        from radar_suite.chain.cli import main
+
+        return main([command, "--notebooks", str(self.notebooks), *arguments])
+
+    def command(self, *arguments: str) -> list[str]:
+        """The same as a process of its own."""
+        return [
+            sys.executable,
+            "-m",
+            "radar_lib",
+            "reproduce",
+            "--notebooks",
+            str(self.notebooks),
+            *arguments,
+        ]
+
+    def entries(self, run: str = "cpu") -> dict:
+        return json.loads((self.runs / run / "ledger.json").read_text())["notebooks"]
+
+
+@pytest.fixture(autouse=True)
+def fresh_digests():
+    """The library is digested once per process; here one process plays many."""
+    from radar_suite.chain.ledger import library_digests
+
+    library_digests.cache_clear()
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    return Project(tmp_path / "project")

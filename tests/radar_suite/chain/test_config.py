@@ -1,0 +1,119 @@
+"""Profiles and --set: every mistake stops before a kernel starts, and names its remedy."""
+
+from pathlib import Path
+
+import pytest
+
+from radar_suite.chain.exits import UsageError
+from radar_suite.chain.parameters import parse_parameters
+from radar_suite.chain.profiles import Value, absolute_paths, different_defaults, load_profile, parse_override, resolve
+
+DECLARED = {
+    "01_a": parse_parameters("seed: int = 1\nepochs: int = 3\nposts: str = ''", notebook="01_a"),
+    "02_b": parse_parameters(
+        "seed: int = 1\nlr: float = 1e-3\ngrid: tuple[float, ...] = (0.0,)", notebook="02_b"
+    ),
+}
+
+
+def given(**values):
+    return {name: Value(value, "profiles/smoke.yaml") for name, value in values.items()}
+
+
+def test_each_notebook_gets_its_own_subset_and_defaults_for_the_rest():
+    values = resolve(DECLARED, given(seed=2, grid=[0, 1]))
+    assert values == {
+        "01_a": {"seed": 2, "epochs": 3, "posts": ""},
+        "02_b": {"seed": 2, "lr": 1e-3, "grid": (0.0, 1.0)},
+    }
+
+
+@pytest.mark.parametrize(
+    ("values", "parts"),
+    [
+        ({"epoch": 1}, ["profiles/smoke.yaml", "'epoch'", "Did you mean 'epochs'"]),
+        ({"zzz": 1}, ["'zzz'", "Known: epochs, grid, lr, posts, seed"]),
+        ({"epochs": "three"}, ["01_a", "`epochs: int`", "default 3", "'three' (str)"]),
+        ({"lr": "1e-5"}, ["02_b", "`lr: float`", "YAML reads this as text", "1.0e-5"]),
+        ({"epochs": None}, ["`epochs: int`", "None (NoneType)"]),
+    ],
+)
+def test_a_wrong_name_or_type_is_one_clear_error(values, parts):
+    with pytest.raises(UsageError) as error:
+        resolve(DECLARED, given(**values))
+    assert all(part in str(error.value) for part in parts), str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("lr=1e-4", 1e-4), ("grid=[0.5, 1]", (0.5, 1.0)), ("posts=123", "123"), ("posts=", ""), ("lr=1", 1.0)],
+)
+def test_set_takes_yaml_literals_and_plain_text(text, expected):
+    name, value = parse_override(text)
+    values = resolve(DECLARED, {name: value})
+    assert expected in [parameters.get(name) for parameters in values.values()]
+
+
+@pytest.mark.parametrize("text", ["seed", "=3", "a b=3", "grid=[1,", "runs_dir=x", "profile=x"])
+def test_set_refuses_what_it_cannot_read(text):
+    with pytest.raises(UsageError, match="--"):
+        parse_override(text)
+
+
+def test_an_ill_typed_set_shows_what_was_typed():
+    with pytest.raises(
+        UsageError, match=r"--set epochs: 01_a declares `epochs: int` \(default 3\), got many"
+    ):
+        resolve(DECLARED, dict([parse_override("epochs=many")]))
+
+
+def test_profiles_are_found_by_name_or_path(tmp_path: Path):
+    (tmp_path / "smoke.yaml").write_text("profile: smoke\nseed: 3\n")
+    (tmp_path / "empty.yaml").write_text("# defaults\n")
+    assert load_profile("smoke", tmp_path)[1]["seed"] == Value(3, "profiles/smoke.yaml")
+    assert load_profile("empty", tmp_path) == ("empty", {})
+    name, values = load_profile(str(tmp_path / "smoke.yaml"), tmp_path / "elsewhere")
+    assert name == "smoke" and values["seed"].value == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("seed: 1\nseed: 2\n", "given twice"),
+        ("- 1\n- 2\n", "flat YAML map"),
+        ("a: [1\n", "flat YAML map"),
+        ("1: 2\n", "not a parameter's name"),
+        ("profile: cpu\n", "must be 'bad'"),
+    ],
+)
+def test_a_broken_profile_says_what_is_wrong(tmp_path: Path, text, message):
+    (tmp_path / "bad.yaml").write_text(text)
+    with pytest.raises(UsageError, match=message):
+        load_profile("bad", tmp_path)
+
+
+def test_an_unknown_profile_lists_all_and_names_the_nearest(tmp_path: Path):
+    for name in ("smoke", "cpu"):
+        (tmp_path / f"{name}.yaml").write_text("")
+    with pytest.raises(UsageError, match=r"no profile 'smok'. Did you mean 'smoke'\? Profiles: cpu, smoke"):
+        load_profile("smok", tmp_path)
+
+
+def test_folders_become_absolute_where_they_were_meant(tmp_path: Path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    values = {
+        "posts": Value("mine", "--posts"),
+        "public_sources": Value("data/public", "profiles/public.yaml"),
+        "checkpoints": Value("standins", "profiles/public.yaml"),
+    }
+    out = absolute_paths(values, project=tmp_path / "project")
+    assert out["posts"].value == str(tmp_path / "mine")
+    assert out["public_sources"].value == str(tmp_path / "project/data/public")
+    assert out["checkpoints"].value == "standins"
+
+
+def test_defaults_that_disagree_are_found():
+    declared = DECLARED | {"03_c": parse_parameters("seed: int = 7", notebook="03_c")}
+    assert different_defaults(DECLARED, given(seed=1, lr=1e-3)) == []
+    assert different_defaults(DECLARED, given(lr=0.5)) == ["02_b: lr = 0.001, profiles/smoke.yaml: 0.5"]
+    assert different_defaults(declared, {}) == ["03_c: seed = 7, 01_a: 1"]

@@ -1,0 +1,95 @@
+"""The doctor: one line per finding, and a remedy for each that is not ok."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from radar_suite.chain import doctor, exits
+
+
+def test_constraints_are_read_by_name(tmp_path: Path):
+    (tmp_path / "constraints.txt").write_text("# pins\nTorch==2.13.0\nscikit-learn==1.9.1 ; x\n-e .\n")
+    assert doctor.read_constraints(tmp_path / "constraints.txt") == {
+        "torch": "2.13.0",
+        "scikit-learn": "1.9.1",
+    }
+    assert doctor.read_constraints(tmp_path / "none.txt") == {}
+
+
+def test_packages_are_compared_and_each_difference_has_a_remedy(monkeypatch):
+    installed = {"torch": "2.13.0+cpu", "numpy": "2.0.0"}
+
+    def version(name):
+        if name not in installed:
+            raise doctor.PackageNotFoundError(name)
+        return installed[name]
+
+    monkeypatch.setattr(doctor, "version", version)
+    pins = {"torch": "2.13.0", "numpy": "2.4.6", "peft": "0.21.2"}
+    same, numpy, peft = doctor.check_packages(pins, ["torch", "numpy", "peft"])
+    assert same.state == "ok" and "1 of 3 as in constraints.txt: torch 2.13.0+cpu" in same.text
+    assert numpy.state == "warn" and "the recorded runs used 2.4.6" in str(numpy)
+    assert peft.state == "fail" and "pip install peft==0.21.2" in str(peft)
+    assert "no constraints.txt to compare with" in doctor.check_packages({}, ["torch"])[0].text
+
+
+def test_an_old_python_fails(monkeypatch):
+    assert doctor.check_python().state == "ok"
+    monkeypatch.setattr(doctor, "PYTHON", (99, 0))
+    assert doctor.check_python().state == "fail"
+
+
+def test_memory_counts_a_containers_limit(tmp_path: Path):
+    limit = tmp_path / "memory.max"
+    limit.write_text("max\n")
+    assert doctor.check_memory([limit]).text.count("GiB") == 1
+    limit.write_text(str(2**30))
+    check = doctor.check_memory([limit, tmp_path / "absent"])
+    assert check.state == "warn" and "of 1.0 GiB" in check.text and check.remedy
+
+
+def test_the_disk_is_tried(tmp_path: Path, monkeypatch):
+    assert "is writable" in doctor.check_disk(tmp_path / "runs").text
+    monkeypatch.setattr(doctor, "DISK_MIB", 10**9)
+    assert doctor.check_disk(tmp_path).state == "warn"
+    (tmp_path / "file").write_text("")
+    assert doctor.check_disk(tmp_path / "file" / "runs").state == "fail"
+
+
+def test_a_kernel_is_really_started():
+    check = doctor.check_kernel()
+    assert check.state == "ok", check
+
+
+def test_a_kernel_that_fails_or_hangs_is_told_apart(monkeypatch):
+    done = subprocess.CompletedProcess([], 1, "", "x\nNo module named ipykernel\n")
+    monkeypatch.setattr(doctor.subprocess, "run", lambda *_, **__: done)
+    check = doctor.check_kernel()
+    assert check.state == "fail" and check.text == "No module named ipykernel" and "ipykernel" in check.remedy
+
+    def hang(*_, **__):
+        raise subprocess.TimeoutExpired("x", 1)
+
+    monkeypatch.setattr(doctor.subprocess, "run", hang)
+    assert "no answer" in doctor.check_kernel().text
+
+
+def test_the_device_is_torchs(monkeypatch):
+    assert doctor.check_devices().state == "ok"
+    monkeypatch.setitem(sys.modules, "torch", None)
+    assert doctor.check_devices().state == "fail"
+
+
+def test_the_verdict_is_the_exit_code(tmp_path: Path, monkeypatch):
+    ok, bad = doctor.Check("ok", "x", "fine"), doctor.Check("fail", "x", "broken", "mend it")
+    for name in ("check_python", "check_devices", "check_memory"):
+        monkeypatch.setattr(doctor, name, lambda: ok)
+    monkeypatch.setattr(doctor, "check_packages", lambda constraints: [ok])
+    for found, code, last in [
+        (ok, exits.OK, "all in order"),
+        (bad, exits.ENVIRONMENT, "1 failed, 0 warnings"),
+    ]:
+        monkeypatch.setattr(doctor, "check_kernel", lambda found=found: found)
+        lines: list[str] = []
+        assert doctor.diagnose(project=tmp_path, runs=tmp_path, say=lines.append) == code
+        assert lines[-1].strip() == last

@@ -1,0 +1,341 @@
+"""Tables of one's own become a corpus, or one clear error."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+
+import pandas as pd
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from radar_lib.data.posts import open_posts
+from radar_lib.errors import RadarError
+from radar_suite.intake.importers import FRACTIONS, draw_split, import_table
+
+
+def imported(place, table, **options):
+    return import_table(table, place.images, place.out, progress=False, **options)
+
+
+def refused(place, table, *parts, **options):
+    """The message; no corpus may be left, and the message fits on a screen."""
+    with pytest.raises(RadarError) as caught:
+        imported(place, table, **options)
+    message = str(caught.value)
+    for part in parts:
+        assert part in message, message
+    assert not (place.out / "corpus.json").exists() and not (place.out / "data").exists()
+    assert len(message.splitlines()) <= 24 and max(map(len, message.splitlines())) < 400
+    return message
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("p.csv", {}),
+        ("p.csv", {"encoding": "utf-8-sig"}),
+        ("p.csv", {"delimiter": ";"}),
+        ("p.tsv", {"delimiter": "\t"}),
+        ("p.jsonl", None),
+    ],
+)
+def test_a_table_of_each_kind(place, image, name, options):
+    rows = place.rows()
+    table = place.jsonl(rows, name=name) if options is None else place.csv(rows, name=name, **options)
+    posts = imported(place, table)
+    assert posts.kind == "imported" and posts.name == "p" and posts.categories == ("A", "B")
+    found = posts.table().set_index("post_id")
+    for row in rows:
+        assert {key: found.loc[row["post_id"], key] for key in ("split", "title", "region", "label_A")} == {
+            key: row[key] for key in ("split", "title", "region", "label_A")
+        }
+    by_id = {post["post_id"]: post["frames"] for post in posts.split()}
+    assert [len(by_id[f"p{i}"]) for i in range(6)] == [0, 1, 2, 0, 1, 2]
+    assert posts.info["quarantined"] == 0 and not (place.out / "quarantine.jsonl").exists()
+
+
+def test_frames_are_copied_byte_for_byte_or_scaled_down(place, image):
+    (place.images / "big.png").write_bytes(image(60, 30))
+    rows = place.rows()
+    rows[0]["frames"] = "big.png|a.png"
+    posts = imported(place, place.csv(rows), max_px=40)
+    assert [frame.size for frame in posts.split("train")[0]["frames"]] == [(40, 20), (20, 12)]
+
+
+def test_images_default_to_the_folder_of_the_table(place):
+    rows = [{**row, "frames": "images/a.png"} for row in place.rows()]
+    assert len(import_table(place.csv(rows), None, place.out, progress=False).split()[0]["frames"]) == 1
+
+
+def test_optional_columns_may_be_missing(place):
+    rows = [{"post_id": i, "title": "x", "label_A": i % 2} for i in range(200)]
+    posts = imported(place, place.csv(rows))
+    table = posts.table()
+    assert set(posts.splits) == set(FRACTIONS)
+    assert set(table["pipeline"]) == {"A"} and set(table["region"]) == {"ZZ"} and set(table["language"]) == {"und"}
+    assert table["created_at"].isna().all() and "stream_id" not in table
+
+
+def test_drawn_splits_do_not_depend_on_the_other_rows_and_follow_the_fractions():
+    drawn = Counter(draw_split(str(i), seed=3) for i in range(20_000))
+    assert all(abs(drawn[split] / 20_000 - share) < 0.02 for split, share in FRACTIONS.items())
+    assert [draw_split(str(i), seed=3) for i in range(50)] != [draw_split(str(i), seed=4) for i in range(50)]
+
+
+def test_drawn_splits_keep_streams_together_and_unverified_posts_unlabelled(place):
+    rows = [{"post_id": f"p{i}", "title": "x", "stream_id": "", "segment": ""} for i in range(440)]
+    for i, row in enumerate(rows):
+        row |= {"stream_id": f"s{i // 4}", "segment": i % 4} if i < 400 else {}
+        row |= {"label_A": i % 2, "label_B": i // 2 % 2} if i % 8 < 6 else {"label_A": -1, "label_B": -1}
+    table = imported(place, place.csv(rows)).table()
+    streams = table[table["stream_id"] != ""]
+    assert (streams.groupby("stream_id")["split"].nunique() == 1).all() and streams["segment"].max() == 3
+    alone = table[table["stream_id"] == ""]
+    assert ((alone["split"] == "unlabelled") == (alone["label_A"] == -1)).all()
+    assert set(table.loc[table["label_A"] == -1, "pipeline"]) == {"traffic"} and "A+B" in set(table["pipeline"])
+
+
+def test_spellings_that_mean_the_same(place):
+    rows = place.rows()
+    rows[0] |= {"label_A": "1.0", "label_B": " 0", "created_at": "2024-05-01T10:00:00+02:00", "region": "br"}
+    rows[1] |= {"created_at": "2024-05-01", "language": "pt-BR", "region": ""}
+    rows[2] |= {"created_at": "", "language": ""}
+    table = imported(place, place.csv(rows)).table().set_index("post_id")
+    assert table.loc["p0", "created_at"] == pd.Timestamp("2024-05-01 08:00") and table.loc["p0", "label_A"] == 1
+    assert tuple(table.loc[["p0", "p1"], "region"]) == ("BR", "ZZ")
+    assert tuple(table.loc[["p1", "p2"], "language"]) == ("pt-BR", "und")
+
+
+def test_json_lists_of_frames_and_keys_left_out(place):
+    rows = place.rows()
+    rows[0]["frames"] = ["a.png", "deep/b.jpg"]
+    del rows[1]["region"], rows[1]["frames"]
+    rows[2]["created_at"] = None
+    posts = imported(place, place.jsonl(rows))
+    table = posts.table().set_index("post_id")
+    assert len(posts.split("train")[0]["frames"]) == 2 and table.loc["p1", "region"] == "ZZ"
+
+
+def test_foreign_columns_are_ignored_and_named(place):
+    rows = [{**row, "views": 3} for row in place.rows()]
+    posts = imported(place, place.csv(rows), name="mine")
+    assert posts.info["ignored_columns"] == ["views"] and posts.name == "mine" and "views" not in posts.table()
+
+
+cells = st.text(st.characters(codec="utf-8", exclude_characters="\x00"), max_size=20)
+
+
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    titles=st.lists(cells, min_size=8, max_size=12),
+    categories=st.integers(1, 7).map(lambda k: [f"c{i}" for i in range(k)]),
+    kind=st.sampled_from(["csv", "jsonl"]),
+)
+def test_any_text_and_any_number_of_risks_survive(place, tmp_path_factory, titles, categories, kind):
+    rows = []
+    for i, title in enumerate(titles):
+        labels = {f"label_{c}": i // 2 % 2 for c in categories}
+        rows.append({"post_id": f"p{i}", "split": ("train", "test")[i % 2], "title": title, **labels})
+    table = getattr(place, kind)(rows)
+    posts = import_table(table, None, tmp_path_factory.mktemp("out") / "c", progress=False)
+    assert posts.categories == tuple(categories)
+    assert posts.table().set_index("post_id")["title"].to_dict() == {row["post_id"]: row["title"] for row in rows}
+
+
+BAD_ROWS = {
+    "label of 2": ({"label_A": 2}, "column label_A", "2 is no label", "Write 1 (violating), 0 (cleared) or -1"),
+    "label in words": ({"label_A": "yes"}, "column label_A", "'yes' is no label"),
+    "half a label": ({"label_A": 0.5}, "column label_A", "is no label"),
+    "label of NaN": ({"label_A": "nan"}, "column label_A", "is no label"),
+    "empty label": ({"label_B": ""}, "column label_B", "the label is missing"),
+    "duplicate id": ({"post_id": "p3"}, "column post_id", "'p3' is there already"),
+    "empty id": ({"post_id": " "}, "column post_id", "is no id"),
+    "split": ({"split": "dev"}, "column split", "'dev' is no split", "Use one of pretrain, train"),
+    "time": ({"created_at": "yesterday"}, "column created_at", "'yesterday' is no time", "ISO 8601"),
+    "language": ({"language": "english (us)"}, "column language", "BCP 47"),
+    "region": ({"region": "Brazil"}, "column region", "ISO 3166-1"),
+    "missing image": ({"frames": "a.png|none.png"}, "column frames", "'none.png' is missing"),
+    "path up": ({"frames": "../posts.csv"}, "column frames", "'../posts.csv' leaves the images folder"),
+    "absolute path": ({"frames": "/etc/hostname"}, "column frames", "leaves the images folder"),
+    "no image": ({"frames": "text.png"}, "column frames", "no image", "'text.png'", "Replace the image"),
+    "truncated": ({"frames": "cut.png"}, "column frames", "damaged", "'cut.png'"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_ROWS)
+@pytest.mark.parametrize("kind", ["csv", "jsonl"])
+def test_a_bad_row_is_named_or_set_aside(place, image, case, kind):
+    (place.images / "text.png").write_text("no pixels here")
+    (place.images / "cut.png").write_bytes(image(64, 64)[:3000])
+    change, *parts = BAD_ROWS[case]
+    rows = [{"created_at": "", "language": "", **row} for row in place.rows(40)]
+    rows[10] |= change
+    table = getattr(place, kind)(rows)
+    row = "row 12" if kind == "csv" else "row 11"
+    assert "--on-error quarantine" in refused(place, table, "1 problem in the posts", f"{table.name}, {row}, ", *parts)
+    posts = imported(place, table, on_error="quarantine")
+    (line,) = (place.out / "quarantine.jsonl").read_text().splitlines()
+    entry = json.loads(line)
+    assert (entry["file"], f"row {entry['row']}") == (table.name, row) and entry["problems"][0]["what"]
+    assert len(posts) == 39 and posts.info["quarantined"] == 1 and len(open_posts(place.out).table()) == 39
+
+
+@pytest.mark.parametrize(
+    ("change", "part"),
+    [
+        ({"title": None}, "column title (post 'p7'): it is null"),
+        ({"label_A": None}, "the label is missing"),
+        ({"region": None}, "None is no region"),
+        ({"split": None}, "None is no split"),
+        ({"frames": None}, "None is no list of paths"),
+        ({"frames": [3]}, "[3] is no list of paths"),
+        ({"title": "\ud800"}, "no valid Unicode"),
+        ({"title": 5}, "5 is no text"),
+        ({"label_A": True}, None),
+        ({"label_A": [1]}, "[1] is no label"),
+        ({"label_A": 10**400}, "is no label"),
+        ({"split": ["train"]}, "['train'] is no split"),
+        ({"post_id": ["p"]}, "['p'] is no id"),
+        ({"region": ["BR"], "language": 7}, "7 is no language"),
+        ({"created_at": 1700000000}, "1700000000 is no time"),
+        ({"created_at": "0001-01-01T00:00:00+05:00"}, "is no time"),
+        ({"stream_id": ["s"], "segment": "1"}, "column stream_id (post 'p7'): ['s'] is no text"),
+        ({"frames": ["a\0.png", "\ud800.png"]}, "embedded null byte"),
+        ({"pipeline": None}, "column pipeline (post 'p7'): it is null"),
+    ],
+)
+def test_json_values_of_the_wrong_kind(place, change, part):
+    rows = place.rows()
+    rows[7] |= change
+    table = place.jsonl(rows)
+    if part:
+        refused(place, table, "row 8", part)
+    else:
+        assert len(imported(place, table)) == 20
+
+
+@pytest.mark.parametrize(
+    ("segment", "stream", "part"),
+    [
+        (-1, "s", "column segment"),
+        ("two", "s", "'two' is no segment"),
+        (0, "t", "stream 't' is in 'train' and in 'test'"),
+    ],
+)
+def test_streams_and_segments(place, segment, stream, part):
+    rows = [{**row, "stream_id": "", "segment": 0} for row in place.rows()]
+    rows[0]["stream_id"] = "t"
+    rows[6] |= {"stream_id": stream, "segment": segment}
+    refused(place, place.csv(rows), "row 8", part)
+
+
+def test_all_problems_are_counted_and_the_first_twenty_listed(place):
+    rows = [{**row, "label_A": 2} for row in place.rows(60)]
+    message = refused(place, place.csv(rows), "problems in the posts:", "more.")
+    assert message.count(", column label_A (post") == 20
+
+
+def test_problems_of_one_row_are_all_named(place):
+    rows = place.rows()
+    rows[5] |= {"label_A": 7, "region": "?", "frames": "none.png|../x"}
+    refused(place, place.csv(rows), "4 problems", "7 is no label", "'?' is no region", "missing", "leaves")
+
+
+@pytest.mark.parametrize(
+    ("edit", "parts"),
+    [
+        (lambda r: r["split"] != "test", ["no post is in split 'test'"]),
+        (lambda r: r["split"] != "train", ["no post is in split 'train'"]),
+        (
+            lambda r: not (r["split"] == "test" and r["label_B"] == 1),
+            ["label_B: no violating post (label 1) in split 'test'"],
+        ),
+        (
+            lambda r: not (r["split"] == "train" and r["label_A"] == 0),
+            ["label_A: no cleared post (label 0) in split 'train'"],
+        ),
+    ],
+)
+def test_what_only_the_whole_shows(place, edit, parts):
+    for on_error in ("stop", "quarantine"):
+        refused(place, place.csv([row for row in place.rows() if edit(row)]), *parts, on_error=on_error)
+
+
+def test_quarantine_that_leaves_too_little_says_why(place):
+    rows = [{**row, "region": "nowhere"} for row in place.rows()]
+    refused(
+        place,
+        place.csv(rows),
+        "no post is in split 'train'",
+        "20 rows were bad",
+        on_error="quarantine",
+    )
+
+
+@pytest.mark.parametrize(
+    ("header", "parts"),
+    [
+        ("post_id,title", ["no label column", "Add label_<category>"]),
+        ("title,label_A", ["no column post_id"]),
+        ("post_id,label_A,region", ["without text and frames"]),
+        ("post_id,title,label_", ["no label column"]),
+        ("post_id,title,label_A B", ["'A B' is no category name"]),
+        ("post_id,title,label_A,label_A", ["'label_A' is there twice"]),
+        ("post_id,titel,title,label_A", ["'titel'", "Did you mean title?"]),
+        ("post_id,title,label_A,lable_B", ["'lable_B'", "Did you mean label_<category>?"]),
+        ("post_id,title,label_A,Label_B", ["'Label_B'"]),
+        ("post_id,title,label_A,segment", ["segment without stream_id"]),
+        ("", ["no header"]),
+    ],
+)
+def test_bad_headers(place, header, parts):
+    table = place.folder / "posts.csv"
+    table.write_text(header + "\n")
+    refused(place, table, "posts.csv", *parts)
+
+
+def test_files_that_are_no_tables(place):
+    refused(place, place.folder / "none.csv", "does not exist")
+    refused(place, place.folder / "posts.xlsx", "unknown kind of table", ".jsonl")
+    latin = place.folder / "latin.csv"
+    latin.write_bytes(b"post_id,title,label_A\n1,caf\xe9,1\n")
+    refused(place, latin, "latin.csv", "0xe9 is not UTF-8")
+    long = place.csv([{**row, "title": "x" * 140_000} for row in place.rows()], name="long.csv")
+    refused(place, long, "long.csv, row 2 (line 2)", "field limit", "or use JSONL")
+    quotes = place.folder / "quotes.csv"
+    quotes.write_text('post_id,title,label_A\n1,"a"b,1\n')
+    refused(place, quotes, "quotes.csv, row 2 (line 2)", "double the quotes")
+    with pytest.raises(RadarError, match="is no folder"):
+        import_table(quotes, place.folder / "nowhere", place.out)
+
+
+def test_rows_with_too_few_or_too_many_cells(place):
+    table = place.folder / "posts.csv"
+    table.write_text("post_id,title,label_A\n\n1,a, b,1\n2,a\n")
+    refused(place, table, "row 3, column label_A (post '1'): 4 cells under 3 columns", "row 4, column title")
+
+
+def test_json_lines_that_are_no_objects(place):
+    table = place.jsonl(place.rows())
+    table.write_text(table.read_text() + "\n[1]\n{broken\n" + "[" * 100_000 + "\n")
+    refused(place, table, "row 22", "no object", "row 23", "no valid JSON", "row 24")
+    posts = imported(place, table, on_error="quarantine")
+    assert posts.info["quarantined"] == 3
+
+
+def test_importing_twice_needs_another_folder(place):
+    table = place.csv(place.rows())
+    imported(place, table)
+    with pytest.raises(RadarError, match="already holds a corpus"):
+        imported(place, table)
+
+
+def test_the_same_table_gives_the_same_posts(place):
+    table = place.csv([{k: v for k, v in row.items() if k != "split"} for row in place.rows(100)])
+    digests = {
+        import_table(table, place.images, place.folder / f"out{i}", workers=i, seed=5, progress=False).digest
+        for i in (1, 4)
+    }
+    assert len(digests) == 1

@@ -1,0 +1,187 @@
+"""Claims are read off the paper's tables, decided by one rule, and follow the numbers."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from radar_lib.evidence import Evidence
+from radar_lib.intervals import Difference, Interval
+from radar_suite.report import claims
+from radar_suite.report.claims import FAILS, HOLDS, OPEN, REVERSED, SHOWS, Cell
+from radar_suite.report.tables import UNRELIABLE
+
+RISKS = ("LQC", "RCS", "FE")
+
+
+class Said:
+    """Evidence that says what it is told: differences by (row, category, metric), else `default`."""
+
+    categories = RISKS
+
+    def __init__(self, default=(0.0, -0.1, 0.1, 1.0), seeds=1, **values):
+        self.default, self.values, self.runs, self.asked = default, values, seeds, set()
+
+    def seeds(self, row):
+        return self.runs[row] if isinstance(self.runs, dict) else self.runs
+
+    def difference(self, row, other, category, metric, *, level=0.95, over):
+        self.asked.add(over)
+        return Difference(*self.values.get(f"{row}/{category}/{metric}", self.default))
+
+    def value(self, row, category, metric):
+        return self.values.get(f"value {row}", 0.5)
+
+    def interval(self, row, category, metric, *, level=0.95, over):
+        self.asked.add(over)
+        return Interval(*self.values.get(category, (0.85, 0.82, 0.88)))
+
+
+def test_sentences_and_exceptions_are_those_of_the_papers_tables():
+    cells = claims.table_cells(RISKS)
+    counted = pd.Series([cell.claim for cell in cells]).value_counts()
+    assert counted["Masking beats training without a mask"] == 24 and len(cells) == 160
+    assert counted["Masking releases more traffic"] == 24
+    exceptions = {(c.claim.split()[0], c.row[1], c.category, c.metric): c.paper for c in cells if c.exception}
+    assert exceptions["Masking", "SigLIP2", "FE", "R@P60"] == -4.52
+    assert exceptions["The", "Qwen3-VL-4B", "FE", "R@P60"] == -2.91
+    assert exceptions["The", "Qwen3-VL-4B", "RCS", "APR@R90"] == -0.53
+    distil = {key[1:] for key in exceptions if key[0] == "Distillation"}
+    llava = [("LQC", "APR@R90"), ("LQC", "APR@R95"), ("FE", "APR@R95"), ("Average", "APR@R90"), ("Average", "APR@R95")]
+    gemma = [("FE", "APR@R90"), ("FE", "APR@R95")]
+    assert distil == {("LLaVA-OV-1.5-4B", *place) for place in llava} | {("Gemma3-4B", *place) for place in gemma}
+    larger = [key for key in exceptions if key[:2] == ("A", "Qwen3-VL-4B")]
+    assert {key[2:] for key in larger} == {("LQC", "APR@R90"), ("RCS", "APR@R90"), ("RCS", "APR@R95")}
+
+
+def test_other_risks_have_the_sentences_without_the_papers_numbers():
+    cells = claims.table_cells(("spam",))
+    assert len(cells) == 3 * 4 + 3 * 4 + 3 * 4 + 4 and all(cell.paper is None for cell in cells)
+    both = claims.table_cells(("LQC", "spam"))  # with an average, which the paper has of other risks
+    assert len(both) == 3 * len(cells) and all(cell.paper is None for cell in both)
+
+
+def test_lambda_cells_need_lambda_0():
+    cells = pd.Series([cell.claim for cell in claims.lambda_cells([0, 0.3, 0.5, 1], RISKS)]).value_counts()
+    assert cells["Lambda of 0.5 or more beats lambda = 0"] == 2 * 3 * 2
+    assert cells["Any lambda above 0 beats lambda = 0"] == 3 * 3 * 2
+    assert claims.lambda_cells([0.1, 0.5, 1], RISKS) == []
+
+
+def test_holm_is_the_step_down_rule():
+    generator = np.random.default_rng(0)
+    for _ in range(20):
+        p = generator.random(9) ** 3
+        rejected, order = set(), np.argsort(p)
+        for i, k in enumerate(order):
+            if p[k] > 0.05 / (9 - i):
+                break
+            rejected.add(k)
+        assert set(np.flatnonzero(claims.holm(p) <= 0.05)) == rejected
+    assert claims.holm([0.02, 0.02]).tolist() == [0.04, 0.04]
+
+
+def cell(category="LQC", paper=1.0, row="x"):
+    return Cell("c", row, "y", category, "PR-AUC", paper)
+
+
+@pytest.mark.parametrize(
+    "found, paper, verdict",
+    [
+        ((0.1, 0.05, 0.15, 0.001), 2.0, HOLDS),
+        ((-0.1, -0.15, -0.05, 0.001), 2.0, FAILS),
+        ((0.1, -0.05, 0.25, 0.2), 2.0, OPEN),
+        ((-0.1, -0.15, -0.05, 0.001), -2.0, SHOWS),  # an exception that shows here too
+        ((0.1, 0.05, 0.15, 0.001), -2.0, REVERSED),
+        ((0.1, 0.05, 0.15, 0.001), None, HOLDS),  # risks that the paper does not have
+    ],
+)
+def test_a_cell_is_decided_by_sign_and_corrected_p_value(found, paper, verdict):
+    decided = claims.decide([cell(paper=paper)], Said(found))
+    assert decided["verdict"].tolist() == [verdict] and decided["ours"].item() == 100 * found[0]
+    many = [cell(paper=paper), *[cell(category) for category in ("RCS",) * 60]]
+    alone = Said(**{"x/LQC/PR-AUC": found})
+    assert claims.decide(many, alone)["verdict"][0] == OPEN  # 0.001 does not stand among 61 tests
+
+
+def test_a_claim_needs_all_its_cells_and_exceptions_do_not_count():
+    good, bad, none = (0.1, 0.05, 0.15, 0.0), (-0.1, -0.15, -0.05, 0.0), (0.1, -0.1, 0.2, 0.5)
+    cells = [cell("LQC"), cell("RCS"), cell("FE", paper=-1.0)]
+
+    def verdict(lqc, rcs, fe):
+        said = Said(**{f"x/{c}/PR-AUC": value for c, value in zip(RISKS, (lqc, rcs, fe), strict=True)})
+        return claims.summary(claims.decide(cells, said)).iloc[0]
+
+    assert verdict(good, good, good)["verdict"] == HOLDS and verdict(good, good, good)["of them shown"] == 0
+    assert verdict(good, good, bad)["of them shown"] == 1
+    assert verdict(good, none, good)["verdict"] == OPEN and verdict(good, bad, good)["verdict"] == FAILS
+
+
+def test_stability_and_traffic_follow_their_intervals():
+    lambdas = [0.0, 0.5, 1.0]
+    assert set(claims.stability(Said((0.0, -0.005, 0.01, 1.0)), lambdas)["verdict"]) == {HOLDS}
+    assert set(claims.stability(Said((-0.1, -0.2, -0.05, 0.0)), lambdas)["verdict"]) == {FAILS}
+    assert set(claims.stability(Said(), lambdas)["verdict"]) == {OPEN} and len(claims.stability(Said(), lambdas)) == 6
+    short = claims.stability(Said(), [0.0, 0.1, 0.3])  # no lambda from which FE is said to be stable at R90
+    assert len(short) == 5 and ("FE", "APR@R90") not in zip(short["category"], short["metric"], strict=True)
+    reached = claims.traffic(Said(FE=(0.7, 0.6, 0.75)), ("any", "row")).set_index("category")
+    assert reached["verdict"].to_dict() == {"LQC": HOLDS, "RCS": HOLDS, "FE": SHOWS, "Average": HOLDS}  # FE: 77.16
+    assert claims.traffic(Said(), "row").set_index("category").loc["FE", "verdict"] == REVERSED
+    assert claims.summary(claims.traffic(Said(LQC=(0.8, 0.7, 0.9)), "row"))["verdict"].tolist() == [OPEN]
+
+
+@pytest.mark.parametrize(
+    "seeds, about, over",
+    [
+        (1, "these checkpoints", "posts"),
+        (2, "these checkpoints", "posts"),
+        (3, "the method, 3 seeds", "both"),
+        ({"x": 5, "y": 3, 0.0: 5, 0.5: 4}, "the method, 3 seeds", "both"),
+        ({"x": 5, "y": 1, 0.0: 1, 0.5: 4}, "these checkpoints", "posts"),
+    ],
+)
+def test_three_seeds_make_a_verdict_one_about_the_method(seeds, about, over):
+    said = Said(seeds=seeds)
+    decided = claims.decide([cell()], said)
+    assert decided["about"].tolist() == [about] and said.asked == {over}
+    assert claims.summary(decided)["about"].tolist() == [about]
+    stable = claims.stability(said, [0.0, 0.5])
+    assert set(stable["about"]) == {about.replace("3", "4") if isinstance(seeds, dict) else about}
+    one = claims.traffic(said, "x")
+    assert set(one["about"]) == {"the method, 5 seeds" if isinstance(seeds, dict) else about}
+    assert said.asked == ({over} if not isinstance(seeds, dict) else said.asked)
+
+
+def test_seeds_that_disagree_take_a_verdict_back():
+    """Three runs of each row, ahead on these posts every time, but by very different amounts: evidence end to end."""
+    generator = np.random.default_rng(0)
+    truth = (generator.random((3000, 1)) < 0.1).astype(np.int8)
+    noise = generator.normal(size=truth.shape)
+    runs = [noise + shift * truth for shift in (1.6, 2.0, 4.0)]
+    for ours, verdict, about in ((runs, OPEN, "the method, 3 seeds"), (runs[:2], HOLDS, "these checkpoints")):
+        rows = {"x": ours, "y": [noise + 1.5 * truth] * len(ours)}
+        evidence = Evidence(truth, rows, RISKS[:1], replicates=50, seed=1)
+        decided = claims.decide([cell()], evidence)
+        assert decided["verdict"].tolist() == [verdict] and decided["about"].tolist() == [about]
+
+
+def test_names_of_rows_and_lambdas():
+    pairs = [(1, 0.0), (("a", "b"), "d")]
+    decided = claims.decide([Cell("c", *pair, "LQC", "PR-AUC", None) for pair in pairs], Said())
+    assert decided["row"].tolist() == ["lambda 1", "a, b"] and decided["against"].tolist() == ["lambda 0", "d"]
+
+
+@pytest.mark.parametrize(
+    "metric, ours, theirs, doubtful",
+    [("R@P60", 0.3, 0.3, False), ("R@P60", 0.09, 0.3, True), ("R@P60", 0.3, 0.0, True), ("PR-AUC", 0.05, 0.3, False)],
+)
+def test_a_difference_of_a_small_recall_has_a_note(metric, ours, theirs, doubtful):
+    decided = claims.decide([Cell("c", "x", "y", "LQC", metric, None)], Said(**{"value x": ours, "value y": theirs}))
+    assert decided["note"].tolist() == [UNRELIABLE if doubtful else ""]
+
+
+def test_the_papers_numbers_outside_our_intervals_are_counted():
+    decided = pd.DataFrame({"paper": [5.0, -1.0, 2.0, None], "low": [1.0, 0.0, 1.0, 0.0], "high": [4.0, 2.0, 3.0, 1.0]})
+    assert claims.paper_outside(decided) == (1, 1)
+    assert claims.paper_outside(decided[3:]) == ("", "") == claims.paper_outside(decided.drop(columns="paper"))

@@ -1,0 +1,86 @@
+"""The compact file of scores says which run each column is, and comes back bit for bit."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+
+from radar_lib.errors import RadarError
+from radar_lib.files import digest_file, read_json
+from radar_lib.metrics import score_table
+from radar_suite.report.row_scores import RowScores, name_of, read_row_scores, row_of, save_row_scores
+from radar_suite.report.workspace import Workspace
+
+
+def scores(categories, rows, n=90):
+    generator = np.random.default_rng(2)
+    truth = np.full((n, len(categories)), -1)
+    truth[np.arange(n), np.arange(n) % len(categories)] = np.arange(n) % 4 == 0
+    truth[:7] = 1  # some posts are verified for all risks
+    drawn = {row: {seed: generator.normal(size=truth.shape).astype(np.float32) for seed in seeds}
+             for row, seeds in rows.items()}  # fmt: skip
+    return RowScores([f"p{i}" for i in range(n)], truth, tuple(categories), drawn)
+
+
+@pytest.mark.parametrize("categories", [("A",), ("A", "B", "C"), tuple("ABCDEFG")])
+@pytest.mark.parametrize("rows", [{("BCE", "x"): [1], ("Masked BCE", "x"): [1, 2, 3]}, {0.0: [1], 0.5: [1, 2]}])
+def test_what_was_written_comes_back(tmp_path, categories, rows):
+    one = scores(categories, rows)
+    one.write(tmp_path / "s.parquet")
+    back = read_row_scores(tmp_path / "s.parquet")
+    assert (list(back.post_ids), back.categories) == (one.post_ids, one.categories)
+    assert {row: list(runs) for row, runs in back.rows.items()} == rows
+    np.testing.assert_array_equal(back.truth, one.truth)
+    assert back.scored() == one.scored()
+    for row, runs in one.rows.items():
+        for seed, logits in runs.items():
+            np.testing.assert_array_equal(back.rows[row][seed], np.where(one.truth >= 0, logits, np.nan))
+
+
+def test_a_reader_with_pandas_alone_gets_the_tables_numbers(tmp_path):
+    one = scores(("A", "B"), {("BCE", "x"): [1]})
+    one.write(tmp_path / "s.parquet")
+    frame = pd.read_parquet(tmp_path / "s.parquet")
+    logits = frame[["BCE, x, seed 1: A", "BCE, x, seed 1: B"]].to_numpy()
+    truth = frame[["label_A", "label_B"]].to_numpy()
+    assert logits.dtype == np.float32 and np.isnan(logits[truth < 0]).all()
+    assert score_table(truth, logits, ("A", "B")) == one.scored()["BCE", "x"][1]
+
+
+def test_rows_are_chosen_and_joined():
+    one, other = scores(("A",), {("m", "x"): [1], ("r", "y"): [1]}), scores(("A",), {("n", "z"): [2]})
+    assert list(one.only(lambda row: row[0] == "r").rows) == [("r", "y")]
+    assert list(one.beside(other).rows) == [("m", "x"), ("r", "y"), ("n", "z")]
+    assert row_of({"loss": "m", "method": "x"}) == ("m", "x") and row_of({"lambda": 0.5, "row": "a row"}) == 0.5
+    assert name_of(("m", "x")) == "m, x" and name_of(0.5) == "lambda 0.5"
+
+
+def test_the_stamp_holds_the_files_digest(tmp_path):
+    ws = Workspace.open("nb", runs_dir=tmp_path, profile="p", seed=3, device="cpu")
+    save_row_scores(ws, "s", scores(("A",), {0.0: [1]}), caption="these")
+    stamp = read_json(ws.path("figures/s.json"))
+    assert (stamp["digest"], stamp["seed"]) == (digest_file(ws.path("figures/s.parquet")), 3)
+
+
+def test_other_files_are_refused(tmp_path):
+    with pytest.raises(RadarError, match="does not exist"):
+        read_row_scores(tmp_path / "none.parquet")
+    pd.DataFrame({"post_id": ["a"]}).to_parquet(tmp_path / "other.parquet")
+    with pytest.raises(RadarError, match="does not say which runs"):
+        read_row_scores(tmp_path / "other.parquet")
+    one = scores(("A",), {0.0: [1]})
+    one.rows[0.0][1][3] = np.nan
+    one.write(tmp_path / "nan.parquet")
+    with pytest.raises(RadarError, match="lambda 0, seed 1: a verified post has no finite logit"):
+        read_row_scores(tmp_path / "nan.parquet")
+
+
+def test_the_file_is_small(tmp_path):
+    """Only verified cells take room: four bytes each, and little else."""
+    one = scores(("A", "B", "C"), {("m", str(i)): [1] for i in range(17)}, n=6000)
+    one.write(tmp_path / "s.parquet")
+    cells = 17 * int((one.truth >= 0).sum())
+    assert (tmp_path / "s.parquet").stat().st_size < 4.5 * cells + 100_000
+    assert pq.read_metadata(tmp_path / "s.parquet").row_group(0).column(5).compression == "ZSTD"

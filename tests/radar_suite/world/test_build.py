@@ -1,0 +1,249 @@
+"""Annotation pipelines and the build: quotas, disjoint labels, the truth apart, determinism, resumption, errors."""
+
+import dataclasses
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from radar_lib.data.posts import open_posts
+from radar_lib.errors import RadarError
+from radar_suite.world import build
+from radar_suite.world.build import SHARE, CorpusConfig, build_corpus, corpus_digest, plan_corpus
+from radar_suite.world.pipelines import select_annotated
+from radar_suite.world.policies import CATEGORIES
+
+SMALL = CorpusConfig(seed=4, train_posts=102, validation_posts=68, test_positives=1, calibration_positives=1,
+                     unlabelled_posts=20, audit_posts=30, pretrain_posts=20, frame_px=32)
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    return build_corpus(SMALL, tmp_path_factory.mktemp("corpus") / "one", progress=False)
+
+
+def files(folder):
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def test_two_workers_write_the_same_bytes(corpus, tmp_path):
+    other = build_corpus(SMALL, tmp_path / "two", workers=2, progress=False)
+    assert files(other.folder) == files(corpus.folder) and other.digest == corpus.digest
+
+
+def test_an_interrupted_build_goes_on_and_ends_with_the_same_bytes(corpus, tmp_path, monkeypatch):
+    from radar_suite.world import build
+
+    out, written = tmp_path / "resumed", []
+
+    def killed(job):
+        if len(written) == 3:
+            raise KeyboardInterrupt
+        written.append(job[2])
+        return original(job)
+
+    original = build._build_shard
+    monkeypatch.setattr(build, "_build_shard", killed)
+    with pytest.raises(KeyboardInterrupt):
+        build_corpus(SMALL, out, progress=False)
+    assert not (out / "corpus.json").exists()
+    kept = {path: path.stat().st_mtime_ns for path in written}
+    monkeypatch.setattr(build, "_build_shard", original)
+    build_corpus(SMALL, out, progress=False)
+    assert files(out) == files(corpus.folder)
+    assert kept == {path: path.stat().st_mtime_ns for path in written}
+
+
+def test_a_build_killed_twice_ends_with_the_same_bytes(corpus, tmp_path):
+    out = tmp_path / "killed"
+    code = (f"from radar_suite.world.build import CorpusConfig, build_corpus\n"
+            f"build_corpus(CorpusConfig(**{dataclasses.asdict(SMALL)!r}), {str(out)!r}, workers=2, progress=False)")
+    for wanted in (1, 3):  # as soon as so many shards are there, every process of the build dies at once
+        build = subprocess.Popen([sys.executable, "-c", code], start_new_session=True)
+        while build.poll() is None and len(list(out.glob("data/*.parquet"))) < wanted:
+            time.sleep(0.005)
+        os.killpg(build.pid, signal.SIGKILL) if build.poll() is None else None
+        build.wait()
+    left = out / "data" / ".train-00000-of-00001.parquet.abc.tmp"  # what a kill in the middle of a shard leaves
+    left.mkdir(parents=True, exist_ok=True)
+    finished = (out / "corpus.json").exists()
+    if not finished:
+        with pytest.raises(RadarError, match="half-built"):
+            open_posts(out)
+    build_corpus(SMALL, out, progress=False)
+    assert finished or not left.exists()
+    assert files(out) == files(corpus.folder)
+
+
+def test_a_full_disk_is_one_error_and_nothing_looks_finished(corpus, tmp_path, monkeypatch):
+    from radar_lib.data import shards
+
+    class Full(shards.pq.ParquetWriter):
+        def write_table(self, *args, **kwargs):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(shards.pq, "ParquetWriter", Full)
+    with pytest.raises(RadarError, match="No space left on device.*Free some space"):
+        build_corpus(SMALL, tmp_path / "full", progress=False)
+    assert [p.name for p in (tmp_path / "full").rglob("*") if p.is_file()] == ["build.json"]
+    monkeypatch.undo()
+    assert files(build_corpus(SMALL, tmp_path / "full", progress=False).folder) == files(corpus.folder)
+
+
+def test_datasets_opens_the_shards(corpus):
+    import datasets
+
+    opened = datasets.load_dataset("parquet", data_files=[str(p) for p in corpus.shards("train")], split="train",
+                                   cache_dir=str(corpus.folder / ".cache" / "hub"))
+    assert len(opened) == 102 and opened[0]["frames"][0].size == (32, 32)
+    assert opened.features["segment"].dtype == "int32"
+
+
+def test_segments_of_a_stream_are_in_order_and_in_one_split(tmp_path):
+    config = dataclasses.replace(SMALL, train_posts=0, validation_posts=0, test_positives=0, calibration_positives=0,
+                                 unlabelled_posts=60, audit_posts=60, pretrain_posts=0, live_share=0.5)
+    table = build_corpus(config, tmp_path / "live", progress=False).table()
+    live = table[table["stream_id"] != ""]
+    assert len(live) > 20 and (table.loc[table["stream_id"] == "", "segment"] == 0).all()
+    for _, stream in live.sort_values("segment").groupby("stream_id"):
+        assert stream["split"].nunique() == stream["region"].nunique() == stream["language"].nunique() == 1
+        assert stream["segment"].tolist() == list(range(1, len(stream) + 1))
+        assert (stream["created_at"].diff().dropna().dt.total_seconds() == 900).all()
+
+
+def test_a_complete_corpus_is_left_alone_and_another_is_refused(corpus, tmp_path):
+    before = files(corpus.folder)
+    assert build_corpus(SMALL, corpus.folder, progress=False).digest == corpus.digest
+    with pytest.raises(RadarError, match="another corpus"):
+        build_corpus(dataclasses.replace(SMALL, seed=5), corpus.folder, progress=False)
+    assert files(corpus.folder) == before
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(RadarError, match="not empty"):
+        build_corpus(SMALL, tmp_path, progress=False)
+
+
+def test_labels_are_disjoint_and_only_the_audit_has_all(corpus):
+    table = corpus.table()
+    labels = table[[f"label_{c}" for c in CATEGORIES]].to_numpy()
+    verified = (labels >= 0).sum(axis=1)
+    annotated = table["split"].isin(["train", "validation", "calibration", "test"]).to_numpy()
+    assert (verified[annotated] == 1).all()
+    for k, category in enumerate(CATEGORIES):
+        own = annotated & (table["pipeline"] == category).to_numpy()
+        assert own.any() and (labels[own, k] >= 0).all()
+    assert (verified[table["split"] == "audit"] == 3).all()
+    assert (verified[table["split"].isin(["unlabelled", "pretrain"])] == 0).all()
+    assert (table.loc[~annotated, "pipeline"] == "traffic").all()
+    assert table["post_id"].is_unique
+
+
+def test_captions_are_for_pretraining_only(corpus, tmp_path):
+    table = corpus.table()
+    assert (table.loc[table["split"] == "pretrain", "caption"].str.startswith("Seen: ")).all()
+    assert (table.loc[table["split"] != "pretrain", "caption"] == "").all()
+    plain = build_corpus(dataclasses.replace(SMALL, pretrain_posts=0, train_posts=0, validation_posts=0, audit_posts=0,
+                                             test_positives=0, calibration_positives=0), tmp_path / "c", progress=False)
+    assert "caption" not in plain.table().columns
+
+
+def test_truth_lives_apart_and_agrees(corpus):
+    truth = pd.read_parquet(corpus.folder / "hidden" / "truth.parquet").set_index("post_id")
+    table = corpus.table().set_index("post_id")
+    assert set(truth.index) == set(table.index)
+    assert not {c for c in table.columns if c.startswith(("true_", "fact_", "posterior_", "propensity_", "cue_"))}
+    for category in CATEGORIES:
+        label = table[f"label_{category}"]
+        adjudicated = (label >= 0) & table["split"].isin(["calibration", "test", "audit"])
+        assert (label[adjudicated] == truth.loc[label.index[adjudicated], f"true_{category}"]).all()
+        assert truth[f"posterior_{category}"].between(0, 1).all()
+        assert truth[f"propensity_{category}"].between(0, 1).all()
+
+
+@pytest.mark.parametrize("beta", [0.0, 3.0, 6.0])
+@pytest.mark.parametrize("co_violation", [0.0, 0.9, 1.0])
+def test_prevalence_is_the_same_at_every_dial(beta, co_violation):
+    config = CorpusConfig(seed=9, train_posts=1700, duplicate_rate=0.05, validation_posts=0, intake_beta=beta,
+                          co_violation=co_violation, test_positives=30, calibration_positives=0, unlabelled_posts=0,
+                          audit_posts=0)
+    for selection, rates in zip(plan_corpus(config), (config.train_prevalence, config.test_prevalence), strict=True):
+        for k, rate in enumerate(rates):
+            label = selection.labels[selection.pipeline == k, k]
+            assert abs(label.mean() - rate) <= 3 * np.sqrt(rate * (1 - rate) / len(label))
+        if selection.split == "train":
+            assert np.bincount(selection.pipeline).tolist() == [800, 300, 600] == list(SHARE)
+        else:
+            assert all(selection.labels[selection.pipeline == k, k].sum() == 30 for k in range(3))
+
+
+def test_intake_dial_selects_on_content_and_co_violation_adds_unseen_violations():
+    def train(beta, co_violation):
+        return select_annotated(2, "train", "train", (1600, 600, 1200), (0.255, 0.177, 0.09), beta=beta,
+                                co_violation=co_violation, noisy=True)
+
+    unseen = {dials: float(s.truth[s.pipeline > 0, 0].mean()) for dials in ((3.0, 0.0), (3.0, 0.9), (0.0, 0.9))
+              for s in [train(*dials)]}
+    assert 0.09 < unseen[3.0, 0.9] < 0.20
+    assert unseen[3.0, 0.9] > 1.4 * unseen[3.0, 0.0] and unseen[3.0, 0.9] > 1.2 * unseen[0.0, 0.9]
+
+
+def test_training_size_leaves_the_test_posts_alone():
+    small, large = (CorpusConfig(train_posts=n, validation_posts=0, unlabelled_posts=0, audit_posts=0)
+                    for n in (170, 1700))
+    assert (plan_corpus(small)[-1].index == plan_corpus(large)[-1].index).all()
+
+
+def test_row_order_tells_no_label():
+    s = select_annotated(2, "train", "train", (3000, 1000, 1000), (0.25, 0.2, 0.2), beta=2.0, co_violation=0.9,
+                         noisy=True)
+    label = s.labels.max(axis=1)
+    assert abs(np.corrcoef(np.arange(len(label)), label)[0, 1]) < 0.06
+
+
+def test_digest_is_known_before_building(corpus):
+    assert json.loads((corpus.folder / "corpus.json").read_text())["config_digest"] == corpus_digest(SMALL)
+    assert corpus_digest(SMALL) != corpus_digest(dataclasses.replace(SMALL, intake_beta=0.0))
+
+
+@pytest.mark.parametrize(("change", "said"), [
+    ({"train_posts": -1}, "train_posts"), ({"frame_px": 8}, "frame_px"), ({"co_violation": 1.5}, "co_violation"),
+    ({"languages": ("en", "tlh")}, "unknown language 'tlh'"), ({"duplicate_rate": 0.9}, "duplicate_rate"),
+    ({"train_posts": "many"}, "whole number"), ({"train_prevalence": (0.2, "x", 0.1)}, "train_prevalence"),
+    ({"intake_beta": -1.0}, "intake_beta"), ({"max_frames": 0}, "max_frames"), ({"max_frames": 9}, "max_frames"),
+    ({"train_prevalence": (0.2, 0.0, 0.1)}, "train_prevalence"), ({"test_prevalence": (0.2, 0.1)}, "test_prevalence"),
+    (dict.fromkeys(("train_posts", "validation_posts", "test_positives", "calibration_positives", "unlabelled_posts",
+                    "audit_posts", "pretrain_posts"), 0), "no posts"),
+])
+def test_impossible_settings_are_refused(change, said):
+    with pytest.raises(RadarError, match=said):
+        dataclasses.replace(SMALL, **change)
+
+
+def test_quotas_that_cannot_be_filled_leave_nothing_behind(tmp_path, monkeypatch):
+    with pytest.raises(RadarError, match="0 violating"):
+        build_corpus(dataclasses.replace(SMALL, train_posts=6), tmp_path / "a", progress=False)
+    monkeypatch.setattr("radar_suite.world.pipelines.MAX_CANDIDATES_PER_POST", 1)
+    with pytest.raises(RadarError, match="rarer"):
+        select_annotated(1, "train", "train", (60000, 10, 10), (0.95, 0.5, 0.5), beta=6.0, co_violation=0.0,
+                         noisy=False)
+    assert not (tmp_path / "a").exists()
+
+
+def test_a_planned_post_takes_61_bytes():
+    sizes = ("train_posts", "validation_posts", "test_positives", "calibration_positives", "audit_posts")
+    (s,) = plan_corpus(CorpusConfig(unlabelled_posts=5000, **dict.fromkeys(sizes, 0)))
+    columns = [s.index, s.pipeline, s.labels, s.truth, s.copy, s.origin, s.origin_split, *s.facts.values()]
+    assert sum(column.nbytes for column in columns) <= 61 * 5000
+
+
+def test_shards_are_cut_when_a_worker_is_free_for_them(monkeypatch):
+    monkeypatch.setattr(build, "_build_shard", lambda job: job)
+    asked = []
+    done = build._run((asked.append(n) or n for n in range(9)), 1)
+    assert next(done) == 0 and asked == [0]

@@ -1,0 +1,23 @@
+"""The declared targets are met, and measured as they should be."""
+
+import numpy as np
+import pytest
+
+from radar_suite.chain import cli, exits
+from radar_suite.world.targets import Target, table, weighted_to
+
+
+def test_every_declared_target_is_met(capsys):
+    assert cli.main(["corpus", "targets"]) == exits.OK
+    out = capsys.readouterr().out
+    assert "NOT MET" not in out and out.count("met") == 15 and "oracle" in out
+
+
+def test_weights_give_the_wanted_prevalence():
+    truth = np.array([True, False, False, True, False])
+    weight = weighted_to(truth, 0.1)
+    assert weight[truth].sum() / weight.sum() == pytest.approx(0.1) and weight.sum() == pytest.approx(5)
+
+
+def test_a_target_that_is_missed_is_said_so():
+    assert table([Target("x", 0.5, 0.6, 0.7, 0.65)]).endswith("NOT MET")
