@@ -15,10 +15,11 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 from datasets import Dataset, Features, Image, List, Value
-from jaxtyping import Bool, Int8
+from jaxtyping import Int8
 from PIL import Image as PILImage
 
 from radar_lib.errors import RadarError
+from radar_lib.labels import valid_mask  # noqa: F401  callers take it with `labels`
 
 SPLITS = ("pretrain", "train", "validation", "calibration", "test", "audit", "unlabelled")
 TEXT_COLUMNS = ("title", "ocr_text", "asr_text")
@@ -63,11 +64,6 @@ def labels(posts: Dataset | pa.Table | pd.DataFrame, categories: Iterable[str]) 
         posts = posts.select_columns(names).with_format("arrow")[:]
     columns = [np.asarray(posts[name], dtype=np.int8) for name in names]
     return np.stack(columns, axis=1) if columns else np.empty((len(posts), 0), dtype=np.int8)
-
-
-def valid_mask(matrix: Int8[np.ndarray, "post category"]) -> Bool[np.ndarray, "post category"]:
-    """Eq. 4: True where a label was verified by the pipeline that owns the post."""
-    return matrix >= 0
 
 
 def to_record(row: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:

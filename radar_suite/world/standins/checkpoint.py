@@ -13,7 +13,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from radar_lib.files import atomic_path
-from radar_lib.models.quiet import quiet_transformers
+from radar_lib.models.backbones import quiet_transformers
 from radar_suite.world.standins.geometry import GEOMETRIES, Geometry, build_image_processor, build_model
 from radar_suite.world.standins.tokenizers import VOCABULARY, train_tokenizer
 
