@@ -32,7 +32,6 @@ from jaxtyping import Bool, Float, Num
 
 from radar_lib.labels import valid_mask
 
-
 Labels = Num[np.ndarray, " post"]  # 1 violating, 0 cleared
 Scores = Float[np.ndarray, " post"]  # logits
 Weights = Num[np.ndarray, "*replicate post"]  # how often each post counts

@@ -31,7 +31,15 @@ from torch import Tensor
 
 from radar_lib.labels import valid_mask
 from radar_lib.losses import (
-    Labels, Logits, Loss, at_least_float32, bce_cells, masked_bce, per_post, same_shape, unmasked_bce,
+    Labels,
+    Logits,
+    Loss,
+    at_least_float32,
+    bce_cells,
+    masked_bce,
+    per_post,
+    same_shape,
+    unmasked_bce,
 )  # fmt: skip
 
 # CSL: gamma and alpha are the defaults of the authors' code (Alibaba-MIIL/PartialLabelingCSL, train.py), the share is

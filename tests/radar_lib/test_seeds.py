@@ -4,11 +4,11 @@ import doctest
 
 import numpy as np
 import pytest
+from radar_lib.seeds import combined_difference, combined_interval, seed_difference, seed_interval
 from scipy.stats import norm, t, ttest_ind, ttest_rel
 
 from radar_lib import seeds
 from radar_lib.intervals import Difference, Interval
-from radar_lib.seeds import combined_difference, combined_interval, seed_difference, seed_interval
 
 RUNS, OTHERS = [0.51, 0.55, 0.58, 0.52], [0.50, 0.49, 0.57, 0.50]
 POSTS = Interval(0.54, 0.50, 0.59)
