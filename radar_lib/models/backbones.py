@@ -3,9 +3,9 @@
     load_backbone(resolve_checkpoint(BACKBONES["Qwen3-VL-4B"], "hub"))        # at its pinned commit
     load_backbone(resolve_checkpoint(BACKBONES["Qwen3-VL-4B"], "my/folder"))  # its folder there
 
-A new backbone is a row in `BACKBONES`; a new model family is a class in `families.py`. Weights are read from safetensors
-only. No code from a checkpoint is run, but for LLaVA-OneVision-1.5, which has no class in transformers 5.23: its
-repository's code runs once you allow it by name (`checkpoints.TRUST`).
+A new backbone is a row in `BACKBONES`; a new model family is a class in `families.py`. Weights are read from
+safetensors only. No code from a checkpoint is run, but for LLaVA-OneVision-1.5, which has no class in transformers
+5.23: its repository's code runs once you allow it by name (`checkpoints.TRUST`).
 
 The commits are those under which public projects record their results with these checkpoints; another one is taken
 with `owner/name@REVISION` (see `resolve_checkpoint`). A loaded backbone names the commit that it really has.

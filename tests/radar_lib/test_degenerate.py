@@ -27,7 +27,8 @@ POSTS = {
     "one cleared post": ([0], [2.0]),
 }
 REFUSED = {"no positive": "no violating post", "no post": "no post", "nan": "NaN or infinite",
-           "infinite": "NaN or infinite", "unequal": "one length", "matrix": "two vectors", "not verified": "not verified", "one cleared post": "no violating post",
+           "infinite": "NaN or infinite", "unequal": "one length", "matrix": "two vectors",
+           "not verified": "not verified", "one cleared post": "no violating post",
            "no negative": "no cleared post", "one post": "no cleared post"}  # fmt: skip
 STATE_THE_DISPATCH = ("pr_curve", "threshold_at_recall")
 R60, R90 = partial(metrics.recall_at_precision, precision=0.6), partial(metrics.apr_at_recall, recall=0.9)
@@ -78,7 +79,8 @@ OTHERS = {
     "seed_interval": [(lambda f: f([0.5]), "1 run"), (lambda f: f([]), "0 run"),
                       (lambda f: f([0.1] * 3), (NAN, NAN)), (lambda f: f([0.1, NAN]), (NAN, NAN, NAN)),
                       (lambda f: f([0.0] * 3), (0, NAN, NAN))],
-    "seed_difference": [(lambda f: f([0.5] * 3, [0.5] * 3), (0, 0, 0, 1)), (lambda f: f([0.5, NAN], [0.4, 0.4]), (NAN, NAN, NAN, 1)),
+    "seed_difference": [(lambda f: f([0.5] * 3, [0.5] * 3), (0, 0, 0, 1)),
+                        (lambda f: f([0.5, NAN], [0.4, 0.4]), (NAN, NAN, NAN, 1)),
                         (lambda f: f([0.5], [0.4]), "1 run"), (lambda f: f([0.5] * 3, [0.5]), "1 run")],
     "combined_interval": [(lambda f: f(NOTHING, [1.0, NAN]), (NAN, NAN, NAN)),
                           (lambda f: f(POINT, [1.0]), "1 run"), (lambda f: f(POINT, [1.0, 1.0]), POINT)],

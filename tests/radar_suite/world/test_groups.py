@@ -1,6 +1,5 @@
 """Posts that belong together: campaigns, live streams; and worlds that speak only some languages."""
 
-import dataclasses
 import re
 
 import numpy as np
@@ -115,7 +114,3 @@ def test_truth_is_a_draw_of_the_posterior():
     f = sample_block(3, "t", 0, co_violation=0.9)
     truth, p = truth_of(f, 3, "t", 0), posteriors(f)
     assert (np.abs(truth.mean(0) - p.mean(0)) < 4 * np.sqrt((p * (1 - p)).sum(0)) / BLOCK).all()
-
-
-def test_worlds_are_plain_values():
-    assert dataclasses.replace(WORLD, live_share=0.5) == World(WORLD.campaign_share, 0.5)
