@@ -100,17 +100,6 @@ def test_pixels_equal_the_image_processors_own(loaded, make_frame, name):
     assert all(torch.equal(backbone.frame_processor.resize(frame), frame) for frame in resized)  # taken as it is
 
 
-def test_an_image_processor_that_neither_rescales_nor_normalises(loaded, make_frame):
-    from radar_lib.models.base import FrameProcessor
-
-    processor = loaded("siglip2").frame_processor.processor
-    plain = type(processor)(size=dict(processor.size), do_rescale=False, do_normalize=False)
-    frame = make_frame(1)
-    mine = FrameProcessor(plain)
-    expected = plain([frame], return_tensors="pt")["pixel_values"].float()
-    assert torch.equal(mine.normalise(mine.resize(frame)[None]), expected)
-
-
 def test_qwen_takes_frames_of_several_sizes_and_its_positions_are_the_models_own(loaded, make_frame):
     """A processor with room between its smallest and largest size keeps the shape of a frame."""
     backbone = loaded("qwen3-vl-2b")
@@ -190,26 +179,6 @@ def test_special_tokens_spelt_out_in_a_post_stay_text(loaded, make_frame, name):
 
 def _plain(title):
     return {"title": title, "ocr_text": "", "asr_text": "", "frames": []}
-
-
-def test_gemma_prompt_equals_its_own_processors(loaded, awkward_posts, make_frame):
-    from transformers import Gemma3Processor
-
-    backbone = loaded("gemma3-4b")
-    tokenizer = backbone.tokenizer
-    for attribute, token in (("boi", "<start_of_image>"), ("eoi", "<end_of_image>"), ("image", "<image_soft_token>")):
-        setattr(tokenizer, f"{attribute}_token", token)
-        setattr(tokenizer, f"{attribute}_token_id", tokenizer.convert_tokens_to_ids(token))
-    processor = Gemma3Processor(backbone.frame_processor.processor, tokenizer, image_seq_length=9)
-    post = awkward_posts[3] | {"frames": [make_frame(1), make_frame(2)]}
-    before, after = backbone._render_template(0)
-    text = before + "<start_of_image>" * 2 + post_text(post) + "\n" + INSTRUCTION + after
-    expected = processor(text=[text], images=[post["frames"]], return_tensors="pt", add_special_tokens=False)
-    row = backbone.encode([post])[0]
-    assert row.input_ids.tolist() == expected["input_ids"][0].tolist()
-    batch = backbone.collate([row])
-    assert torch.equal(batch["pixel_values"], expected["pixel_values"])
-    assert torch.equal(backbone.extra_inputs(batch)["token_type_ids"][0], expected["token_type_ids"][0])
 
 
 @pytest.mark.parametrize("name", CAUSAL)

@@ -8,16 +8,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from radar_lib.errors import RadarError
-from radar_lib.models.backbones import BACKBONES, load_backbone
+from radar_lib.models.backbones import load_backbone
 from radar_lib.models.base import post_text
 from radar_lib.models.checkpoints import open_checkpoint
 from radar_suite.world.standins import FOLDER as STANDINS
 from radar_suite.world.standins import WORD, checkpoints_named, recipe
 from radar_suite.world.standins.checkpoint import write_random_standin
 from radar_suite.world.standins.describe import (
-    Describer,
     caption_targets,
     caption_vocabulary,
     caption_words,
@@ -26,13 +26,16 @@ from radar_suite.world.standins.describe import (
     word_quality,
     word_weights,
 )
-from radar_suite.world.standins.geometry import GEOMETRIES, build_model
+from radar_suite.world.standins.geometry import GEOMETRIES, build_model, tiny
 from radar_suite.world.standins.tokenizers import VOCABULARY, train_tokenizer
 
 TARGETS = {  # design, section 6, in millions of parameters
     "qwen3-vl-8b": 2.2, "qwen3-vl-4b": 1.0, "gemma3-4b": 1.0, "llava-ov-1.5-4b": 1.0, "qwen3-vl-2b": 0.6,
     "llava-ov-0.5b": 0.35, "siglip2": 0.35,
 }  # fmt: skip
+# Parameters that the task does not use: the contrastive loss's, and a norm after the layer that LLaVA reads.
+UNUSED = {"siglip2": "logit_", "llava-ov-0.5b": "post_layernorm", "llava-ov-1.5-4b": "post_layernorm"}
+FAMILIES = ("qwen3-vl-2b", "gemma3-4b", "llava-ov-1.5-4b", "llava-ov-0.5b", "siglip2")
 LINES = ["Title: follow me and win", "OCR: مرحبا بالجميع", "ASR: сегодня в зале", "Title: 今日は नमस्ते"]
 
 
@@ -141,16 +144,29 @@ def pretrain_posts() -> recipe.PretrainPosts:
 SETTINGS = recipe.PretrainingRecipe(posts=240, epochs=3, batch_size=16, learning_rate=8e-3)
 
 
-@pytest.mark.parametrize("name", list(GEOMETRIES))
+@pytest.fixture(scope="module")
+def checkpoints(tmp_path_factory):
+    """Tiny folders with random weights; one thread, since sums in another order differ."""
+    before, folder = torch.get_num_threads(), tmp_path_factory.mktemp("checkpoints")
+    torch.set_num_threads(1)
+    for seed, name in enumerate(FAMILIES):
+        geometry = tiny(GEOMETRIES[name])
+        write_random_standin(folder / name, name, LINES * 20, seed=seed, geometry=geometry, vocabulary=400)
+    yield folder
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
 def test_pretraining_learns_to_describe(checkpoints, pretrain_posts, tmp_path, name):
-    if name.startswith("qwen3-vl-") and name != "qwen3-vl-2b":
-        pytest.skip("the tiny geometry of this family is tested once")
     backbone = load_backbone(checkpoints / name)
+    start = {n: p.clone() for n, p in backbone.model.named_parameters()}
     record = recipe.pretrain(backbone, pretrain_posts, SETTINGS, name=name, state_file=tmp_path / "run.safetensors")
     quality = record["quality"]
     assert record["steps"] == 36 and record["loss_every_20_steps"][-1] < 0.7 * record["loss_every_20_steps"][0]
     assert quality["seen_map"] > 80 and quality["read_map"] > 80, quality
     assert not any(p.requires_grad for p in backbone.model.parameters())
+    untrained = [n for n, p in backbone.model.named_parameters() if torch.equal(p, start[n])]
+    assert all(UNUSED.get(name, "none") in n for n in untrained)  # nothing else keeps its random start
 
 
 def test_a_stopped_run_goes_on_to_the_same_weights(checkpoints, pretrain_posts, tmp_path):
@@ -164,18 +180,6 @@ def test_a_stopped_run_goes_on_to_the_same_weights(checkpoints, pretrain_posts, 
     parts, record = run(tmp_path / "parts.safetensors")
     assert record["loss_every_20_steps"] == expected["loss_every_20_steps"] and record["quality"] == expected["quality"]
     assert all(torch.equal(parts[key], whole[key]) for key in whole)
-
-
-def test_describer_gives_every_parameter_a_gradient(checkpoints, pretrain_posts):
-    """What the checkpoint holds is what was trained: nothing keeps its random start."""
-    for name in ("qwen3-vl-2b", "siglip2"):
-        backbone = load_backbone(checkpoints / name)
-        model = Describer(backbone, pretrain_posts.vocabulary)
-        rows = pretrain_posts.rows(range(8))
-        batch = backbone.collate(backbone.encode(rows))
-        description_loss(model(batch), torch.from_numpy(pretrain_posts.targets[:8]).float()).backward()
-        still = [n for n, p in backbone.model.named_parameters() if p.grad is None]
-        assert still == (["logit_scale", "logit_bias"] if name == "siglip2" else [])
 
 
 def test_random_folders_in_one_command(tmp_path, capsys):
@@ -210,8 +214,8 @@ def committed():
     return {name: json.loads((STANDINS / name / "record.json").read_text()) for name in GEOMETRIES}
 
 
-def test_committed_folders_load_and_are_small(committed, make_frame):
-    post = {"title": "Gana un premio", "ocr_text": "تابعنا", "asr_text": "", "frames": [make_frame(1, (96, 96))]}
+def test_committed_folders_load_and_are_small(committed):
+    post = {"title": "Gana un premio", "ocr_text": "تابعنا", "asr_text": "", "frames": [Image.new("RGB", (96, 96))]}
     size = 0
     for name, record in committed.items():
         backbone = load_backbone(reference := f"{checkpoints_named(WORD)}/{name}")
