@@ -25,10 +25,10 @@ from radar_lib.intervals import (
     bootstrap,
     combined_difference,
     combined_interval,
-    drawn_difference,
-    drawn_interval,
     logit_interval,
     normal_difference,
+    percentile_interval,
+    replicate_difference,
     seed_difference,
     seed_interval,
 )
@@ -111,7 +111,7 @@ class Evidence:
         if metric == AREA:
             posts = logit_interval(float(np.mean(runs)), self._influence[row, category], level=level)
         else:
-            posts = drawn_interval(float(np.mean(runs)), self._drawn[row, category, metric], level=level)
+            posts = percentile_interval(float(np.mean(runs)), self._drawn[row, category, metric], level=level)
         return posts if over == "posts" else combined_interval(posts, runs, level=level)
 
     def difference(
@@ -157,7 +157,7 @@ class Evidence:
         estimate = float(sum(weight * self.value(row, category, metric) for row, weight in weights.items()))
         if metric == AREA:
             return normal_difference(estimate, summed(self._influence, category), level=level)
-        return drawn_difference(estimate, summed(self._drawn, category, metric), level=level)
+        return replicate_difference(estimate, summed(self._drawn, category, metric), level=level)
 
     def _bootstrap(
         self, truth: np.ndarray, rows: Mapping[Hashable, Sequence[np.ndarray]], replicates: int, seed: int

@@ -109,8 +109,6 @@ def average_precision_difference(
 ) -> Difference:
     """Average precision of `ours` minus that of `theirs` on the same posts, by the difference of their influences.
 
-    Two perfect orders differ by 0 with p-value 1.
-
     Raises:
         ValueError: as `average_precision`; `level` outside (0, 1).
     """
@@ -133,7 +131,7 @@ def bootstrap_difference(
         lambda weights: metric(labels, ours, weights=weights) - metric(labels, theirs, weights=weights),
         posts=len(labels), replicates=replicates, seed=seed,
     )  # fmt: skip
-    return drawn_difference(estimate, drawn, level=level)
+    return replicate_difference(estimate, drawn, level=level)
 
 
 def bootstrap_interval(
@@ -141,10 +139,9 @@ def bootstrap_interval(
 ) -> Interval:
     """Percentile interval of `metric` over posts drawn with replacement.
 
-    Posts are drawn one by one, so the number of violating posts varies as it would in another sample. Replicates
-    of one kind only are left out. The interval describes one model on posts like these; it is too narrow when the posts
-    are near-copies of one another. Of R@P below `RELIABLE_RECALL` it is computed with a UserWarning. Its ends are NaN
-    where all replicates are equal.
+    Posts are drawn one by one, so the number of violating posts varies as it would in another sample. Replicates of one
+    kind only are left out. It is too narrow where posts are near-copies of one another. Of R@P below `RELIABLE_RECALL`
+    it is computed with a UserWarning.
 
     Args:
         metric: called with weights of shape (replicates, posts): how often each replicate drew each post.
@@ -167,7 +164,7 @@ def bootstrap_interval(
     drawn = bootstrap(
         lambda weights: metric(labels, scores, weights=weights), posts=len(labels), replicates=replicates, seed=seed
     )
-    return drawn_interval(estimate, drawn, level=level)
+    return percentile_interval(estimate, drawn, level=level)
 
 
 def recall_at_precision_is_reliable(value: float) -> bool:
@@ -213,10 +210,8 @@ def normal_difference(estimate: float, parts: Parts, *, level: float = 0.95) -> 
     return student_difference(estimate, float(np.sqrt(np.square(parts).sum())), level=level)
 
 
-def drawn_interval(estimate: float, drawn: Replicates, *, level: float = 0.95) -> Interval:
-    """Percentile interval from bootstrap replicates; undefined ones (NaN) are left out.
-
-    The ends are NaN if the estimate is, or if all replicates are equal.
+def percentile_interval(estimate: float, drawn: Replicates, *, level: float = 0.95) -> Interval:
+    """Percentile interval from bootstrap replicates. Undefined ones (NaN) are left out; NaN ends if all are equal.
 
     Raises:
         ValueError: more than half of the replicates of a defined estimate are undefined; `level` outside (0, 1).
@@ -229,13 +224,13 @@ def drawn_interval(estimate: float, drawn: Replicates, *, level: float = 0.95) -
     return Interval(estimate, float(low), float(high))
 
 
-def drawn_difference(estimate: float, drawn: Replicates, *, level: float = 0.95) -> Difference:
+def replicate_difference(estimate: float, drawn: Replicates, *, level: float = 0.95) -> Difference:
     """Interval and p-value of a difference, normal with the standard error of its bootstrap replicates.
 
     Not percentiles: a correction for many comparisons needs tails that no affordable number of replicates reaches.
 
     Raises:
-        ValueError: as `drawn_interval`.
+        ValueError: as `percentile_interval`.
     """
     drawn = _defined(estimate, drawn)
     error = 0.0 if np.isnan(estimate) or np.ptp(drawn) == 0 else float(np.std(drawn))

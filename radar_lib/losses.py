@@ -5,7 +5,7 @@ A batch has N posts and K risk categories. `labels` is the label matrix of Eq. 4
 log(p) is not. Every scalar loss is the sum over categories averaged over posts: the number of verified cells
 never enters the denominator, so a post verified for two risks weighs twice as much as one verified for one.
 
-    Eq. 4   valid_mask         m_k = 1 where y_k != -1
+    Eq. 4   valid_mask         m_k = 1 where y_k != -1 (in `radar_lib.labels`)
     Eq. 5   masked_bce         sum_k m_k bce(p_k, y_k)
             unmasked_bce       the baseline 'BCE w/o Mask': -1 is taken for 0
     Eq. 6   distillation_loss  sum_k KL(t_k || p_k), cell by cell in bernoulli_kl

@@ -172,7 +172,7 @@ def open_checkpoint(checkpoint: str | Path) -> CheckpointFiles:
     )
 
 
-def trusted(reference: str) -> bool:
+def may_run_code(reference: str) -> bool:
     """Whether the user has opted in to running this checkpoint's own code: its id or folder is in the variable."""
     return reference.partition("@")[0] in os.environ.get(TRUST, "").split(",")
 
@@ -189,7 +189,7 @@ def _check_family(config: Path, reference: str) -> tuple[str, bool]:
 
     if model_type in CONFIG_MAPPING_NAMES:
         return model_type, False
-    if not trusted(reference):
+    if not may_run_code(reference):
         raise RadarError(
             f"{reference}: this transformers has no class for {model_type!r}; the checkpoint brings code of its own, "
             "which would run with all your rights, on your files and your posts. Read it first; then allow this one "
