@@ -99,27 +99,12 @@ def test_only_the_order_counts(seed):
     assert apr_at_recall(labels, scores, recall=0.9) == apr_at_recall(labels, stretched, recall=0.9)
 
 
-def test_a_bf16_sigmoid_makes_ties_that_logits_do_not_have():
-    import torch
-
-    logits = torch.linspace(6, 9, 200)
-    labels = np.zeros(200, dtype=int)
-    labels[::-10] = 1
-    rounded = torch.sigmoid(logits).bfloat16().float().numpy()
-    assert len(np.unique(rounded)) < 5
-    assert average_precision(labels, rounded) < average_precision(labels, logits.numpy())
-
-
 @settings(max_examples=50, deadline=None)
 @given(st.integers(0, 10**6))
 def test_a_weight_is_a_repeated_post(seed):
     labels, scores = case(seed)
     weights = np.random.default_rng(seed).integers(0, 4, (5, len(labels)))
-    for metric, options in [
-        (average_precision, {}),
-        (recall_at_precision, {"precision": 0.6}),
-        (apr_at_recall, {"recall": 0.9}),
-    ]:
+    for metric, options in [(average_precision, {}), (recall_at_precision, {}), (apr_at_recall, {"recall": 0.9})]:
         together = metric(labels, scores, weights=weights, **options)
         for row, value in zip(weights, together, strict=True):
             copies = np.repeat(np.arange(len(labels)), row)
