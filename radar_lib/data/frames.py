@@ -55,7 +55,7 @@ def read_image(path: str, base: Path) -> bytes:
         raise ValueError(f"cannot be read ({getattr(error, 'strerror', None) or error})") from error
 
 
-def shrunk(data: bytes, max_px: int) -> bytes:
+def shrink(data: bytes, max_px: int) -> bytes:
     """The image as it is, or scaled down so that its longest side is `max_px`."""
     with Image.open(io.BytesIO(data), formats=IMAGE_FORMATS) as image:
         if max(image.size) <= max_px:

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from radar_lib.data import frames
-from radar_lib.data.frames import frame_fault, read_image, shrunk
+from radar_lib.data.frames import frame_fault, read_image, shrink
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF"])
@@ -80,10 +80,10 @@ def test_huge_and_unreadable_files(place, monkeypatch):
 
 def test_shrinking_keeps_small_images_byte_for_byte(image):
     data = image(40, 30, kind="JPEG")
-    assert shrunk(data, 40) is data
-    with Image.open(io.BytesIO(shrunk(data, 20))) as small:
+    assert shrink(data, 40) is data
+    with Image.open(io.BytesIO(shrink(data, 20))) as small:
         assert small.size == (20, 15) and small.format == "JPEG"
-    with Image.open(io.BytesIO(shrunk(image(40, 30), 20))) as small:
+    with Image.open(io.BytesIO(shrink(image(40, 30), 20))) as small:
         assert small.size == (20, 15) and small.format == "PNG"
 
 
@@ -93,7 +93,7 @@ def test_every_colour_mode_shrinks(mode):
     kind = "TIFF" if mode == "CMYK" else "PNG"
     picture = Image.fromarray(np.zeros((30, 40), np.uint16)) if mode == "I;16" else Image.new(mode, (40, 30))
     picture.save(buffer, format=kind)
-    with Image.open(io.BytesIO(shrunk(buffer.getvalue(), 20))) as small:
+    with Image.open(io.BytesIO(shrink(buffer.getvalue(), 20))) as small:
         assert small.size == (20, 15) and small.mode == "RGB"
 
 
@@ -103,5 +103,5 @@ def test_shrinking_turns_a_sideways_photo_upright():
     exif[0x0112] = 6  # rotated by 90 degrees
     buffer = io.BytesIO()
     picture.save(buffer, format="JPEG", exif=exif)
-    with Image.open(io.BytesIO(shrunk(buffer.getvalue(), 20))) as small:
+    with Image.open(io.BytesIO(shrink(buffer.getvalue(), 20))) as small:
         assert small.size == (10, 20)

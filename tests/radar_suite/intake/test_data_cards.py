@@ -9,7 +9,7 @@ import yaml
 from huggingface_hub import DatasetCard
 
 from radar_lib.files import read_json
-from radar_suite.intake.sources import SOURCES
+from radar_suite.intake.public import SOURCES
 
 CARDS = Path(__file__).parents[3] / "data_cards"
 

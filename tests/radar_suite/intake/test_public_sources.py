@@ -10,8 +10,7 @@ import pytest
 
 from radar_lib.errors import RadarError
 from radar_suite.intake.check import check_posts
-from radar_suite.intake.public import import_public, near_key, without_duplicates
-from radar_suite.intake.sources import YOUTUBE_FILES, Item
+from radar_suite.intake.public import YOUTUBE_FILES, Item, drop_duplicates, import_public, near_key
 
 STYLED = "main di \U0001d40c\U0001d40e\U0001d40d\U0001d404\U0001d413 yuk {}"  # mathematical bold capitals
 WORDS = ("amber", "birch", "cedar", "delta", "ember", "fjord", "grove", "haven", "inlet", "jetty")
@@ -116,9 +115,9 @@ def test_near_key(one, other, same):
     assert (near_key(one) == near_key(other)) is same
 
 
-def test_without_duplicates_keeps_the_first():
+def test_drop_duplicates_keeps_the_first():
     texts = [("a b", 1), ("A  b", 1), ("a b", 1), ("c", 0), ("C", 1), ("d", 0), ("\ufeff ", 0)]
-    kept, dropped = without_duplicates([Item(text, label, "x") for text, label in texts])
+    kept, dropped = drop_duplicates([Item(text, label, "x") for text, label in texts])
     assert [item.text for item in kept] == ["a b", "d"]
     assert dropped == {"empty": 1, "exact duplicate": 1, "normalised duplicate": 1, "conflicting labels": 2}
 

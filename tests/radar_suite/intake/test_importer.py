@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from radar_lib.data.posts import open_posts
 from radar_lib.errors import RadarError
-from radar_suite.intake.importers import FRACTIONS, draw_split, import_table
+from radar_suite.intake.importer import FRACTIONS, draw_split, import_table
 
 
 def imported(place, table, **options):
