@@ -50,7 +50,6 @@ def import_table(
     name: str | None = None,
     max_px: int = 512,
     workers: int = 2,
-    progress: bool = True,
 ) -> Posts:
     """Turn a table of posts into a corpus folder; memory does not grow with the frames.
 
@@ -80,7 +79,7 @@ def import_table(
     extra: dict[str, Any] = {"source": table.name, "seed": seed, "max_px": max_px, "ignored_columns": ignored}
 
     def records() -> Iterator[dict[str, Any]]:
-        bar = tqdm(desc=f"importing {table.name}", unit="post", disable=None if progress else True)
+        bar = tqdm(desc=f"importing {table.name}", unit="post", disable=None)
         with bar, ThreadPoolExecutor(workers) as pool:
             while batch := list(itertools.islice(rows, BATCH_ROWS)):
                 loaded = pool.map(lambda item: _read_frames(item[1].get(FRAMES, ""), base, max_px), batch)

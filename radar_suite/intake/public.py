@@ -154,7 +154,7 @@ def _split_by_video(items: list[Item], seed: int) -> tuple[list[Item], list[str]
     """Items and their splits, without those that have a near duplicate in a later split: the test video stays whole."""
     videos = sorted({item.part for item in items}, key=lambda video: _rank(video, seed))
     if len(videos) < 3:
-        raise RadarError(f"youtube_spam: posts of {len(videos)} videos are left; at least 3 are needed to split by video.")
+        raise RadarError(f"youtube_spam: posts of {len(videos)} videos are left; at least 3 are needed to split by it.")
     tested, shared = videos[:2]
     splits: list[str] = []
     last: dict[str, int] = {}

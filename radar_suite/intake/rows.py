@@ -76,9 +76,10 @@ class RowChecker:
             if post_id in self._ids:
                 faults.append(("post_id", f"{_short(post_id)} is there already", "Keep one row for each post"))
             self._ids.add(post_id)
-        if stream and not wrong & {"split", "stream_id"} and (first := self._split_of.setdefault(stream, split)) != split:
-            what = f"stream {_short(stream)} is in {first!r} and in {split!r}"
-            faults.append(("stream_id", what, "Keep all segments of a stream in one split"))
+        if stream and not wrong & {"split", "stream_id"}:
+            if (first := self._split_of.setdefault(stream, split)) != split:
+                what = f"stream {_short(stream)} is in {first!r} and in {split!r}"
+                faults.append(("stream_id", what, "Keep all segments of a stream in one split"))
         return faults
 
     def admit(self, file: str, number: int, row: Mapping[str, Any], faults: Sequence[Fault]) -> bool:

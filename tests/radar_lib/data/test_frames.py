@@ -13,6 +13,16 @@ from radar_lib.data import frames
 from radar_lib.data.frames import frame_fault, read_image, shrink
 
 
+@pytest.fixture
+def images(tmp_path, image):
+    """A folder with a.png and deep/b.jpg."""
+    folder = tmp_path / "images"
+    (folder / "deep").mkdir(parents=True)
+    (folder / "a.png").write_bytes(image(seed=1))
+    (folder / "deep" / "b.jpg").write_bytes(image(seed=2, kind="JPEG"))
+    return folder
+
+
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF"])
 def test_sound_images_of_every_kind(image, kind):
     assert frame_fault(image(kind=kind)) == ""
@@ -41,18 +51,18 @@ def test_a_bomb_is_refused_when_warnings_are_silent(image, monkeypatch):
     assert "too large (20 x 12 pixels; limit 200 pixels)" in frame_fault(image(20, 12))
 
 
-def test_paths_stay_in_the_folder(place, tmp_path, image):
+def test_paths_stay_in_the_folder(images, tmp_path, image):
     (tmp_path / "secret.png").write_bytes(image())
-    os.symlink(tmp_path / "secret.png", place.images / "link.png")
-    os.symlink(tmp_path, place.images / "up")
-    os.symlink(place.images / "a.png", place.images / "inside.png")
-    os.symlink("loop.png", place.images / "loop.png")
-    assert read_image(" a.png ", place.images) == read_image("inside.png", place.images) == image(seed=1)
-    assert read_image("deep/../a.png", place.images) == image(seed=1)
+    os.symlink(tmp_path / "secret.png", images / "link.png")
+    os.symlink(tmp_path, images / "up")
+    os.symlink(images / "a.png", images / "inside.png")
+    os.symlink("loop.png", images / "loop.png")
+    assert read_image(" a.png ", images) == read_image("inside.png", images) == image(seed=1)
+    assert read_image("deep/../a.png", images) == image(seed=1)
     outside = ["../secret.png", "deep/../../secret.png", "link.png", "up/secret.png"]
-    for path in [*outside, str(tmp_path / "secret.png"), str(place.images / "a.png")]:
+    for path in [*outside, str(tmp_path / "secret.png"), str(images / "a.png")]:
         with pytest.raises(ValueError, match="leaves the images folder"):
-            read_image(path, place.images)
+            read_image(path, images)
     for path, message in {
         "b.png": "missing",
         "deep": "no file",
@@ -61,21 +71,21 @@ def test_paths_stay_in_the_folder(place, tmp_path, image):
         "x" * 5000: "read",
     }.items():
         with pytest.raises(ValueError, match=message):
-            read_image(path, place.images)
+            read_image(path, images)
 
 
-def test_huge_and_unreadable_files(place, monkeypatch):
+def test_huge_and_unreadable_files(images, monkeypatch):
     monkeypatch.setattr(frames, "MAX_FILE_BYTES", 1 << 20)
-    (place.images / "huge.png").write_bytes(b"\0" * ((1 << 20) + 1))
+    (images / "huge.png").write_bytes(b"\0" * ((1 << 20) + 1))
     with pytest.raises(ValueError, match="larger than 1 MiB"):
-        read_image("huge.png", place.images)
+        read_image("huge.png", images)
 
     def refused(_):
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr("pathlib.Path.read_bytes", refused)
     with pytest.raises(ValueError, match="Permission denied"):
-        read_image("a.png", place.images)
+        read_image("a.png", images)
 
 
 def test_shrinking_keeps_small_images_byte_for_byte(image):

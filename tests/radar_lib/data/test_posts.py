@@ -23,11 +23,10 @@ from radar_lib.data.posts import (
     finish_corpus,
     labels,
     open_posts,
-    shard_path,
     valid_mask,
     write_corpus,
-    write_shard,
 )
+from radar_lib.data.shards import shard_path, write_shard
 from radar_lib.errors import RadarError
 
 
@@ -134,12 +133,6 @@ def posts_frames(posts):
     for shard in posts.shards():
         for frames in pq.read_table(shard)["frames"].to_pylist():
             yield from (frame["bytes"] for frame in frames)
-
-
-def test_arrow_tables_are_taken_like_rows(tmp_path, sound):
-    posts = write(tmp_path / "a", sound(20))
-    again = write(tmp_path / "b", (pq.read_table(shard) for shard in posts.shards()))
-    assert again.digest == posts.digest
 
 
 def test_shards_made_one_by_one_equal_streamed_ones(tmp_path, sound):

@@ -16,7 +16,7 @@ from radar_suite.intake.importer import FRACTIONS, draw_split, import_table
 
 
 def imported(place, table, **options):
-    return import_table(table, place.images, place.out, progress=False, **options)
+    return import_table(table, place.images, place.out, **options)
 
 
 def refused(place, table, *parts, **options):
@@ -66,7 +66,7 @@ def test_frames_are_copied_byte_for_byte_or_scaled_down(place, image):
 
 def test_images_default_to_the_folder_of_the_table(place):
     rows = [{**row, "frames": "images/a.png"} for row in place.rows()]
-    assert len(import_table(place.csv(rows), None, place.out, progress=False).split()[0]["frames"]) == 1
+    assert len(import_table(place.csv(rows), None, place.out).split()[0]["frames"]) == 1
 
 
 def test_optional_columns_may_be_missing(place):
@@ -139,7 +139,7 @@ def test_any_text_and_any_number_of_risks_survive(place, tmp_path_factory, title
         labels = {f"label_{c}": i // 2 % 2 for c in categories}
         rows.append({"post_id": f"p{i}", "split": ("train", "test")[i % 2], "title": title, **labels})
     table = getattr(place, kind)(rows)
-    posts = import_table(table, None, tmp_path_factory.mktemp("out") / "c", progress=False)
+    posts = import_table(table, None, tmp_path_factory.mktemp("out") / "c")
     assert posts.categories == tuple(categories)
     assert posts.table().set_index("post_id")["title"].to_dict() == {row["post_id"]: row["title"] for row in rows}
 
@@ -149,7 +149,7 @@ BAD_ROWS = {
     "label in words": ({"label_A": "yes"}, "column label_A", "'yes' is no label"),
     "half a label": ({"label_A": 0.5}, "column label_A", "is no label"),
     "label of NaN": ({"label_A": "nan"}, "column label_A", "is no label"),
-    "empty label": ({"label_B": ""}, "column label_B", "the label is missing"),
+    "empty label": ({"label_B": ""}, "column label_B", "empty"),
     "duplicate id": ({"post_id": "p3"}, "column post_id", "'p3' is there already"),
     "empty id": ({"post_id": " "}, "column post_id", "is no id"),
     "split": ({"split": "dev"}, "column split", "'dev' is no split", "Use one of pretrain, train"),
@@ -186,9 +186,10 @@ def test_a_bad_row_is_named_or_set_aside(place, image, case, kind):
     ("change", "part"),
     [
         ({"title": None}, "column title (post 'p7'): it is null"),
-        ({"label_A": None}, "the label is missing"),
-        ({"region": None}, "None is no region"),
-        ({"split": None}, "None is no split"),
+        ({"label_A": None}, "column label_A (post 'p7'): it is null"),
+        ({"region": None}, "column region (post 'p7'): it is null"),
+        ({"split": None}, "column split (post 'p7'): it is null"),
+        ({"post_id": "\ud800"}, "no valid Unicode"),
         ({"frames": None}, "None is no list of paths"),
         ({"frames": [3]}, "[3] is no list of paths"),
         ({"title": "\ud800"}, "no valid Unicode"),
@@ -335,7 +336,7 @@ def test_importing_twice_needs_another_folder(place):
 def test_the_same_table_gives_the_same_posts(place):
     table = place.csv([{k: v for k, v in row.items() if k != "split"} for row in place.rows(100)])
     digests = {
-        import_table(table, place.images, place.folder / f"out{i}", workers=i, seed=5, progress=False).digest
+        import_table(table, place.images, place.folder / f"out{i}", workers=i, seed=5).digest
         for i in (1, 4)
     }
     assert len(digests) == 1
