@@ -101,4 +101,3 @@ def _encoded(frame: Any) -> dict[str, Any]:
         frame.save(buffer, format="PNG")
         return {"bytes": buffer.getvalue(), "path": None}
     return {"bytes": frame["bytes"], "path": frame.get("path")}
-
