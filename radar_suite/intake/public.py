@@ -15,13 +15,16 @@ import gzip
 import hashlib
 import html
 import io
+import math
 import re
 import zlib
-from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
 
 from radar_lib.data.posts import Posts, write_corpus
 from radar_lib.data.schema import LABEL_PREFIX
@@ -40,8 +43,7 @@ _TAG = re.compile(r"<[^>]{1,300}>")
 _WORD = re.compile(r"\w+")
 
 
-@dataclass(frozen=True)
-class Item:
+class Item(NamedTuple):
     """One labelled text; `part` is the file that it came from (for YouTube: the video)."""
 
     text: str
@@ -91,23 +93,28 @@ def import_public(
     sources = Path(sources)
     if not sources.is_dir():
         raise RadarError(f"{sources} is no folder. Put the three public sources into one and name it.")
+    most = {"train": max_train, **dict.fromkeys(ORDER[1:], max_test)}
+    limits = {split: math.inf if limit is None else limit for split, limit in most.items()}
     report: dict[str, dict[str, object]] = {}
     rows: list[dict[str, object]] = []
     for source in SOURCES:
-        items = list(source.read(sources))
+        items = pd.DataFrame(source.read(sources), columns=Item._fields, dtype=object)
         kept, dropped = drop_duplicates(items)
+        kept = kept.assign(near=kept["text"].map(near_key))
         if source.name == "youtube_spam":
-            kept, splits = _split_by_video(kept, seed)
+            kept = _split_by_video(kept, seed)
             dropped["near duplicate across videos"] = len(items) - sum(dropped.values()) - len(kept)
         else:
-            splits = [draw_split(near_key(item.text), seed=seed) for item in kept]
-        limits = {split: max_train if split == "train" else max_test for split in ORDER}
-        chosen = _sample(kept, splits, seed=seed, limits=limits)
-        for item, split in ((kept[i], splits[i]) for i in chosen):
+            kept = kept.assign(split=kept["near"].map(lambda key: draw_split(key, seed=seed)))
+        in_random_order = kept.assign(rank=kept["text"].map(lambda text: _rank(text, seed))).sort_values("rank")
+        limit = in_random_order["split"].map(limits)
+        chosen = in_random_order[in_random_order.groupby("split").cumcount() < limit].sort_index()
+        for item in chosen.itertuples():
             rows.append({
-                "post_id": f"{source.name}-{digest_bytes(item.text.encode())}", "split": split, "pipeline": source.name,
-                "region": source.region, "language": source.language, "created_at": item.created_at,
-                "title": plain_text(item.text) if nfkc else item.text, LABEL_PREFIX + source.category: item.label,
+                "post_id": f"{source.name}-{digest_bytes(item.text.encode())}", "split": item.split,
+                "pipeline": source.name, "region": source.region, "language": source.language,
+                "created_at": item.created_at, "title": plain_text(item.text) if nfkc else item.text,
+                LABEL_PREFIX + source.category: item.label,
             })  # fmt: skip
         dropped["left out by max_train or max_test"] = len(kept) - len(chosen)
         report[source.name] = {"url": source.url, "licence": source.licence, "rows": len(items), "dropped": dropped}
@@ -130,50 +137,27 @@ def near_key(text: str) -> str:
     return " ".join(sorted(words)) or plain
 
 
-def drop_duplicates(items: list[Item]) -> tuple[list[Item], dict[str, int]]:
+def drop_duplicates(items: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, int]]:
     """One item for each `text_key`, the first; none where copies disagree on the label. With counts of the dropped."""
-    copies_of: dict[str, list[Item]] = defaultdict(list)
-    for item in items:
-        copies_of[text_key(item.text)].append(item)
-    dropped = {"empty": len(copies_of.pop("", ()))} | dict.fromkeys(
-        ("exact duplicate", "normalised duplicate", "conflicting labels"), 0
-    )
-    kept = []
-    for copies in copies_of.values():
-        if len({item.label for item in copies}) > 1:
-            dropped["conflicting labels"] += len(copies)
-            continue
-        kept.append(copies[0])
-        distinct = len({item.text for item in copies})
-        dropped["exact duplicate"] += len(copies) - distinct
-        dropped["normalised duplicate"] += distinct - 1
-    return kept, dropped
+    keys = items["text"].map(text_key)
+    full = items[keys != ""].assign(key=keys)
+    clash = full.groupby("key")["label"].transform("nunique") > 1
+    agreed = full[~clash]
+    again, same = agreed.duplicated("key"), agreed.duplicated("text")
+    dropped = {"empty": len(items) - len(full), "exact duplicate": int(same.sum()),
+               "normalised duplicate": int((again & ~same).sum()), "conflicting labels": int(clash.sum())}  # fmt: skip
+    return agreed[~again], dropped
 
 
-def _split_by_video(items: list[Item], seed: int) -> tuple[list[Item], list[str]]:
-    """Items and their splits, without those that have a near duplicate in a later split: the test video stays whole."""
-    videos = sorted({item.part for item in items}, key=lambda video: _rank(video, seed))
+def _split_by_video(items: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """Items with their splits, but those with a near duplicate in a later split, so that the test video is whole."""
+    videos = sorted(set(items["part"]), key=lambda video: _rank(video, seed))
     if len(videos) < 3:
         raise RadarError(f"youtube_spam: posts of {len(videos)} videos are left; at least 3 are needed to split by it.")
-    tested, shared = videos[:2]
-    splits: list[str] = []
-    last: dict[str, int] = {}
-    keys = [near_key(item.text) for item in items]
-    for item, key in zip(items, keys, strict=True):
-        half = "validation" if _rank(key, seed) < "8" else "calibration"
-        splits.append("test" if item.part == tested else half if item.part == shared else "train")
-        last[key] = max(last.get(key, 0), ORDER.index(splits[-1]))
-    keep = [i for i, key in enumerate(keys) if ORDER.index(splits[i]) == last[key]]
-    return [items[i] for i in keep], [splits[i] for i in keep]
-
-
-def _sample(items: list[Item], splits: list[str], *, seed: int, limits: dict[str, int | None]) -> list[int]:
-    """Indices of the items kept, in order: per split, those that come first in a seeded order."""
-    chosen = []
-    for split in ORDER:
-        members = [i for i, s in enumerate(splits) if s == split]
-        chosen += sorted(members, key=lambda i: _rank(items[i].text, seed))[: limits[split]]
-    return sorted(chosen)
+    halves = items["near"].map(lambda key: "validation" if _rank(key, seed) < "8" else "calibration")
+    split = halves.where(items["part"] == videos[1], "train").where(items["part"] != videos[0], "test")
+    place = split.map(ORDER.index)
+    return items.assign(split=split)[place == place.groupby(items["near"]).transform("max")]
 
 
 def _rank(text: str, seed: int) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import warnings
 
 import numpy as np
 import pytest
@@ -40,15 +41,12 @@ def test_bytes_that_are_no_image():
 
 
 @pytest.mark.parametrize("limit", [200, 100])  # Pillow warns above its limit and raises above twice the limit
-def test_a_decompression_bomb_is_refused_before_it_is_decoded(image, monkeypatch, limit):
+@pytest.mark.parametrize("action", ["error", "ignore"])
+def test_a_decompression_bomb_is_refused_before_it_is_decoded(image, monkeypatch, limit, action):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
-    assert "too large" in frame_fault(image(20, 12))
-
-
-@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
-def test_a_bomb_is_refused_when_warnings_are_silent(image, monkeypatch):
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 200)
-    assert "too large (20 x 12 pixels; limit 200 pixels)" in frame_fault(image(20, 12))
+    with warnings.catch_warnings():
+        warnings.simplefilter(action, Image.DecompressionBombWarning)
+        assert "too large" in frame_fault(image(20, 12))
 
 
 def test_paths_stay_in_the_folder(images, tmp_path, image):
@@ -63,13 +61,8 @@ def test_paths_stay_in_the_folder(images, tmp_path, image):
     for path in [*outside, str(tmp_path / "secret.png"), str(images / "a.png")]:
         with pytest.raises(ValueError, match="leaves the images folder"):
             read_image(path, images)
-    for path, message in {
-        "b.png": "missing",
-        "deep": "no file",
-        "loop.png": "read",
-        "a\0.png": "null",
-        "x" * 5000: "read",
-    }.items():
+    for path, message in {"b.png": "missing", "deep": "no file", "loop.png": "read", "a\0.png": "null",
+                          "x" * 5000: "read"}.items():  # fmt: skip
         with pytest.raises(ValueError, match=message):
             read_image(path, images)
 

@@ -76,24 +76,10 @@ def test_a_stream_stays_in_one_split(tmp_path, sound):
         check_posts(tmp_path / "c")
 
 
-@pytest.mark.parametrize(
-    ("keep", "message"),
-    [
-        (lambda r: r["split"] != "test", "no post is in split 'test'"),
-        (
-            lambda r: r["split"] != "train" or r["label_A"] == 0,
-            "column label_A: no violating post .label 1. in split 'train'",
-        ),
-        (
-            lambda r: r["split"] != "test" or r["label_B"] == 1,
-            "column label_B: no cleared post .label 0. in split 'test'",
-        ),
-    ],
-)
-def test_what_only_the_whole_shows(tmp_path, sound, keep, message):
-    rows = [row for row in sound(40) if keep(row)]
+def test_what_only_the_whole_shows(tmp_path, sound):
+    rows = [row for row in sound(40) if row["split"] != "train" or row["label_A"] == 0]
     write_corpus(tmp_path / "c", rows, name="x", kind="imported", categories=("A", "B"))
-    with pytest.raises(RadarError, match=message):
+    with pytest.raises(RadarError, match="column label_A: no violating post .* 'train'"):
         check_posts(tmp_path / "c")
 
 
