@@ -18,19 +18,15 @@ def frame_fault(data: bytes | None) -> str:
     try:
         with Image.open(io.BytesIO(data), formats=IMAGE_FORMATS) as image:
             if image.width * image.height > (Image.MAX_IMAGE_PIXELS or float("inf")):
-                return _bomb(f"{image.width} x {image.height} pixels")
+                raise Image.DecompressionBombError(f"{image.width} x {image.height} pixels")
             image.load()
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        return _bomb(str(error))
+        return f"the frame is too large ({error}; limit {Image.MAX_IMAGE_PIXELS} pixels)"
     except Image.UnidentifiedImageError:
         return f"the frame is no image ({', '.join(IMAGE_FORMATS)})"
     except Exception as error:  # decoders raise many types for damaged data: OSError, SyntaxError, struct.error, ...
         return f"the frame is damaged ({error!s:.60})"
     return ""
-
-
-def _bomb(size: str) -> str:
-    return f"the frame is too large ({size}; limit {Image.MAX_IMAGE_PIXELS} pixels)"
 
 
 def read_image(path: str, base: Path) -> bytes:

@@ -10,6 +10,7 @@ nothing here opens.
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -156,17 +157,10 @@ def open_posts(folder: str | Path) -> Posts:
 
 
 def write_corpus(
-    folder: str | Path,
-    rows: Iterable[Mapping[str, Any]],
-    *,
-    name: str,
-    kind: str,
-    categories: Sequence[str],
-    captions: bool = False,
-    streams: bool = False,
-    shard_rows: int = SHARD_ROWS,
+    folder: str | Path, rows: Iterable[Mapping[str, Any]], *, name: str, kind: str, categories: Sequence[str],
+    captions: bool = False, streams: bool = False, shard_rows: int = SHARD_ROWS,
     extra: Mapping[str, Any] | None = None,
-) -> Posts:
+) -> Posts:  # fmt: skip
     """Write posts, in any order of splits, as a complete corpus folder.
 
     Streams: at most `BATCH_ROWS` posts per split are in memory. Until corpus.json is written, last, the folder does
@@ -199,14 +193,13 @@ def write_corpus(
             raise RadarError(f"{folder}: there is no post to write.")
         partial.rename(folder / "data")
     except OSError as error:
-        shutil.rmtree(partial, ignore_errors=True)
         what = error.strerror or error
         raise RadarError(f"cannot write {folder}: {what}. Free some space or choose another folder.") from error
-    except BaseException:
+    finally:
         for writer in writers.values():
-            writer.abandon()
+            with contextlib.suppress(OSError):  # of a full disk, which was reported
+                writer.abandon()
         shutil.rmtree(partial, ignore_errors=True)
-        raise
     return finish_corpus(folder, name=name, kind=kind, extra=extra)
 
 

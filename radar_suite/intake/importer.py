@@ -41,16 +41,9 @@ Row = tuple[int, dict[str, Any], list[Fault]]  # number, cells, what is wrong wi
 
 
 def import_table(
-    table: str | Path,
-    images: str | Path | None,
-    out: str | Path,
-    *,
-    on_error: OnError = "stop",
-    seed: int = 1,
-    name: str | None = None,
-    max_px: int = 512,
-    workers: int = 2,
-) -> Posts:
+    table: str | Path, images: str | Path | None, out: str | Path, *, on_error: OnError = "stop", seed: int = 1,
+    name: str | None = None, max_px: int = 512, workers: int = 2,
+) -> Posts:  # fmt: skip
     """Turn a table of posts into a corpus folder; memory does not grow with the frames.
 
     Args:
@@ -100,12 +93,12 @@ def import_table(
 
 def _read_rows(table: Path) -> tuple[list[str], Iterator[Row]]:
     """Column names and rows of a CSV or JSONL table; nothing but the current row is in memory."""
-    readers = {".csv": _read_csv, ".tsv": _read_csv, ".txt": _read_csv, ".jsonl": _read_jsonl, ".ndjson": _read_jsonl}
-    if table.suffix.lower() not in readers:
+    readers = dict.fromkeys((".csv", ".tsv", ".txt"), _read_csv) | dict.fromkeys((".jsonl", ".ndjson"), _read_jsonl)
+    if not (read := readers.get(table.suffix.lower())):
         raise RadarError(f"{table}: unknown kind of table. Use one of {', '.join(readers)}.")
     if not table.is_file():
         raise RadarError(f"{table} does not exist. Name a CSV or JSONL file (--table).")
-    return readers[table.suffix.lower()](table)
+    return read(table)
 
 
 def _lines(table: Path) -> Iterator[str]:
@@ -166,31 +159,28 @@ def _read_jsonl(table: Path) -> tuple[list[str], Iterator[Row]]:
 def _check_header(file: str, header: Sequence[str]) -> tuple[tuple[str, ...], list[str]]:
     """Categories and the names of columns that mean nothing here."""
 
-    def stop(what: str, remedy: str) -> RadarError:
-        return RadarError(f"{file}, header: {what}. {remedy}.")
 
-    categories = categories_of(header)
+    def require(good: Any, what: str, remedy: str) -> None:
+        if not good:
+            raise RadarError(f"{file}, header: {what}. {remedy}.")
+
+    categories, content = categories_of(header), (*TEXT_COLUMNS, FRAMES)
     for name in header:
-        if header.count(name) > 1:
-            raise stop(f"column {name!r} is there twice", "Keep one")
-    if "post_id" not in header:
-        raise stop(f"no column post_id among {', '.join(header)[:200]}", "Give every post a unique post_id")
-    if not categories:
-        raise stop("no label column", "Add label_<category> for each risk: 1 violating, 0 cleared, -1 not verified")
-    for category in categories:
-        if not _CATEGORY.fullmatch(category):
-            raise stop(f"{category!r} is no category name", "Use letters, digits, - and _ after label_")
-    if not set(header) & {*TEXT_COLUMNS, FRAMES}:
-        raise stop("posts without text and frames", f"Add one of {', '.join((*TEXT_COLUMNS, FRAMES))}")
-    if "segment" in header and "stream_id" not in header:
-        raise stop("segment without stream_id", "Add stream_id")
+        require(header.count(name) == 1, f"column {name!r} is there twice", "Keep one")
+    names = ", ".join(header)[:200]
+    require("post_id" in header, f"no column post_id among {names}", "Give every post a unique post_id")
+    labels = "Add label_<category> for each risk: 1 violating, 0 cleared, -1 not verified"
+    require(categories, "no label column", labels)
+    for name in categories:
+        require(_CATEGORY.fullmatch(name), f"{name!r} is no category name", "Use letters, digits, - and _ after label_")
+    require(set(header) & set(content), "posts without text and frames", f"Add one of {', '.join(content)}")
+    require("segment" not in header or "stream_id" in header, "segment without stream_id", "Add stream_id")
     ignored = [name for name in header if name not in KNOWN and not name.startswith(LABEL_PREFIX)]
     for name in ignored:
         near = difflib.get_close_matches(name.lower(), KNOWN, n=1, cutoff=0.8)
         if not near and difflib.get_close_matches(name.lower()[: len(LABEL_PREFIX)], [LABEL_PREFIX], cutoff=0.8):
             near = [LABEL_PREFIX + "<category>"]
-        if near:
-            raise stop(f"unknown column {name!r}", f"Did you mean {near[0]}? Rename it or take it out")
+        require(not near, f"unknown column {name!r}", f"Did you mean {''.join(near)}? Rename it or take it out")
     return categories, ignored
 
 

@@ -66,14 +66,9 @@ class Source:
 
 
 def import_public(
-    sources: str | Path,
-    out: str | Path,
-    *,
-    seed: int = 1,
-    max_train: int | None = None,
-    max_test: int | None = None,
+    sources: str | Path, out: str | Path, *, seed: int = 1, max_train: int | None = None, max_test: int | None = None,
     nfkc: bool = False,
-) -> Posts:
+) -> Posts:  # fmt: skip
     """Import the three sources, in the layout of their own repositories, from sub-folders of `sources`.
 
     Headlines and gambling comments are split at random (.6 / .1 / .1 / .2) by group of near duplicates; YouTube
