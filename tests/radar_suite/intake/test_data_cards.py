@@ -25,14 +25,7 @@ def test_each_source_has_a_card_with_its_licence_language_and_origin(source):
     front, body = card(source.name)
     assert front["license"].replace("-", " ") == source.licence.lower().replace("-", " ")
     assert front["language"] == [source.language] and front["size_categories"] and front["pretty_name"]
-    assert source.url in body and source.category in body and "## Traps" in body
-
-
-def test_the_trio_names_its_parts():
-    front, body = card("public")
-    assert set(front["language"]) == {source.language for source in SOURCES}
-    for source in SOURCES:
-        assert f"({source.name}.md)" in body and f"| {source.name} | {source.category} |" in body
+    assert source.url in body and source.category in body and f"({source.name}.md)" in card("public")[1]
 
 
 # Values that the Hub's dataset card specification lists.
