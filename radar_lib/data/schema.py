@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
+from datetime import UTC
 from typing import Any
 
 import numpy as np
@@ -73,12 +73,13 @@ def to_record(row: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
     that are no column (such as hidden truth) are refused, so that they cannot slip into the posts.
     """
     names = tuple(names)
-    unknown = [key for key in row if key not in names]
-    if unknown:
-        raise RadarError(f"post {row.get('post_id')!r}: {unknown[0]!r} is not one of the columns {', '.join(names)}.")
+    for key in row:
+        if key not in names:
+            raise RadarError(f"post {row.get('post_id')!r}: {key!r} is not one of the columns {', '.join(names)}.")
     record = {name: row[name] if name in row else _default(name, row) for name in names}
     record[FRAMES] = [_encoded(frame) for frame in record[FRAMES]]
-    record["created_at"] = _naive_utc(record["created_at"])
+    if getattr(record["created_at"], "tzinfo", None) is not None:
+        record["created_at"] = record["created_at"].astimezone(UTC).replace(tzinfo=None)
     return record
 
 
@@ -100,8 +101,3 @@ def _encoded(frame: Any) -> dict[str, Any]:
         frame.save(buffer, format="PNG")
         return {"bytes": buffer.getvalue(), "path": None}
     return {"bytes": frame["bytes"], "path": frame.get("path")}
-
-
-def _naive_utc(moment: datetime | None) -> datetime | None:
-    aware = moment is not None and getattr(moment, "tzinfo", None) is not None
-    return moment.astimezone(UTC).replace(tzinfo=None) if aware else moment
