@@ -11,11 +11,11 @@ from typing import Any
 import pyarrow.parquet as pq
 from tqdm.auto import tqdm
 
-from radar_lib.data.frames import frame_fault
 from radar_lib.data.posts import Posts, open_posts
 from radar_lib.data.schema import FRAMES, LABEL_PREFIX, SPLITS
 from radar_lib.data.shards import BATCH_ROWS, digest_rows, schema_of
 from radar_lib.errors import RadarError
+from radar_suite.intake.images import frame_fault
 from radar_suite.intake.rows import Fault, RowChecker
 
 

@@ -25,11 +25,11 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
-from radar_lib.data.frames import frame_fault, read_image, shrink
 from radar_lib.data.posts import Posts, write_corpus
 from radar_lib.data.schema import DEFAULTS, FRAMES, LABEL_PREFIX, TEXT_COLUMNS, categories_of
 from radar_lib.data.shards import BATCH_ROWS
 from radar_lib.errors import RadarError
+from radar_suite.intake.images import frame_fault, read_image, shrink
 from radar_suite.intake.rows import Fault, OnError, RowChecker
 
 FRACTIONS = {"train": 0.6, "validation": 0.1, "calibration": 0.1, "test": 0.2}

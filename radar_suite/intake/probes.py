@@ -23,9 +23,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import PredefinedSplit, StratifiedGroupKFold, cross_val_predict
 
-from radar_lib.data.text import plain_text
 from radar_lib.intervals import average_precision_difference
 from radar_lib.metrics import average_precision
+from radar_suite.intake.text import plain_text
 
 Features = spmatrix | np.ndarray
 Ints = Int[np.ndarray, " post"]

@@ -28,11 +28,11 @@ import pandas as pd
 
 from radar_lib.data.posts import Posts, write_corpus
 from radar_lib.data.schema import LABEL_PREFIX
-from radar_lib.data.text import plain_text, text_key
 from radar_lib.errors import RadarError
 from radar_lib.files import digest_bytes
 from radar_suite.intake.importer import draw_split
 from radar_suite.intake.rows import RowChecker
+from radar_suite.intake.text import plain_text, text_key
 
 CATEGORIES = ("LQC", "RCS", "FE")
 ORDER = ("train", "validation", "calibration", "test")  # of splits; a near duplicate stays in the latest

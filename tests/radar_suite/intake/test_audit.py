@@ -9,8 +9,7 @@ import pandas as pd
 import pytest
 from scipy.stats import chi2_contingency
 
-from radar_lib.data import text
-from radar_suite.intake import audit
+from radar_suite.intake import audit, text
 
 
 def table(rows, categories=("A", "B")):

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from radar_lib.data import frames
-from radar_lib.data.frames import frame_fault, read_image, shrink
+from radar_suite.intake import images as module
+from radar_suite.intake.images import frame_fault, read_image, shrink
 
 
 @pytest.fixture
@@ -68,7 +68,7 @@ def test_paths_stay_in_the_folder(images, tmp_path, image):
 
 
 def test_huge_and_unreadable_files(images, monkeypatch):
-    monkeypatch.setattr(frames, "MAX_FILE_BYTES", 1 << 20)
+    monkeypatch.setattr(module, "MAX_FILE_BYTES", 1 << 20)
     (images / "huge.png").write_bytes(b"\0" * ((1 << 20) + 1))
     with pytest.raises(ValueError, match="larger than 1 MiB"):
         read_image("huge.png", images)
