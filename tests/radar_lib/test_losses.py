@@ -111,6 +111,13 @@ def test_kl_gradient_is_p_minus_t_and_stays_off_the_teacher(data):
     assert not bernoulli_kl(teacher, student).requires_grad
 
 
+@given(st.floats(-1e4, 1e4, width=32))
+def test_kl_is_zero_at_the_teacher_and_never_below(value):
+    logits = torch.tensor(value)
+    assert bernoulli_kl(logits, logits) == 0
+    assert bernoulli_kl(logits, logits + 0.1) >= 0 or abs(value) > 1e3
+
+
 @pytest.mark.parametrize("student", [-80.0, -3.0, 0.0, 2.5, 80.0])
 def test_kl_is_exact_at_certain_teachers(student):
     z = torch.tensor([student, student], dtype=torch.float64)
