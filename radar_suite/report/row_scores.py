@@ -22,7 +22,7 @@ from radar_lib.data.posts import Posts, labels, valid_mask
 from radar_lib.data.schema import LABEL_PREFIX
 from radar_lib.errors import RadarError
 from radar_lib.evidence import Evidence
-from radar_lib.files import atomic_path, digest_file, write_json
+from radar_lib.files import atomic_path
 from radar_lib.metrics import score_table
 from radar_suite.report.workspace import Workspace
 
@@ -117,11 +117,11 @@ def read_row_scores(path: Path) -> RowScores:
     return RowScores(table["post_id"].to_pylist(), truth, categories, rows)
 
 
-def save_row_scores(workspace: Workspace, name: str, scores: RowScores, *, caption: str) -> None:
-    """Write `figures/<name>.parquet` and its stamp, which holds the file's digest."""
-    path = workspace.path(f"figures/{name}.parquet")
+def save_row_scores(ws: Workspace, name: str, scores: RowScores, *, caption: str) -> None:
+    """Write `figures/<name>.parquet` and enter it, with its digest, in the notebook's manifest."""
+    path = ws.path(f"figures/{name}.parquet")
     scores.write(path)
-    write_json(path.with_suffix(".json"), workspace.stamp(kind="scores", caption=caption, digest=digest_file(path)))
+    ws.enter(name, [path], kind="scores", caption=caption)
 
 
 def row_of(entry: Mapping[str, Any]) -> Hashable:
