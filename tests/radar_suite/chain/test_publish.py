@@ -1,4 +1,4 @@
-"""Results are copied whole, by notebook, under one manifest; nobody else's files are touched, and nothing for nothing."""
+"""Results are copied whole, by notebook, under one manifest; no other files are touched, and nothing for nothing."""
 
 from __future__ import annotations
 
