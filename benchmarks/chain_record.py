@@ -3,7 +3,7 @@
     rm -rf runs && make reproduce && python benchmarks/chain_record.py --profile cpu --note "nothing else was running"
 
 Takes the minutes and peak memory that `radar reproduce` noted in `figures/<profile>/manifest.json`. A notebook that
-finds its training in the cache is quick, so the run must begin with an empty `runs/` folder: only the caller knows that.
+finds its training in the cache is quick, so the run must begin without a `runs/` folder: only the caller knows that.
 """
 
 from __future__ import annotations

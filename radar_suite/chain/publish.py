@@ -1,6 +1,6 @@
 """Copy what finished notebooks state to the project's `figures/<run>/`, under one manifest.
 
-`manifest.json` has an entry per figure, table and claim (`Workspace.enter`), and the minutes and memory of each notebook.
+`manifest.json` has an entry per figure, table and claim (`Workspace.enter`), and minutes and memory of each notebook.
 A rerun that changes no result changes no byte: what is measured anew each time stays as it was recorded.
 """
 
