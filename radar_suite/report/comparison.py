@@ -110,7 +110,6 @@ def check_record(record: Path) -> Comparison:
         RadarError: there is no manifest, or a file of scores is no such file.
     """
     found = check_folder(record, runs=record / FILE)
-    _check_studies(record, found)
     project = record.resolve().parents[1]
     if record.name == RECORDED and (project / "README.md").is_file():
         from radar_suite.report.results import documents
@@ -124,11 +123,11 @@ def check_record(record: Path) -> Comparison:
 
 
 def check_folder(folder: Path, *, runs: Path) -> Comparison:
-    """Hold a folder with a manifest against its own scores, LaTeX against CSV, and all files against their digests.
+    """Hold a folder with a manifest against its scores and runs, LaTeX against CSV, all files against their digests.
 
     Args:
         folder: `figures/<profile>`, or the `figures` folder of a notebook.
-        runs: the record of runs, whose values of tables and grid are held against the scores too.
+        runs: the record of runs; values of tables and grid follow from the scores, and the studies' files from it.
     """
     entries, found = read_json(folder / MANIFEST)["entries"], Comparison()
     for name, (files_of, study) in SCORES.items():
@@ -139,10 +138,12 @@ def check_folder(folder: Path, *, runs: Path) -> Comparison:
             if (folder / file).is_file():
                 found.add(file, cells_of((folder / file).read_text("utf-8")), cells_of(text))
         if runs.is_file():
-            _check_runs(runs, study, scores, found)
+            _check_runs(read_record(runs), study, scores, found)
     for name in ("table1", "table2"):
         if (folder / f"{name}.tex").is_file() and (folder / f"{name}.csv").is_file():
             found.add(f"{name}.tex", *latex_cells(folder / f"{name}.tex", folder / f"{name}.csv"))
+    if runs.is_file():
+        _check_studies(folder, read_record(runs), found)
     named = {one.file for one in found.differences}
     for name, entry in entries.items():
         for file, digest in entry["files"].items():
@@ -173,24 +174,22 @@ def _numbers(line: str, count: int) -> list[str]:
     return [one[0] for one in found if one and (one[0] != "nan")] if all(found) and len(found) == count else []
 
 
-def _check_runs(runs: Path, study: str, scores: RowScores, found: Comparison) -> None:
+def _check_runs(runs: pd.DataFrame, study: str, scores: RowScores, found: Comparison) -> None:
     """Hold the record's values of these rows and seeds against what the scores say of them."""
     expected = {(f"{study}, {name_of(row)}, seed {seed}, {category}", metric): repr(numbers[metric])
                 for row, by_seed in scores.scored().items() for seed, scored in by_seed.items()
                 for category, numbers in scored.items() for metric in tables.METRICS}  # fmt: skip
-    lines = read_record(runs).query("study == @study")
+    lines = runs[runs["study"] == study]
     names = study + ", " + lines["row"] + ", seed " + lines["seed"].astype(str) + ", " + lines["category"]
     stated = dict(zip(zip(names, lines["metric"], strict=True), map(repr, lines["value"].tolist()), strict=True))
     found.add(FILE, {place: value for place, value in stated.items() if place in expected}, expected)
 
 
-def _check_studies(record: Path, found: Comparison) -> None:
+def _check_studies(folder: Path, runs: pd.DataFrame, found: Comparison) -> None:
     """Hold the studies' values against the means over seeds of their single runs, where the record holds those."""
-    if not (record / FILE).is_file():
-        return
-    means = read_record(record / FILE).groupby(["study", "row", "category", "metric"])["value"].mean()
+    means = runs.groupby(["study", "row", "category", "metric"])["value"].mean()
     for name, (study, tolerance) in STUDIES.items():
-        path = record / "studies" / f"{name}.csv"
+        path = folder / "studies" / f"{name}.csv"
         if path.is_file() and study in means.index.get_level_values("study"):
             stated = cells_of(path.read_text("utf-8"))
             labels = dict.fromkeys(label for label, _ in stated)
