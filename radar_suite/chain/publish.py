@@ -27,13 +27,9 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def publish(
-    run_dir: Path,
-    names: Iterable[str],
-    target: Path,
-    ledger: Mapping[str, Mapping[str, Any]] | None = None,
-    *,
+    run_dir: Path, names: Iterable[str], target: Path, ledger: Mapping[str, Mapping[str, Any]] | None = None, *,
     only: Collection[str] | None = None,
-) -> list[str]:
+) -> list[str]:  # fmt: skip
     """Replace in `target` what these notebooks left there before by what they left now.
 
     Files of other notebooks, and files of yours, stay. Where two notebooks use one name, the later notebook's gets its
@@ -63,7 +59,7 @@ def publish(
             sources = {prefix + file: run_dir / name / FIGURES / file for file in entry["files"]}
             new = entry | {"files": {prefix + file: digest for file, digest in entry["files"].items()}}
             old = before["entries"].get(prefix + key, {"files": {}})
-            own[prefix + key] = old if _stays(new, old, target) else new
+            own[prefix + key] = new | {"files": old["files"]} if _stays(new, old, target) else new
             copies |= {file: sources[file] for file, digest in own[prefix + key]["files"].items()
                        if _digest(target / file) != digest}  # fmt: skip
         lasted = _times(name, own, before, (ledger or {}).get(name))
@@ -123,15 +119,11 @@ def _times(name: str, own: Mapping[str, Any], before: Manifest, ran: Mapping[str
         return old
     new = {"minutes": round(ran["seconds"] / 60, 2), "peak_memory_gib": round(ran["peak_memory_mb"] / 1024, 1)}
     then = {key: entry for key, entry in before["entries"].items() if entry["notebook"] == name}
-    same = _without("minutes", own) == _without("minutes", then)
-    results = [{key: entry["files"] for key, entry in one.items() if entry["tolerance"] is not None}
-               for one in (own, then)]  # fmt: skip
+    same = own == {key: {k: v for k, v in entry.items() if k != "minutes"} for key, entry in then.items()}
+    results = [{key: entry["files"] for key, entry in entries.items() if entry["tolerance"] is not None}
+               for entries in (own, then)]  # fmt: skip
     cached = old is not None and results[0] == results[1] and new["minutes"] < old["minutes"] / 2
     return old if old is not None and (same or cached) else new
-
-
-def _without(name: str, entries: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    return {key: {field: value for field, value in entry.items() if field != name} for key, entry in entries.items()}
 
 
 def _replace(target: Path, copies: Mapping[str, Path], gone: Iterable[str], manifest: Manifest) -> None:

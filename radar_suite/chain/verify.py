@@ -55,12 +55,12 @@ def verify(args: argparse.Namespace) -> int:
     """`radar verify`."""
     from radar_suite.report import comparison
 
-    name = Path(args.profile).stem
-    record, run = args.against or notebooks_folder(args).parent / "figures" / name, runs_folder(args) / name
+    name, project = Path(args.profile).stem, notebooks_folder(args).parent
+    record, run = args.against or project / "figures" / name, runs_folder(args) / name
     if not (record / MANIFEST).is_file():
         raise RadarError(f"{near(record)} is no record: it holds no {MANIFEST}. `radar reproduce` writes one into "
                          "figures/<profile>.")  # fmt: skip
-    stated, said = comparison.check_record(record), not args.json
+    stated, said = comparison.check_record(record, None if args.against else project), not args.json
     if said:
         report(f"{near(record)}: {stated.compared:,} cells", stated.differences)
         if not (record / "test_scores.parquet").is_file():

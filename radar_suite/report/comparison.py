@@ -71,15 +71,15 @@ class Comparison:
         self.compared += len(places)
         for place in places:
             one, other = stated.get(place, MISSING), found.get(place, MISSING)
-            if one != other and not _close(one, other, tolerance):
+            if one != other and not math.isclose(_number(one), _number(other), rel_tol=1e-9, abs_tol=tolerance):
                 self.differences.append(Difference(file, *place, one, other))
 
 
-def _close(one: str, other: str, tolerance: float) -> bool:
+def _number(text: str) -> float:
     try:
-        return math.isclose(float(one), float(other), rel_tol=1e-9, abs_tol=tolerance)
+        return float(text)
     except ValueError:
-        return False
+        return math.nan
 
 
 def cells_of(text: str) -> Cells:
@@ -89,34 +89,25 @@ def cells_of(text: str) -> Cells:
     seen: dict[str, int] = {}
     for row in rows:
         named = [cell for cell, column in zip(row, head, strict=False) if column not in WORDS]
-        name = ", ".join(cell for cell in named if cell and not _is_number(cell))
+        name = ", ".join(cell for cell in named if cell and math.isnan(_number(cell)))
         seen[name] = seen.get(name, 0) + 1
         label = name if seen[name] == 1 else f"{name} ({seen[name]})"
         cells |= {(label, column): cell for column, cell in zip(head, row, strict=False)}
     return cells
 
 
-def _is_number(text: str) -> bool:
-    try:
-        return not math.isnan(float(text))
-    except ValueError:
-        return False
-
-
-def check_record(record: Path) -> Comparison:
-    """Hold `figures/<profile>` against its own scores, its manifest, and what documents say of it.
+def check_record(record: Path, project: Path | None = None) -> Comparison:
+    """Hold `figures/<profile>` against its own scores and its manifest, and the project's documents against it.
 
     Raises:
         RadarError: there is no manifest, or a file of scores is no such file.
     """
     found = check_folder(record, runs=record / FILE)
-    project = record.resolve().parents[1]
-    if record.name == RECORDED and (project / "README.md").is_file():
+    if project is not None and record.name == RECORDED:
         from radar_suite.report.results import documents
 
         for name, text in documents(project, record).items():
-            path = project / name
-            stated = path.read_text(encoding="utf-8") if path.is_file() else ""
+            stated = (project / name).read_text("utf-8") if (project / name).is_file() else ""
             found.compared += len(text.splitlines())
             found.differences += line_differences(name, stated, text)
     return found
@@ -157,21 +148,15 @@ def check_folder(folder: Path, *, runs: Path) -> Comparison:
 def latex_cells(tex: Path, table: Path) -> tuple[Cells, Cells]:
     """The numbers of a LaTeX table, and those of its CSV file, by row and column of the latter."""
     head, *rows = csv.reader(io.StringIO(table.read_text("utf-8")))
-    columns = head[2:]
-    stated: Cells = {}
-    lines = iter([numbers for line in tex.read_text("utf-8").splitlines() if line.rstrip().endswith("\\\\")
-                  if (numbers := _numbers(line, len(columns)))])  # fmt: skip
-    for row in rows:
-        stated |= {(", ".join(row[:2]), column): one for column, one in zip(columns, next(lines, []), strict=False)}
-    expected = {(", ".join(row[:2]), column): cell or "-" for row in rows
-                for column, cell in zip(columns, row[2:], strict=True)}  # fmt: skip
+    columns, numbers = head[2:], []
+    for line in tex.read_text("utf-8").splitlines():
+        cells = [re.search(r"-?\d+\.\d+|-", cell) for cell in line.split("&")[-len(columns) :]]
+        if line.endswith("\\\\") and len(cells) == len(columns) and all(cells):
+            numbers.append([cell[0] for cell in cells if cell])
+    stated, expected = ({(", ".join(row[:2]), column): one for row, line in zip(rows, lines, strict=False)
+                         for column, one in zip(columns, line, strict=True)}
+                        for lines in (numbers, [[cell or "-" for cell in row[2:]] for row in rows]))  # fmt: skip
     return stated, expected
-
-
-def _numbers(line: str, count: int) -> list[str]:
-    """The last `count` cells of a row of a LaTeX table, their first number each; empty if they are none."""
-    found = [re.search(r"-?\d+\.\d+|-|nan", cell) for cell in line.split("&")[-count:]]
-    return [one[0] for one in found if one and (one[0] != "nan")] if all(found) and len(found) == count else []
 
 
 def _check_runs(runs: pd.DataFrame, study: str, scores: RowScores, found: Comparison) -> None:
@@ -337,10 +322,10 @@ def _by_place(path: Path) -> dict[tuple[str, ...], dict[str, Any]]:
 
 
 def causes_apart(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
-    """Which causes differ between two entries of a manifest: posts, training runs (by their hashes), or `CAUSES`."""
-    posts, runs = one["inputs"].get("posts") != other["inputs"].get("posts"), set(one["inputs"]) != set(other["inputs"])
-    return (["posts"] if posts else []) + (["training"] if runs else []) + [
-        name for name in CAUSES if one.get(name) != other.get(name)]  # fmt: skip
+    """Which causes differ between two entries of a manifest: posts, training (hashes of runs), or `CAUSES`."""
+    mine, theirs = one["inputs"], other["inputs"]
+    inputs = {"posts": mine.get("posts") != theirs.get("posts"), "training": set(mine) != set(theirs)}
+    return [name for name, differ in inputs.items() if differ] + [x for x in CAUSES if one.get(x) != other.get(x)]
 
 
 def equal(value: float, stated: float) -> bool:
@@ -350,5 +335,4 @@ def equal(value: float, stated: float) -> bool:
 
 def within(value: float, stated: Mapping[str, Any]) -> bool:
     """Whether a number lies in a stated one's interval, or is equal to it."""
-    ends = (stated["low"], stated["high"])
-    return equal(value, stated["value"]) or (all(map(math.isfinite, ends)) and ends[0] <= value <= ends[1])
+    return equal(value, stated["value"]) or stated["low"] <= value <= stated["high"]  # no end: never

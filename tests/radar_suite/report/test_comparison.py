@@ -125,7 +125,7 @@ def spoil(path, line, column, value):
 
 
 def test_the_committed_record_follows_from_its_scores_and_all_of_it_is_compared(committed):
-    found = comparison.check_record(committed / "figures/cpu")
+    found = comparison.check_record(committed / "figures/cpu", committed)
     assert found.differences == []
     assert found.compared > (13 + 5) * 16 * 3 + 136 * 10 + 25 * 16 * 3  # tables, intervals, claims' cells, the map
 
@@ -158,7 +158,7 @@ CHANGED = [  # a pattern with one group: the number to change
 def test_each_changed_number_of_a_file_is_named_with_its_cell(committed):
     folder = committed / "figures/cpu"
     olds = [spoil(folder / file, line, column, value) for file, line, column, value, _ in SPOILT]
-    found = comparison.check_record(folder).differences
+    found = comparison.check_record(folder, committed).differences
     for (file, _, column, value, row), old in zip(SPOILT, olds, strict=True):
         (one,) = [one for one in found if (one.file, one.column, one.stated) == (file, column, value)]
         assert one.row.startswith(row)
@@ -179,7 +179,7 @@ def test_each_changed_number_of_a_text_is_named(committed):
         place = re.search(pattern, text)
         olds.append(place[1])
         (committed / file).write_text(text[: place.start(1)] + "98.76" + text[place.end(1) :])
-    found = comparison.check_record(committed / "figures/cpu").differences
+    found = comparison.check_record(committed / "figures/cpu", committed).differences
     assert len(found) == len(CHANGED)
     for (file, row, column, _), old in zip(CHANGED, olds, strict=True):
         (one,) = [one for one in found if file.endswith(one.file) and one.column == column]
@@ -192,7 +192,7 @@ def test_files_that_are_gone_or_not_those_of_the_manifest_are_named(committed):
     (record_folder / "figure2.png").write_bytes(b"another picture")
     with open(record_folder / "claims.csv", "a") as file:
         file.write("A new claim" + ",1" * 10 + "\n")
-    found = comparison.check_record(record_folder).differences
+    found = comparison.check_record(record_folder, committed).differences
     named = {(one.file, one.row): one for one in found}
     assert named["studies/phase_map.png", "studies/phase_map"].found == comparison.MISSING
     assert named["figure2.png", "figure2"].column == "digest"
