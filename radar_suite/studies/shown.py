@@ -68,7 +68,7 @@ def shown(workspace: Workspace, name: str) -> Shown:
 def posts_of(workspace: Workspace) -> str | None:
     """Digest of the posts of a workspace's run, also where its own notebook reads none; None where none are there."""
     corpus = workspace.runs_dir / workspace.profile / "01_data_audit" / "corpus.json"
-    return workspace.data.get("posts") or (read_json(corpus)["digest"] if corpus.is_file() else None)
+    return workspace.inputs.get("posts") or (read_json(corpus)["digest"] if corpus.is_file() else None)
 
 
 def listed(names: Iterable[str]) -> str:
