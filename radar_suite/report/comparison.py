@@ -23,6 +23,7 @@ from typing import Any
 
 import pandas as pd
 
+from radar_lib.errors import RadarError
 from radar_lib.files import digest_file, read_json
 from radar_suite.report import tables
 from radar_suite.report.record import FILE, read_record
@@ -285,14 +286,15 @@ def agree(run: Path, record: Path) -> Agreement:
     """A finished run's numbers and verdicts against a record's, whose intervals say how far a cell may move.
 
     Raises:
-        RadarError: the record has no scores, or either no manifest.
+        RadarError: either has no scores, intervals or manifest.
     """
     folders = [run / NOTEBOOKS[name] / "figures" for name in SCORES]
     scores = [read_row_scores(folder / "test_scores.parquet") for folder in (folders[0], record)]
-    entries = [read_json(folder / MANIFEST)["entries"]["test_scores"] for folder in (folders[0], record)]
-    other = causes_apart(*entries)
+    other = causes_apart(*(read_json(folder / MANIFEST)["entries"]["test_scores"] for folder in (folders[0], record)))
     files = {file: (folder / file, record / file) for folder in folders for file in (INTERVALS, *VERDICTS)
              if (folder / file).is_file() and (record / file).is_file()}  # fmt: skip
+    if INTERVALS not in files:
+        raise RadarError(f"{record} has no {INTERVALS}: `radar reproduce` writes it.")
     mine, theirs = (_by_place(path) for path in files[INTERVALS])
     outside, inside, largest = [], 0, 0.0
     places = dict.fromkeys([*theirs, *mine])

@@ -31,16 +31,9 @@ WHOLE = ("tables", "lambda")  # studies that are entered whole, by `enter`
 
 
 def run_lines(
-    study: str,
-    row: str,
-    seed: int,
-    scored: Mapping[str, Mapping[str, float]],
-    *,
-    run: str,
-    config: Mapping[str, Any],
-    seconds: float,
-    workspace: Workspace,
-) -> pd.DataFrame:
+    study: str, row: str, seed: int, scored: Mapping[str, Mapping[str, float]], *, run: str, config: Mapping[str, Any],
+    seconds: float, workspace: Workspace,
+) -> pd.DataFrame:  # fmt: skip
     """Lines of one run.
 
     Args:
@@ -55,16 +48,10 @@ def run_lines(
     """
     stamp = workspace.stamp()
     about = {
-        "study": study,
-        "row": row,
-        "seed": seed,
-        "run": run,
-        "config": json.dumps(dict(config), sort_keys=True),
-        "seconds": float(seconds),
-        "posts_digest": stamp["inputs"].get("posts", ""),
-        "device": stamp["device"],
+        "study": study, "row": row, "seed": seed, "run": run, "config": json.dumps(dict(config), sort_keys=True),
+        "seconds": float(seconds), "posts_digest": stamp["inputs"].get("posts", ""), "device": stamp["device"],
         "versions": json.dumps(stamp["versions"]),
-    }
+    }  # fmt: skip
     counts = ("posts", "positives")
     lines = [
         about | {"category": category, "metric": metric, "value": float(value)}
@@ -111,10 +98,9 @@ def merged(before: pd.DataFrame, lines: pd.DataFrame, *, whole: Collection[str] 
     """
     posts = lines.groupby("study")["posts_digest"].agg(set).to_dict()
     rows = set(zip(lines["study"], lines["row"], strict=True))
-    stays = [
-        study not in posts or (study not in whole and digest in posts[study] and (study, row) not in rows)
-        for study, row, digest in zip(before["study"], before["row"], before["posts_digest"], strict=True)
-    ]
+    places = zip(before["study"], before["row"], before["posts_digest"], strict=True)
+    stays = [study not in posts or (study not in whole and digest in posts[study] and (study, row) not in rows)
+             for study, row, digest in places]  # fmt: skip
     timed = lines[LASTING].merge(before[COLUMNS], how="left", on=LASTING)["seconds"]
     lines = lines.assign(seconds=timed.fillna(lines["seconds"].reset_index(drop=True)).to_numpy())
     both = pd.concat([before[np.array(stays, dtype=bool)], lines], ignore_index=True) if any(stays) else lines

@@ -312,6 +312,9 @@ def test_a_cell_that_only_one_has_is_named(root):
     (folder / "intervals.csv").write_text("".join(lines[:-1]))
     (one,) = comparison.agree(root / "runs" / "own", folder).outside
     assert one.stated == comparison.MISSING
+    (folder / "intervals.csv").unlink()
+    with pytest.raises(RadarError, match="radar reproduce"):
+        comparison.agree(root / "runs" / "own", folder)
 
 
 def test_the_command_says_what_differs_also_for_programs_and_ends_with_its_code(root, folder, capsys):
