@@ -129,6 +129,8 @@ def check_folder(folder: Path, *, runs: Path) -> Comparison:
         for file, text in files_of(scores, seed=entries[name]["seed"]).items():
             if (folder / file).is_file():
                 found.add(file, cells_of((folder / file).read_text("utf-8")), cells_of(text))
+            else:
+                found.differences.append(Difference(file, "the whole file", "cells", MISSING, str(len(cells_of(text)))))
         if runs.is_file():
             _check_runs(read_record(runs), study, scores, found)
     for name in ("table1", "table2"):

@@ -190,12 +190,14 @@ def test_files_that_are_gone_or_not_those_of_the_manifest_are_named(committed):
     record_folder = committed / "figures/cpu"
     (record_folder / "studies/phase_map.png").unlink()
     (record_folder / "figure2.png").write_bytes(b"another picture")
+    (record_folder / "claim_cells.csv").unlink()
     with open(record_folder / "claims.csv", "a") as file:
         file.write("A new claim" + ",1" * 10 + "\n")
     found = comparison.check_record(record_folder, committed).differences
     named = {(one.file, one.row): one for one in found}
     assert named["studies/phase_map.png", "studies/phase_map"].found == comparison.MISSING
     assert named["figure2.png", "figure2"].column == "digest"
+    assert named["claim_cells.csv", "the whole file"].stated == comparison.MISSING
     assert named["claims.csv", "A new claim"].found == comparison.MISSING
 
 
