@@ -19,7 +19,7 @@ DEVICES = {
 # Of the peak: NeMo AutoModel's performance summary gives 41 to 43 % for LoRA on one H100; ours is not recorded.
 GPU_SHARE = 0.40
 # Of each core's peak. Alone a run trains at 0.28 and reads at 0.22 (benchmarks/records/training-cpu-2B.json); side by
-# side, with scoring and checkpoints, less: chosen to meet the record of profile cpu (figures/cpu/run.json).
+# side, with scoring and checkpoints, less: chosen to meet the record of profile cpu (figures/cpu/manifest.json).
 CPU_SHARE = 0.20
 NAMED_CORES, NAMED_DISK = 16, 2e12  # assumed to stand beside a GPU that is asked about by name
 

@@ -15,7 +15,7 @@ from radar_suite.chain.ledger import Ledger
 from radar_suite.chain.notebooks import discover
 from radar_suite.chain.profiles import Value, absolute_paths, load_profile, parse_override, resolve
 from radar_suite.chain.progress import duration
-from radar_suite.chain.publish import RECORD
+from radar_suite.chain.publish import read_manifest
 from radar_suite.chain.reproduce import notebooks_folder, runs_folder
 
 HELP = """\
@@ -81,9 +81,11 @@ def plan(args: argparse.Namespace) -> int:
 def records(figures: Path, run: Path) -> dict[str, float]:
     """Seconds of each notebook: from nothing where that was recorded, else as last run, committed or here."""
     from_nothing = figures.parents[1] / "benchmarks" / "records" / f"chain-{figures.name}.json"
-    for record in (from_nothing, figures / RECORD):
-        if record.is_file():
-            return {entry["name"]: entry["seconds"] for entry in read_json(record)["notebooks"]}
+    if from_nothing.is_file():
+        return {entry["name"]: entry["seconds"] for entry in read_json(from_nothing)["notebooks"]}
+    recorded = read_manifest(figures)["notebooks"]
+    if recorded:
+        return {name: 60 * entry["minutes"] for name, entry in recorded.items()}
     return {name: entry["seconds"] for name, entry in Ledger(run).entries.items() if "seconds" in entry}
 
 
