@@ -25,7 +25,6 @@ from radar_suite.chain.ledger import Ledger
 from radar_suite.chain.notebooks import discover
 from radar_suite.chain.profiles import Value, absolute_paths, load_profile, nearest, parse_override, resolve
 from radar_suite.chain.progress import duration
-from radar_suite.chain.publish import RECORD
 from radar_suite.chain.reproduce import notebooks_folder, runs_folder
 
 HELP = """\
@@ -172,9 +171,12 @@ def estimate(parameters: Mapping[str, Mapping[str, Any]], posts: Posts, machine:
 def recorded_seconds(figures: Path, run: Path) -> dict[str, float]:
     """Of each notebook: from nothing where that was recorded, else as last run, committed or here."""
     from_nothing = figures.parents[1] / "benchmarks" / "records" / f"chain-{figures.name}.json"
-    for record in (from_nothing, figures / RECORD):
-        if record.is_file():
-            return {entry["name"]: entry["seconds"] for entry in read_json(record)["notebooks"]}
+    if from_nothing.is_file():
+        return {entry["name"]: entry["seconds"] for entry in read_json(from_nothing)["notebooks"]}
+    manifest = figures / "manifest.json"
+    published = read_json(manifest).get("notebooks", {}) if manifest.is_file() else {}
+    if published:
+        return {name: 60 * entry["minutes"] for name, entry in published.items() if "minutes" in entry}
     return {name: entry["seconds"] for name, entry in Ledger(run).entries.items() if "seconds" in entry}
 
 

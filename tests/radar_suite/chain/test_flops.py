@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from PIL import Image
 
 from radar_lib.models.backbones import BACKBONES, load_backbone
 from radar_lib.models.quiet import quiet_transformers
@@ -17,9 +18,9 @@ TOKENS = {"Qwen3-VL-2B": 144, "Gemma3-4B": 256, "LLaVA-OV-0.5B": 730, "LLaVA-OV-
 
 
 @pytest.mark.parametrize("name", ["qwen3-vl-2b", "gemma3-4b", "llava-ov-0.5b", "llava-ov-1.5-4b", "siglip2"])
-def test_costs_of_layers_add_up_to_the_real_router(name, make_frame):
+def test_costs_of_layers_add_up_to_the_real_router(name):
     backbone = load_backbone(STANDINS / name)
-    frames = [make_frame(i, (96, 96)) for i in range(FRAMES)]
+    frames = [Image.new("RGB", (96, 96), (40 * i, 90, 200)) for i in range(FRAMES)]
     (post,) = backbone.encode([{"title": "follow me and win", "ocr_text": "", "asr_text": "", "frames": frames}])
     shape = (post.n_tokens - sum(post.frame_tokens), FRAMES)
     cost = router_cost(backbone.model.config, px=96, rank=RANK, categories=len(RISKS))
