@@ -28,9 +28,9 @@ from radar_suite.chain.progress import duration
 
 IMAGES = (".png", ".svg", ".jpg")
 FIRST = ("figure2", "verdicts", "phase_map", "reduced_map")  # figures of the index, in this order
-LEGEND = ("Cells are the comparisons behind a claim: they hold, fail, or are inconclusive at 5 % after Holm's correction. "
-          "Exceptions are those that the paper itself excepts, counted apart. Paper above and below: how often the paper's "
-          "own difference lies outside our interval.")  # fmt: skip
+LEGEND = ("Cells are the comparisons behind a claim: they hold, fail, or are inconclusive at 5 % after Holm's "
+          "correction. Exceptions are those that the paper itself excepts, counted apart. Paper above and below: how "
+          "often the paper's own difference lies outside our interval.")  # fmt: skip
 STUDIES = "studies"  # what `radar studies` leaves beside the notebooks
 
 
@@ -172,7 +172,7 @@ def _findings(by_name: Mapping[str, Exhibit]) -> list[str]:
     if verdicts := [read[name] for name in ("claims", "lambda_claims") if name in read]:
         lines = pd.concat(verdicts, ignore_index=True)
         order = ["claim", "verdict", *(name for name in lines if name not in ("claim", "verdict", "about"))]
-        parts += ["<h2>What the paper claims, and what this run says of it</h2>", _frame(lines[order]), f"<p>{LEGEND}</p>"]
+        parts += ["<h2>What the paper claims, and what this run says of it</h2>", _frame(lines[order]), LEGEND]
     cells = [read[name] for name in ("claim_cells", "lambda_claim_cells") if name in read]
     if cells and len(average := pd.concat(cells).query("category == @tables.AVERAGE and ours.notna()")):
         average = average.assign(text=[f"{x.ours:+.1f} [{x.low:+.1f}, {x.high:+.1f}]" for x in average.itertuples()])

@@ -19,13 +19,13 @@ WIDGET = "application/vnd.jupyter.widget-view+json"
 SHOWN = ["text/html", "text/markdown", "image/svg+xml", "image/png", "image/jpeg", "text/plain"]
 STYLE = """
 :root { color-scheme: light }
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 76rem; margin: 0 auto; padding: 1rem 1.25rem 4rem }
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 84rem; margin: 0 auto; padding: 1rem 1.25rem 4rem }
 body { color: #1a1a1a }
 nav { font-size: .9rem; border-bottom: 1px solid #ddd; padding-bottom: .5rem }
 a { color: #0b5394 } h1, h2, h3 { line-height: 1.25; margin: 1.4em 0 .5em } h1 { margin-top: .6em }
 table { border-collapse: collapse; display: block; overflow-x: auto; font-size: .88rem; line-height: 1.3;
   font-variant-numeric: tabular-nums; margin: .5rem 0 1rem }
-th, td { padding: .22rem .6rem; border-bottom: 1px solid #e3e3e3; text-align: left; vertical-align: top }
+th, td { padding: .22rem .45rem; border-bottom: 1px solid #e3e3e3; text-align: left; vertical-align: top }
 [id^=T_] td, [id^=T_] th, .dataframe td { white-space: nowrap }
 caption, figcaption, .note { text-align: left; color: #444; font-size: .88rem }
 pre { background: #f6f7f8; padding: .6rem .8rem; overflow-x: auto; font-size: .85rem; line-height: 1.4 }
