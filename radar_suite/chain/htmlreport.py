@@ -28,9 +28,9 @@ from radar_suite.chain.progress import duration
 
 IMAGES = (".png", ".svg", ".jpg")
 FIRST = ("figure2", "verdicts", "phase_map", "reduced_map")  # figures of the index, in this order
-LEGEND = ("Cells are the comparisons behind a claim: they hold, fail, or are inconclusive at 5 % after Holm's "
+LEGEND = ("<p>Cells are the comparisons behind a claim: they hold, fail, or are inconclusive at 5 % after Holm's "
           "correction. Exceptions are those that the paper itself excepts, counted apart. Paper above and below: how "
-          "often the paper's own difference lies outside our interval.")  # fmt: skip
+          "often the paper's own difference lies outside our interval.</p>")  # fmt: skip
 STUDIES = "studies"  # what `radar studies` leaves beside the notebooks
 
 
