@@ -7,9 +7,9 @@ gradients reach the adapters and nothing frozen, the first layer's inputs least 
 
 Layers of a stack are equal, so models of one and two layers are counted and everything follows (exact, tested):
 
-    cost(m text layers, n tower layers) = c(1, 1) + (m - 1) (c(2, 1) - c(1, 1)) + (n - 1) (c(1, 2) - c(1, 1))
-    cost(T tokens)                      = a T + b T^2
-    head                                = 2 w (w + K),  w the pooled width, K risks; three times that in training
+    cost(n layers)  = c(1) + (n - 1) (c(2) - c(1)),  of the language model and of the tower each by itself
+    cost(T tokens)  = a T + b T^2
+    head            = 2 w (w + K),  w the pooled width, K risks; three times that in training
 """
 
 from __future__ import annotations
@@ -106,19 +106,19 @@ def router_cost(config: Any, *, px: int, rank: int, categories: int = 3) -> Cost
     Raises:
         KeyError: a family that is not in `COUNTED`.
     """
-    base, one_more_text, one_more_vision = (_count(config, *d, px=px, rank=rank) for d in ((1, 1), (2, 1), (1, 2)))
+    (one, shape), (two, _) = (_count(config, layers, px=px, rank=rank) for layers in (1, 2))
     layers, depth = (_layers(part) for part in (config.text_config, config.vision_config))
-    found = base[0] + (layers - 1) * (one_more_text[0] - base[0]) + (depth - 1) * (one_more_vision[0] - base[0])
-    (parameters, trained, tower, tower_step), (forward, step) = found[:4], np.split(found[4:], 2)
-    text, vision = config.text_config, config.vision_config
+    text, tower = (c1 + (n - 1) * (c2 - c1) for c1, c2, n in zip(one, two, (layers, depth), strict=True))
+    forward, step = np.split(text[2:], 2)
+    reader, vision = config.text_config, config.vision_config
     dual = config.model_type == "siglip"
-    lengths = (text.max_position_embeddings,) if dual else LENGTHS
+    lengths = (reader.max_position_embeddings,) if dual else LENGTHS
     fits = [(0.0, *np.polyfit(lengths, total / np.array(lengths), len(lengths) - 1))[-2:] for total in (forward, step)]
-    width = text.projection_size + vision.hidden_size if dual else text.hidden_size
-    tokens, values = base[1]
+    width = reader.projection_size + vision.hidden_size if dual else reader.hidden_size
+    tokens, values = shape
     return Cost(
-        parameters, trained, tower, tower_step, *fits, 2.0 * width * (width + categories),
-        0 if dual else tokens, values, lengths[0] if dual else None, text.hidden_size, layers, not dual,
+        text[0] + tower[0], text[1] + tower[1], *tower[2:], *fits, 2.0 * width * (width + categories),
+        0 if dual else tokens, values, lengths[0] if dual else None, reader.hidden_size, layers, not dual,
     )  # fmt: skip
 
 
@@ -126,29 +126,31 @@ def _layers(part: Any) -> int:
     return part.depth if hasattr(part, "depth") else part.num_hidden_layers
 
 
-def _count(config: Any, text_layers: int, tower_layers: int, *, px: int, rank: int) -> tuple[np.ndarray, list[int]]:
-    """Counts of a model of so few layers, in the order that `router_cost` takes apart; shape of the tower's output."""
+def _count(config: Any, layers: int, *, px: int, rank: int) -> tuple[tuple[np.ndarray, np.ndarray], list[int]]:
+    """Of a model of so few layers: parameters, trained ones, operations forward and in training, of the language model
+    and of the rest; tokens and numbers that the tower gives for a frame."""
     from peft import LoraConfig, inject_adapter_in_model
     from transformers import AutoModel
 
     family, dual = FAMILIES[config.model_type], config.model_type == "siglip"
     config = deepcopy(config)
-    for part, layers in ((config.text_config, text_layers), (config.vision_config, tower_layers)):
+    for part in (config.text_config, config.vision_config):
         setattr(part, "depth" if hasattr(part, "depth") else "num_hidden_layers", layers)
         if getattr(part, "layer_types", None):
             part.layer_types = part.layer_types[:layers]
     lengths = (config.text_config.max_position_embeddings,) if dual else LENGTHS
     with torch.device("meta"), quiet_transformers():
         model = AutoModel.from_config(config, attn_implementation="sdpa").eval().requires_grad_(False)
-    parameters = sum(p.numel() for p in model.parameters())
+    reader = model.text_model if dual else model.language_model
+    own, every = (sum(p.numel() for p in part.parameters()) for part in (reader, model))
     tower, out = count_flops(lambda: _tower(model, config, px))
     forward = [count_flops(lambda n=n: _text(model, config, n))[0] for n in lengths]
     with torch.device("meta"):
         inject_adapter_in_model(LoraConfig(r=rank, target_modules=family.lora_targets), model)
-    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    new, all_new = (sum(p.numel() for p in part.parameters() if p.requires_grad) for part in (reader, model))
     tower_step = count_flops(lambda: _tower(model, config, px)[0].sum().backward())[0] if dual else tower
     step = [count_flops(lambda n=n: _text(model, config, n).sum().backward())[0] for n in lengths]
-    counts = np.array([parameters, trained, tower, tower_step, *forward, *step], dtype=np.float64)
+    counts = np.array([own, new, *forward, *step], float), np.array([every - own, all_new - new, tower, tower_step])
     return counts, [len(out[0]), sum(level.numel() for level in out)]
 
 
