@@ -31,7 +31,8 @@ caption, figcaption, .note { text-align: left; color: #444; font-size: .88rem }
 pre { background: #f6f7f8; padding: .6rem .8rem; overflow-x: auto; font-size: .85rem; line-height: 1.4 }
 .output pre { background: none; border-left: 3px solid #ccd }
 .output_stderr pre { border-color: #e6b800; color: #555 }
-img, svg { max-width: 100%; height: auto } figure { margin: 1rem 0 } figure img { max-height: 46rem } .prompt, .anchor-link { display: none }
+img, svg { max-width: 100%; height: auto } figure { margin: 1rem 0 }
+figure img { max-height: 46rem } .prompt, .anchor-link { display: none }
 math[display=block] { margin: .8em 0; font-size: 1.1em }
 @media print { nav { display: none } pre { white-space: pre-wrap } }
 """
