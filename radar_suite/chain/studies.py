@@ -12,20 +12,20 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from radar_lib.files import atomic_path
+from radar_lib.files import atomic_path, read_json, write_json
 from radar_suite.chain import exits
 from radar_suite.chain.ledger import FIGURES, Ledger
 from radar_suite.chain.notebooks import discover
 from radar_suite.chain.processes import run_lock, stop_signals
 from radar_suite.chain.profiles import GIVEN_BY_THE_CHAIN, absolute_paths, load_profile, parse_override, resolve
 from radar_suite.chain.progress import duration, near
-from radar_suite.chain.publish import publish_runs
+from radar_suite.chain.publish import MANIFEST, publish_runs
 from radar_suite.chain.reproduce import notebooks_folder, runs_folder
 
-STUDIES = {  # module of radar_suite.studies, each with a function `study(stage)`
-    "losses": "what to do with unverified cells: six objectives on one backbone",
-    "controls": "what carries the gain of distillation: other teachers, and lambda split",
-    "phase": "when masking matters: the gain over intake bias and co-violation",
+STUDIES = {  # by name, a module of radar_suite.studies with a function `study(stage)`, and what it asks
+    "losses": ("other_losses", "what to do with unverified cells: six objectives on one backbone"),
+    "controls": ("controls", "what carries the gain of distillation: other teachers, and lambda split"),
+    "phase": ("phase", "when masking matters: the gain over intake bias and co-violation"),
 }
 COMPARED = ("01_data_audit", "03_expert_training", "05_router_training")  # notebooks whose parameters a study takes
 # ... but for those that it has options of its own for, that change no result, or that only say where posts come from
@@ -38,7 +38,7 @@ helps. They need a finished `radar reproduce` of the same profile, take about ha
 they were when the same command is given again.
 
 studies:
-{chr(10).join(f"  {name:11s}{about}" for name, about in STUDIES.items())}
+{chr(10).join(f"  {name:11s}{question}" for name, (_, question) in STUDIES.items())}
 
 examples:
   radar studies                          all of them, on the default profile
@@ -68,21 +68,19 @@ def studies(args: argparse.Namespace) -> int:
     given |= dict(parse_override(text) for text in args.set)
     given = absolute_paths(given, project=folder.parent)
     parameters = resolve({notebook.name: notebook.parameters for notebook in discover(folder)}, given)
-    runs, begun, written = runs_folder(args), time.monotonic(), set()
-    figures = runs / profile / NAME / FIGURES
+    runs, begun = runs_folder(args), time.monotonic()
     with stop_signals(), run_lock(runs / profile):
         check_parameters(Ledger(runs / profile), parameters, profile)
         stage = open_stage(runs, profile, parameters, seeds=args.seeds, workers=args.workers)
         for number, name in enumerate(args.only, start=1):
-            print(f"[{number}/{len(args.only)}] {name} · {STUDIES[name]}", flush=True)
-            started, before = time.monotonic(), _times(figures)
-            import_module(f"radar_suite.studies.{name}").study(stage)
-            written |= _times(figures) - before
+            module, question = STUDIES[name]
+            print(f"[{number}/{len(args.only)}] {name} · {question}", flush=True)
+            started = time.monotonic()
+            import_module(f"radar_suite.studies.{module}").study(stage)
             print(f"[{number}/{len(args.only)}] {name} · done · {duration(time.monotonic() - started)}", flush=True)
     own = args.set or args.profile.endswith((".yaml", ".yml")) or runs != folder.parent / "runs"
     if not own:
-        files = [path for path, _ in sorted(written)]
-        publish_studies(runs / profile, folder.parent / "figures" / profile, files)
+        publish_studies(runs / profile, folder.parent / "figures" / profile, stage.workspace.written)
     print(f"\ndone in {duration(time.monotonic() - begun)}\n  {'results':9s}{near(runs / profile / NAME)}", flush=True)
     return exits.OK
 
@@ -113,24 +111,27 @@ def check_parameters(ledger: Ledger, parameters: Mapping[str, Mapping[str, Any]]
         )
 
 
-def publish_studies(run_dir: Path, target: Path, files: Iterable[Path]) -> None:
-    """Copy figures of studies and the record of all runs to the profile's committed record; its other files stay.
+def publish_studies(run_dir: Path, target: Path, names: Iterable[str]) -> None:
+    """Copy figures and tables of studies, and the record of all runs, to the profile's committed record.
+
+    Its other files stay. An entry of the studies' manifest becomes `studies/<name>` in the record's.
 
     Args:
-        files: below `<run_dir>/studies/figures`.
+        names: of entries in the manifest of `<run_dir>/studies/figures`.
     """
     from radar_suite.studies.stage import NAME
 
     source = run_dir / NAME / FIGURES
-    with atomic_path(target / NAME) as temporary:
-        if (target / NAME).is_dir():
-            shutil.copytree(target / NAME, temporary)
-        for path in files:
-            (temporary / path.relative_to(source)).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, temporary / path.relative_to(source))
+    theirs = read_json(source / MANIFEST)["entries"]
+    with atomic_path(target) as temporary:
+        if target.is_dir():
+            shutil.copytree(target, temporary)
+        (temporary / NAME).mkdir(parents=True, exist_ok=True)
+        manifest = read_json(temporary / MANIFEST) if (temporary / MANIFEST).is_file() else {}
+        entries = manifest.get("entries", {})
+        for name in names:
+            entries[f"{NAME}/{name}"] = theirs[name]
+            for file in theirs[name]["files"]:
+                shutil.copyfile(source / file, temporary / NAME / file)
+        write_json(temporary / MANIFEST, manifest | {"entries": dict(sorted(entries.items()))})
     publish_runs(run_dir, target)
-
-
-def _times(folder: Path) -> set[tuple[Path, int]]:
-    """The files of a folder, and when each was written."""
-    return {(path, path.stat().st_mtime_ns) for path in folder.rglob("*") if path.is_file()}

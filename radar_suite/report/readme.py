@@ -155,31 +155,9 @@ def figure(name: str, alternative: str) -> Callable[[Path], str]:
     return render
 
 
-def phase(record: Path) -> str:
-    """The recorded map of the mask's gain, and what it says."""
-    from radar_suite.studies.phase_findings import compatible_sentence, map_sentence
-
-    found = pd.read_csv(record / "studies" / "phase.csv")
-    shown = figure("studies/phase_map", "Gain of the mask over intake bias and co-violation")(record)
-    return f"{shown}\n{map_sentence(found)} {compatible_sentence(found)}\n"
-
-
-def controls(record: Path) -> str:
-    """The recorded controls of distillation, and what they say."""
-    from radar_suite.studies.control_findings import findings
-
-    shown = figure("studies/controls_gain", "Gain of nine teachers over none")(record)
-    return f"{shown}\n{findings(pd.read_csv(record / 'studies' / 'contrasts.csv'))}\n"
-
-
-def losses(record: Path) -> str:
-    """The recorded objectives for unverified cells, averages over risks, and what they say."""
-    from radar_suite.report.tables import plain_markdown
-    from radar_suite.studies.other_losses import findings, table
-
-    found = pd.read_csv(record / "studies" / "losses.csv")
-    caption = read_json(record / "studies" / "losses.json")["caption"]
-    return f"**{caption}**\n\n{plain_markdown(table(found, ['Average']))}\n{findings(found)}\n"
+phase = figure("studies/phase_map", "Gain of the mask over intake bias and co-violation")
+controls = figure("studies/controls_gain", "Gain of nine teachers over none")
+losses = figure("studies/losses_differences", "Difference of eight treatments of unverified cells from the mask")
 
 
 PAPER = Path(__file__).parent / "paper"

@@ -85,8 +85,8 @@ def open_levels(place: Place, settings: MapSettings, levels: Sequence[float], *,
 def fit_map(
     place: Place, settings: MapSettings, betas: Sequence[float], levels: Sequence[float], *, workers: int
 ) -> pd.DataFrame:
-    """Every cell of betas x levels: `gain_lines` of each, with what its unverified cells hide (`missing_cells`), `beta`,
-    `co_violation`, `seconds`, `run` (the cell's hash) and `posts` (its features'). Cells are kept in the cache.
+    """Every cell of betas x levels, kept in the cache: its `gain_lines`, with what unverified cells hide
+    (`missing_cells`), `beta`, `co_violation`, `seconds`, `run` (the cell's hash) and `posts` (its features').
 
     Raises:
         RadarError: as `draw_training_set` and `frozen_features`.
@@ -156,7 +156,7 @@ def gain_lines(
                 "low": gain.low, "high": gain.high, "p": gain.p_value,
                 "test_low": gains["posts"].low, "test_high": gains["posts"].high,
                 "seed_low": seeds and seeds.low, "seed_high": seeds and seeds.high,
-                "by_seed": {name: list(map(_for_json, evidence.runs(name, *place))) for name in OBJECTIVES}}  # fmt: skip
+                "by_seed": {name: [*map(_for_json, evidence.runs(name, *place))] for name in OBJECTIVES}}  # fmt: skip
         lines.append({name: _for_json(value) for name, value in line.items()})
     return lines
 

@@ -1,4 +1,4 @@
-"""What the controls of distillation say: contrasts of their rows, two tables, one figure and one paragraph.
+"""Controls of distillation: their rows, contrasts of rows, two tables and a figure.
 
 The paper gives two reasons for its gain: the experts are better targets where a label exists (decision-boundary
 alignment), and they speak where none exists (label-sparsity relief). Teaching verified cells, or unverified ones, both
@@ -21,12 +21,12 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from radar_lib.evidence import AREA, AVERAGE, Evidence
+from radar_lib.evidence import AVERAGE, Evidence
 from radar_lib.intervals import Difference
 from radar_suite.report.claims import about
 from radar_suite.report.experiments import EXPERT_BACKBONE, LAMBDA_STUDY_BACKBONE, SMALL
 from radar_suite.report.style import BLACK, BLUE, GREEN, ORANGE
-from radar_suite.report.tables import METRICS, plain_markdown
+from radar_suite.report.tables import METRICS
 
 NONE, EXPERTS = "no teacher", "experts"
 VERIFIED, UNVERIFIED = "experts, verified cells only", "experts, unverified cells only"
@@ -66,13 +66,13 @@ def teacher_of(row: str) -> tuple[str, str]:
     return ("teacher", row)
 
 
-def twin(backbone: str, *, distilled: bool) -> tuple[str, str]:
+def table_row(backbone: str, *, distilled: bool) -> tuple[str, str]:
     """A small router's table row, as (loss, method)."""
     return ("Masked BCE + Distill" if distilled else "Masked BCE", backbone)
 
 
 def _gain(backbone: str, weight: float = 1.0) -> dict[Hashable, float]:
-    return {twin(backbone, distilled=True): weight, twin(backbone, distilled=False): -weight}
+    return {table_row(backbone, distilled=True): weight, table_row(backbone, distilled=False): -weight}
 
 
 def _minus(row: Hashable, other: Hashable) -> dict[Hashable, float]:
@@ -115,11 +115,11 @@ def contrast_table(evidence: Evidence, contrasts: Sequence[Contrast] = CONTRASTS
     """
     lines = []
     for one in contrasts:
+        whose, over = about(evidence, *one.weights)
         for category, metric in _places(evidence):
-            whose, over = about(evidence, *one.weights)
-            found = evidence.contrast(one.weights, category, metric, over=over)
+            result = evidence.contrast(one.weights, category, metric, over=over)
             place = {"contrast": one.name, "meaning": one.meaning, "category": category, "metric": metric}
-            lines.append(place | _points(found) | {"p": round(found.p_value, 4), "about": whose})
+            lines.append(place | _points(result) | {"p": round(result.p_value, 4), "about": whose})
     return pd.DataFrame(lines)
 
 
@@ -138,28 +138,16 @@ def control_table(evidence: Evidence, spread: pd.DataFrame) -> pd.DataFrame:
     lines = []
     for row in ROWS:
         for category, metric in _places(evidence):
-            value = {"value": round(100 * evidence.value(row, category, metric), DIGITS)}
             runs = sd.loc[(row, category, metric)]
-            line = {"row": row, "category": category, "metric": metric, "seeds": int(runs["seeds"])} | value
-            line["sd"] = round(100 * runs.get("sd", np.nan), DIGITS)
+            line = {"row": row, "category": category, "metric": metric, "seeds": int(runs["seeds"]),
+                    "value": round(100 * evidence.value(row, category, metric), DIGITS),
+                    "sd": round(100 * runs.get("sd", np.nan), DIGITS)}  # fmt: skip
             for short, reference in (("gain", NONE), ("against experts", EXPERTS)):
                 over = about(evidence, row, reference)[1]
                 points = _points(evidence.difference(row, reference, category, metric, over=over))
                 line |= {f"{short}{'' if end == 'estimate' else f' {end}'}": number for end, number in points.items()}
             lines.append(line)
     return pd.DataFrame(lines)
-
-
-def control_markdown(table: pd.DataFrame) -> str:
-    """`control_table` for reading: a line per row and category, a column per metric: value, and gain with interval."""
-    lines = {}
-    for one in table.to_dict("records"):
-        text = f"{one['value']:.2f}"
-        if one["row"] != NONE:
-            text += f" ({one['gain']:+.2f} [{one['gain low']:+.2f}, {one['gain high']:+.2f}])"
-        lines.setdefault((one["category"], one["row"]), {"category": one["category"], "teacher": one["row"]})
-        lines[one["category"], one["row"]][one["metric"]] = text
-    return plain_markdown(pd.DataFrame(list(lines.values())))
 
 
 def control_figure(table: pd.DataFrame) -> Figure:
@@ -170,10 +158,10 @@ def control_figure(table: pd.DataFrame) -> Figure:
     """
     gains = table[table["category"] == AVERAGE].set_index(["row", "metric"])
     figure, axes = plt.subplots(1, len(METRICS), figsize=(12.5, 3.9), sharey=True)
-    heights, colours = _heights(), dict(zip(GROUPS, (GREEN, BLUE, ORANGE), strict=True))
+    heights = {row: -(i + 3.6 * number) for number, group in enumerate(GROUPS) for i, row in enumerate(group)}
     for axis, metric in zip(axes, METRICS, strict=True):
         axis.axvline(0, color=BLACK, linewidth=1, linestyle=":")
-        for group, colour in colours.items():
+        for group, colour in zip(GROUPS, (GREEN, BLUE, ORANGE), strict=True):
             for row in group:
                 one, marker = gains.loc[(row, metric)], "s" if row in DESIGN else "o"
                 ends = [one["gain low"], one["gain high"]]
@@ -183,102 +171,9 @@ def control_figure(table: pd.DataFrame) -> Figure:
         axis.set(title=metric, xlabel="gain over no teacher\n(points, average over risks)")
         axis.grid(axis="y", visible=False)
     axes[0].set_yticks(list(heights.values()), list(heights))
-    middle = float(np.mean([heights[row] for row in GROUPS[0]]))
     place = {"transform": axes[-1].get_yaxis_transform(), "rotation": 90, "va": "center", "fontsize": 9}
-    axes[-1].text(1.02, middle, "2 x 2 design", **place)
+    axes[-1].text(1.02, float(np.mean([heights[row] for row in GROUPS[0]])), "2 x 2 design", **place)
     return figure
-
-
-def findings(contrasts: pd.DataFrame, *, metric: str = AREA, where: str = "this corpus") -> str:
-    """One paragraph from `contrast_table`, on averages over risks: what carries the gain, and what each control says.
-
-    Every verdict follows from whether a 95 % interval is clear of 0; they are not corrected for their number.
-
-    Args:
-        where: what the record's posts are, for the last sentence.
-    """
-    lines = contrasts[(contrasts["category"] == AVERAGE) & (contrasts["metric"] == metric)].set_index("contrast")
-    found = {name: Difference(*line[["estimate", "low", "high", "p"]]) for name, line in lines.iterrows()}
-    what = f"(On {where}, with these checkpoints: points of {metric}, average over risks, with 95 % intervals.)"
-    return " ".join([_carries(found), _matching(found), _shuffle(found), _cross_fit(found), what])
-
-
-def _carries(found: Mapping[str, Difference]) -> str:
-    names = {"targets": "better targets on verified cells", "supervision": "supervision of unverified cells"}
-    up = [names[one] for one in names if _sign(found[one]) > 0]
-    down = [names[one] for one in names if _sign(found[one]) < 0]
-    apart = _sign(found["supervision - targets"])
-    if len(up) == 2:
-        more = f", {names['supervision' if apart > 0 else 'targets']} clearly more" if apart else ""
-        verdict = f"**both explanations carry the gain**{more}"
-    elif up:
-        own = 1 if _sign(found["supervision"]) > 0 else -1
-        more = {own: "and clearly more than the other", -own: "though the other is the larger, less sure of its sign",
-                0: "though not clearly more than the other"}[apart]  # fmt: skip
-        verdict = f"**only one explanation is shown to bring something: {up[0]}**, {more}"
-    else:
-        verdict = "**neither explanation is shown to carry a gain**"
-    if down:
-        verdict += f"; {' and '.join(down)} cost more than they bring"
-    total = {1: "clearly help", 0: "neither clearly help nor harm", -1: "harm"}[_sign(found["gain"])]
-    return (
-        f"The experts {total}: {_say(found['gain'])} against no teacher. That is the sum of {names['targets']}, "
-        f"{_say(found['targets'])}, and {names['supervision']}, {_say(found['supervision'])} (their interaction is "
-        f"{_say(found['interaction'])}): {verdict}."
-    )
-
-
-def _matching(found: Mapping[str, Difference]) -> str:
-    signs = sorted(_sign(found[one]) for one in ("family", "match"))
-    verdict = {
-        (1, 1): "both speak for a match of teacher and student",
-        (0, 1): "one of the two speaks for a match of teacher and student, the other shows nothing",
-        (0, 0): "neither shows that teacher and student have to match",
-        (-1, 0): "one of the two speaks against a match of teacher and student, the other shows nothing",
-        (-1, -1): "both speak against a match of teacher and student",
-        (-1, 1): "the two contradict each other on a match of teacher and student",
-    }[tuple(signs)]
-    alike = _sign(found["family"]) == _sign(found["family of the teacher"]) != 0
-    why = ", which may be why" if alike else ""
-    return (
-        f"Same-size experts of the student's own family rather than another change it by {_say(found['family'])} "
-        f"(their own scores differ by {_say(found['family of the teacher'])}{why}), and the {EXPERT_BACKBONE} experts "
-        f"bring {LAMBDA_STUDY_BACKBONE} {_say(found['match'])} against {' and '.join(_OTHERS)}: {verdict} (students "
-        "also differ in what is left to gain)."
-    )
-
-
-def _shuffle(found: Mapping[str, Difference]) -> str:
-    verdict = {
-        1: "it helps, so regularisation alone brings something",
-        0: "it neither clearly helps nor harms, so there is no sign of regularisation",
-        -1: "it harms, so the gain is not regularisation",
-    }[_sign(found["shuffled"])]
-    known = {1: "is clear of 0", 0: "is not clear of 0", -1: "is clear of 0, the wrong way"}[
-        _sign(found["information"])
-    ]
-    return (
-        f"A shuffled teacher changes {_say(found['shuffled'])}: {verdict}; what the true experts add to it, "
-        f"{_say(found['information'])}, {known}."
-    )
-
-
-def _cross_fit(found: Mapping[str, Difference]) -> str:
-    verdict = {
-        1: "judging only posts they have not seen makes the experts better teachers",
-        0: "no clear change",
-        -1: "experts of half the posts teach worse, and not having seen the post does not make up for it",
-    }[_sign(found["cross-fitting"])]
-    return f"Cross-fitting changes {_say(found['cross-fitting'])}: {verdict}."
-
-
-def _sign(one: Difference) -> int:
-    """1 or -1 where the interval is clear of 0, else 0."""
-    return 1 if one.low > 0 else -1 if one.high < 0 else 0
-
-
-def _say(one: Difference) -> str:
-    return f"{one.estimate:+.2f} [{one.low:+.2f}, {one.high:+.2f}]"
 
 
 def _places(evidence: Evidence) -> list[tuple[str, str]]:
@@ -287,8 +182,3 @@ def _places(evidence: Evidence) -> list[tuple[str, str]]:
 
 def _points(one: Difference) -> dict[str, float]:
     return {end: round(100 * getattr(one, end), DIGITS) for end in ("estimate", "low", "high")}
-
-
-def _heights() -> dict[str, float]:
-    """Place of each row of the figure, from the top, with a gap between groups."""
-    return {row: -(i + 3.6 * number) for number, group in enumerate(GROUPS) for i, row in enumerate(group)}

@@ -34,8 +34,8 @@ def cells_of(lines: pd.DataFrame, category: str = AVERAGE, metric: str = AREA) -
 
 def paper_gaps() -> pd.DataFrame:
     """The paper's masked minus unmasked of each tiny backbone: method, category, metric, gap (a fraction)."""
-    wide = paper_results().query("method in @TINY").pivot(index=["method", "category", "metric"], columns="loss",
-                                                          values="value")  # fmt: skip
+    tiny = paper_results().query(f"method in {TINY}")
+    wide = tiny.pivot(index=["method", "category", "metric"], columns="loss", values="value")
     return (wide["Masked BCE"] - wide["BCE w/o Mask"]).rename("gap").reset_index()
 
 

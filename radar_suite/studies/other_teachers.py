@@ -19,7 +19,7 @@ from radar_lib.training.scores import LOGIT_PREFIX
 from radar_lib.training.specs import SoftLabels
 
 
-def shuffled(teacher: pd.DataFrame, *, seed: int) -> pd.DataFrame:
+def shuffle(teacher: pd.DataFrame, *, seed: int) -> pd.DataFrame:
     """The logits of each category dealt anew to the posts, each category by a permutation of its own.
 
     Every column keeps its values, so how sure the teacher is and how often stay the same; about a post it says nothing.
@@ -28,7 +28,7 @@ def shuffled(teacher: pd.DataFrame, *, seed: int) -> pd.DataFrame:
     return teacher.assign(**{column: generator.permutation(teacher[column].to_numpy()) for column in _columns(teacher)})
 
 
-def hardened(teacher: pd.DataFrame) -> pd.DataFrame:
+def harden(teacher: pd.DataFrame) -> pd.DataFrame:
     """Pseudo-labels: t = 1 where the teacher's probability is above one half, else 0.
 
     As logits these are inf and -inf, which the file holds as they are and `bernoulli_kl` takes exactly.
@@ -38,7 +38,7 @@ def hardened(teacher: pd.DataFrame) -> pd.DataFrame:
     return teacher.assign(**dict(zip(columns, hard.T, strict=True)))
 
 
-def cross_fitted(
+def cross_fit(
     halves: Sequence[pd.DataFrame], *, own: Bool[np.ndarray, "post category"], fold: Int[np.ndarray, " post"]
 ) -> pd.DataFrame:
     """Two experts per risk, each trained on one half of its pipeline's posts, as one teacher.

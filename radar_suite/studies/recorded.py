@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 from radar_lib.errors import RadarError
 from radar_lib.files import read_json
 from radar_suite.report import record
-from radar_suite.report.workspace import Workspace, show_captioned
+from radar_suite.report.workspace import MANIFEST, Workspace, display_figure
 from radar_suite.studies.stage import NAME
 
 RECORDED = "cpu"  # profile whose studies are committed
@@ -18,13 +18,19 @@ CSS_DPI = 96  # a browser's pixels per inch: at this width a figure's letters ha
 
 
 @dataclass(frozen=True)
-class Shown:
-    """A file of a study, and the stamp of the run that made it."""
+class Recorded:
+    """A file of a study and its entry in the manifest; `same_posts`: made on the posts of the run that shows it."""
 
     path: Path
-    stamp: dict[str, Any]
-    where: str
-    note: str
+    entry: Mapping[str, Any]
+    same_posts: bool
+
+    @property
+    def caption(self) -> str:
+        """What it shows, and where that was recorded."""
+        posts = "the posts of this run" if self.same_posts else "other posts than this run's"
+        return (f"{self.entry['caption'].rstrip('.')}. Recorded by `radar studies --profile {self.entry['profile']}` "
+                f"on {self.entry['device']}, on {posts}.")  # fmt: skip
 
     @property
     def runs(self) -> Path | None:
@@ -33,49 +39,37 @@ class Shown:
         return next((path for path in paths if path.is_file()), None)
 
     def display(self) -> None:
-        """A figure, its lettering as large in every one, with its caption and where it is from."""
+        """A figure, its lettering as large in every one, with its caption."""
         from IPython.display import Image
         from PIL import Image as Picture
 
         with Picture.open(self.path) as picture:
             inches = picture.width / picture.info["dpi"][0]
-        image = Image(filename=str(self.path), width=round(CSS_DPI * inches))
-        show_captioned(image, f"{self.stamp['caption'].rstrip('.')}. This figure is {self.note}.")
+        display_figure(Image(filename=str(self.path), width=round(CSS_DPI * inches)), self.caption)
 
 
-def shown(workspace: Workspace, name: str) -> Shown:
-    """A file that `radar studies` left, such as 'losses.csv', with a sentence for captions on where it is from.
+def recorded(workspace: Workspace, name: str) -> Recorded:
+    """A file that `radar studies` left, such as 'losses.csv'.
 
     Raises:
         RadarError: neither this run nor the committed record has it.
     """
-    own = workspace.runs_dir / workspace.profile / NAME / "figures" / name
-    project = Path(__file__).parents[2]
-    roots = [root / "figures" for root in (workspace.runs_dir.parent, project)]
-    committed = [root / profile / NAME / name for root in roots for profile in (workspace.profile, RECORDED)]
-    for path in (own, *committed):
-        if path.is_file() and path.with_suffix(".json").is_file():
-            stamp = read_json(path.with_suffix(".json"))
-            same = stamp["data_digests"].get("posts") == posts_of(workspace)
-            where = "the posts of this run" if same else "other posts than this run's"
-            note = f"recorded by `radar studies --profile {stamp['profile']}` on {stamp['device']}, on {where}"
-            return Shown(path, stamp, where, note)
+    own = workspace.runs_dir / workspace.profile / NAME / "figures"
+    places = [(own / name, own, Path(name).stem)]
+    for root in (workspace.runs_dir.parent, Path(__file__).parents[2]):
+        for folder in (root / "figures" / profile for profile in (workspace.profile, RECORDED)):
+            places.append((folder / NAME / name, folder, f"{NAME}/{Path(name).stem}"))
+    for path, folder, key in places:
+        if path.is_file() and (folder / MANIFEST).is_file():
+            entry = read_json(folder / MANIFEST).get("entries", {}).get(key)
+            if entry is not None:
+                return Recorded(path, entry, entry.get("inputs", {}).get("posts") == posts_digest(workspace))
     raise RadarError(
         f"no study has left {name}: `radar studies --profile {workspace.profile}` makes it, after a finished chain."
     )
 
 
-def posts_of(workspace: Workspace) -> str | None:
+def posts_digest(workspace: Workspace) -> str | None:
     """Digest of the posts of a workspace's run, also where its own notebook reads none; None where none are there."""
     corpus = workspace.runs_dir / workspace.profile / "01_data_audit" / "corpus.json"
-    return workspace.data.get("posts") or (read_json(corpus)["digest"] if corpus.is_file() else None)
-
-
-def listed(names: Iterable[str]) -> str:
-    """Names in words.
-
-    >>> listed("abc"), listed("a"), listed([])
-    ('a, b and c', 'a', '')
-    """
-    *most, last = list(names) or [""]
-    return f"{', '.join(most)} and {last}" if most else last
+    return workspace.inputs.get("posts") or (read_json(corpus)["digest"] if corpus.is_file() else None)
