@@ -14,7 +14,7 @@ others (the Shapley values of the two):
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -52,8 +52,7 @@ GROUPS = (DESIGN[1:], (SAME_SIZE, OTHER_FAMILY, SELF), (CROSS_FITTED, HARD, SHUF
 DIGITS = 2  # of points
 
 
-@dataclass(frozen=True)
-class Contrast:
+class Contrast(NamedTuple):
     """A weighted sum of rows, with what it means."""
 
     name: str

@@ -61,7 +61,7 @@ def train_experts(stage: Stage) -> Experts:
 
 def train_students(stage: Stage, experts: Experts) -> dict[str, list[Run]]:
     """The runs of every row, one per seed."""
-    none, lam = stage.settings.lambda_point(0.0, stage.posts.categories), float(stage.lam)
+    none, lam = stage.settings.lambda_point(0.0, stage.posts.categories), stage.lam
     taught = none.with_recipe(lam=lam)
     rows = _train_rows(stage, {
         c.NONE: none,

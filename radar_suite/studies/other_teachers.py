@@ -33,9 +33,7 @@ def harden(teacher: pd.DataFrame) -> pd.DataFrame:
 
     As logits these are inf and -inf, which the file holds as they are and `bernoulli_kl` takes exactly.
     """
-    columns = _columns(teacher)
-    hard = np.where(teacher[columns] > 0, np.inf, -np.inf).astype(np.float32)
-    return teacher.assign(**dict(zip(columns, hard.T, strict=True)))
+    return _with_logits(teacher, np.where(teacher[_columns(teacher)] > 0, np.inf, -np.inf))
 
 
 def cross_fit(
@@ -60,8 +58,7 @@ def cross_fit(
         raise RadarError("the two halves of a cross-fitted teacher must be about the same posts and categories.")
     logits = np.stack([first[columns].to_numpy(), second[columns].to_numpy()])
     unseen = logits[1 - fold, np.arange(len(fold))]
-    joined = np.where(own, unseen, logits.mean(axis=0)).astype(np.float32)
-    return first.assign(**dict(zip(columns, joined.T, strict=True)))
+    return _with_logits(first, np.where(own, unseen, logits.mean(axis=0)))
 
 
 def keep_teacher(teacher: pd.DataFrame, path: Path) -> SoftLabels:
@@ -79,3 +76,7 @@ def keep_teacher(teacher: pd.DataFrame, path: Path) -> SoftLabels:
 
 def _columns(teacher: pd.DataFrame) -> list[str]:
     return [column for column in teacher.columns if column.startswith(LOGIT_PREFIX)]
+
+
+def _with_logits(teacher: pd.DataFrame, logits: np.ndarray) -> pd.DataFrame:
+    return teacher.assign(**dict(zip(_columns(teacher), logits.astype(np.float32).T, strict=True)))

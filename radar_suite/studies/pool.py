@@ -64,10 +64,9 @@ class Pool:
 
 @dataclass(frozen=True)
 class Drawn:
-    """A training set: rows of the pool, which pipeline took each, and the label matrix (1, 0, -1)."""
+    """A training set: rows of the pool, and the label matrix (1, 0, -1)."""
 
     rows: Int[np.ndarray, " post"]
-    pipeline: Int[np.ndarray, " post"]
     labels: Int8[np.ndarray, "post category"]
 
 
@@ -99,9 +98,8 @@ def plan_pool(config: CorpusConfig) -> Pool:
               for split, beta in PARTS.items()]  # fmt: skip
     tests = [int(config.test_positives / p) for p in config.test_prevalence]
     test = select_annotated(config.seed, "test", "test", tests, config.test_prevalence, beta=0.0, noisy=False, **dials)
-    for selection in (*halves, test):
-        np.clip(selection.facts["n_frames"], config.min_frames - 1, config.max_frames - 1,
-                out=selection.facts["n_frames"])  # fmt: skip
+    for frames in (selection.facts["n_frames"] for selection in (*halves, test)):
+        np.clip(frames, config.min_frames - 1, config.max_frames - 1, out=frames)
     truth = np.concatenate([s.truth for s in halves]).astype(bool)
     cues = np.concatenate([intake_cues(s.facts) for s in halves])
     traffic = Traffic.sample(config.seed, config.co_violation)
@@ -110,12 +108,9 @@ def plan_pool(config: CorpusConfig) -> Pool:
 
 
 def traffic_weights(
-    truth: Bool[np.ndarray, "post category"],
-    cues: Float[np.ndarray, "post category"],
-    traffic: Traffic,
-    filled: Sequence[Int[np.ndarray, "category label"]],
-    betas: Sequence[float],
-) -> Float[np.ndarray, " post"]:
+    truth: Bool[np.ndarray, "post category"], cues: Float[np.ndarray, "post category"], traffic: Traffic,
+    filled: Sequence[Int[np.ndarray, "category label"]], betas: Sequence[float],
+) -> Float[np.ndarray, " post"]:  # fmt: skip
     """Weight of each pool post against traffic, mean 1.
 
     A half with intake bias b that holds n_ky posts of pipeline k and true label y has, relative to traffic, the density
@@ -146,13 +141,9 @@ def intake_normaliser(
 
 
 def draw_training_set(
-    pool: Pool,
-    *,
-    beta: float,
-    sizes: Sequence[int],
-    seed: int,
+    pool: Pool, *, beta: float, sizes: Sequence[int], seed: int,
     prevalences: Sequence[float] = CorpusConfig.train_prevalence,
-) -> Drawn:
+) -> Drawn:  # fmt: skip
     """A training set as the pipelines would have annotated it at intake bias `beta`.
 
     For pipeline k and label y (with the annotators' errors, drawn anew) posts are drawn without replacement with
@@ -184,7 +175,7 @@ def draw_training_set(
     rows = generator.permutation(np.flatnonzero(taken >= 0))
     labels = np.full((len(rows), len(quota)), -1, np.int8)
     labels[np.arange(len(rows)), taken[rows]] = label[rows, taken[rows]]
-    return Drawn(rows, taken[rows], labels)
+    return Drawn(rows, labels)
 
 
 def missing_cells(pool: Pool, drawn: Drawn) -> dict[str, dict[str, float]]:
@@ -194,14 +185,14 @@ def missing_cells(pool: Pool, drawn: Drawn) -> dict[str, dict[str, float]]:
         `violating`: share of unverified cells that are violations; `strong`: the same where the risk's own cue is at
         least one half (NaN where there is none); `cue_verified` and `cue_unverified`: mean cue of both.
     """
-    found = {}
+    hidden = {}
     for k, category in enumerate(CATEGORIES):
         truth, cue, unverified = pool.truth[drawn.rows, k], pool.cues[drawn.rows, k], drawn.labels[:, k] < 0
         strong = unverified & (cue >= 0.5)
-        found[category] = {
+        hidden[category] = {
             "violating": float(truth[unverified].mean()),
             "strong": float(truth[strong].mean()) if strong.any() else float("nan"),
             "cue_verified": float(cue[~unverified].mean()),
             "cue_unverified": float(cue[unverified].mean()),
         }
-    return found
+    return hidden

@@ -23,7 +23,7 @@ from radar_lib.metrics import score_table
 from radar_lib.training.lab import Lab, Run, SoftLabels
 from radar_lib.training.scores import logits_for
 from radar_suite.report import record
-from radar_suite.report.experiments import Settings, by_seed, set_up
+from radar_suite.report.experiments import Settings, set_up
 from radar_suite.report.row_scores import labelled_test_posts
 from radar_suite.report.workspace import MANIFEST, Workspace
 
@@ -60,10 +60,7 @@ class Stage:
         workspace: `runs/<profile>/studies`.
         lab: posts, cache, checkpoints and device.
         settings: of the routers, as notebook 05 had them.
-        expert_settings: of the experts, as notebook 03 had them.
-        experts: the first seed's expert of each category.
-        teacher: what they say of every training post.
-        lam: lambda of the distilled table rows.
+        teacher: what the first seed's experts say of every training post.
         seeds: runs of each row of a study, at the settings' seed and the next ones.
         workers: runs trained side by side; 0 for one per core.
         parameters: complete parameters by notebook name, as the chain ran with.
@@ -72,13 +69,10 @@ class Stage:
     workspace: StudiesWorkspace
     lab: Lab
     settings: Settings
-    expert_settings: Settings
-    experts: Mapping[str, Run]
     teacher: SoftLabels
-    lam: float
     seeds: int
-    workers: int = 0
-    parameters: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    workers: int
+    parameters: Mapping[str, Mapping[str, Any]]
 
     @property
     def posts(self) -> Posts:
@@ -87,6 +81,18 @@ class Stage:
     @property
     def record_path(self) -> Path:
         return self.workspace.runs_dir / self.workspace.profile / record.FILE
+
+    @property
+    def lam(self) -> float:
+        """Lambda of the distilled table rows."""
+        return float(self.parameters["05_router_training"]["lambda_tables"])
+
+    @property
+    def expert_settings(self) -> Settings:
+        """Of the experts, as notebook 03 had them."""
+        given = self.parameters["03_expert_training"]
+        names = ("batch_size", "learning_rate", "lora_rank", "lora_alpha", "seed")
+        return Settings(epochs=given["expert_epochs"], **{name: given[name] for name in names})
 
     def test(self) -> tuple[list[str], Int8[ndarray, "post category"]]:
         """Ids and labels of the test posts, as `row_scores.labelled_test_posts`."""
@@ -124,14 +130,10 @@ def open_stage(
     """
     if seeds < 1:
         raise RadarError(f"seeds is {seeds}; it counts the runs of each row, so it is at least 1.")
-    router, expert = parameters["05_router_training"], parameters["03_expert_training"]
     places = {"runs_dir": str(runs_dir), "profile": profile, "seeds": seeds}
-    ws, _, lab, settings = set_up(NAME, {**router, **places})
+    ws, _, lab, settings = set_up(NAME, {**parameters["05_router_training"], **places})
+    for notebook, index in (("03_expert_training", "experts.json"), ("05_router_training", "routers.json")):
+        ws.upstream(f"{notebook}/{index}")
     teacher = SoftLabels.open(ws.upstream("04_teacher_inference/soft_labels.parquet"))
-    ws.read("05_router_training/routers.json")
     ws.uses(soft_labels=teacher.digest)
-    index = by_seed(ws.read("03_expert_training/experts.json"))[0]
-    experts = {entry["category"]: Run.load(ws.cache_dir / "training" / entry["run"]) for entry in index}
-    own = {name: expert[name] for name in ("batch_size", "learning_rate", "lora_rank", "lora_alpha", "seed")}
-    return Stage(StudiesWorkspace.of(ws), lab, settings, Settings(epochs=expert["expert_epochs"], **own), experts,
-                 teacher, router["lambda_tables"], seeds, workers, parameters)  # fmt: skip
+    return Stage(StudiesWorkspace.of(ws), lab, settings, teacher, seeds, workers, parameters)
