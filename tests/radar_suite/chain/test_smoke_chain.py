@@ -18,7 +18,7 @@ from radar_suite.chain import exits
 from radar_suite.chain.cli import main
 from radar_suite.chain.publish import publish, publish_runs
 from radar_suite.report.record import read_record
-from radar_suite.studies.contrasts import ROWS
+from radar_suite.studies.controls import ROWS
 
 ROOT = Path(__file__).parents[3]
 TABLES = [f"06_tables_1_and_2/figures/table{n}.csv" for n in (1, 2)]

@@ -8,10 +8,9 @@ import pandas as pd
 import pytest
 
 from radar_lib.evidence import AVERAGE, Evidence
-from radar_lib.metrics import score_table
 from radar_suite.report.experiments import SMALL
-from radar_suite.report.tables import METRICS, over_seeds
-from radar_suite.studies.contrasts import (
+from radar_suite.report.tables import METRICS
+from radar_suite.studies.controls import (
     CONTRASTS,
     DESIGN,
     EXPERTS,
@@ -33,7 +32,7 @@ QUALITY = {NONE: 0.5, VERIFIED: 0.7, UNVERIFIED: 1.2, EXPERTS: 1.5}
 
 
 def made(categories: int, *, seeds: int = 2, posts: int = 400):
-    """Evidence of all rows on posts of K pipelines; a row's signal is its quality. And the spread over seeds."""
+    """Evidence of all rows on posts of K pipelines; a row's signal is its quality."""
     generator = np.random.default_rng(7)
     truth = np.full((posts, categories), -1)
     truth[np.arange(posts), np.arange(posts) % categories] = generator.random(posts) < 0.25
@@ -43,10 +42,7 @@ def made(categories: int, *, seeds: int = 2, posts: int = 400):
         name: [QUALITY.get(name, 1.0) * truth.clip(0) + generator.normal(size=truth.shape) for _ in range(seeds)]
         for name in names
     }
-    risks = tuple("ABCDEFG"[:categories])
-    spread = [{"row": row, "seeds": seeds, **line} for row in ROWS
-              for line in over_seeds([score_table(truth, one, risks) for one in logits[row]])]  # fmt: skip
-    return Evidence(truth, logits, risks, replicates=200, seed=1), pd.DataFrame(spread)
+    return Evidence(truth, logits, tuple("ABCDEFG"[:categories]), replicates=200, seed=1)
 
 
 @pytest.fixture(scope="module")
@@ -67,11 +63,10 @@ def test_the_two_effects_add_up_to_the_gain_and_every_contrast_is_one():
 
 
 def test_effects_are_those_worked_out_by_hand(three):
-    evidence, _ = three
-    table = contrast_table(evidence).set_index(["contrast", "category", "metric"])["estimate"]
+    table = contrast_table(three).set_index(["contrast", "category", "metric"])["estimate"]
     for category in (AVERAGE, "A", "B", "C"):
         for metric in METRICS:
-            m00, m10, m01, m11 = (100 * evidence.value(row, category, metric) for row in DESIGN)
+            m00, m10, m01, m11 = (100 * three.value(row, category, metric) for row in DESIGN)
             expected = {
                 "gain": m11 - m00,
                 "targets": ((m10 - m00) + (m11 - m01)) / 2,
@@ -84,7 +79,7 @@ def test_effects_are_those_worked_out_by_hand(three):
 
 @pytest.mark.parametrize(("categories", "seeds"), [(1, 1), (3, 2), (7, 2)])
 def test_the_table_holds_for_any_number_of_risks_and_seeds(categories, seeds):
-    table = control_table(*made(categories, seeds=seeds))
+    table = control_table(made(categories, seeds=seeds))
     assert len(table) == len(ROWS) * (categories + 1) * len(METRICS)
     assert (table["sd"].notna() == (seeds > 1)).all() and (table["seeds"] == seeds).all()
     values = table.set_index(["row", "category", "metric"])["value"]
@@ -97,7 +92,7 @@ def test_the_table_holds_for_any_number_of_risks_and_seeds(categories, seeds):
 
 
 def test_the_figure_shows_every_row_at_its_gain_and_marks_the_design(three):
-    table = control_table(*three)
+    table = control_table(three)
     figure = control_figure(table)
     labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
     assert labels == [row for group in GROUPS for row in group] and {NONE, *labels} == set(ROWS)
