@@ -63,8 +63,8 @@ class Pool:
 
 
 @dataclass(frozen=True)
-class Drawn:
-    """A training set: rows of the pool, and the label matrix (1, 0, -1)."""
+class TrainingSet:
+    """Rows of a pool, and their label matrix (1, 0, -1)."""
 
     rows: Int[np.ndarray, " post"]
     labels: Int8[np.ndarray, "post category"]
@@ -103,13 +103,13 @@ def plan_pool(config: CorpusConfig) -> Pool:
     truth = np.concatenate([s.truth for s in halves]).astype(bool)
     cues = np.concatenate([intake_cues(s.facts) for s in halves])
     traffic = Traffic.sample(config.seed, config.co_violation)
-    weight = traffic_weights(truth, cues, traffic, [quotas(sizes, RICH)] * len(PARTS), list(PARTS.values()))
+    weight = traffic_weights(truth, cues, traffic, quotas(sizes, RICH))
     return Pool(truth, cues, weight, test.labels, (*halves, test))
 
 
 def traffic_weights(
     truth: Bool[np.ndarray, "post category"], cues: Float[np.ndarray, "post category"], traffic: Traffic,
-    filled: Sequence[Int[np.ndarray, "category label"]], betas: Sequence[float],
+    counts: Int[np.ndarray, "category label"],
 ) -> Float[np.ndarray, " post"]:  # fmt: skip
     """Weight of each pool post against traffic, mean 1.
 
@@ -120,11 +120,10 @@ def traffic_weights(
     the expectation over traffic; the pool's density is the sum over its halves, and the weight is its inverse.
 
     Args:
-        filled: of each half, posts by pipeline and true label.
-        betas: intake bias of each half.
+        counts: n_ky, of each half.
     """
     density = np.zeros(len(truth))
-    for counts, beta in zip(filled, betas, strict=True):
+    for beta in PARTS.values():
         normal = intake_normaliser(traffic.posteriors, traffic.cues, beta)
         for k in range(truth.shape[1]):
             y = truth[:, k].astype(int)
@@ -140,19 +139,16 @@ def intake_normaliser(
     return np.stack([((1 - positive) * tilt).mean(axis=0), (positive * tilt).mean(axis=0)], axis=1)
 
 
-def draw_training_set(
-    pool: Pool, *, beta: float, sizes: Sequence[int], seed: int,
-    prevalences: Sequence[float] = CorpusConfig.train_prevalence,
-) -> Drawn:  # fmt: skip
+def draw_training_set(pool: Pool, *, beta: float, sizes: Sequence[int], seed: int) -> TrainingSet:
     """A training set as the pipelines would have annotated it at intake bias `beta`.
 
     For pipeline k and label y (with the annotators' errors, drawn anew) posts are drawn without replacement with
     probability proportional to weight x exp(beta cue_k), as the largest of log weight + beta cue_k + Gumbel noise,
-    until the quota is full. Every post goes to one pipeline; the scarcest stratum chooses first. Rows come in random
-    order.
+    until the quota is full, at the world's training prevalences. Every post goes to one pipeline; the scarcest stratum
+    chooses first. Rows come in random order.
 
     Args:
-        sizes, prevalences: posts per pipeline and the share of them with label 1.
+        sizes: posts per pipeline.
 
     Raises:
         RadarError: `beta` is outside what the pool covers, or the pool holds too few posts of one kind.
@@ -163,7 +159,7 @@ def draw_training_set(
     u = generator.random(pool.truth.shape)
     label = pool.truth ^ (u < np.where(pool.truth, MISSED, FALSE_ALARM))
     keys = np.log(pool.weight)[:, None] + beta * pool.cues + generator.gumbel(size=pool.truth.shape)
-    quota, taken = quotas(sizes, prevalences), np.full(len(pool), -1)
+    quota, taken = quotas(sizes, CorpusConfig.train_prevalence), np.full(len(pool), -1)
     strata = [(k, y) for k in range(len(quota)) for y in (0, 1)]
     for k, y in sorted(strata, key=lambda stratum: quota[stratum] / max(1, (label[:, stratum[0]] == stratum[1]).sum()),
                        reverse=True):  # fmt: skip
@@ -175,10 +171,10 @@ def draw_training_set(
     rows = generator.permutation(np.flatnonzero(taken >= 0))
     labels = np.full((len(rows), len(quota)), -1, np.int8)
     labels[np.arange(len(rows)), taken[rows]] = label[rows, taken[rows]]
-    return Drawn(rows, labels)
+    return TrainingSet(rows, labels)
 
 
-def missing_cells(pool: Pool, drawn: Drawn) -> dict[str, dict[str, float]]:
+def missing_cells(pool: Pool, drawn: TrainingSet) -> dict[str, dict[str, float]]:
     """By risk, what the unverified cells of a training set hide.
 
     Returns:
