@@ -94,9 +94,8 @@ def check_parameters(ledger: Ledger, parameters: Mapping[str, Mapping[str, Any]]
     apart: dict[str, list[str]] = {}
     for name in COMPARED:
         if ledger.entries.get(name, {}).get("state") != "done":
-            raise exits.UsageError(
-                f"{name} has not finished in {near(ledger.run_dir)}: run `radar reproduce --profile {profile}` first."
-            )
+            raise exits.UsageError(f"{name} has not finished in {near(ledger.run_dir)}: run `radar reproduce --profile "
+                                   f"{profile}` first.")  # fmt: skip
         for parameter, then, now in ledger.other_parameters(name, parameters[name]):
             if parameter not in NOT_COMPARED:
                 value = then if isinstance(then, str) else json.dumps(then)
@@ -104,11 +103,9 @@ def check_parameters(ledger: Ledger, parameters: Mapping[str, Mapping[str, Any]]
                 apart.setdefault(f"{parameter} = {now!r}, the chain with {then!r}: give {option}", []).append(name)
     if apart:
         lines = [f"  {difference} ({', '.join(names)})" for difference, names in apart.items()]
-        raise exits.UsageError(
-            "a study takes the parameters that the chain was run with, and these would differ:\n"
-            + "\n".join(lines)
-            + "\nOr run `radar reproduce` again with the values that you mean."
-        )
+        raise exits.UsageError("\n".join([
+            "a study takes the parameters that the chain was run with, and these would differ:", *lines,
+            "Or run `radar reproduce` again with the values that you mean."]))  # fmt: skip
 
 
 def publish_studies(run_dir: Path, target: Path, names: Iterable[str]) -> None:

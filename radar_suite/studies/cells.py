@@ -33,23 +33,13 @@ METHOD_SEEDS = 3  # seeds from which a gain is the method's, as for all verdicts
 
 @dataclass(frozen=True)
 class MapSettings:
-    """What all cells share.
+    """What all cells share; the heads' recipe was fixed beforehand on training posts (`phase.compare_recipes`)."""
 
-    Attributes:
-        posts: training posts of a cell, over the three pipelines.
-        pool_posts: posts that a level's training sets are drawn from.
-        test_positives: violating test posts per risk; their number follows from the test prevalences.
-        seed: of the world, and the first seed of the cells.
-        seeds: training sets and initial weights per cell, at `seed` and the next ones.
-        frame_px: side of a frame.
-        recipe: of the heads; fixed beforehand on training posts (see `radar_suite.studies.phase.compare_recipes`).
-    """
-
-    posts: int
-    pool_posts: int
-    test_positives: int
-    seed: int
-    seeds: int
+    posts: int  # training posts of a cell, over the three pipelines
+    pool_posts: int  # posts that a level's training sets are drawn from
+    test_positives: int  # violating test posts per risk; their number follows from the test prevalences
+    seed: int  # of the world, and the first seed of the cells
+    seeds: int  # training sets and initial weights per cell, at `seed` and the next ones
     frame_px: int = CorpusConfig.frame_px
     recipe: HeadRecipe = field(default_factory=HeadRecipe)
 

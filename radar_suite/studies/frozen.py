@@ -38,19 +38,12 @@ FILE = "features.npy"
 
 @dataclass(frozen=True)
 class Place:
-    """Where and with what features are computed.
+    """Where and with what features are computed."""
 
-    Attributes:
-        cache: where they are kept.
-        backbone: the paper's name.
-        checkpoints: 'standins', 'hub', or a folder of checkpoint folders.
-        device: 'cpu' or 'cuda'.
-    """
-
-    cache: Cache
-    backbone: str
-    checkpoints: str
-    device: str
+    cache: Cache  # where they are kept
+    backbone: str  # the paper's name
+    checkpoints: str  # 'standins', 'hub', or a folder of checkpoint folders
+    device: str  # 'cpu' or 'cuda'
 
     @property
     def checkpoint(self) -> str:

@@ -36,19 +36,12 @@ class HeadRecipe:
 
 @dataclass(frozen=True)
 class Member:
-    """One router to train: rows of the shared features, their labels, objective and seed.
+    """One router to train; members that differ in the objective alone share initial weights and order of posts."""
 
-    Attributes:
-        rows: its training posts.
-        labels: 1, 0, or -1 where not verified.
-        objective: 'masked' (Eq. 5) or 'unmasked' (-1 is taken for 0).
-        seed: of the initial weights and the order of the posts; members that differ in the objective alone share both.
-    """
-
-    rows: Int[np.ndarray, " post"]
-    labels: Int8[np.ndarray, "post category"]
-    objective: str
-    seed: int
+    rows: Int[np.ndarray, " post"]  # its training posts, rows of the shared features
+    labels: Int8[np.ndarray, "post category"]  # 1, 0, or -1 where not verified
+    objective: str  # 'masked' (Eq. 5) or 'unmasked' (-1 is taken for 0)
+    seed: int  # of the initial weights and the order of the posts
 
     @property
     def targets(self) -> Int8[np.ndarray, "post category"]:

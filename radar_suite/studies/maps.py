@@ -24,7 +24,6 @@ from radar_suite.report.style import BLACK
 from radar_suite.report.tables import paper_results
 
 COLOURS = "PuOr"  # violet where the mask gains, brown where it loses, white between
-X, Y = "intake bias beta", "co-violation"
 
 
 def cells_of(lines: pd.DataFrame, category: str = AVERAGE, metric: str = AREA) -> pd.DataFrame:
@@ -146,7 +145,7 @@ def _map(axis: Axes, cells: pd.DataFrame, scale: TwoSlopeNorm) -> Any:
         axis.text(*at, _points(line), ha="center", va="center", fontsize=8, color="white" if dark else BLACK)
     axis.set_xticks(range(len(betas)), [f"{beta:g}" for beta in betas])
     axis.set_yticks(range(len(levels)), [f"{level:g}" for level in levels])
-    axis.set(xlabel=X, ylabel=Y)
+    axis.set(xlabel="intake bias beta", ylabel="co-violation")
     axis.grid(False)
     return image
 

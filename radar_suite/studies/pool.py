@@ -42,21 +42,13 @@ class Traffic:
 
 @dataclass(frozen=True)
 class Pool:
-    """Posts to draw training sets from, and the test posts of the same world.
+    """Posts to draw training sets from, and the test posts of the same world."""
 
-    Attributes:
-        truth: true labels of the pool's posts, for all K.
-        cues: what each pipeline's recall models notice, in [0, 1].
-        weight: density in traffic over density in the pool, mean 1.
-        test_labels: of the test posts, 1, 0 or -1: each risk on the posts of its own pipeline, without errors.
-        selections: all of these posts in order, the pool's first: what is to be rendered.
-    """
-
-    truth: Bool[np.ndarray, "post category"]
-    cues: Float[np.ndarray, "post category"]
-    weight: Float[np.ndarray, " post"]
-    test_labels: Int8[np.ndarray, "test category"]
-    selections: tuple[Selection, ...]
+    truth: Bool[np.ndarray, "post category"]  # true labels of the pool's posts, for all K
+    cues: Float[np.ndarray, "post category"]  # what each pipeline's recall models notice, in [0, 1]
+    weight: Float[np.ndarray, " post"]  # density in traffic over density in the pool, mean 1
+    test_labels: Int8[np.ndarray, "test category"]  # 1, 0 or -1: each risk on its own pipeline's posts, without errors
+    selections: tuple[Selection, ...]  # all of these posts in order, the pool's first: what is to be rendered
 
     def __len__(self) -> int:
         return len(self.truth)

@@ -54,25 +54,15 @@ class StudiesWorkspace(Workspace):
 
 @dataclass(frozen=True)
 class Stage:
-    """A finished chain, opened for a study.
+    """A finished chain, opened for a study."""
 
-    Attributes:
-        workspace: `runs/<profile>/studies`.
-        lab: posts, cache, checkpoints and device.
-        settings: of the routers, as notebook 05 had them.
-        teacher: what the first seed's experts say of every training post.
-        seeds: runs of each row of a study, at the settings' seed and the next ones.
-        workers: runs trained side by side; 0 for one per core.
-        parameters: complete parameters by notebook name, as the chain ran with.
-    """
-
-    workspace: StudiesWorkspace
-    lab: Lab
-    settings: Settings
-    teacher: SoftLabels
-    seeds: int
-    workers: int
-    parameters: Mapping[str, Mapping[str, Any]]
+    workspace: StudiesWorkspace  # runs/<profile>/studies
+    lab: Lab  # posts, cache, checkpoints and device
+    settings: Settings  # of the routers, as notebook 05 had them
+    teacher: SoftLabels  # what the first seed's experts say of every training post
+    seeds: int  # runs of each row of a study, at the settings' seed and the next ones
+    workers: int  # runs trained side by side; 0 for one per core
+    parameters: Mapping[str, Mapping[str, Any]]  # complete, by notebook name, as the chain ran with
 
     @property
     def posts(self) -> Posts:
