@@ -5,27 +5,24 @@ from __future__ import annotations
 import argparse
 import json
 import shlex
-import shutil
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from importlib import import_module
-from pathlib import Path
 from typing import Any
 
-from radar_lib.files import atomic_path
 from radar_suite.chain import exits
-from radar_suite.chain.ledger import FIGURES, Ledger
+from radar_suite.chain.ledger import Ledger
 from radar_suite.chain.notebooks import discover
 from radar_suite.chain.processes import run_lock, stop_signals
 from radar_suite.chain.profiles import GIVEN_BY_THE_CHAIN, absolute_paths, load_profile, parse_override, resolve
 from radar_suite.chain.progress import duration, near
-from radar_suite.chain.publish import publish_runs
+from radar_suite.chain.publish import publish_studies
 from radar_suite.chain.reproduce import notebooks_folder, runs_folder
 
-STUDIES = {  # module of radar_suite.studies, each with a function `study(stage)`
-    "losses": "what to do with unverified cells: six objectives on one backbone",
-    "controls": "what carries the gain of distillation: other teachers, and lambda split",
-    "phase": "when masking matters: the gain over intake bias and co-violation",
+STUDIES = {  # by name, a module of radar_suite.studies with a function `study(stage)`, and what it asks
+    "losses": ("other_losses", "what to do with unverified cells: six objectives on one backbone"),
+    "controls": ("controls", "what carries the gain of distillation: other teachers, and lambda split"),
+    "phase": ("phase", "when masking matters: the gain over intake bias and co-violation"),
 }
 COMPARED = ("01_data_audit", "03_expert_training", "05_router_training")  # notebooks whose parameters a study takes
 # ... but for those that it has options of its own for, that change no result, or that only say where posts come from
@@ -38,7 +35,7 @@ helps. They need a finished `radar reproduce` of the same profile, take about ha
 they were when the same command is given again.
 
 studies:
-{chr(10).join(f"  {name:11s}{about}" for name, about in STUDIES.items())}
+{chr(10).join(f"  {name:11s}{question}" for name, (_, question) in STUDIES.items())}
 
 examples:
   radar studies                          all of them, on the default profile
@@ -68,21 +65,19 @@ def studies(args: argparse.Namespace) -> int:
     given |= dict(parse_override(text) for text in args.set)
     given = absolute_paths(given, project=folder.parent)
     parameters = resolve({notebook.name: notebook.parameters for notebook in discover(folder)}, given)
-    runs, begun, written = runs_folder(args), time.monotonic(), set()
-    figures = runs / profile / NAME / FIGURES
+    runs, begun = runs_folder(args), time.monotonic()
     with stop_signals(), run_lock(runs / profile):
         check_parameters(Ledger(runs / profile), parameters, profile)
         stage = open_stage(runs, profile, parameters, seeds=args.seeds, workers=args.workers)
         for number, name in enumerate(args.only, start=1):
-            print(f"[{number}/{len(args.only)}] {name} · {STUDIES[name]}", flush=True)
-            started, before = time.monotonic(), _times(figures)
-            import_module(f"radar_suite.studies.{name}").study(stage)
-            written |= _times(figures) - before
+            module, question = STUDIES[name]
+            print(f"[{number}/{len(args.only)}] {name} · {question}", flush=True)
+            started = time.monotonic()
+            import_module(f"radar_suite.studies.{module}").study(stage)
             print(f"[{number}/{len(args.only)}] {name} · done · {duration(time.monotonic() - started)}", flush=True)
     own = args.set or args.profile.endswith((".yaml", ".yml")) or runs != folder.parent / "runs"
     if not own:
-        files = [path for path, _ in sorted(written)]
-        publish_studies(runs / profile, folder.parent / "figures" / profile, files)
+        publish_studies(runs / profile, folder.parent / "figures" / profile, stage.workspace.written)
     print(f"\ndone in {duration(time.monotonic() - begun)}\n  {'results':9s}{near(runs / profile / NAME)}", flush=True)
     return exits.OK
 
@@ -96,9 +91,8 @@ def check_parameters(ledger: Ledger, parameters: Mapping[str, Mapping[str, Any]]
     apart: dict[str, list[str]] = {}
     for name in COMPARED:
         if ledger.entries.get(name, {}).get("state") != "done":
-            raise exits.UsageError(
-                f"{name} has not finished in {near(ledger.run_dir)}: run `radar reproduce --profile {profile}` first."
-            )
+            raise exits.UsageError(f"{name} has not finished in {near(ledger.run_dir)}: run `radar reproduce --profile "
+                                   f"{profile}` first.")  # fmt: skip
         for parameter, then, now in ledger.other_parameters(name, parameters[name]):
             if parameter not in NOT_COMPARED:
                 value = then if isinstance(then, str) else json.dumps(then)
@@ -106,31 +100,6 @@ def check_parameters(ledger: Ledger, parameters: Mapping[str, Mapping[str, Any]]
                 apart.setdefault(f"{parameter} = {now!r}, the chain with {then!r}: give {option}", []).append(name)
     if apart:
         lines = [f"  {difference} ({', '.join(names)})" for difference, names in apart.items()]
-        raise exits.UsageError(
-            "a study takes the parameters that the chain was run with, and these would differ:\n"
-            + "\n".join(lines)
-            + "\nOr run `radar reproduce` again with the values that you mean."
-        )
-
-
-def publish_studies(run_dir: Path, target: Path, files: Iterable[Path]) -> None:
-    """Copy figures of studies and the record of all runs to the profile's committed record; its other files stay.
-
-    Args:
-        files: below `<run_dir>/studies/figures`.
-    """
-    from radar_suite.studies.stage import NAME
-
-    source = run_dir / NAME / FIGURES
-    with atomic_path(target / NAME) as temporary:
-        if (target / NAME).is_dir():
-            shutil.copytree(target / NAME, temporary)
-        for path in files:
-            (temporary / path.relative_to(source)).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, temporary / path.relative_to(source))
-    publish_runs(run_dir, target)
-
-
-def _times(folder: Path) -> set[tuple[Path, int]]:
-    """The files of a folder, and when each was written."""
-    return {(path, path.stat().st_mtime_ns) for path in folder.rglob("*") if path.is_file()}
+        raise exits.UsageError("\n".join([
+            "a study takes the parameters that the chain was run with, and these would differ:", *lines,
+            "Or run `radar reproduce` again with the values that you mean."]))  # fmt: skip

@@ -7,7 +7,7 @@ two heads are trained on its frozen features, with the same posts, order and ini
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -20,7 +20,6 @@ from radar_lib.evidence import AVERAGE, Evidence
 from radar_lib.sources import digest_sources
 from radar_lib.training.cache import Entry
 from radar_lib.training.parallel import side_by_side
-from radar_suite.report.claims import about
 from radar_suite.studies.frozen import Place, frozen_features
 from radar_suite.studies.heads import HeadRecipe, Member, head_logits, train_heads
 from radar_suite.studies.pool import Pool, draw_training_set, missing_cells, plan_pool, sizes_of
@@ -29,27 +28,18 @@ from radar_suite.world.policies import CATEGORIES
 
 OBJECTIVES = ("masked", "unmasked")
 REPLICATES = 500  # of the bootstrap over test posts, per cell
+METHOD_SEEDS = 3  # seeds from which a gain is the method's, as for all verdicts (radar_suite.report.claims)
 
 
 @dataclass(frozen=True)
 class MapSettings:
-    """What all cells share.
+    """What all cells share; the heads' recipe was fixed beforehand on training posts (`phase.compare_recipes`)."""
 
-    Attributes:
-        posts: training posts of a cell, over the three pipelines.
-        pool_posts: posts that a level's training sets are drawn from.
-        test_positives: violating test posts per risk; their number follows from the test prevalences.
-        seed: of the world, and the first seed of the cells.
-        seeds: training sets and initial weights per cell, at `seed` and the next ones.
-        frame_px: side of a frame.
-        recipe: of the heads; fixed beforehand on training posts (see `radar_suite.studies.phase.choose`).
-    """
-
-    posts: int
-    pool_posts: int
-    test_positives: int
-    seed: int
-    seeds: int
+    posts: int  # training posts of a cell, over the three pipelines
+    pool_posts: int  # posts that a level's training sets are drawn from
+    test_positives: int  # violating test posts per risk; their number follows from the test prevalences
+    seed: int  # of the world, and the first seed of the cells
+    seeds: int  # training sets and initial weights per cell, at `seed` and the next ones
     frame_px: int = CorpusConfig.frame_px
     recipe: HeadRecipe = field(default_factory=HeadRecipe)
 
@@ -78,34 +68,35 @@ def open_levels(place: Place, settings: MapSettings, levels: Sequence[float], *,
     configs = [settings.corpus(level) for level in levels]
     pools = list(side_by_side(plan_pool, [(config,) for config in configs], workers=workers))
     features = frozen_features(place, [(c, p.selections) for c, p in zip(configs, pools, strict=True)], workers=workers)
-    return [Level(level, replace(pool, selections=()), found, place.entry(config).digest)
-            for level, pool, found, config in zip(levels, pools, features, configs, strict=True)]  # fmt: skip
+    return [Level(level, replace(pool, selections=()), vectors, place.entry(config).digest)
+            for level, pool, vectors, config in zip(levels, pools, features, configs, strict=True)]  # fmt: skip
 
 
 def fit_map(
     place: Place, settings: MapSettings, betas: Sequence[float], levels: Sequence[float], *, workers: int
 ) -> pd.DataFrame:
-    """Every cell of betas x levels: `gain_lines` of each, with `beta`, `co_violation`, `seconds`, and what its
-    unverified cells hide. Cells are kept in the cache.
+    """Every cell of betas x levels, kept in the cache: its `gain_lines`, with what unverified cells hide
+    (`missing_cells`), `beta`, `co_violation`, `seconds`, `run` (the cell's hash) and `posts` (its features').
 
     Raises:
         RadarError: as `draw_training_set` and `frozen_features`.
     """
     jobs = []
     for level in open_levels(place, settings, levels, workers=workers):
-        for beta in betas:
-            inputs = {"pool": level.digest, "beta": float(beta), "settings": asdict(settings),
-                      "code": digest_sources(__name__)}  # fmt: skip
-            jobs.append((place.cache.entry("phase", inputs), level, float(beta), settings))
+        for beta in map(float, betas):
+            inputs = {"pool": level.digest, "beta": beta, "settings": asdict(settings)}
+            entry = place.cache.entry("phase", inputs | {"code": digest_sources(__name__)})
+            jobs.append((entry, level, beta, settings))
     missing = [job for job in jobs if not job[0].complete]
-    title = "cells of the map"
-    with tqdm(total=len(missing), desc=title, unit="cell", disable=not missing, mininterval=2) as bar:
+    with tqdm(total=len(missing), desc="cells of the map", unit="cell", disable=not missing, mininterval=2) as bar:
         for _ in side_by_side(fit_cell, missing, workers=workers):
             bar.update()
-    return pd.concat([pd.DataFrame(entry.record()["lines"]).assign(
-        beta=beta, co_violation=level.co_violation, seconds=entry.record()["seconds"], run=entry.digest,
-        posts=level.digest)
-        for entry, level, beta, _ in jobs], ignore_index=True)  # fmt: skip
+    frames = []
+    for entry, level, beta, _ in jobs:
+        kept = entry.record()
+        frames.append(pd.DataFrame(kept["lines"]).assign(beta=beta, co_violation=level.co_violation,
+                      seconds=kept["seconds"], run=entry.digest, posts=level.digest))  # fmt: skip
+    return pd.concat(frames, ignore_index=True)
 
 
 def fit_cell(entry: Entry, level: Level, beta: float, settings: MapSettings) -> None:
@@ -117,11 +108,11 @@ def fit_cell(entry: Entry, level: Level, beta: float, settings: MapSettings) -> 
                for objective in OBJECTIVES for seed, one in zip(seeds, drawn, strict=True)]  # fmt: skip
     logits = [head_logits(level.test_features, w) for w in train_heads(level.features, members, settings.recipe)]
     lines = gain_lines(level.pool.test_labels, logits[: len(seeds)], logits[len(seeds) :], seed=settings.seed)
-    hidden = pd.DataFrame([missing_cells(level.pool, one) for one in drawn])
+    hidden = [missing_cells(level.pool, one) for one in drawn]
     for line in lines:
         risks = CATEGORIES if line["category"] == AVERAGE else [line["category"]]
-        for name in hidden[CATEGORIES[0]].iloc[0]:
-            line[name] = _number(np.mean([[cell[name] for cell in hidden[risk]] for risk in risks]))
+        for name in hidden[0][CATEGORIES[0]]:
+            line[name] = _for_json(np.mean([[one[risk][name] for one in hidden] for risk in risks]))
     entry.finish({"lines": lines, "seconds": time.monotonic() - begun})
 
 
@@ -135,9 +126,9 @@ def gain_lines(
 ) -> list[dict[str, Any]]:
     """What the mask gains, one line per risk (and Average) and metric; fractions, 95 % intervals.
 
-    `low`, `high` and `p` follow the rule of all verdicts (`claims.about`): over test posts and seeds together from
-    three seeds on, over test posts alone below that. `test_low` and `test_high` are over test posts, paired by post,
-    for the mean of these very routers; `seed_low` and `seed_high` over seeds, paired, missing (None) for one seed.
+    `low`, `high` and `p` are over test posts and seeds together from `METHOD_SEEDS` seeds on, over test posts alone
+    below that. `test_low` and `test_high` are over test posts, paired by post, for the mean of these very routers;
+    `seed_low` and `seed_high` over seeds, paired, missing (None) for one seed.
 
     Args:
         truth: labels of the test posts, 1, 0 or -1.
@@ -147,28 +138,19 @@ def gain_lines(
     evidence = Evidence(truth, {"masked": masked, "unmasked": unmasked}, categories, replicates=REPLICATES, seed=seed)
     lines = []
     for place in [(category, metric) for category in (*categories, AVERAGE) for metric in evidence.metrics]:
-        found = {over: evidence.difference(*OBJECTIVES, *place, over=over)
+        gains = {over: evidence.difference(*OBJECTIVES, *place, over=over)
                  for over in ("posts", "seeds", "both") if over == "posts" or len(masked) > 1}  # fmt: skip
-        told, seeds = found[about(evidence, *OBJECTIVES)[1]], found.get("seeds")
-        line = {"category": place[0], "metric": place[1], "gain": told.estimate,
+        gain, seeds = gains["both" if len(masked) >= METHOD_SEEDS else "posts"], gains.get("seeds")
+        line = {"category": place[0], "metric": place[1], "gain": gain.estimate,
                 "masked": evidence.value("masked", *place), "unmasked": evidence.value("unmasked", *place),
-                "low": told.low, "high": told.high, "p": told.p_value,
-                "test_low": found["posts"].low, "test_high": found["posts"].high,
+                "low": gain.low, "high": gain.high, "p": gain.p_value,
+                "test_low": gains["posts"].low, "test_high": gains["posts"].high,
                 "seed_low": seeds and seeds.low, "seed_high": seeds and seeds.high,
-                "by_seed": {name: list(map(_number, evidence.runs(name, *place))) for name in OBJECTIVES}}  # fmt: skip
-        lines.append({name: _number(value) for name, value in line.items()})
+                "by_seed": {name: [*map(_for_json, evidence.runs(name, *place))] for name in OBJECTIVES}}  # fmt: skip
+        lines.append({name: _for_json(value) for name, value in line.items()})
     return lines
 
 
-def _number(value: Any) -> Any:
+def _for_json(value: Any) -> Any:
     """For JSON, which has no NaN."""
     return None if isinstance(value, float) and np.isnan(value) else value
-
-
-def by_seed(frame: pd.DataFrame, objective: str) -> Mapping[int, Mapping[str, Mapping[str, float]]]:
-    """Scores of one cell and objective: by position of the seed, then category, then metric."""
-    found: dict[int, dict[str, dict[str, float]]] = {}
-    for line in frame.to_dict("records"):
-        for position, value in enumerate(line["by_seed"][objective]):
-            found.setdefault(position, {}).setdefault(line["category"], {})[line["metric"]] = value
-    return found

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
 
@@ -37,19 +38,12 @@ FILE = "features.npy"
 
 @dataclass(frozen=True)
 class Place:
-    """Where and with what features are computed.
+    """Where and with what features are computed."""
 
-    Attributes:
-        cache: where they are kept.
-        backbone: the paper's name.
-        checkpoints: 'standins', 'hub', or a folder of checkpoint folders.
-        device: 'cpu' or 'cuda'.
-    """
-
-    cache: Cache
-    backbone: str
-    checkpoints: str
-    device: str
+    cache: Cache  # where they are kept
+    backbone: str  # the paper's name
+    checkpoints: str  # 'standins', 'hub', or a folder of checkpoint folders
+    device: str  # 'cpu' or 'cuda'
 
     @property
     def checkpoint(self) -> str:
@@ -65,15 +59,6 @@ class Place:
         return self.cache.entry("pools", inputs)
 
 
-@dataclass(frozen=True)
-class Slice:
-    """Some posts of a selection, and the file that their features go to."""
-
-    config: CorpusConfig
-    posts: Selection
-    path: Path
-
-
 def frozen_features(
     place: Place, pools: Sequence[tuple[CorpusConfig, Sequence[Selection]]], *, workers: int
 ) -> list[Float[np.ndarray, "post hidden"]]:
@@ -83,48 +68,43 @@ def frozen_features(
         RadarError: a worker died, or the disk is full.
     """
     entries = [place.entry(config) for config, _ in pools]
-    slices: list[tuple[Entry, list[Slice]]] = []
+    jobs: list[tuple[Entry, list[tuple[Place, CorpusConfig, Selection, Path]]]] = []
     for entry, (config, selections) in zip(entries, pools, strict=True):
         if not entry.complete:
-            parts = [s.take(slice(i, i + SLICE)) for s in selections for i in range(0, len(s), SLICE)]
-            ours = [Slice(config, part, entry.path(f"{n:04d}.npy")) for n, part in enumerate(parts)]
-            slices.append((entry, ours))
-    jobs = [(place, one) for _, ours in slices for one in ours if not one.path.exists()]
-    total = sum(len(one.posts) for _, one in jobs)
-    with tqdm(total=total, desc="posts drawn and encoded", unit=" posts", disable=not jobs, mininterval=2) as bar:
-        for count in side_by_side(encode_slice, jobs, workers=workers if place.device == "cpu" else 1):
+            parts = [whole.take(slice(i, i + SLICE)) for whole in selections for i in range(0, len(whole), SLICE)]
+            jobs.append((entry, [(place, config, part, entry.path(f"{n:04d}.npy")) for n, part in enumerate(parts)]))
+    missing = [job for _, ours in jobs for job in ours if not job[-1].exists()]
+    total = sum(len(posts) for _, _, posts, _ in missing)
+    with tqdm(total=total, desc="posts drawn and encoded", unit=" posts", disable=not missing, mininterval=2) as bar:
+        for count in side_by_side(encode_slice, missing, workers=workers if place.device == "cpu" else 1):
             bar.update(count)
-    for entry, ours in slices:
-        joined = np.concatenate([np.load(one.path, allow_pickle=False) for one in ours])
+    for entry, ours in jobs:
+        files = [path for *_, path in ours]
+        joined = np.concatenate([np.load(path, allow_pickle=False) for path in files])
         _save(entry.path(FILE), joined)
-        for one in ours:
-            one.path.unlink()
-        entry.finish({"posts": len(joined), "width": joined.shape[1], "config": asdict(ours[0].config)})
+        for path in files:
+            path.unlink()
+        entry.finish({"posts": len(joined), "width": joined.shape[1], "config": asdict(ours[0][1])})
     return [np.load(entry.path(FILE), allow_pickle=False) for entry in entries]
 
 
-def encode_slice(place: Place, job: Slice) -> int:
-    """Draw and encode one slice; returns its number of posts."""
+def encode_slice(place: Place, config: CorpusConfig, posts: Selection, path: Path) -> int:
+    """Draw some posts of a selection and keep their pooled vectors; returns how many posts."""
     model = _backbone(place.checkpoint, place.device)
-    rows = list(render_posts(job.config, job.posts, 0, len(job.posts)))
+    rows = list(render_posts(config, posts, 0, len(posts)))
     for row in rows:
-        row[FRAMES] = [_decoded(frame) for frame in row[FRAMES]]
+        row[FRAMES] = [_decode(frame) for frame in row[FRAMES]]
     inputs = EncodedPosts.in_memory(model, model.cache_features(model.encode(rows)))
-    _save(job.path, predict(model, inputs, batch_size=inputs.at_once, device=place.device))
+    _save(path, predict(model, inputs, batch_size=inputs.at_once, device=place.device))
     return len(rows)
 
 
-_loaded: dict[tuple[str, str], Backbone] = {}  # of a process: its one backbone
-
-
+@lru_cache(maxsize=1)
 def _backbone(checkpoint: str, device: str) -> Backbone:
-    if (checkpoint, device) not in _loaded:
-        _loaded.clear()
-        _loaded[checkpoint, device] = load_backbone(checkpoint, dtype=weights_dtype(device), device=device)
-    return _loaded[checkpoint, device]
+    return load_backbone(checkpoint, dtype=weights_dtype(device), device=device)
 
 
-def _decoded(data: bytes) -> Image.Image:
+def _decode(data: bytes) -> Image.Image:
     image = Image.open(io.BytesIO(data))
     image.load()
     return image

@@ -20,41 +20,28 @@ from torch import Tensor
 from radar_lib.losses import masked_bce, valid_mask
 from radar_lib.training.loop import learning_rate_factor
 
+Weights = dict[str, Float[Tensor, "*shape"]]
+
 
 @dataclass(frozen=True)
 class HeadRecipe:
-    """How heads are trained: AdamW, cosine schedule with warm-up, as routers are.
-
-    Attributes:
-        epochs: passes over a member's posts.
-        batch_size: posts per step.
-        learning_rate: peak of the schedule.
-        warmup: share of the steps in which it rises.
-        weight_decay: AdamW's, decoupled.
-    """
+    """How heads are trained: AdamW, cosine schedule with warm-up, as routers are."""
 
     epochs: int = 5
     batch_size: int = 64
-    learning_rate: float = 2e-3
-    warmup: float = 0.2
-    weight_decay: float = 0.01
+    learning_rate: float = 2e-3  # peak of the schedule
+    warmup: float = 0.2  # share of the steps in which it rises
+    weight_decay: float = 0.01  # AdamW's, decoupled
 
 
 @dataclass(frozen=True)
 class Member:
-    """One router to train: rows of the shared features, their labels, objective and seed.
+    """One router to train; members that differ in the objective alone share initial weights and order of posts."""
 
-    Attributes:
-        rows: its training posts.
-        labels: 1, 0, or -1 where not verified.
-        objective: 'masked' (Eq. 5) or 'unmasked' (-1 is taken for 0).
-        seed: of the initial weights and the order of the posts; members that differ in the objective alone share both.
-    """
-
-    rows: Int[np.ndarray, " post"]
-    labels: Int8[np.ndarray, "post category"]
-    objective: str
-    seed: int
+    rows: Int[np.ndarray, " post"]  # its training posts, rows of the shared features
+    labels: Int8[np.ndarray, "post category"]  # 1, 0, or -1 where not verified
+    objective: str  # 'masked' (Eq. 5) or 'unmasked' (-1 is taken for 0)
+    seed: int  # of the initial weights and the order of the posts
 
     @property
     def targets(self) -> Int8[np.ndarray, "post category"]:
@@ -64,7 +51,7 @@ class Member:
 
 def train_heads(
     features: Float[np.ndarray, "post hidden"], members: Sequence[Member], recipe: HeadRecipe
-) -> list[dict[str, Float[Tensor, "*shape"]]]:
+) -> list[Weights]:
     """Weights of each member's heads after training.
 
     Raises:
@@ -83,14 +70,13 @@ def train_heads(
     weights = {name: torch.stack([start[name] for start in starts]).requires_grad_() for name in starts[0]}
     optimiser = torch.optim.AdamW(weights.values(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
     orders = [torch.Generator().manual_seed(member.seed) for member in members]
-    steps = math.ceil(posts / recipe.batch_size)
-    for epoch in range(recipe.epochs):
+    total, now = recipe.epochs * math.ceil(posts / recipe.batch_size), 0
+    for _ in range(recipe.epochs):
         order = torch.stack([torch.randperm(posts, generator=generator) for generator in orders])
-        for step in range(steps):
-            now = epoch * steps + step
-            factor = learning_rate_factor(now, total=recipe.epochs * steps, warmup=recipe.warmup)
+        for chosen in order.split(recipe.batch_size, dim=1):
+            factor = learning_rate_factor(now, total=total, warmup=recipe.warmup)
             optimiser.param_groups[0]["lr"] = recipe.learning_rate * factor
-            chosen = order[:, step * recipe.batch_size : (step + 1) * recipe.batch_size]
+            now += 1
             logits = apply_heads(weights, inputs[rows.gather(1, chosen)])
             target = targets.gather(1, chosen[..., None].expand(-1, -1, categories))
             flat = target.flatten(0, 1)
@@ -101,7 +87,7 @@ def train_heads(
     return [{name: values[i].detach().clone() for name, values in weights.items()} for i in range(len(members))]
 
 
-def initial_weights(hidden: int, categories: int, *, seed: int) -> dict[str, Float[Tensor, "*shape"]]:
+def initial_weights(hidden: int, categories: int, *, seed: int) -> Weights:
     """RadarRouter's: torch's defaults for LayerNorm and Linear, the heads' biases 0."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -115,7 +101,7 @@ def initial_weights(hidden: int, categories: int, *, seed: int) -> dict[str, Flo
 
 
 def apply_heads(
-    weights: dict[str, Float[Tensor, "*shape"]], inputs: Float[Tensor, "*member post hidden"]
+    weights: Weights, inputs: Float[Tensor, "*member post hidden"]
 ) -> Float[Tensor, "*member post category"]:
     """Logits of one member, or of several at once (all weights and inputs then lead with the member)."""
     row = {name: weights[name].unsqueeze(-2) for name in ("scale", "shift", "bias", "head_bias")}
@@ -124,8 +110,6 @@ def apply_heads(
 
 
 @torch.inference_mode()
-def head_logits(
-    features: Float[np.ndarray, "post hidden"], weights: dict[str, Float[Tensor, "*shape"]]
-) -> Float[np.ndarray, "post category"]:
+def head_logits(features: Float[np.ndarray, "post hidden"], weights: Weights) -> Float[np.ndarray, "post category"]:
     """Logits (float32) of trained heads on posts."""
     return apply_heads(weights, torch.from_numpy(np.ascontiguousarray(features, dtype=np.float32))).numpy()

@@ -21,7 +21,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from radar_lib.evidence import AREA, AVERAGE
 from radar_lib.metrics import table_metrics
@@ -32,26 +32,21 @@ from radar_suite.world.policies import CATEGORIES
 from radar_suite.world.targets import weighted_to
 
 SHARES = sizes_of(170_000)  # only their ratio counts
+PerCell = Float[np.ndarray, "post category"]
 
 
-def annotated(
-    positive: Float[np.ndarray, "post category"],
-    missed: Sequence[float] = MISSED,
-    false_alarm: Sequence[float] = FALSE_ALARM,
-) -> Float[np.ndarray, "post category"]:
+def label_chance(
+    positive: PerCell, missed: Sequence[float] = MISSED, false_alarm: Sequence[float] = FALSE_ALARM
+) -> PerCell:
     """P(label = 1) from P(y = 1): annotators miss some violations and flag some cleared posts; monotone."""
     return positive * (1 - np.asarray(missed)) + (1 - positive) * np.asarray(false_alarm)
 
 
 def limit_scores(
-    posteriors: Float[np.ndarray, "post category"],
-    cues: Float[np.ndarray, "post category"],
-    *,
-    beta: float,
-    sizes: Sequence[int] = SHARES,
+    posteriors: PerCell, cues: PerCell, *, beta: float, sizes: Sequence[int] = SHARES,
     prevalences: Sequence[float] = CorpusConfig.train_prevalence,
     errors: tuple[Sequence[float], Sequence[float]] = (MISSED, FALSE_ALARM),
-) -> tuple[Float[np.ndarray, "post category"], Float[np.ndarray, "post category"]]:
+) -> tuple[PerCell, PerCell]:  # fmt: skip
     """Probabilities that masked and unmasked training converge to (`r_k` and `s_k r_k`), for posts of traffic.
 
     Args:
@@ -59,7 +54,7 @@ def limit_scores(
         sizes, prevalences: posts per pipeline (their ratio counts) and the share of label 1.
         errors: of the annotators: shares of violations missed and of cleared posts flagged, by pipeline.
     """
-    eta = annotated(posteriors, *errors)
+    eta = label_chance(posteriors, *errors)
     filled = quotas(sizes, prevalences) / intake_normaliser(eta, cues, beta)
     positive, both = filled[:, 1] * eta, filled[:, 1] * eta + filled[:, 0] * (1 - eta)
     masked, density = positive / both, np.exp(beta * (cues - 1)) * both
@@ -100,24 +95,22 @@ def limit_map(
 
 
 def _metrics(
-    posteriors: np.ndarray, cues: np.ndarray, truth: np.ndarray, tie_breaks: np.ndarray, *, beta: float,
-    prevalences: Sequence[float],
+    posteriors: PerCell, cues: PerCell, truth: Bool[np.ndarray, "post category"],
+    tie_breaks: Float[np.ndarray, " post"], *, beta: float, prevalences: Sequence[float],
 ) -> dict[tuple[str, str], tuple[float, float]]:  # fmt: skip
     """Masked and unmasked, by risk (and Average) and metric."""
-    scores = [_order(one, tie_breaks) for one in limit_scores(posteriors, cues, beta=beta)]
-    found = {}
+    scores = [_ranks(one, tie_breaks) for one in limit_scores(posteriors, cues, beta=beta)]
+    pairs = {}
     for k, prevalence in enumerate(prevalences):
         weights = weighted_to(truth[:, k], prevalence)
         both = [table_metrics(truth[:, k], one[:, k], weights=weights) for one in scores]
-        found |= {(CATEGORIES[k], metric): tuple(float(one[metric]) for one in both) for metric in both[0]}
-    metrics = dict.fromkeys(metric for _, metric in found)
-    return found | {(AVERAGE, metric): tuple(np.mean([value for (_, name), value in found.items() if name == metric],
-                                                     axis=0).tolist()) for metric in metrics}  # fmt: skip
+        pairs |= {(CATEGORIES[k], metric): tuple(float(one[metric]) for one in both) for metric in both[0]}
+    for metric in both[0]:
+        pairs[AVERAGE, metric] = tuple(np.mean([pairs[risk, metric] for risk in CATEGORIES], axis=0).tolist())
+    return pairs
 
 
-def _order(
-    scores: Float[np.ndarray, "post category"], tie_breaks: Float[np.ndarray, " post"]
-) -> Float[np.ndarray, "post category"]:
+def _ranks(scores: PerCell, tie_breaks: Float[np.ndarray, " post"]) -> PerCell:
     """Ranks from 0, by score (in single precision, so that rounding makes no order) and then by `tie_breaks`."""
     ranks = np.empty(scores.shape)
     for k in range(scores.shape[1]):

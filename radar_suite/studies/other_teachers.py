@@ -19,7 +19,7 @@ from radar_lib.training.scores import LOGIT_PREFIX
 from radar_lib.training.specs import SoftLabels
 
 
-def shuffled(teacher: pd.DataFrame, *, seed: int) -> pd.DataFrame:
+def shuffle(teacher: pd.DataFrame, *, seed: int) -> pd.DataFrame:
     """The logits of each category dealt anew to the posts, each category by a permutation of its own.
 
     Every column keeps its values, so how sure the teacher is and how often stay the same; about a post it says nothing.
@@ -28,17 +28,15 @@ def shuffled(teacher: pd.DataFrame, *, seed: int) -> pd.DataFrame:
     return teacher.assign(**{column: generator.permutation(teacher[column].to_numpy()) for column in _columns(teacher)})
 
 
-def hardened(teacher: pd.DataFrame) -> pd.DataFrame:
+def harden(teacher: pd.DataFrame) -> pd.DataFrame:
     """Pseudo-labels: t = 1 where the teacher's probability is above one half, else 0.
 
     As logits these are inf and -inf, which the file holds as they are and `bernoulli_kl` takes exactly.
     """
-    columns = _columns(teacher)
-    hard = np.where(teacher[columns] > 0, np.inf, -np.inf).astype(np.float32)
-    return teacher.assign(**dict(zip(columns, hard.T, strict=True)))
+    return _with_logits(teacher, np.where(teacher[_columns(teacher)] > 0, np.inf, -np.inf))
 
 
-def cross_fitted(
+def cross_fit(
     halves: Sequence[pd.DataFrame], *, own: Bool[np.ndarray, "post category"], fold: Int[np.ndarray, " post"]
 ) -> pd.DataFrame:
     """Two experts per risk, each trained on one half of its pipeline's posts, as one teacher.
@@ -60,8 +58,7 @@ def cross_fitted(
         raise RadarError("the two halves of a cross-fitted teacher must be about the same posts and categories.")
     logits = np.stack([first[columns].to_numpy(), second[columns].to_numpy()])
     unseen = logits[1 - fold, np.arange(len(fold))]
-    joined = np.where(own, unseen, logits.mean(axis=0)).astype(np.float32)
-    return first.assign(**dict(zip(columns, joined.T, strict=True)))
+    return _with_logits(first, np.where(own, unseen, logits.mean(axis=0)))
 
 
 def keep_teacher(teacher: pd.DataFrame, path: Path) -> SoftLabels:
@@ -79,3 +76,7 @@ def keep_teacher(teacher: pd.DataFrame, path: Path) -> SoftLabels:
 
 def _columns(teacher: pd.DataFrame) -> list[str]:
     return [column for column in teacher.columns if column.startswith(LOGIT_PREFIX)]
+
+
+def _with_logits(teacher: pd.DataFrame, logits: np.ndarray) -> pd.DataFrame:
+    return teacher.assign(**dict(zip(_columns(teacher), logits.astype(np.float32).T, strict=True)))

@@ -42,32 +42,23 @@ class Traffic:
 
 @dataclass(frozen=True)
 class Pool:
-    """Posts to draw training sets from, and the test posts of the same world.
+    """Posts to draw training sets from, and the test posts of the same world."""
 
-    Attributes:
-        truth: true labels of the pool's posts, for all K.
-        cues: what each pipeline's recall models notice, in [0, 1].
-        weight: density in traffic over density in the pool, mean 1.
-        test_labels: of the test posts, 1, 0 or -1: each risk on the posts of its own pipeline, without errors.
-        selections: all of these posts in order, the pool's first: what is to be rendered.
-    """
-
-    truth: Bool[np.ndarray, "post category"]
-    cues: Float[np.ndarray, "post category"]
-    weight: Float[np.ndarray, " post"]
-    test_labels: Int8[np.ndarray, "test category"]
-    selections: tuple[Selection, ...]
+    truth: Bool[np.ndarray, "post category"]  # true labels of the pool's posts, for all K
+    cues: Float[np.ndarray, "post category"]  # what each pipeline's recall models notice, in [0, 1]
+    weight: Float[np.ndarray, " post"]  # density in traffic over density in the pool, mean 1
+    test_labels: Int8[np.ndarray, "test category"]  # 1, 0 or -1: each risk on its own pipeline's posts, without errors
+    selections: tuple[Selection, ...]  # all of these posts in order, the pool's first: what is to be rendered
 
     def __len__(self) -> int:
         return len(self.truth)
 
 
 @dataclass(frozen=True)
-class Drawn:
-    """A training set: rows of the pool, which pipeline took each, and the label matrix (1, 0, -1)."""
+class TrainingSet:
+    """Rows of a pool, and their label matrix (1, 0, -1)."""
 
     rows: Int[np.ndarray, " post"]
-    pipeline: Int[np.ndarray, " post"]
     labels: Int8[np.ndarray, "post category"]
 
 
@@ -99,23 +90,19 @@ def plan_pool(config: CorpusConfig) -> Pool:
               for split, beta in PARTS.items()]  # fmt: skip
     tests = [int(config.test_positives / p) for p in config.test_prevalence]
     test = select_annotated(config.seed, "test", "test", tests, config.test_prevalence, beta=0.0, noisy=False, **dials)
-    for selection in (*halves, test):
-        np.clip(selection.facts["n_frames"], config.min_frames - 1, config.max_frames - 1,
-                out=selection.facts["n_frames"])  # fmt: skip
+    for frames in (selection.facts["n_frames"] for selection in (*halves, test)):
+        np.clip(frames, config.min_frames - 1, config.max_frames - 1, out=frames)
     truth = np.concatenate([s.truth for s in halves]).astype(bool)
     cues = np.concatenate([intake_cues(s.facts) for s in halves])
     traffic = Traffic.sample(config.seed, config.co_violation)
-    weight = traffic_weights(truth, cues, traffic, [quotas(sizes, RICH)] * len(PARTS), list(PARTS.values()))
+    weight = traffic_weights(truth, cues, traffic, quotas(sizes, RICH))
     return Pool(truth, cues, weight, test.labels, (*halves, test))
 
 
 def traffic_weights(
-    truth: Bool[np.ndarray, "post category"],
-    cues: Float[np.ndarray, "post category"],
-    traffic: Traffic,
-    filled: Sequence[Int[np.ndarray, "category label"]],
-    betas: Sequence[float],
-) -> Float[np.ndarray, " post"]:
+    truth: Bool[np.ndarray, "post category"], cues: Float[np.ndarray, "post category"], traffic: Traffic,
+    counts: Int[np.ndarray, "category label"],
+) -> Float[np.ndarray, " post"]:  # fmt: skip
     """Weight of each pool post against traffic, mean 1.
 
     A half with intake bias b that holds n_ky posts of pipeline k and true label y has, relative to traffic, the density
@@ -125,11 +112,10 @@ def traffic_weights(
     the expectation over traffic; the pool's density is the sum over its halves, and the weight is its inverse.
 
     Args:
-        filled: of each half, posts by pipeline and true label.
-        betas: intake bias of each half.
+        counts: n_ky, of each half.
     """
     density = np.zeros(len(truth))
-    for counts, beta in zip(filled, betas, strict=True):
+    for beta in PARTS.values():
         normal = intake_normaliser(traffic.posteriors, traffic.cues, beta)
         for k in range(truth.shape[1]):
             y = truth[:, k].astype(int)
@@ -145,23 +131,16 @@ def intake_normaliser(
     return np.stack([((1 - positive) * tilt).mean(axis=0), (positive * tilt).mean(axis=0)], axis=1)
 
 
-def draw_training_set(
-    pool: Pool,
-    *,
-    beta: float,
-    sizes: Sequence[int],
-    seed: int,
-    prevalences: Sequence[float] = CorpusConfig.train_prevalence,
-) -> Drawn:
+def draw_training_set(pool: Pool, *, beta: float, sizes: Sequence[int], seed: int) -> TrainingSet:
     """A training set as the pipelines would have annotated it at intake bias `beta`.
 
     For pipeline k and label y (with the annotators' errors, drawn anew) posts are drawn without replacement with
     probability proportional to weight x exp(beta cue_k), as the largest of log weight + beta cue_k + Gumbel noise,
-    until the quota is full. Every post goes to one pipeline; the scarcest stratum chooses first. Rows come in random
-    order.
+    until the quota is full, at the world's training prevalences. Every post goes to one pipeline; the scarcest stratum
+    chooses first. Rows come in random order.
 
     Args:
-        sizes, prevalences: posts per pipeline and the share of them with label 1.
+        sizes: posts per pipeline.
 
     Raises:
         RadarError: `beta` is outside what the pool covers, or the pool holds too few posts of one kind.
@@ -172,7 +151,7 @@ def draw_training_set(
     u = generator.random(pool.truth.shape)
     label = pool.truth ^ (u < np.where(pool.truth, MISSED, FALSE_ALARM))
     keys = np.log(pool.weight)[:, None] + beta * pool.cues + generator.gumbel(size=pool.truth.shape)
-    quota, taken = quotas(sizes, prevalences), np.full(len(pool), -1)
+    quota, taken = quotas(sizes, CorpusConfig.train_prevalence), np.full(len(pool), -1)
     strata = [(k, y) for k in range(len(quota)) for y in (0, 1)]
     for k, y in sorted(strata, key=lambda stratum: quota[stratum] / max(1, (label[:, stratum[0]] == stratum[1]).sum()),
                        reverse=True):  # fmt: skip
@@ -184,24 +163,24 @@ def draw_training_set(
     rows = generator.permutation(np.flatnonzero(taken >= 0))
     labels = np.full((len(rows), len(quota)), -1, np.int8)
     labels[np.arange(len(rows)), taken[rows]] = label[rows, taken[rows]]
-    return Drawn(rows, taken[rows], labels)
+    return TrainingSet(rows, labels)
 
 
-def missing_cells(pool: Pool, drawn: Drawn) -> dict[str, dict[str, float]]:
+def missing_cells(pool: Pool, drawn: TrainingSet) -> dict[str, dict[str, float]]:
     """By risk, what the unverified cells of a training set hide.
 
     Returns:
         `violating`: share of unverified cells that are violations; `strong`: the same where the risk's own cue is at
         least one half (NaN where there is none); `cue_verified` and `cue_unverified`: mean cue of both.
     """
-    found = {}
+    hidden = {}
     for k, category in enumerate(CATEGORIES):
         truth, cue, unverified = pool.truth[drawn.rows, k], pool.cues[drawn.rows, k], drawn.labels[:, k] < 0
         strong = unverified & (cue >= 0.5)
-        found[category] = {
+        hidden[category] = {
             "violating": float(truth[unverified].mean()),
             "strong": float(truth[strong].mean()) if strong.any() else float("nan"),
             "cue_verified": float(cue[~unverified].mean()),
             "cue_unverified": float(cue[unverified].mean()),
         }
-    return found
+    return hidden

@@ -32,15 +32,14 @@ STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 CERTAIN = 1e-7  # of probabilities that are kept as logits
 ROUNDS, TOLERANCE = 2000, 1e-9
 
+PerCell = Float[np.ndarray, "post category"]
+Labels = Int8[np.ndarray, "post category"]
+
 
 def known_propensities(
-    intake: Float[np.ndarray, "post category"],
-    posterior: Float[np.ndarray, "post category"],
-    labels: Int8[np.ndarray, "post category"],
-    *,
-    missed: Sequence[float] = MISSED,
-    false_alarm: Sequence[float] = FALSE_ALARM,
-) -> Float[np.ndarray, "post category"]:
+    intake: PerCell, posterior: PerCell, labels: Labels, *,
+    missed: Sequence[float] = MISSED, false_alarm: Sequence[float] = FALSE_ALARM,
+) -> PerCell:  # fmt: skip
     """e_k(x) of a pool that was filled as `radar_suite.world.pipelines` fills it.
 
     A candidate x is offered to pipeline k with probability s_k, enters with c_k(x) = exp(beta (cue_k(x) - 1)), and is
@@ -61,8 +60,7 @@ def known_propensities(
     have their original's x, and are in their own pipeline.
 
     Args:
-        intake: c_k(x), the truth file's `propensity_<category>`.
-        posterior: p_k(x).
+        intake, posterior: c_k(x), the truth file's `propensity_<category>`, and p_k(x).
         labels: of the pool, one verified cell per post.
         missed, false_alarm: the annotators' errors, by category.
 
@@ -72,11 +70,10 @@ def known_propensities(
     Raises:
         ValueError: a post is verified for no risk or for several, or the fixed point is not reached.
     """
-    valid = valid_mask(labels)
-    if not (valid.sum(axis=1) == 1).all():
+    if not (valid_mask(labels).sum(axis=1) == 1).all():
         raise ValueError("known propensities are those of a pool whose posts belong to one pipeline each")
-    found = posterior * (1 - np.asarray(missed)) + (1 - posterior) * np.asarray(false_alarm)
-    chance = np.stack([intake * (1 - found), intake * found]).astype(float)  # (label, post, category)
+    flagged = posterior * (1 - np.asarray(missed)) + (1 - posterior) * np.asarray(false_alarm)
+    chance = np.stack([intake * (1 - flagged), intake * flagged]).astype(float)  # (label, post, category)
     quota = np.stack([(labels == 0).sum(axis=0), (labels == 1).sum(axis=0)]).astype(float)
     rate = quota.copy()
     for _ in range(ROUNDS):
@@ -89,26 +86,18 @@ def known_propensities(
     raise ValueError(f"no fixed point after {ROUNDS} rounds: some pipeline's posts could not come from its intake")
 
 
-def estimated_propensities(
-    features: Float[np.ndarray, "post feature"],
-    labels: Int8[np.ndarray, "post category"],
-    *,
-    folds: int = FOLDS,
-    strengths: Sequence[float] = STRENGTHS,
-    seed: int,
-) -> Float[np.ndarray, "post category"]:
+def estimated_propensities(features: Float[np.ndarray, "post feature"], labels: Labels, *, seed: int) -> PerCell:
     """e_k(x) by ridge-penalised logistic regression, each post predicted by a model of others.
 
     Multinomial on the pipeline where each post is verified for one risk, so that a post's e_k add up to 1; else one
-    regression per risk. Predictions are cross-fitted: weights that have seen the post would lean towards 1. Of several
-    penalties the one whose cross-fitted predictions have the smallest cross-entropy is taken.
+    regression per risk. Predictions are cross-fitted over `FOLDS` parts: weights that have seen the post would lean
+    towards 1. Of the penalties in `STRENGTHS` (scikit-learn's C) the one whose cross-fitted predictions have the
+    smallest cross-entropy is taken.
 
     Args:
         features: of posts, such as `radar_lib.training.features.pooled_features`; standardised here.
         labels: of the pool.
-        folds: parts that the pool is dealt into.
-        strengths: inverses of the ridge penalty (scikit-learn's C) to choose from.
-        seed: of the deal.
+        seed: of the deal into parts.
 
     Returns:
         e_k(x); 0 or 1 only where all other folds' posts agree.
@@ -117,47 +106,40 @@ def estimated_propensities(
         ValueError: fewer posts than folds.
     """
     valid = valid_mask(labels)
-    tried = [_cross_fitted(features, valid, KFold(folds, shuffle=True, random_state=seed), one) for one in strengths]
+    tried = [_cross_fit(features, valid, KFold(FOLDS, shuffle=True, random_state=seed), one) for one in STRENGTHS]
     wrong = [-np.log(np.where(valid, chance, 1 - chance).clip(CERTAIN)).mean() for chance in tried]
     return tried[int(np.argmin(wrong))]
 
 
-def _cross_fitted(
+def _cross_fit(
     features: Float[np.ndarray, "post feature"], valid: Bool[np.ndarray, "post category"], deal: KFold, strength: float
-) -> Float[np.ndarray, "post category"]:
-    chance = np.empty(valid.shape)
-    exclusive = bool((valid.sum(axis=1) == 1).all())
+) -> PerCell:
+    exclusive, chance = bool((valid.sum(axis=1) == 1).all()), np.empty(valid.shape)
     for rest, mine in deal.split(features):
+        given = features[rest], features[mine], strength
         if exclusive:
-            chance[mine] = _class_chances(features, valid.argmax(axis=1), rest, mine, valid.shape[1], strength)
+            chance[mine] = _class_chances(*given, valid[rest].argmax(axis=1), classes=valid.shape[1])
         else:
-            for k in range(valid.shape[1]):
-                chance[mine, k] = _class_chances(features, valid[:, k].astype(int), rest, mine, 2, strength)[:, 1]
+            risks = valid[rest].T.astype(int)
+            chance[mine] = np.column_stack([_class_chances(*given, one, classes=2)[:, 1] for one in risks])
     return chance
 
 
 def _class_chances(
-    features: Float[np.ndarray, "post feature"],
-    which: Int[np.ndarray, " post"],
-    rest: Int[np.ndarray, " some"],
-    mine: Int[np.ndarray, " others"],
-    classes: int,
-    strength: float,
-) -> Float[np.ndarray, "others class"]:
-    """P(class | features) of `mine`, learned from `rest`; 0 for a class that `rest` does not have."""
-    found = np.zeros((len(mine), classes))
-    there = np.unique(which[rest])
+    features: Float[np.ndarray, "some feature"], others: Float[np.ndarray, "others feature"], strength: float,
+    which: Int[np.ndarray, " some"], *, classes: int,
+) -> Float[np.ndarray, "others class"]:  # fmt: skip
+    """P(class | features) of `others`, learned from posts of class `which`; 0 for a class that none of them has."""
+    chances, there = np.zeros((len(others), classes)), np.unique(which)
     if len(there) == 1:
-        found[:, there[0]] = 1
-        return found
+        chances[:, there[0]] = 1
+        return chances
     model = make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=2000))
-    found[:, there] = model.fit(features[rest], which[rest]).predict_proba(features[mine])
-    return found
+    chances[:, there] = model.fit(features, which).predict_proba(others)
+    return chances
 
 
-def unverified_shares(
-    values: Float[np.ndarray, "post category"], labels: Int8[np.ndarray, "post category"], categories: Sequence[str]
-) -> dict[str, float]:
+def unverified_shares(values: PerCell, labels: Labels, categories: Sequence[str]) -> dict[str, float]:
     """Mean of `values` over each category's unverified cells: true labels give the prior, probabilities estimate it.
 
     A category without unverified cells has 0.
@@ -165,54 +147,35 @@ def unverified_shares(
     Raises:
         ValueError: an unverified cell's value is outside [0, 1].
     """
-    unseen: Bool[np.ndarray, "post category"] = ~valid_mask(labels)
-    inside = values[unseen]
-    if not ((inside >= 0) & (inside <= 1)).all():
+    unseen = ~valid_mask(labels)
+    if not ((values[unseen] >= 0) & (values[unseen] <= 1)).all():
         raise ValueError("a prior is a mean of labels or probabilities; some values are outside [0, 1]")
     return {c: float(values[unseen[:, k], k].mean()) if unseen[:, k].any() else 0.0 for k, c in enumerate(categories)}
 
 
-def kept_known(
-    lab: Lab,
-    intake: Float[np.ndarray, "post category"],
-    posterior: Float[np.ndarray, "post category"],
-    *,
-    truth_digest: str,
-) -> SoftLabels:
-    """File of `known_propensities`; `intake` and `posterior` in the order of the training posts.
-
-    Raises:
-        ValueError: as `known_propensities`.
-    """
+def kept_known(lab: Lab, intake: PerCell, posterior: PerCell, *, truth_digest: str) -> SoftLabels:
+    """File of `known_propensities`; `intake` and `posterior` in the order of the training posts."""
     about = {"truth": truth_digest}
-    return _kept(lab, about, lambda pool, known: known_propensities(intake[pool], posterior[pool], known))
+    return _kept(lab, about, lambda pool, labels: known_propensities(intake[pool], posterior[pool], labels))
 
 
 def kept_estimated(lab: Lab, backbone: str, *, seed: int) -> SoftLabels:
-    """File of `estimated_propensities` from a frozen backbone's features.
-
-    Raises:
-        ValueError: as `estimated_propensities`.
-    """
+    """File of `estimated_propensities` from a frozen backbone's features."""
     about = {"features": lab.features_entry(backbone, "train").digest, "seed": seed}
-    return _kept(lab, about, lambda pool, known: estimated_propensities(
-        pooled_features(lab, backbone, "train")[pool], known, seed=seed))  # fmt: skip
+    return _kept(lab, about, lambda pool, labels: estimated_propensities(
+        pooled_features(lab, backbone, "train")[pool], labels, seed=seed))  # fmt: skip
 
 
 def _kept(
-    lab: Lab,
-    about: dict[str, Any],
-    find: Callable[[Bool[np.ndarray, " post"], Int8[np.ndarray, "some category"]], Float[np.ndarray, "some category"]],
+    lab: Lab, about: dict[str, Any], find: Callable[[Bool[np.ndarray, " post"], Labels], PerCell]
 ) -> SoftLabels:
     """The cached file of what `find` says of the pool, given which training posts it holds and their labels."""
     entry = lab.cache.entry("propensities", {"posts": lab.posts.digest, "code": digest_sources(__name__), **about})
     if not entry.complete:
-        table = lab.table("train")
-        matrix = lab.labels("train", lab.posts.categories)
+        categories, matrix = lab.posts.categories, lab.labels("train", lab.posts.categories)
         pool = valid_mask(matrix).any(axis=1)
         kept = logit(np.clip(find(pool, matrix[pool]), CERTAIN, 1 - CERTAIN))
-        ids = table["post_id"].to_numpy()[pool].tolist()
-        categories = lab.posts.categories
+        ids = lab.table("train")["post_id"].to_numpy()[pool].tolist()
         write_scores(entry.path(FILE), post_ids=ids, splits=["train"] * len(ids), logits=kept, categories=categories)
         entry.finish({"posts": len(ids)})
     return SoftLabels.open(entry.path(FILE))

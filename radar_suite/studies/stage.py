@@ -7,83 +7,104 @@ runs in the record (`radar_suite.report.record`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from jaxtyping import Int8
+from numpy import ndarray
 
 from radar_lib.data.posts import Posts
 from radar_lib.errors import RadarError
+from radar_lib.files import read_json
 from radar_lib.metrics import score_table
-from radar_lib.training.cache import Cache
 from radar_lib.training.lab import Lab, Run, SoftLabels
-from radar_lib.training.loop import Execution
 from radar_lib.training.scores import logits_for
 from radar_suite.report import record
-from radar_suite.report.experiments import Settings, by_seed
+from radar_suite.report.experiments import Settings, set_up
 from radar_suite.report.row_scores import labelled_test_posts
-from radar_suite.report.workspace import Workspace
-from radar_suite.world.standins import checkpoints_named
+from radar_suite.report.workspace import MANIFEST, Workspace
 
 NAME = "studies"
 
 
+@dataclass
+class StudiesWorkspace(Workspace):
+    """The studies' folder of a profile; its manifest keeps what other studies entered. `written`: entered here."""
+
+    written: list[str] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, workspace: Workspace) -> StudiesWorkspace:
+        """With the entries that earlier studies left."""
+        manifest = workspace.path(f"figures/{MANIFEST}")
+        entries = read_json(manifest)["entries"] if manifest.is_file() else {}
+        own = {one.name: getattr(workspace, one.name) for one in fields(workspace)}
+        return cls(**own | {"_entries": entries})
+
+    def stamp(self) -> dict[str, Any]:
+        return super().stamp() | {"command": f"radar studies --profile {self.profile}"}
+
+    def enter(self, name: str, files: Iterable[Path], **about: Any) -> None:
+        super().enter(name, files, **about)
+        self.written.append(name)
+
+
 @dataclass(frozen=True)
 class Stage:
-    """A finished chain, opened for a study.
+    """A finished chain, opened for a study."""
 
-    Attributes:
-        workspace: `runs/<profile>/studies`.
-        lab: posts, cache, checkpoints and device.
-        settings: of the routers, as notebook 05 had them.
-        expert_settings: of the experts, as notebook 03 had them.
-        experts: the first seed's expert of each category.
-        teacher: what they say of every training post.
-        lam: lambda of the distilled table rows.
-        seeds: runs of each row of a study, at the settings' seed and the next ones.
-        workers: runs trained side by side; 0 for one per core.
-        parameters: complete parameters by notebook name, as the chain ran with.
-    """
-
-    workspace: Workspace
-    lab: Lab
-    settings: Settings
-    expert_settings: Settings
-    experts: Mapping[str, Run]
-    teacher: SoftLabels
-    lam: float
-    seeds: int
-    workers: int = 0
-    parameters: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    workspace: StudiesWorkspace  # runs/<profile>/studies
+    lab: Lab  # posts, cache, checkpoints and device
+    settings: Settings  # of the routers, as notebook 05 had them
+    teacher: SoftLabels  # what the first seed's experts say of every training post
+    seeds: int  # runs of each row of a study, at the settings' seed and the next ones
+    workers: int  # runs trained side by side; 0 for one per core
+    parameters: Mapping[str, Mapping[str, Any]]  # complete, by notebook name, as the chain ran with
 
     @property
     def posts(self) -> Posts:
         return self.lab.posts
 
-    def keep(self, study: str, row: str, runs: Sequence[Run], **config: Any) -> None:
+    @property
+    def record_path(self) -> Path:
+        return self.workspace.runs_dir / self.workspace.profile / record.FILE
+
+    @property
+    def lam(self) -> float:
+        """Lambda of the distilled table rows."""
+        return float(self.parameters["05_router_training"]["lambda_tables"])
+
+    @property
+    def expert_settings(self) -> Settings:
+        """Of the experts, as notebook 03 had them."""
+        given = self.parameters["03_expert_training"]
+        names = ("batch_size", "learning_rate", "lora_rank", "lora_alpha", "seed")
+        return Settings(epochs=given["expert_epochs"], **{name: given[name] for name in names})
+
+    def test(self) -> tuple[list[str], Int8[ndarray, "post category"]]:
+        """Ids and labels of the test posts, as `row_scores.labelled_test_posts`."""
+        return labelled_test_posts(self.posts)
+
+    def test_counts(self) -> str:
+        """For captions: violating and all test posts of each risk."""
+        pairs = zip(self.posts.categories, self.test()[1].T, strict=True)
+        return ", ".join(f"{risk} {int((y == 1).sum()):,} of {int((y >= 0).sum()):,}" for risk, y in pairs)
+
+    def record_row(self, study: str, row: str, runs: Sequence[Run], **config: Any) -> None:
         """Enter a row's runs, one per seed and scored on the test posts, in the record; its lines of before go."""
         ids, truth = self.test()
         lines = []
         for run in runs:
-            scored = score_table(truth, logits_for(run.scores(), ids, self.posts.categories), self.posts.categories)
+            scores = score_table(truth, logits_for(run.scores(), ids, self.posts.categories), self.posts.categories)
             about = {"backbone": run.spec.backbone, "objective": run.spec.recipe.objective} | config
             lines.append(record.run_lines(
-                study, row, run.spec.recipe.seed, scored, run=run.digest, config=about,
+                study, row, run.spec.recipe.seed, scores, run=run.digest, config=about,
                 seconds=run.record["history"]["seconds"], workspace=self.workspace,
             ))  # fmt: skip
         record.record(self.record_path, pd.concat(lines, ignore_index=True))
-
-    def test(self) -> tuple[list[str], Int8[np.ndarray, "post category"]]:
-        """Ids and labels of the test posts, as `row_scores.labelled_test_posts`."""
-        return labelled_test_posts(self.posts)
-
-    @property
-    def record_path(self) -> Path:
-        return self.workspace.runs_dir / self.workspace.profile / record.FILE
 
 
 def open_stage(
@@ -99,23 +120,10 @@ def open_stage(
     """
     if seeds < 1:
         raise RadarError(f"seeds is {seeds}; it counts the runs of each row, so it is at least 1.")
-    router, expert = parameters["05_router_training"], parameters["03_expert_training"]
-    ws = Workspace.open(
-        NAME, runs_dir=runs_dir, profile=profile, seed=router["seed"], device=router["device"],
-        parameters={"seeds": seeds},
-    )  # fmt: skip
-    posts = ws.open_corpus("01_data_audit/corpus.json")
+    places = {"runs_dir": str(runs_dir), "profile": profile, "seeds": seeds}
+    ws, _, lab, settings = set_up(NAME, {**parameters["05_router_training"], **places})
+    for notebook, index in (("03_expert_training", "experts.json"), ("05_router_training", "routers.json")):
+        ws.upstream(f"{notebook}/{index}")
     teacher = SoftLabels.open(ws.upstream("04_teacher_inference/soft_labels.parquet"))
-    ws.read("05_router_training/routers.json")
     ws.uses(soft_labels=teacher.digest)
-    execution = Execution(*(router[name] for name in ("accumulate", "gradient_checkpointing", "packing")))
-    lab = Lab(posts, Cache(ws.cache_dir), checkpoints=checkpoints_named(router["checkpoints"]), device=ws.device,
-              checkpoint_seconds=router["checkpoint_seconds"], execution=execution)  # fmt: skip
-    index = by_seed(ws.read("03_expert_training/experts.json"))[0]
-    experts = {entry["category"]: Run.load(ws.cache_dir / "training" / entry["run"]) for entry in index}
-    shared = {name: router[name] for name in ("batch_size", "learning_rate", "lora_rank", "lora_alpha", "seed")}
-    own = {name: expert[name] for name in shared}
-    return Stage(
-        ws, lab, Settings(epochs=router["epochs"], **shared), Settings(epochs=expert["expert_epochs"], **own),
-        experts, teacher, router["lambda_tables"], seeds, workers, parameters,
-    )  # fmt: skip
+    return Stage(StudiesWorkspace.of(ws), lab, settings, teacher, seeds, workers, parameters)

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
+import pandas as pd
 import pytest
 
 from radar_suite.chain import exits
-from radar_suite.chain.studies import COMPARED
+from radar_suite.chain.studies import COMPARED, STUDIES
+from radar_suite.report.workspace import Workspace
+from radar_suite.studies.stage import StudiesWorkspace
 
 PARAMETERS = 'profile: str = "cpu"\nruns_dir: str = "../runs"\nseed: int = 1\nseeds: int = 1\nworkers: int = 0\n'
 PARAMETERS += "epochs: int = 3\nlearning_rate: float = 0.002\n"
-WROTE = {"losses": "losses.csv", "controls": "controls.csv", "phase": "phase.csv"}
 
 
 @pytest.fixture
 def chain(project, monkeypatch):
-    """A project whose chain is said to have run with given parameters, and studies that write one file each."""
+    """A project whose chain is said to have run with given parameters, and studies that leave one table each."""
 
     def finished(state="done", **values):
         ran = {"profile": "cpu", "seed": 1, "seeds": 1, "workers": 0, "epochs": 3, "learning_rate": 0.002} | values
@@ -24,46 +27,49 @@ def chain(project, monkeypatch):
         (project.runs / "cpu").mkdir(parents=True, exist_ok=True)
         (project.runs / "cpu" / "ledger.json").write_text(json.dumps({"notebooks": notebooks}))
 
+    def open_stage(runs, profile, _, **options):
+        names = {"runs_dir": str(runs), "profile": profile, "seed": 1}
+        return SimpleNamespace(workspace=StudiesWorkspace.of(Workspace.open("studies", names)))
+
+    def study(name, said):
+        return lambda stage: stage.workspace.save_table(pd.DataFrame({"said": [said]}), name, caption=said)
+
     for name in COMPARED:
         project.add(name, PARAMETERS, "pass")
-    figures = project.runs / "cpu" / "studies" / "figures"
-
-    def write(name):
-        figures.mkdir(parents=True, exist_ok=True)
-        (figures / WROTE[name]).write_text(f"new {name}")
-
-    monkeypatch.setattr("radar_suite.studies.stage.open_stage", lambda *_, **__: None)
-    for name in WROTE:
-        monkeypatch.setattr(f"radar_suite.studies.{name}.study", lambda _, name=name: write(name))
+    monkeypatch.setattr("radar_suite.studies.stage.open_stage", open_stage)
+    project.say = lambda said: [monkeypatch.setattr(f"radar_suite.studies.{module}.study", study(name, said))
+                                for name, (module, _) in STUDIES.items()]  # fmt: skip
+    project.say("new")
     finished()
-    project.finished, project.figures = finished, figures
+    project.finished = finished
     return project
 
 
 def published(project):
-    folder = project.root / "figures" / "cpu" / "studies"
-    return {path.name: path.read_text() for path in folder.iterdir()} if folder.is_dir() else {}
+    """What each published table says, and its caption in the profile's manifest."""
+    folder = project.root / "figures" / "cpu"
+    if not (folder / "manifest.json").is_file():
+        return {}
+    entries = json.loads((folder / "manifest.json").read_text())["entries"]
+    return {name: (pd.read_csv(folder / f"{name}.csv")["said"][0], entry["caption"]) for name, entry in entries.items()}
 
 
 def test_files_of_studies_that_did_not_run_now_stay(chain):
-    folder = chain.root / "figures" / "cpu" / "studies"
-    folder.mkdir(parents=True)
-    for file in WROTE.values():
-        (folder / file).write_text("committed")
-    chain.figures.mkdir(parents=True)
-    (chain.figures / "phase.csv").write_text("of an earlier run, with other parameters")
-    assert chain.run("--only", "losses", command="studies") == exits.OK
-    assert published(chain) == {"losses.csv": "new losses", "controls.csv": "committed", "phase.csv": "committed"}
     assert chain.run(command="studies") == exits.OK
-    assert published(chain) == {file: f"new {name}" for name, file in WROTE.items()}
+    assert published(chain) == {f"studies/{name}": ("new", "new") for name in STUDIES}
+    chain.say("newer")
+    assert chain.run("--only", "losses", command="studies") == exits.OK
+    assert published(chain) == {f"studies/{name}": ("newer", "newer") if name == "losses" else ("new", "new")
+                                for name in STUDIES}  # fmt: skip
+    own = json.loads((chain.runs / "cpu/studies/figures/manifest.json").read_text())["entries"]
+    assert set(own) == set(STUDIES) and "radar studies" in own["losses"]["command"]
 
 
 def test_a_study_with_other_parameters_than_the_chain_is_refused(chain, capsys):
     chain.finished(epochs=1, learning_rate=1e-5)
     assert chain.run("--only", "losses", command="studies") == exits.USAGE
     said = capsys.readouterr().err
-    assert "epochs = 3, the chain with 1: give --set epochs=1 (01_data_audit, 03_expert_training, 05_" in said
-    assert "learning_rate = 0.002, the chain with 1e-05: give --set learning_rate=1e-05" in said
+    assert "--set epochs=1" in said and "--set learning_rate=1e-05" in said and "05_router_training" in said
     assert published(chain) == {}
     given = ["--set", "epochs=1", "--set", "learning_rate=1e-05"]
     assert chain.run("--only", "losses", *given, command="studies") == exits.OK

@@ -7,7 +7,6 @@ import pytest
 import torch
 from torch import nn
 
-from radar_lib.losses import masked_bce, unmasked_bce, valid_mask
 from radar_lib.metrics import average_precision
 from radar_suite.studies.heads import HeadRecipe, Member, apply_heads, head_logits, initial_weights, train_heads
 
@@ -47,15 +46,6 @@ def test_a_member_trains_as_if_it_were_alone(categories):
             torch.testing.assert_close(found[name], value, rtol=1e-4, atol=1e-5)
 
 
-def test_objectives_are_the_librarys_losses():
-    features, labels = some()
-    logits, raw = torch.from_numpy(features[:, :3]), torch.from_numpy(labels)
-    for objective, expected in (("masked", masked_bce(logits, raw, valid_mask(raw))),
-                                ("unmasked", unmasked_bce(logits, raw))):  # fmt: skip
-        targets = torch.from_numpy(Member(np.arange(60), labels, objective, 1).targets)
-        torch.testing.assert_close(masked_bce(logits, targets, valid_mask(targets)), expected)
-
-
 def test_unverified_posts_reach_only_the_router_without_mask():
     features, labels = some()
     labels[:30] = -1
@@ -83,12 +73,11 @@ def test_seeds_give_other_weights_and_the_same_seed_the_same():
     assert torch.equal(a, b) and not torch.equal(a, c)
 
 
-def test_what_cannot_be_trained_together_is_refused():
+@pytest.mark.parametrize(
+    ("sizes", "objective", "word"),
+    [((), "masked", "at least one"), ((20, 30), "masked", "as many posts"), ((60,), "half", "'unmasked'")],
+)
+def test_what_cannot_be_trained_together_is_refused(sizes, objective, word):
     features, labels = some()
-    with pytest.raises(ValueError, match="at least one"):
-        train_heads(features, [], RECIPE)
-    sizes = [Member(np.arange(n), labels[:n], "masked", 1) for n in (20, 30)]
-    with pytest.raises(ValueError, match="as many posts"):
-        train_heads(features, sizes, RECIPE)
-    with pytest.raises(ValueError, match="'masked' or 'unmasked'"):
-        train_heads(features, [Member(np.arange(60), labels, "half", 1)], RECIPE)
+    with pytest.raises(ValueError, match=word):
+        train_heads(features, [Member(np.arange(n), labels[:n], objective, 1) for n in sizes], RECIPE)

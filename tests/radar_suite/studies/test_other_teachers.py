@@ -16,7 +16,7 @@ from radar_lib.training.folds import part_of
 from radar_lib.training.lab import Lab, RunSpec
 from radar_lib.training.loop import Recipe, no_bar
 from radar_lib.training.teachers import soft_labels
-from radar_suite.studies.other_teachers import cross_fitted, hardened, keep_teacher, shuffled
+from radar_suite.studies.other_teachers import cross_fit, harden, keep_teacher, shuffle
 
 RECIPE = Recipe(epochs=2, batch_size=8, learning_rate=5e-3)
 
@@ -37,16 +37,16 @@ sizes = given(st.integers(1, 40), st.sampled_from([1, 3, 7]), st.integers(0, 2**
 @sizes
 def test_a_shuffle_keeps_each_columns_values_and_nothing_else(posts, categories, seed):
     before = table(np.random.default_rng(seed).normal(size=(posts, categories)))
-    after = shuffled(before, seed=seed)
+    after = shuffle(before, seed=seed)
     pd.testing.assert_frame_equal(after[["post_id", "split"]], before[["post_id", "split"]])
     assert np.array_equal(np.sort(logits_of(after), axis=0), np.sort(logits_of(before), axis=0))
     assert (after.dtypes == before.dtypes).all()
-    pd.testing.assert_frame_equal(shuffled(before, seed=seed), after)
+    pd.testing.assert_frame_equal(shuffle(before, seed=seed), after)
 
 
 def test_a_shuffle_takes_the_information_out_of_each_category_by_itself():
     signal = np.linspace(-3, 3, 2000)
-    after = logits_of(shuffled(table(np.stack([signal, signal, signal], axis=1)), seed=1))
+    after = logits_of(shuffle(table(np.stack([signal, signal, signal], axis=1)), seed=1))
     correlations = np.corrcoef(np.column_stack([signal, after]), rowvar=False)
     assert np.abs(correlations[~np.eye(4, dtype=bool)]).max() < 0.1
 
@@ -54,13 +54,13 @@ def test_a_shuffle_takes_the_information_out_of_each_category_by_itself():
 @sizes
 def test_hard_labels_are_0_and_1_where_the_probability_says_so(posts, categories, seed):
     before = table(np.random.default_rng(seed).normal(size=(posts, categories)))
-    t = torch.sigmoid(torch.tensor(logits_of(hardened(before))))
+    t = torch.sigmoid(torch.tensor(logits_of(harden(before))))
     expected = torch.sigmoid(torch.tensor(logits_of(before))) > 0.5
     assert torch.equal(t, expected.float())
 
 
 def test_hard_labels_teach_as_labels_do_and_survive_the_file(tmp_path):
-    hard = keep_teacher(hardened(table([[2.0, -2.0], [-0.1, 0.1]])), tmp_path / "hard.parquet")
+    hard = keep_teacher(harden(table([[2.0, -2.0], [-0.1, 0.1]])), tmp_path / "hard.parquet")
     read = torch.tensor(hard.logits(["post-1", "post-0"], ["A", "B"]))
     assert torch.equal(read, torch.tensor([[-torch.inf, torch.inf], [torch.inf, -torch.inf]]))
     student = torch.tensor([[0.3, -1.2], [2.0, 0.5]], requires_grad=True)
@@ -77,18 +77,16 @@ def test_no_cell_is_judged_by_an_expert_that_was_trained_on_it(posts, categories
     generator = np.random.default_rng(seed)
     own, fold = generator.random((posts, categories)) < 0.4, generator.integers(0, 2, posts)
     halves = [table(generator.normal(100 * i, 0.1, size=(posts, categories))) for i in range(2)]
-    found = logits_of(cross_fitted(halves, own=own, fold=fold))
+    found = logits_of(cross_fit(halves, own=own, fold=fold))
     judge = np.round(found / 100, 1)
     assert np.array_equal(judge[own], np.broadcast_to(1 - fold[:, None], own.shape)[own])
     assert (judge[~own] == 0.5).all()
 
 
-def test_halves_about_other_posts_are_refused():
-    one = table(np.zeros((3, 2)))
-    with pytest.raises(RadarError, match="same posts and categories"):
-        cross_fitted([one, one.iloc[::-1]], own=np.ones((3, 2), bool), fold=np.zeros(3, int))
-    with pytest.raises(RadarError, match="same posts and categories"):
-        cross_fitted([one, table(np.zeros((3, 3)))], own=np.ones((3, 2), bool), fold=np.zeros(3, int))
+@pytest.mark.parametrize("other", [table(np.zeros((3, 2))).iloc[::-1], table(np.zeros((3, 3)))])
+def test_halves_about_other_posts_or_categories_are_refused(other):
+    with pytest.raises(RadarError, match="same posts"):
+        cross_fit([table(np.zeros((3, 2))), other], own=np.ones((3, 2), bool), fold=np.zeros(3, int))
 
 
 def test_equal_teachers_are_one_file_and_nan_is_none(tmp_path):
@@ -99,29 +97,19 @@ def test_equal_teachers_are_one_file_and_nan_is_none(tmp_path):
     assert not (tmp_path / "c.parquet").exists()
 
 
-def test_two_folds_share_a_pipelines_posts_and_cross_fitting_trains_on_them(posts, checkpoints, tmp_path):
+def test_experts_of_two_folds_train_on_their_half_and_judge_the_other(posts, checkpoints, tmp_path):
     lab = Lab(posts, Cache(tmp_path / "cache"), checkpoints=str(checkpoints), bar=no_bar)
-    whole = lab._training_set(RunSpec("Qwen3-VL-8B", ("FE",), RECIPE), None).post_ids
     specs = [{c: RunSpec("Qwen3-VL-8B", (c,), RECIPE, 4, 8, fold=(i, 2)) for c in posts.categories} for i in range(2)]
-    seen = [lab._training_set(half["FE"], None).post_ids for half in specs]
-    assert sorted(seen[0] + seen[1]) == sorted(whole) and 0 < len(seen[0]) < len(whole)
-    assert [set(part_of(ids, 2)) for ids in seen] == [{0}, {1}]
-    assert lab.steps(specs[0]["FE"]) == 2 * -(-len(seen[0]) // 8)
-
-    halves = [
-        soft_labels(
-            lab, {c: lab.train(spec) for c, spec in half.items()}, splits=["train"], path=tmp_path / f"{i}.parquet"
-        )
-        for i, half in enumerate(specs)
-    ]
-    ids = halves[0]["post_id"].tolist()
-    teacher = keep_teacher(
-        cross_fitted(halves, own=lab.labels("train", posts.categories) >= 0, fold=part_of(ids, 2)),
-        tmp_path / "crossed.parquet",
-    )
-    post = seen[0][0]
-    other = halves[1].set_index("post_id").loc[post, "logit_FE"]
-    assert teacher.logits([post], ["FE"])[0, 0] == other != halves[0].set_index("post_id").loc[post, "logit_FE"]
+    halves = [soft_labels(lab, {c: lab.train(spec) for c, spec in half.items()}, splits=["train"],
+                          path=tmp_path / f"{i}.parquet") for i, half in enumerate(specs)]  # fmt: skip
+    ids, own = halves[0]["post_id"].tolist(), lab.labels("train", posts.categories) >= 0
+    fold = part_of(ids, 2)
+    half = own[:, 2] & (fold == 0)  # of FE
+    assert 0 < half.sum() < own[:, 2].sum() and lab.steps(specs[0]["FE"]) == 2 * -(-half.sum() // 8)
+    teacher = keep_teacher(cross_fit(halves, own=own, fold=fold), tmp_path / "crossed.parquet")
+    post = ids[np.flatnonzero(half)[0]]
+    judged, other = (one.set_index("post_id").loc[post, "logit_FE"] for one in halves)
+    assert teacher.logits([post], ["FE"])[0, 0] == other != judged
     assert RunSpec.from_json(lab.train(specs[1]["FE"]).record["inputs"]["spec"]) == specs[1]["FE"]
 
 
@@ -132,14 +120,12 @@ def test_a_student_learns_from_hard_labels_and_a_router_can_be_the_teacher(posts
     said = soft_labels(lab, dict.fromkeys(posts.categories, router), splits=["train"], path=tmp_path / "self.parquet")
     scores = soft_labels(lab, dict.fromkeys(posts.categories, router), splits=["test"], path=tmp_path / "test.parquet")
     pd.testing.assert_frame_equal(scores, router.scores().query("split == 'test'").reset_index(drop=True))
-    hard = keep_teacher(hardened(said), tmp_path / "hard.parquet")
+    hard = keep_teacher(harden(said), tmp_path / "hard.parquet")
     history = lab.train(spec.with_recipe(lam=1.0, epochs=6), teacher=hard).history
     assert history.steps[-1]["loss"] < history.steps[0]["loss"]
 
 
-def test_folds_that_are_none_are_refused_and_old_specifications_load():
-    for fold in ((2, 2), (-1, 2), (0, 0)):
-        with pytest.raises(RadarError, match="fold"):
-            RunSpec("SigLIP2", ("A",), RECIPE, fold=fold)
-    old = {"backbone": "SigLIP2", "categories": ["A"], "recipe": {"lam": 0.5}, "lora_rank": 4, "lora_alpha": 8}
-    assert RunSpec.from_json(old) == RunSpec("SigLIP2", ("A",), Recipe(lam=0.5), 4, 8)
+@pytest.mark.parametrize("fold", [(2, 2), (-1, 2), (0, 0)])
+def test_a_fold_that_is_none_is_refused(fold):
+    with pytest.raises(RadarError, match="fold"):
+        RunSpec("SigLIP2", ("A",), RECIPE, fold=fold)

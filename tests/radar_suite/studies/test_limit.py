@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from radar_lib.evidence import AVERAGE
-from radar_suite.studies.limit import annotated, limit_map, limit_scores
+from radar_suite.studies.limit import label_chance, limit_map, limit_scores
 
 NO_ERRORS = ((0.0, 0.0, 0.0), (0.0, 0.0, 0.0))
 
@@ -61,8 +61,8 @@ def test_co_violation_buries_violations_without_a_mask():
 
 def test_annotators_errors_keep_the_order():
     p = np.linspace(0, 1, 9)[:, None].repeat(3, axis=1)
-    assert (np.diff(annotated(p), axis=0) > 0).all()
-    assert annotated(p, (0.1,) * 3, (0.2,) * 3)[[0, -1], 0] == pytest.approx([0.2, 0.9])
+    assert (np.diff(label_chance(p), axis=0) > 0).all()
+    assert label_chance(p, (0.1,) * 3, (0.2,) * 3)[[0, -1], 0] == pytest.approx([0.2, 0.9])
 
 
 def test_in_the_limit_a_mask_does_not_lose():

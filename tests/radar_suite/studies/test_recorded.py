@@ -1,0 +1,71 @@
+"""A study's record is shown from this run's folder or the committed one, with a word on whose posts it is about."""
+
+from __future__ import annotations
+
+import matplotlib.pyplot as plt
+import pytest
+
+from radar_lib.errors import RadarError
+from radar_lib.files import write_json
+from radar_suite.report.workspace import Workspace
+from radar_suite.studies.recorded import recorded
+
+ENTRY = {"caption": "Points; n = 3.", "profile": "p", "device": "some CPU", "inputs": {"posts": "abc"}}
+
+
+@pytest.fixture
+def workspace(tmp_path):
+    return Workspace.open("08_x", {"runs_dir": str(tmp_path / "runs"), "profile": "p", "seed": 1, "device": "cpu"})
+
+
+def leave(folder, files, top, key):
+    folder.mkdir(parents=True, exist_ok=True)
+    files.mkdir(parents=True, exist_ok=True)
+    write_json(folder / "manifest.json", {"entries": {key: ENTRY}})
+    (files / "own.csv").write_text("a\n1\n")
+    (top / "runs.parquet").write_text("")
+
+
+@pytest.fixture(params=["this run", "the committed record"])
+def left(request, workspace):
+    """A study's table and the record of runs, in one of the two places."""
+    run, committed = workspace.runs_dir / "p", workspace.runs_dir.parent / "figures/p"
+    if request.param == "this run":
+        leave(run / "studies/figures", run / "studies/figures", run, "own")
+        return run
+    leave(committed, committed / "studies", committed, "studies/own")
+    return committed
+
+
+def test_a_file_comes_with_its_provenance_and_the_record_of_runs(workspace, left):
+    one = recorded(workspace, "own.csv")
+    assert one.path.is_relative_to(left) and one.runs == left / "runs.parquet"
+    assert one.caption.startswith("Points; n = 3. ") and "--profile p" in one.caption and "some CPU" in one.caption
+
+
+def test_a_record_of_this_runs_posts_says_so_even_where_the_notebook_reads_none(workspace, left):
+    assert not recorded(workspace, "own.csv").same_posts
+    write_json(workspace.runs_dir / "p/01_data_audit/corpus.json", {"digest": "abc"})
+    assert recorded(workspace, "own.csv").same_posts
+    workspace.uses(posts="another")
+    assert not recorded(workspace, "own.csv").same_posts
+
+
+def test_figures_are_shown_at_the_size_of_their_letters_with_their_caption(workspace, monkeypatch):
+    folder = workspace.runs_dir / "p/studies/figures"
+    displayed = []
+    monkeypatch.setattr("IPython.display.display", lambda *parts: displayed.extend(parts))
+    monkeypatch.setattr("IPython.get_ipython", object)
+    write_json(folder / "manifest.json", {"entries": {"wide": ENTRY, "narrow": ENTRY}})
+    for name, inches, dpi in (("wide", 4, 160), ("narrow", 2, 80)):
+        figure = plt.figure(figsize=(inches, 1))
+        figure.savefig(folder / f"{name}.png", dpi=dpi)
+        plt.close(figure)
+        recorded(workspace, f"{name}.png").display()
+    (wide, text, narrow, _) = displayed
+    assert (wide.width, narrow.width) == (4 * 96, 2 * 96) and "Points; n = 3." in text.data
+
+
+def test_a_file_that_no_study_left_is_refused_with_the_command_that_makes_it(workspace):
+    with pytest.raises(RadarError, match="radar studies --profile p"):
+        recorded(workspace, "nothing.csv")
