@@ -18,8 +18,8 @@ from radar_lib.training.streamed import DISK_SHARE
 from radar_suite.chain.flops import Geometry, PostFlops, geometry_of, post_flops, published_geometry
 from radar_suite.chain.machine import Machine
 from radar_suite.chain.planned_posts import Posts
-from radar_suite.report.ablations import MODALITIES
 from radar_suite.report.experiments import EXPERT_BACKBONE, LAMBDA_STUDY_BACKBONE, ROUTER_ROWS
+from radar_suite.report.reliance import MODALITIES
 from radar_suite.world.dials import CorpusConfig
 
 STARTUP = 12.0  # seconds of any notebook: kernel, imports, tables and figures (record of profile cpu)
