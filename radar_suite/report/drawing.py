@@ -36,8 +36,9 @@ def draw_matrix(
     """
     image = axes.imshow(shades, vmin=limits[0], vmax=limits[1], cmap=colours, aspect="auto")
     for (row, column), value in np.ndenumerate(values.to_numpy()):
-        red, green, blue, alpha = image.cmap(image.norm(shades[row, column]))
-        dark = alpha > 0 and 0.3 * red + 0.6 * green + 0.1 * blue < 0.5
+        masked = np.ma.is_masked(shades[row, column])
+        red, green, blue, _ = (1, 1, 1, 1) if masked else image.cmap(image.norm(shades[row, column]))
+        dark = 0.3 * red + 0.6 * green + 0.1 * blue < 0.5
         axes.text(column, row, text(value), ha="center", va="center", color="white" if dark else "black", fontsize=9)
     axes.set_xticks(range(values.shape[1]), values.columns, rotation=30 if values.shape[1] > 4 else 0)
     axes.set_yticks(range(len(values)), values.index)
