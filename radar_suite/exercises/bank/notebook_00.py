@@ -6,7 +6,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from radar_suite.exercises.bank.draws import two_logits
+from radar_suite.exercises.bank.random_cases import two_logits
 from radar_suite.exercises.exercise import Exercise
 
 

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import torch
 
-from radar_suite.exercises.bank.draws import label_matrix
+from radar_suite.exercises.bank.random_cases import label_matrix
 from radar_suite.exercises.exercise import Exercise
 
 

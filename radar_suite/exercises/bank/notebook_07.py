@@ -4,7 +4,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from radar_suite.exercises.bank.draws import label_matrix, two_logits
+from radar_suite.exercises.bank.random_cases import label_matrix, two_logits
 from radar_suite.exercises.exercise import Exercise
 
 
