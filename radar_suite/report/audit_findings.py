@@ -34,7 +34,7 @@ class Check(NamedTuple):
 CHECKS = {
     "unverified": Check("unverified labels", "cells of the training matrix", 0.05, 0.4,
                         "compare a mask (Eq. 5) with counting them as cleared"),
-    "uneven": Check("prevalence that depends on the group", "tests of a risk by a grouping, p < 0.001", 0.2, 0.6,
+    "uneven": Check("prevalence that depends on the group", "tests of a risk by a grouping (p below 0.001)", 0.2, 0.6,
                     "report metrics per group; a model can learn the group instead of the violation"),
     "gaps": Check("modalities missing in one split five points more than in another", "modalities", 0.05, 0.2,
                   "find out why before serving"),
