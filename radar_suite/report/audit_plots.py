@@ -9,10 +9,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from radar_lib.data.schema import TEXT_COLUMNS
-from radar_suite.report.drawing import draw_counts
-from radar_suite.report.plots import LINE_STYLES, MARKERS
-from radar_suite.report.style import BLACK, BLUE, GREEN, ORANGE, PINK, category_colour
+from radar_suite.report.plots import MARKERS
+from radar_suite.report.style import BLACK, BLUE, GREEN, ORANGE, category_colour
 
 
 def prevalence_panels(rates: Mapping[str, pd.DataFrame], categories: Sequence[str], *, most: int = 14) -> Figure:
@@ -50,29 +48,6 @@ def prevalence_panels(rates: Mapping[str, pd.DataFrame], categories: Sequence[st
     return figure
 
 
-def copies(pairs: pd.DataFrame, by_split: pd.DataFrame, *, limit: float) -> Figure:
-    """Where the copies lie (posts of the row's split with a copy in the column's) and how alike near copies are.
-
-    Args:
-        by_split: `duplicates.between_splits`.
-        limit: largest frame distance of a copy, drawn as a line.
-    """
-    names = list(dict.fromkeys([*by_split["split"], *by_split["other"]]))
-    posts = by_split.groupby(["split", "other"])["posts"].sum().unstack(fill_value=0)
-    figure, (left, right) = plt.subplots(1, 2, figsize=(10.5, 1.9 + 0.42 * max(len(names), 4)))
-    draw_counts(left, posts.reindex(index=names, columns=names, fill_value=0), x="split of the other",
-                title="posts with a copy", y="split of the post")  # fmt: skip
-    for kind, colour, marker in (("exact", ORANGE, "s"), ("near", BLUE, "o")):
-        part = pairs[(pairs["kind"] == kind) & pairs["frame_distance"].notna()]
-        right.plot(part["text_similarity"], part["frame_distance"], marker, color=colour, alpha=0.6, markersize=4,
-                   linestyle="", label=f"{kind} ({int((pairs['kind'] == kind).sum()):,})")  # fmt: skip
-    right.axhline(limit, color="#9a9a9a", linestyle=":", marker="", linewidth=1)
-    right.set(title="pairs of copies", xlabel="shared text (Jaccard of 4-letter runs)", ylim=(-0.5, limit + 1.5),
-              ylabel="frames apart (bits of 64)", xlim=(None, 1.03))  # fmt: skip
-    right.legend(loc="center left")
-    return figure
-
-
 def modality_gains(scores: pd.DataFrame, gains: pd.DataFrame) -> Figure:
     """PR-AUC of the three probes (left), and what the joint one gains over each with 95 % intervals (right).
 
@@ -99,24 +74,4 @@ def modality_gains(scores: pd.DataFrame, gains: pd.DataFrame) -> Figure:
     right.set(title="gain of the joint probe", xlabel="PR-AUC points (95 % interval)")
     handles = [pair for axes in (left, right) for pair in zip(*axes.get_legend_handles_labels(), strict=True)]
     figure.legend(*zip(*handles, strict=True), loc="outside lower center", ncols=6, fontsize=8.5)
-    return figure
-
-
-def texts_and_frames(table: pd.DataFrame, frames: pd.DataFrame) -> Figure:
-    """Characters per post by text column, frames per post, brightness and sharpness of frames."""
-    figure, grid = plt.subplots(1, 4, figsize=(13, 2.8))
-    for k, name in enumerate(TEXT_COLUMNS):
-        lengths = table[name].str.len()
-        grid[0].hist(lengths[lengths > 0].clip(upper=300), bins=40, histtype="step", color=category_colour(k),
-                     linestyle=LINE_STYLES[k], linewidth=1.6, label=f"{name} ({(lengths > 0).mean():.0%})")  # fmt: skip
-    grid[0].set(title="text length", xlabel="characters (cut at 300)", ylabel="posts")
-    grid[0].legend(fontsize=8)
-    per_post = frames.groupby("post_id")["frames"].first().reindex(table["post_id"], fill_value=0)
-    grid[1].hist(per_post, bins=np.arange(0, int(per_post.max()) + 2) - 0.5, color=BLUE, rwidth=0.85)
-    grid[1].set(title="frames per post", xlabel="frames", ylabel="posts")
-    grid[2].hist(frames["brightness"], bins=40, color=PINK)
-    grid[2].set(title="brightness", xlabel="mean grey level (0 to 255)", ylabel="frames")
-    if len(frames):
-        grid[3].hist(np.log10(frames["sharpness"].clip(lower=1)), bins=40, color=GREEN)
-    grid[3].set(title="sharpness", xlabel="variance of the Laplacian (log10)", ylabel="frames")
     return figure

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from radar_suite.intake import audit, duplicates
+from radar_suite.intake import audit
 from radar_suite.report import audit_plots as plots
 from radar_suite.report import style
 from radar_suite.report.drawing import draw_counts, panels
@@ -54,19 +54,6 @@ def test_a_matrix_of_counts_says_each_count_in_ink_that_can_be_read():
     draw_counts(axes, pd.DataFrame([[0, 5], [1_000, 90_000]], ["a", "b"], ["x", "y"]), title="", x="", y="")
     assert [text.get_text() for text in axes.texts] == ["0", "5", "1,000", "90,000"]
     assert axes.texts[0].get_color() == "black" and axes.texts[3].get_color() == "white"
-
-
-def test_figures_of_content_with_and_without_frames():
-    table = posts(("A",))
-    frames = pd.DataFrame(
-        {"post_id": ["p0", "p1"], "frames": [2, 1], "brightness": [10.0, 20.0], "sharpness": [0.0, 9.0]}
-    )
-    for part in (frames, frames.iloc[:0]):
-        plots.texts_and_frames(table, part).canvas.draw()
-    pairs = pd.DataFrame({"a": [0], "b": [1], "kind": ["near"], "text_similarity": [0.9], "frame_distance": [3.0]})
-    figure = plots.copies(pairs, duplicates.between_splits(pairs, pd.Series(["train", "test"])), limit=14)
-    figure.canvas.draw()
-    assert figure.axes[1].get_legend().get_texts()[1].get_text() == "near (1)"
 
 
 def test_galleries_show_labels_and_escape_what_posts_say():
