@@ -122,7 +122,7 @@ def colleagues(monkeypatch):
         return Posts(Path("out"), {"train": 1200, "test": 30})
 
     modules = {
-        "radar_suite.intake.importers": {"import_table": noted("table", made)},
+        "radar_suite.intake.importer": {"import_table": noted("table", made)},
         "radar_suite.intake.public": {"import_public": noted("public", made)},
         "radar_suite.intake.check": {
             "check_posts": noted("check", RadarError("posts.csv, row 3: a label of 2."))
