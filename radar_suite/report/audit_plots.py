@@ -22,8 +22,9 @@ def prevalence_panels(rates: Mapping[str, pd.DataFrame], categories: Sequence[st
     """
     panels = {}
     for name, frame in rates.items():
-        largest = frame.groupby("group", sort=False)["verified"].sum().nlargest(most).index
-        panels[name] = frame[frame["group"].isin(largest) & (frame["verified"] > 0)]
+        verified = frame[frame["verified"] > 0]
+        largest = verified.groupby("group", sort=False)["verified"].sum().nlargest(most).index
+        panels[name] = verified[verified["group"].isin(largest)]
     columns, groups_of = min(3, len(panels)), [frame["group"].nunique() for frame in panels.values()]
     heights = [max(groups_of[start : start + columns]) + 3 for start in range(0, len(panels), columns)]
     size = (3.9 * columns, 1.0 + 0.27 * sum(heights))
