@@ -175,8 +175,8 @@ def cost_of(name: str, checkpoints: str, px: int, rank: int, categories: int) ->
 
 def passes(notebook: str, values: Mapping[str, Any], posts: Posts) -> list[Pass]:
     """What the models of a notebook read, as its cells do it."""
-    from radar_suite.report.ablations import MODALITIES
     from radar_suite.report.experiments import EXPERT_BACKBONE, LAMBDA_STUDY_BACKBONE, ROUTER_ROWS
+    from radar_suite.report.reliance import MODALITIES
     from radar_suite.world.dials import CorpusConfig
 
     seeds, seen = values.get("seeds", 1), posts.count("train", "validation", "test")

@@ -1,17 +1,15 @@
-"""Reading Tables 1 and 2: average precision with ties, R@P, normalised APR, averages, bold and underline."""
+"""Notebook 06: reading Tables 1 and 2: average precision with ties, R@P, normalised APR, averages, marks."""
 
 import numpy as np
 
-from radar_suite.exercises.engine import Exercise
+from radar_suite.exercises.exercise import Exercise
 
 AP_WITH_TIES = Exercise(
     name="ap_with_ties",
     task="""Five posts have labels 1, 0, 1, 1, 0 and scores 3, 2, 2, 2, 1. What is the average precision? Work it out by
     hand, with the three posts of score 2 as one block. Give a number between 0 and 1, to three decimals.""",
-    hints=(
-        "There are three blocks. After each: how many posts, how many of them violating?",
-        "Precision is 1/1, 3/4, 3/5; the blocks add 1/3, 2/3 and 0 of recall.",
-    ),
+    hints=("There are three blocks. After each: how many posts, how many of them violating?",
+           "Precision is 1/1, 3/4, 3/5; the blocks add 1/3, 2/3 and 0 of recall."),
     answer=round(1 / 3 + 2 / 3 * 3 / 4, 4),
     why="1/3 * 1 + 2/3 * 3/4 = 5/6. No threshold can separate equal scores, so no credit may depend on their order in "
     "the file.",
@@ -22,7 +20,7 @@ AP_WITH_TIES = Exercise(
         (0.75, "that is the precision after the second block, not its average"),
     ),
     tolerance=1e-3,
-)
+)  # fmt: skip
 
 
 def recall_at_precision(labels, scores, precision):
@@ -68,10 +66,8 @@ RECALL_AT_PRECISION = Exercise(
     name="recall_at_precision",
     task="""Write `recall_at_precision(labels, scores, precision) -> R@P`: the largest recall of any threshold whose
     precision is at least `precision`, and 0 if there is none. Equal scores go together.""",
-    hints=(
-        "Try every distinct score as a threshold.",
-        "Precision does not fall steadily as the threshold falls: do not stop at the first failure.",
-    ),
+    hints=("Try every distinct score as a threshold.",
+           "Precision does not fall steadily as the threshold falls: do not stop at the first failure."),
     answer=recall_at_precision,
     why="The precision-recall curve is a saw. Its first dip below 60 % may be followed by a long stretch above.",
     mistakes=(
@@ -81,7 +77,7 @@ RECALL_AT_PRECISION = Exercise(
         (lambda y, s, p: 1.0, "dispatching everything has recall 1, but its precision is the prevalence"),
     ),
     case=_scored,
-)
+)  # fmt: skip
 
 
 def normalised_apr(apr, recall, prevalence):
@@ -93,27 +89,20 @@ NORMALISED_APR = Exercise(
     task="""Scores that know nothing still release 1 - R of all posts. Perfect scores release every cleared post and
     1 - R of the violating ones. Write `normalised_apr(apr, recall, prevalence) -> value`: APR@R rescaled linearly so
     that the first is 0 and the second is 1.""",
-    hints=(
-        "(apr - worst) / (best - worst).",
-        "best = (1 - prevalence) + (1 - recall) * prevalence; simplify best - (1 - recall).",
-    ),
+    hints=("(apr - worst) / (best - worst).",
+           "best = (1 - prevalence) + (1 - recall) * prevalence; simplify best - (1 - recall)."),
     answer=normalised_apr,
     why="best - worst = R (1 - prevalence). APR@R90 of 62 sounds like most of the traffic, and is 0.6 of what could "
     "be had; the first 10 points came for nothing.",
     mistakes=(
-        (
-            lambda a, r, p: (a - (1 - r)) / r,
-            "perfect scores still dispatch the violating posts: the best APR is below 1",
-        ),
+        (lambda a, r, p: (a - (1 - r)) / r,
+         "perfect scores still dispatch the violating posts: the best APR is below 1"),
         (lambda a, r, p: a / (1 - p), "scores that know nothing would not be at 0: they release 1 - R"),
         (lambda a, r, p: (a - (1 - r)) / (1 - p), "divide by the distance from worst to best, R (1 - prevalence)"),
     ),
-    case=lambda generator: (
-        float(generator.uniform(0.2, 0.95)),
-        float(generator.choice([0.9, 0.95])),
-        float(generator.uniform(0.02, 0.3)),
-    ),
-)
+    case=lambda generator: (float(generator.uniform(0.2, 0.95)), float(generator.choice([0.9, 0.95])),
+                            float(generator.uniform(0.02, 0.3))),
+)  # fmt: skip
 
 
 def macro_average(values, posts):

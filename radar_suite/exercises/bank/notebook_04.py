@@ -1,11 +1,11 @@
-"""What the experts' soft labels are worth: entropy, confidence, temperature, and the files that hold them."""
+"""Notebook 04: what the experts' soft labels are worth: entropy, temperature, confidence, and their files."""
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from scipy.optimize import minimize_scalar
 
-from radar_suite.exercises.engine import Exercise
+from radar_suite.exercises.exercise import Exercise
 
 
 def bernoulli_entropy(logits):
@@ -23,10 +23,8 @@ BERNOULLI_ENTROPY = Exercise(
     name="bernoulli_entropy",
     task="""Write `bernoulli_entropy(logits) -> entropy` of each teacher's Bernoulli distribution, in nats. It must be
     right for a logit of 200 as well, where the probability rounds to 1.""",
-    hints=(
-        "-(t log t + (1 - t) log(1 - t)). Where does log 0 come from?",
-        "`F.logsigmoid(z)` is log t and `F.logsigmoid(-z)` is log(1 - t), both finite.",
-    ),
+    hints=("-(t log t + (1 - t) log(1 - t)). Where does log 0 come from?",
+           "`F.logsigmoid(z)` is log t and `F.logsigmoid(-z)` is log(1 - t), both finite."),
     answer=bernoulli_entropy,
     why="The entropy is what separates Eq. 6 from a cross-entropy: a constant of the teacher, without gradient. A "
     "teacher of low entropy says little more than a hard label would.",
@@ -36,7 +34,7 @@ BERNOULLI_ENTROPY = Exercise(
         (lambda z: -bernoulli_entropy(z), "the sign: an entropy is not negative"),
     ),
     case=lambda generator: (torch.tensor([*(3 * generator.normal(size=4)), 200.0, -200.0], dtype=torch.float32),),
-)
+)  # fmt: skip
 
 
 def temperature(logits, labels):
@@ -71,7 +69,7 @@ TEMPERATURE = Exercise(
     ),
     case=_overconfident,
     tolerance=0.03,
-)
+)  # fmt: skip
 
 
 def confidence(teacher_logits, labels):
@@ -89,26 +87,20 @@ CONFIDENCE = Exercise(
     name="confidence",
     task="""A teacher's confidence in a cell is max(t, 1 - t). Write `confidence(teacher_logits, labels) -> (verified,
     unverified)`: its mean over cells that a human verified, and over the others.""",
-    hints=(
-        "max(t, 1 - t) is the sigmoid of the logit's absolute value.",
-        "Index with `labels != -1` and with `labels == -1`.",
-    ),
+    hints=("max(t, 1 - t) is the sigmoid of the logit's absolute value.",
+           "Index with `labels != -1` and with `labels == -1`."),
     answer=confidence,
     why="Expert k was trained on the verified cells of column k. Higher confidence there than elsewhere is partly "
     "memory; it is on the unverified cells that the student depends on the teacher alone.",
     mistakes=(
         (lambda z, y: confidence(z, y)[::-1], "the two means are swapped"),
-        (
-            lambda z, y: (torch.sigmoid(z)[y != -1].mean(), torch.sigmoid(z)[y == -1].mean()),
-            "a teacher that says 0.01 is confident too: take max(t, 1 - t)",
-        ),
-        (
-            lambda z, y: (torch.sigmoid(z.abs())[y == 1].mean(), torch.sigmoid(z.abs())[y != 1].mean()),
-            "a cleared post was verified as well: labels of 0 belong to the first mean",
-        ),
+        (lambda z, y: (torch.sigmoid(z)[y != -1].mean(), torch.sigmoid(z)[y == -1].mean()),
+         "a teacher that says 0.01 is confident too: take max(t, 1 - t)"),
+        (lambda z, y: (torch.sigmoid(z.abs())[y == 1].mean(), torch.sigmoid(z.abs())[y != 1].mean()),
+         "a cleared post was verified as well: labels of 0 belong to the first mean"),
     ),
     case=_teacher_cells,
-)
+)  # fmt: skip
 
 
 def ranks_lost(logits):
@@ -126,14 +118,12 @@ RANKS_LOST = Exercise(
     "longer be told apart by any threshold. The suite stores float32 logits.",
     mistakes=(
         (lambda z: len(torch.sigmoid(z).bfloat16().unique()), "that many are left; how many were lost?"),
-        (
-            lambda z: len(z.unique()) - len(z.bfloat16().unique()),
-            "take the sigmoid first: it is there that most are lost",
-        ),
+        (lambda z: len(z.unique()) - len(z.bfloat16().unique()),
+         "take the sigmoid first: it is there that most are lost"),
         (lambda z: len(z.unique()) - len(torch.sigmoid(z).unique()), "that is a float32 file; this one is bfloat16"),
     ),
     case=lambda generator: (torch.tensor(generator.normal(4, 3, size=400), dtype=torch.float32),),
     tolerance=1e-6,
-)
+)  # fmt: skip
 
 EXERCISES = (BERNOULLI_ENTROPY, TEMPERATURE, CONFIDENCE, RANKS_LOST)

@@ -1,16 +1,11 @@
-"""One expert per risk: what it is trained on, where it starts, what it costs, when to stop."""
+"""Notebook 03: one expert per risk, what it is trained on, where it starts, what it costs, when to stop."""
 
 import math
 
 import numpy as np
 
-from radar_suite.exercises.engine import Exercise
-
-
-def _label_matrix(generator: np.random.Generator) -> np.ndarray:
-    labels = generator.integers(-1, 2, (12, 3))
-    labels[0], labels[1] = 1, -1
-    return labels
+from radar_suite.exercises.bank.random_cases import label_matrix
+from radar_suite.exercises.exercise import Exercise
 
 
 def expert_rows(labels, k):
@@ -26,18 +21,14 @@ EXPERT_ROWS = Exercise(
     why="An expert sees its own pipeline's posts and nothing else: with disjoint pipelines, the K experts' training "
     "sets are disjoint as well.",
     mistakes=(
-        (
-            lambda y, k: np.flatnonzero(y[:, k] == 1),
-            "an expert of violations alone learns to say yes; keep cleared posts",
-        ),
-        (
-            lambda y, k: np.flatnonzero(y[:, k]),
-            "-1 is not zero, so you kept the unverified posts and dropped the cleared",
-        ),
+        (lambda y, k: np.flatnonzero(y[:, k] == 1),
+         "an expert of violations alone learns to say yes; keep cleared posts"),
+        (lambda y, k: np.flatnonzero(y[:, k]),
+         "-1 is not zero, so you kept the unverified posts and dropped the cleared"),
         (lambda y, k: np.arange(len(y)), "these are all posts, also those that nobody verified for this category"),
     ),
-    case=lambda generator: (_label_matrix(generator), int(generator.integers(3))),
-)
+    case=lambda generator: (label_matrix(generator), int(generator.integers(3))),
+)  # fmt: skip
 
 
 def baseline_ap(labels):
@@ -49,10 +40,8 @@ BASELINE_AP = Exercise(
     name="baseline_ap",
     task="""Write `baseline_ap(labels) -> AP`: the average precision to expect of scores that know nothing, for one
     category's labels (1, 0, and -1 for posts that are not scored).""",
-    hints=(
-        "Shuffle the posts. What is the precision among the first n, for any n?",
-        "It is the share of violating posts among those that count.",
-    ),
+    hints=("Shuffle the posts. What is the precision among the first n, for any n?",
+           "It is the share of violating posts among those that count."),
     answer=baseline_ap,
     why="Precision is the prevalence at every depth, so its average is too (up to a small-sample term). Hence PR-AUC "
     "of 10 means little at 25 % prevalence and much at 3 %, and categories cannot be compared by it.",
@@ -61,8 +50,8 @@ BASELINE_AP = Exercise(
         (lambda y: (y == 1).mean(), "posts that were never verified are not scored; leave them out of the denominator"),
         (lambda y: (y[y != -1] == 0).mean(), "that is the share of cleared posts"),
     ),
-    case=lambda generator: (_label_matrix(generator)[:, 0],),
-)
+    case=lambda generator: (label_matrix(generator)[:, 0],),
+)  # fmt: skip
 
 
 def head_bias(prevalence):
@@ -124,10 +113,8 @@ BEST_EPOCH = Exercise(
     "memorising, which is why there is a validation split. The suite keeps the last epoch instead, so that validation "
     "posts stay untouched.",
     mistakes=(
-        (
-            lambda loss, ap: int(np.argmin(loss)),
-            "the lowest training loss comes last, and is the most overfitted epoch",
-        ),
+        (lambda loss, ap: int(np.argmin(loss)),
+         "the lowest training loss comes last, and is the most overfitted epoch"),
         (lambda loss, ap: int(np.argmin(ap)), "average precision is better the higher it is"),
         (lambda loss, ap: int(np.argmax(ap)) + 1, "count epochs from 0"),
     ),
@@ -135,6 +122,6 @@ BEST_EPOCH = Exercise(
         np.sort(generator.random(10))[::-1].copy(),
         np.round(np.sin(np.linspace(0, generator.uniform(2, 3), 10)) + 0.05 * generator.random(10), 1),
     ),
-)
+)  # fmt: skip
 
 EXERCISES = (EXPERT_ROWS, BASELINE_AP, HEAD_BIAS, LORA_PARAMETERS, BEST_EPOCH)

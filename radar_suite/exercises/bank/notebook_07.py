@@ -1,12 +1,11 @@
-"""What lambda weighs, what is left at lambda = 1, from where on a curve is stable, and what carries a gain."""
+"""Notebook 07: what lambda weighs, what is left at lambda = 1, where a curve is stable, and what carries a gain."""
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
-from radar_suite.exercises.bank.experts import _label_matrix
-from radar_suite.exercises.bank.primer import _two_logits
-from radar_suite.exercises.engine import Exercise
+from radar_suite.exercises.bank.random_cases import label_matrix, two_logits
+from radar_suite.exercises.exercise import Exercise
 
 
 def cell_weights(labels, lam):
@@ -17,24 +16,20 @@ CELL_WEIGHTS = Exercise(
     name="cell_weights",
     task="""Up to a constant Eq. 7 is a weighted cross-entropy towards mixed targets. Write
     `cell_weights(labels, lam) -> weights`, one for each cell; `labels` is posts x categories with 1, 0 and -1.""",
-    hints=(
-        "On a verified cell: (1 - lambda) from the label and lambda from the teacher.",
-        "On an unverified cell the first of the two is masked.",
-    ),
+    hints=("On a verified cell: (1 - lambda) from the label and lambda from the teacher.",
+           "On an unverified cell the first of the two is masked."),
     answer=cell_weights,
     why="At lambda = 0.5 an unverified cell weighs half as much as a verified one. So the lambda study moves two "
     "things at once: what the targets are, and how much the unverified cells count.",
     mistakes=(
-        (
-            lambda y, lam: np.where(y == -1, lam, 1 - lam),
-            "a verified cell hears the teacher as well: 1 - lambda + lambda",
-        ),
+        (lambda y, lam: np.where(y == -1, lam, 1 - lam),
+         "a verified cell hears the teacher as well: 1 - lambda + lambda"),
         (lambda y, lam: np.ones(y.shape), "unverified cells weigh less: their masked half is gone"),
         (lambda y, lam: np.where(y == -1, 0.0, 1.0), "that is the mask; the teacher speaks in unverified cells too"),
         (lambda y, lam: np.where(y == -1, 1 - lam, 1.0), "at lambda = 0 unverified cells weigh nothing; you have 1"),
     ),
-    case=lambda generator: (_label_matrix(generator), float(generator.choice([0.1, 0.3, 0.7]))),
-)
+    case=lambda generator: (label_matrix(generator), float(generator.choice([0.1, 0.3, 0.7]))),
+)  # fmt: skip
 
 
 def unverified_share(categories, lam):
@@ -45,10 +40,8 @@ UNVERIFIED_SHARE = Exercise(
     name="unverified_share",
     task="""Every post is verified for exactly one of K categories. Write `unverified_share(categories, lam) -> share`
     of the total cell weight of Eq. 7 that lies on unverified cells.""",
-    hints=(
-        "One post: one cell of weight 1, and K - 1 cells of weight lambda.",
-        "(K - 1) lambda / (1 + (K - 1) lambda)",
-    ),
+    hints=("One post: one cell of weight 1, and K - 1 cells of weight lambda.",
+           "(K - 1) lambda / (1 + (K - 1) lambda)"),
     answer=unverified_share,
     why="With K = 3 and lambda = 0.5 it is one half already, and with ten categories 0.82. The same lambda means "
     "something else for another number of pipelines.",
@@ -59,7 +52,7 @@ UNVERIFIED_SHARE = Exercise(
         (lambda k, lam: lam / (1 + lam), "there are K - 1 unverified cells in a post, not one"),
     ),
     case=lambda generator: (int(generator.integers(2, 11)), float(generator.uniform(0.05, 0.95))),
-)
+)  # fmt: skip
 
 
 def loss_at_one(logits, teacher_logits):
@@ -70,7 +63,7 @@ def loss_at_one(logits, teacher_logits):
 
 
 def _two_matrices(generator: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
-    first, second = zip(_two_logits(generator), _two_logits(generator), strict=True)
+    first, second = zip(two_logits(generator), two_logits(generator), strict=True)
     return torch.stack(first), torch.stack(second)
 
 
@@ -90,16 +83,14 @@ LOSS_AT_ONE = Exercise(
     why="At lambda = 1 human labels reach the student through the experts alone. Whatever the experts got wrong, "
     "nothing can correct any more; and whatever they got right, it also says of posts that nobody labelled.",
     mistakes=(
-        (
-            _cross_entropy,
-            "that is the cross-entropy: same gradient, but not 0 at p = t; subtract the teacher's entropy",
-        ),
+        (_cross_entropy,
+         "that is the cross-entropy: same gradient, but not 0 at p = t; subtract the teacher's entropy"),
         (lambda z, a: loss_at_one(a, z), "KL is not symmetric: Eq. 6 is KL(t || p), with the teacher first"),
         (lambda z, a: loss_at_one(z, a) / z.shape[1], "Eq. 6 sums over categories; divide by posts, not by cells"),
         (lambda z, a: loss_at_one(z, a) * len(z), "divide by the number of posts"),
     ),
     case=_two_matrices,
-)
+)  # fmt: skip
 
 
 def stabilises_at(lambdas, values, tolerance):
@@ -119,10 +110,7 @@ STABILISES_AT = Exercise(
     task="""'Performance stabilizes when lambda >= 0.3' needs a rule. Write
     `stabilises_at(lambdas, values, tolerance) -> lambda`: the smallest lambda of the (ascending) grid from which on
     *every* value lies within `tolerance` of the best of the curve; `None` if even the last does not.""",
-    hints=(
-        "Mark the values that are good enough; from which position on are all marked?",
-        "`all(good[i:])`",
-    ),
+    hints=("Mark the values that are good enough; from which position on are all marked?", "`all(good[i:])`"),
     answer=stabilises_at,
     why="A curve that touches its best once and falls again has not stabilised. And with a tolerance below the noise "
     "of the test set, the rule reads noise.",
@@ -136,7 +124,7 @@ STABILISES_AT = Exercise(
         [float(v) for v in (np.minimum(np.arange(7), 3) + 0.8 * generator.normal(size=7)).round(2)],
         1.5,
     ),
-)
+)  # fmt: skip
 
 
 def two_by_two(neither, verified, unverified, both):
@@ -151,23 +139,19 @@ TWO_BY_TWO = Exercise(
     `two_by_two(neither, verified, unverified, both) -> (targets, supervision, interaction)` of a metric: the main
     effect of teaching verified cells, that of teaching unverified cells, and their interaction. The two main effects
     add up to `both - neither`.""",
-    hints=(
-        "A main effect is the mean of what a factor changes where the other one is off and where it is on.",
-        "The interaction is what teaching both brings beyond the sum of what each brings alone.",
-    ),
+    hints=("A main effect is the mean of what a factor changes where the other one is off and where it is on.",
+           "The interaction is what teaching both brings beyond the sum of what each brings alone."),
     answer=two_by_two,
     why="What each brings alone need not add up to the gain: where both repair the same mistakes, the second one finds "
     "less to do, and the interaction is negative. The mean over both orders shares it out fairly (Shapley 1953).",
     mistakes=(
-        (
-            lambda n, v, u, b: (v - n, u - n, b - v - u + n),
-            "that is what each brings alone; the two need not add up to both - neither",
-        ),
+        (lambda n, v, u, b: (v - n, u - n, b - v - u + n),
+         "that is what each brings alone; the two need not add up to both - neither"),
         (lambda n, v, u, b: (b - u, b - v, b - v - u + n), "that is what each brings on top of the other"),
         (lambda n, v, u, b: two_by_two(n, u, v, b), "you have exchanged the two effects"),
         (lambda n, v, u, b: (*two_by_two(n, v, u, b)[:2], b - v - u), "with four equal runs the interaction is 0"),
     ),
     case=lambda generator: tuple(float(value) for value in generator.uniform(30, 60, 4).round(2)),
-)
+)  # fmt: skip
 
 EXERCISES = (CELL_WEIGHTS, UNVERIFIED_SHARE, LOSS_AT_ONE, STABILISES_AT, TWO_BY_TWO)

@@ -1,8 +1,8 @@
-"""What training without a mask converges to, and what unverified cells hide."""
+"""Notebook 08: what training without a mask converges to, and what unverified cells hide."""
 
 import numpy as np
 
-from radar_suite.exercises.engine import Exercise
+from radar_suite.exercises.exercise import Exercise
 
 
 def assume_negative(posterior, propensity):
@@ -18,10 +18,8 @@ ASSUME_NEGATIVE = Exercise(
     task="""A post is reviewed with the same probability `propensity` whatever it shows; all others count as 0. Write
     `assume_negative(posterior, propensity) -> limit`: the probability that cross-entropy on such labels converges to.
     `posterior` is P(y = 1 | x) of some posts.""",
-    hints=(
-        "Cross-entropy converges to the probability that the label *in the table* is 1.",
-        "The label is 1 where the post is a violation *and* was reviewed; here the two are independent.",
-    ),
+    hints=("Cross-entropy converges to the probability that the label *in the table* is 1.",
+           "The label is 1 where the post is a violation *and* was reviewed; here the two are independent."),
     answer=assume_negative,
     why="Every score shrinks by one factor, so the order of the posts, and with it PR-AUC, R@P and APR, stay as they "
     "were (Elkan and Noto 2008). The probabilities are wrong, the ranking is not.",
@@ -32,7 +30,7 @@ ASSUME_NEGATIVE = Exercise(
         (lambda p, c: p / c, "unreviewed posts lower the score, they do not raise it"),
     ),
     case=_posterior_and_propensity,
-)
+)  # fmt: skip
 
 
 def unmasked_limit(density, verified):
@@ -48,10 +46,8 @@ UNMASKED_LIMIT = Exercise(
     task="""Now pipelines choose. `density` (posts x categories) says how many posts like this one pipeline k reviews,
     `verified` is P(label_k = 1 | x, reviewed by k), what the mask converges to. Every post is reviewed by exactly one
     pipeline. Write `unmasked_limit(density, verified) -> limit` of training without the mask, for each cell.""",
-    hints=(
-        "Which share of the training posts that look like x came through pipeline k?",
-        "`density / density.sum(axis=1, keepdims=True)`, and only those posts can carry label_k = 1.",
-    ),
+    hints=("Which share of the training posts that look like x came through pipeline k?",
+           "`density / density.sum(axis=1, keepdims=True)`, and only those posts can carry label_k = 1."),
     answer=unmasked_limit,
     why="The mask's limit is multiplied by the share of the pipeline that owns the risk. A share "
     "that rises with the post's own cues does little harm; where other pipelines take such posts for violations of "
@@ -63,7 +59,7 @@ UNMASKED_LIMIT = Exercise(
         (lambda d, v: d / d.sum(axis=1, keepdims=True), "of the pipeline's own posts only some carry label 1"),
     ),
     case=_densities,
-)
+)  # fmt: skip
 
 
 def hidden_violations(labels, truth):
