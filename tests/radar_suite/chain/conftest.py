@@ -62,26 +62,10 @@ class Project:
 
     def command(self, *arguments: str) -> list[str]:
         """The same as a process of its own."""
-        return [
-            sys.executable,
-            "-m",
-            "radar_lib",
-            "reproduce",
-            "--notebooks",
-            str(self.notebooks),
-            *arguments,
-        ]
+        return [sys.executable, "-m", "radar_suite", "reproduce", "--notebooks", str(self.notebooks), *arguments]
 
     def entries(self, run: str = "cpu") -> dict:
         return json.loads((self.runs / run / "ledger.json").read_text())["notebooks"]
-
-
-@pytest.fixture(autouse=True)
-def fresh_digests():
-    """The library is digested once per process; here one process plays many."""
-    from radar_suite.chain.ledger import library_digests
-
-    library_digests.cache_clear()
 
 
 @pytest.fixture

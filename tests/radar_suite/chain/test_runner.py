@@ -97,7 +97,7 @@ def test_a_notebooks_process_that_ends_badly_is_a_failure(
 ):
     project.add("00_a", COMMON, "pass")
     python = tmp_path / "python"
-    python.write_text(f"#!/bin/sh\ncat > /dev/null\n{script}\n")
+    python.write_text(f"#!/bin/sh\n{script}\n")
     python.chmod(0o755)
     monkeypatch.setattr(runner.sys, "executable", str(python))
     assert project.run() == code
@@ -142,24 +142,14 @@ def quick(project, monkeypatch):
         project.step(name, "print(1)", reads=reads)
     project.ran = []
 
-    def supervise(job, spare, chain, progress):
-        notebook = job.notebook
+    def execute(notebook, chain, progress):
         project.ran.append(notebook.name)
         folder = chain.run_dir / notebook.name
         (folder / "out.json").write_text(json.dumps([notebook.code, chain.parameters[notebook.name]["seed"]]))
-        (folder / ".running.ipynb").write_text((project.notebooks / f"{notebook.name}.ipynb").read_text())
+        (folder / runner.RUNNING).write_text((project.notebooks / f"{notebook.name}.ipynb").read_text())
         return runner.Outcome("done", 1.0, 10.0, {"number": 1, "of": 1, "section": "s"})
 
-    class NoProcess(runner.Job):
-        @classmethod
-        def start(cls, notebook, *_):
-            return cls(notebook, None, None)
-
-        def end(self):
-            pass
-
-    monkeypatch.setattr(runner, "_supervise", supervise)
-    monkeypatch.setattr(runner, "Job", NoProcess)
+    monkeypatch.setattr(runner, "run_notebook", execute)
     return project
 
 
@@ -240,7 +230,7 @@ def test_what_an_earlier_run_left_is_not_taken_for_this_one(quick):
 
 def test_a_full_disk_inside_a_notebook_is_the_environments_fault(quick, monkeypatch, capsys):
     failure = {"error": "OSError: [Errno 28] No space left on device"}
-    monkeypatch.setattr(runner, "_supervise", lambda *_: runner.Outcome("failed", 1.0, 1.0, None, failure))
+    monkeypatch.setattr(runner, "run_notebook", lambda *_: runner.Outcome("failed", 1.0, 1.0, None, failure))
     assert quick.run() == exits.ENVIRONMENT
     assert "ENVIRONMENT  00_a\n" in capsys.readouterr().out
 
