@@ -85,13 +85,20 @@ OWN_POSTS = "corpus folder of your own (`radar posts import` makes one)"
 
 
 @dataclass(frozen=True)
+class OneOf:
+    """Options of which at most one is given; exactly one if `required`."""
+
+    options: tuple[Option, ...]
+    required: bool = False
+
+
+@dataclass(frozen=True)
 class Command:
     """One command.
 
     Attributes:
         name: 'doctor', or a group and an action: 'posts check'.
         act: the function 'module:name' of a room below `radar_suite.chain`, imported when the command is given.
-        options: an inner tuple is a choice: at most one of them.
         more: adds options that a room declares itself.
     """
 
@@ -99,7 +106,7 @@ class Command:
     act: str
     summary: str
     help: str
-    options: tuple[Option | tuple[Option, ...], ...] = ()
+    options: tuple[Option | OneOf, ...] = ()
     more: Callable[[argparse.ArgumentParser], None] = lambda parser: None
 
 
@@ -109,8 +116,8 @@ COMMANDS = (
         option("--posts", metavar="DIR", type=str, help=OWN_POSTS),
         option("--public-sources", metavar="DIR", type=str, help="folder with the three public sources"),
         option("--figures", metavar="DIR", help="copy figures and tables to DIR/<run>/"),
-        (option("--from", dest="start", metavar="NB", help="leave the notebooks before NB alone"),
-         option("--only", nargs="+", metavar="NB", default=[], help="only these (number or name)")),
+        OneOf((option("--from", dest="start", metavar="NB", help="leave the notebooks before NB alone"),
+               option("--only", nargs="+", metavar="NB", default=[], help="only these (number or name)"))),
         option("--force", action="store_true", help="run the chosen notebooks even when they are up to date"),
         option("--no-limit", action="store_true", help="do without the notebooks' time limits"),
         setting(),
@@ -143,8 +150,8 @@ COMMANDS = (
     )),
     Command("posts import", "commands:posts_import", "turn a CSV or JSONL and a folder of images into a corpus folder",
             POSTS_IMPORT, (
-        (option("--table", metavar="FILE", help="CSV or JSONL with the columns of the data contract"),
-         option("--public-sources", metavar="DIR", help="the three public sources instead")),
+        OneOf((option("--table", metavar="FILE", help="CSV or JSONL with the columns of the data contract"),
+               option("--public-sources", metavar="DIR", help="the three public sources instead")), required=True),
         option("--images", metavar="DIR", help="folder that the table's frame paths start from"),
         option("--out", metavar="DIR", required=True, help="corpus folder to write"),
         option("--on-error", choices=("stop", "quarantine"), default="stop", help="what to do with bad rows"),
@@ -185,12 +192,10 @@ def parser() -> argparse.ArgumentParser:
         texts = {"help": command.summary, "description": command.summary, "epilog": command.help}
         own = places[group].add_parser(action, **texts, **layout)
         for each in command.options:
-            if isinstance(each[0][0], str):
-                own.add_argument(*each[0], **each[1])
-            else:
-                choice = own.add_mutually_exclusive_group(required=command.name == "posts import")
-                for flags, keywords in each:
-                    choice.add_argument(*flags, **keywords)
+            choice = isinstance(each, OneOf)
+            place = own.add_mutually_exclusive_group(required=each.required) if choice else own
+            for flags, keywords in each.options if choice else (each,):
+                place.add_argument(*flags, **keywords)
         command.more(own)
         own.set_defaults(act=command.act)
     return top

@@ -33,13 +33,15 @@ def report(args: argparse.Namespace) -> int:
 
 
 def results(args: argparse.Namespace) -> int:
-    """`radar results`."""
+    """`radar results`: docs/results.md, and what else is generated from a record."""
+    from radar_suite.report.readme import update_project
     from radar_suite.report.results import write_results
 
     project = notebooks_folder(args).parent
-    target = project / "docs" / "results.md"
-    changed = write_results(args.record or project / "figures" / "cpu", target)
-    print(f"{near(target)}: {'renewed' if changed else 'up to date'}")
+    record = args.record or project / "figures" / "cpu"
+    changed = {"docs/results.md": write_results(record, project / "docs" / "results.md")}
+    for name, renewed in (changed | update_project(project, record)).items():
+        print(f"{near(project / name)}: {'renewed' if renewed else 'up to date'}")
     return exits.OK
 
 
