@@ -122,13 +122,6 @@ def _chosen(path: Path) -> dict[str, str]:
     return {name: str(reference) for name, reference in chosen.items()}
 
 
-def warm_up() -> None:
-    """Import now what `load_backbone` and `RadarRouter` import at their first call, which takes some seconds."""
-    import peft  # noqa: F401
-    from transformers import AutoConfig, AutoModel, AutoTokenizer  # noqa: F401
-    from transformers.models.auto.image_processing_auto import AutoImageProcessor  # noqa: F401
-
-
 def load_backbone(
     checkpoint: str | Path,
     *,

@@ -157,7 +157,8 @@ def check_kernel() -> Check:
     from radar_suite.chain.runner import Chain, run_chain
 
     cell = {"cell_type": "code", "metadata": {}, "outputs": [], "execution_count": None}
-    cells = [cell | {"id": "p", "metadata": {"tags": ["parameters"]}, "source": ""}, cell | {"id": "c", "source": "6 * 7"}]
+    parameters = cell | {"id": "p", "metadata": {"tags": ["parameters"]}, "source": ""}
+    cells = [parameters, cell | {"id": "c", "source": "6 * 7"}]
     kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
     metadata = {"kernelspec": kernel, "radar": {"title": "probe", "time_limit_min": KERNEL_MIN}}
     with tempfile.TemporaryDirectory() as name:
@@ -170,8 +171,9 @@ def check_kernel() -> Check:
             return Check("fail", "kernel", str(error))
     if code == exits.OK:
         return Check("ok", "kernel", "a kernel of this Python started and ran a cell")
-    remedy = f"{sys.executable} -m pip install --force-reinstall {' '.join(NEEDED)}"
-    return Check("fail", "kernel", out.getvalue().strip(), "is the machine overloaded?" if code == exits.TIMEOUT else remedy)
+    again = f"{sys.executable} -m pip install --force-reinstall {' '.join(NEEDED)}"
+    remedy = "is the machine overloaded?" if code == exits.TIMEOUT else again
+    return Check("fail", "kernel", out.getvalue().strip(), remedy)
 
 
 def examine(checkpoint: str, *, say: Callable[[str], None] = print) -> int:

@@ -138,8 +138,9 @@ def check_graph(notebooks: Sequence[Notebook]) -> None:
         earlier = [path for path in every if path.split("/")[0] < notebook.name]
         for read in notebook.reads:
             if not _covers(earlier, read):
-                why = "written only later." if _covers(every, read) else f"written by no notebook.{nearest(read, earlier)}"
-                raise UsageError(f"{notebook.path.name} reads {read!r}, which is {why}")
+                late = _covers(every, read)
+                why = "is written only later." if late else f"is written by no notebook.{nearest(read, earlier)}"
+                raise UsageError(f"{notebook.path.name} reads {read!r}, which {why}")
 
 
 def _covers(written: Iterable[str], read: str) -> bool:

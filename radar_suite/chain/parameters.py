@@ -79,7 +79,7 @@ def parse_parameters(source: str, *, notebook: str) -> dict[str, Parameter]:
         try:
             _adapter(annotation)
         except Exception:
-            raise UsageError(f"{where}. The type {annotation!r} is not one that a profile is checked against.") from None
+            raise UsageError(f"{where}. The type {annotation!r} is none that can be checked.") from None
         try:
             parameters[name] = Parameter(name, annotation, Parameter(name, annotation, None).fit(default))
             if parameters[name].default != default:  # a list for a tuple

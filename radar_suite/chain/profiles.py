@@ -44,7 +44,8 @@ def load_profile(name: str, folder: Path) -> tuple[str, dict[str, Value]]:
     path = Path(name) if name.endswith((".yaml", ".yml")) else folder / f"{name}.yaml"
     if not path.is_file():
         known = sorted(path.stem for path in folder.glob("*.yaml"))
-        raise UsageError(f"no profile {name!r}.{nearest(name, known)} Profiles: {', '.join(known) or 'none'} ({folder}).")
+        hint = f"{nearest(name, known)} Profiles: {', '.join(known) or 'none'} ({folder})."
+        raise UsageError(f"no profile {name!r}.{hint}")
     label = f"profiles/{path.name}" if path.parent == folder else str(path)
     try:
         node = yaml.compose(path.read_text(encoding="utf-8"), yaml.SafeLoader)
@@ -81,9 +82,7 @@ def parse_override(text: str) -> tuple[str, Value]:
     return name, Value(value, f"--set {name}", literal)
 
 
-def resolve(
-    declared: Mapping[str, Mapping[str, Parameter]], given: Mapping[str, Value]
-) -> dict[str, dict[str, Any]]:
+def resolve(declared: Mapping[str, Mapping[str, Parameter]], given: Mapping[str, Value]) -> dict[str, dict[str, Any]]:
     """Complete parameters of every notebook: its own subset of what was given, defaults for the rest.
 
     Args:
@@ -116,10 +115,9 @@ def _checked(notebook: str, parameter: Parameter, given: Value) -> Any:
     hint = ""
     if isinstance(given.value, str) and _EXPONENT.fullmatch(given.value):
         hint = " YAML reads this as text: write it with a dot and a sign, like 1.0e-5."
-    raise UsageError(
-        f"{given.source}: {notebook} declares `{parameter.name}: {parameter.annotation}` (default {parameter.default!r})"
-        f", got {repr(given.value) if given.text is None else given.text} ({type(given.value).__name__}).{hint}"
-    )
+    declared = f"`{parameter.name}: {parameter.annotation}` (default {parameter.default!r})"
+    got = f"{repr(given.value) if given.text is None else given.text} ({type(given.value).__name__})"
+    raise UsageError(f"{given.source}: {notebook} declares {declared}, got {got}.{hint}")
 
 
 def absolute_paths(given: Mapping[str, Value], *, project: Path) -> dict[str, Value]:
@@ -131,20 +129,3 @@ def absolute_paths(given: Mapping[str, Value], *, project: Path) -> dict[str, Va
             base = Path.cwd() if value.source.startswith("--") else project
             out[name] = replace(value, value=str((base / Path(value.value).expanduser()).resolve()), text=None)
     return out
-
-
-def different_defaults(declared: Mapping[str, Mapping[str, Parameter]], given: Mapping[str, Value]) -> list[str]:
-    """Complaints where a cell's default is not the profile's value, or two notebooks' defaults differ; for tests."""
-    first: dict[str, tuple[str, Any]] = {}
-    complaints = []
-    values = resolve(declared, given)
-    for notebook, parameters in declared.items():
-        for name, parameter in parameters.items():
-            if values[notebook][name] != parameter.default:
-                complaints.append(
-                    f"{notebook}: {name} = {parameter.default!r}, {given[name].source}: {given[name].value!r}"
-                )
-            owner, default = first.setdefault(name, (notebook, parameter.default))
-            if default != parameter.default:
-                complaints.append(f"{notebook}: {name} = {parameter.default!r}, {owner}: {default!r}")
-    return complaints

@@ -189,7 +189,7 @@ def _clean(folder: Path) -> None:
 
 
 def run_notebook(notebook: Notebook, chain: Chain, progress: Progress) -> Outcome:
-    """Execute a notebook in a process of its own and follow its events; in the end, nothing that it started is alive."""
+    """Execute a notebook in a process of its own and follow its events; nothing that it started outlives the call."""
     outcome, begun = Outcome(), time.monotonic()
     folder, path = chain.run_dir / notebook.name, notebook.path.resolve()
     limit = math.inf if chain.no_limit else notebook.limit_s(chain.profile)

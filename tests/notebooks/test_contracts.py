@@ -15,7 +15,7 @@ import nbformat  # noqa: E402
 
 from radar_suite.chain.notebooks import check_graph, discover  # noqa: E402
 from radar_suite.chain.parameters import unused_parameters  # noqa: E402
-from radar_suite.chain.profiles import different_defaults, load_profile  # noqa: E402
+from radar_suite.chain.profiles import load_profile, resolve  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
 PATHS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -70,7 +70,8 @@ def test_one_name_has_one_default_everywhere_and_cpu_lists_them_all():
     declared = {name: notebook.parameters for name, notebook in NOTEBOOKS.items()}
     known = {parameter for parameters in declared.values() for parameter in parameters}
     assert known - set(PROFILES["cpu"]) == {"runs_dir"}
-    assert different_defaults(declared, load_profile("cpu", ROOT / "notebooks/profiles")[1]) == []
+    defaults = {name: {one: cell[one].default for one in cell} for name, cell in declared.items()}
+    assert resolve(declared, load_profile("cpu", ROOT / "notebooks/profiles")[1]) == defaults
 
 
 @pytest.mark.parametrize("name", PROFILES)

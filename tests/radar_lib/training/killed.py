@@ -13,7 +13,6 @@ import numpy as np
 import torch
 
 from radar_lib.data.posts import open_posts
-from radar_lib.models.backbones import warm_up
 from radar_lib.training.cache import Cache
 from radar_lib.training.lab import Lab, RunSpec
 from radar_lib.training.loop import Recipe, no_bar
@@ -45,9 +44,16 @@ def killed_trainer(steps: int, pause: float, *where: Path) -> None:
     assert os.WIFSIGNALED(os.waitpid(child, 0)[1])
 
 
+def import_what_training_imports() -> None:
+    """Before forking, so that each trainer begins at once."""
+    import peft  # noqa: F401
+    from transformers import AutoConfig, AutoModel, AutoTokenizer  # noqa: F401
+    from transformers.models.auto.image_processing_auto import AutoImageProcessor  # noqa: F401
+
+
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    warm_up()
+    import_what_training_imports()
     gc.freeze()  # each trainer collects its garbage first: not all of transformers again
     posts, checkpoints, folder = map(Path, sys.argv[1:])
     train(posts, checkpoints, folder / "whole", lambda: None)

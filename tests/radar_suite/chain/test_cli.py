@@ -6,30 +6,30 @@ import sys
 import types
 from dataclasses import dataclass
 from pathlib import Path
+from pkgutil import resolve_name
 
 import pytest
 
 from radar_lib.errors import RadarError
-from radar_suite.chain import cli, exits
+from radar_suite.chain import cli, commands, exits
 from radar_suite.chain.reproduce import resume_command
 
 
-@pytest.mark.parametrize(
-    "command", [[], ["reproduce"], ["plan"], ["doctor"], ["report"], ["posts", "import"], ["corpus", "build"]]
-)
+@pytest.mark.parametrize("command", [command.name for command in cli.COMMANDS] + ["", "posts", "corpus"])
 def test_help_teaches(command, capsys):
     with pytest.raises(SystemExit) as done:
-        cli.main([*command, "--help"])
+        cli.main([*command.split(), "--help"])
     out = capsys.readouterr().out
-    assert done.value.code == 0 and ("example" in out or "exit codes" in out)
-    if command == ["reproduce"]:
-        assert "radar reproduce --from 05 --force" in out and "pretrained" in out and "time limit" in out
+    assert done.value.code == 0 and ("example" in out or "exit codes" in out or "--help says how" in out)
+
+
+@pytest.mark.parametrize("command", cli.COMMANDS, ids=lambda command: command.name)
+def test_each_command_is_a_function_of_a_room(command):
+    assert callable(resolve_name(f"radar_suite.chain.{command.act}"))
 
 
 def test_loading_the_command_line_is_light():
-    heavy = (
-        "{'torch', 'transformers', 'datasets', 'pandas', 'papermill', 'nbconvert', 'nbformat', 'matplotlib'}"
-    )
+    heavy = "{'torch', 'transformers', 'datasets', 'pandas', 'papermill', 'nbconvert', 'nbformat', 'matplotlib'}"
     code = f"import sys, radar_suite.chain.cli; print({heavy} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "set()\n"
 
@@ -38,8 +38,10 @@ def test_a_wrong_option_is_bad_usage(capsys):
     with pytest.raises(SystemExit) as done:
         cli.main(["reproduce", "--no-such-option"])
     assert done.value.code == exits.USAGE
-    with pytest.raises(SystemExit):
-        cli.main(["reproduce", "--from", "1", "--only", "2"])
+    choice = "posts import --out x --table a --public-sources b"
+    for line in ("reproduce --from 1 --only 2", "posts import --out x", choice):
+        with pytest.raises(SystemExit):
+            cli.main(line.split())
 
 
 def test_the_notebooks_of_the_current_folder_come_first(project, monkeypatch, capsys):
@@ -52,9 +54,7 @@ def test_the_notebooks_of_the_current_folder_come_first(project, monkeypatch, ca
 
 def test_the_resume_command_is_the_command_itself(project, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["/opt/venv/bin/radar"])
-    line = (
-        "reproduce --profile smoke --posts p --runs /tmp/r --only 01 02 --force --set seed=2 --set x=[1, 2]"
-    )
+    line = "reproduce --profile smoke --posts p --runs /tmp/r --only 01 02 --force --set seed=2 --set x=[1, 2]"
     arguments = [*line.split()[:-2], "x=[1, 2]"]
     command = resume_command(cli.parser().parse_args(arguments))
     assert command == (
@@ -71,7 +71,7 @@ def test_interrupts_outside_the_chain_have_their_code_too(monkeypatch, project):
     def stopped(_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "discover", stopped)
+    monkeypatch.setattr(commands, "discover", stopped)
     assert project.run(command="report") == exits.INTERRUPTED
 
 
@@ -83,7 +83,7 @@ def test_report_is_written_again(project, capsys):
 
 def test_doctor_is_called_with_the_projects_places(project, monkeypatch):
     project.step("00_a", "print(1)")
-    monkeypatch.setattr(cli, "diagnose", lambda *, project, runs: (project, runs))
+    monkeypatch.setattr("radar_suite.chain.doctor.diagnose", lambda *, project, runs: (project, runs))
     assert project.run(command="doctor") == (project.root, project.runs)
 
 
@@ -124,9 +124,7 @@ def colleagues(monkeypatch):
     modules = {
         "radar_suite.intake.importers": {"import_table": noted("table", made)},
         "radar_suite.intake.public": {"import_public": noted("public", made)},
-        "radar_suite.intake.check": {
-            "check_posts": noted("check", RadarError("posts.csv, row 3: a label of 2."))
-        },
+        "radar_suite.intake.check": {"check_posts": noted("check", RadarError("posts.csv, row 3: a label of 2."))},
         "radar_suite.world.build": {"build_corpus": noted("build", made), "CorpusConfig": CorpusConfig},
     }
     for name, content in modules.items():
@@ -165,7 +163,18 @@ def test_corpus_build_takes_a_profiles_settings_and_its_own(colleagues, project,
     assert "digest abc" in capsys.readouterr().out
 
 
-def test_python_m_radar_lib_is_the_same_command(project):
+def test_results_are_written_from_a_record(project, monkeypatch, tmp_path, capsys):
+    project.step("00_a", "print(1)")
+    calls = []
+    for name, function in (("results", "write_results"), ("readme", "update_project")):
+        module = types.ModuleType(name)
+        setattr(module, function, lambda *paths, name=name: calls.append(paths) or ({} if name == "readme" else True))
+        monkeypatch.setitem(sys.modules, f"radar_suite.report.{name}", module)
+    assert project.run("--record", str(tmp_path), command="results") == exits.OK
+    assert calls[0] == (tmp_path, project.root / "docs/results.md") and "results.md: renewed" in capsys.readouterr().out
+
+
+def test_python_m_radar_suite_is_the_same_command(project):
     project.step("00_a", "print(1)")
     done = subprocess.run([*project.command("--set", "sed=1")], capture_output=True, text=True)
     assert done.returncode == exits.USAGE and "Did you mean 'seed'" in done.stderr
