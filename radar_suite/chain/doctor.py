@@ -12,7 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +23,7 @@ from radar_lib.files import write_json
 from radar_suite.chain import exits
 from radar_suite.chain.processes import MIN_FREE_MB, NEEDED, check_writable
 
-PACKAGES = (
-    "torch", "transformers", "peft", "accelerate", "datasets", "pyarrow", "numpy", "pandas", "scikit-learn",
-    "scipy", "matplotlib", "seaborn", "pillow", "safetensors", "tokenizers", "jaxtyping", "pyyaml", "psutil",
-    "papermill", "nbclient", "nbconvert", "nbformat", "ipykernel", "ipywidgets", "jupyterlab", "pydantic", "filelock",
-)  # fmt: skip
+DISTRIBUTION = "radar-notebooks"
 PYTHON = (3, 11)
 MEMORY_GIB = 6.0  # the default profile's bar
 DISK_MIB = 5 * 1024
@@ -52,28 +48,21 @@ class Check:
 
 
 def diagnose(*, project: Path, runs: Path, say: Callable[[str], None] = print) -> int:
-    """Run every check of the environment and say what it found.
+    """Check Python, packages, device, memory, disk, and a kernel that is really started; say what was found.
 
     Returns:
         0 when nothing failed (warnings allowed), else the exit code for a bad environment.
     """
     states = []
-    for check in check_environment(project, runs):
-        states.append(check.state)
-        say(str(check))
+    for act in (check_python, lambda: check_packages(read_constraints(project / "constraints.txt")), check_devices,
+                check_memory, lambda: check_disk(runs), check_kernel):  # fmt: skip
+        checks = act()
+        for check in checks if isinstance(checks, list) else [checks]:
+            states.append(check.state)
+            say(str(check))
     failed, warned = states.count("fail"), states.count("warn")
     say(f"\n{failed} failed, {warned} warnings" if failed or warned else "\nall in order")
     return exits.ENVIRONMENT if failed else exits.OK
-
-
-def check_environment(project: Path, runs: Path) -> Iterator[Check]:
-    """Python, packages, device, memory, disk, and a kernel that is really started."""
-    yield check_python()
-    yield from check_packages(read_constraints(project / "constraints.txt"))
-    yield check_devices()
-    yield check_memory()
-    yield check_disk(runs)
-    yield check_kernel()
 
 
 def check_python() -> Check:
@@ -90,10 +79,15 @@ def read_constraints(path: Path) -> dict[str, str]:
     return {name.lower(): pin for name, pin in re.findall(r"^([\w.-]+)==([^\s;#]+)", text, flags=re.MULTILINE)}
 
 
-def check_packages(constraints: dict[str, str], names: Iterable[str] = PACKAGES) -> list[Check]:
-    """Installed versions against the constraints. Missing is a failure; another version is only another version."""
+def check_packages(constraints: dict[str, str], names: Iterable[str] = ()) -> list[Check]:
+    """Installed versions against the constraints. Missing is a failure; another version is only another version.
+
+    Args:
+        names: packages to look at; default are this project's own dependencies.
+    """
     checks, same = [], []
-    for name in names:
+    needed = [re.match(r"[\w.-]+", text)[0] for text in requires(DISTRIBUTION) if "extra ==" not in text]
+    for name in names or needed:
         pin = constraints.get(name)
         try:
             installed = version(name)

@@ -113,10 +113,6 @@ class Ledger:
         self.entries[notebook.name] = {"state": state, **entry, when: now}
         write_json(self.path, {"notebooks": self.entries, "digests": self._digests})
 
-    def missing(self, notebook: Notebook) -> list[str]:
-        """Declared writes that are not there."""
-        return [write for write in notebook.writes if not (self.run_dir / notebook.name / write).exists()]
-
     def done(self, notebook: Notebook) -> bool:
         """Whether it succeeded when it last ran, up to date or not."""
         return self.entries.get(notebook.name, {}).get("state") == "done"

@@ -10,7 +10,6 @@ import contextlib
 import json
 import math
 import os
-import queue
 import shutil
 import subprocess
 import sys
@@ -156,19 +155,12 @@ def _run_and_record(notebook: Notebook, chain: Chain, ledger: Ledger, progress: 
     _clean(folder)
     ledger.start(notebook)
     outcome = run_notebook(notebook, chain, progress)
-    missing = ledger.missing(notebook) if outcome.state == "done" else []
-    if missing:
-        outcome.state = "failed"
-        outcome.failure["error"] = f"every cell ran, but the declared output {', '.join(missing)} was not written."
     if (folder / RUNNING).exists():
         os.replace(folder / RUNNING, folder / (EXECUTED if outcome.state == "done" else FAILED))
+    progress.end(f"{outcome.state} · {duration(outcome.seconds)} · {outcome.peak_mb:,.0f} MiB")
     if outcome.state == "done":
         spent = {"seconds": outcome.seconds, "peak_memory_mb": outcome.peak_mb}
         ledger.finish(notebook, chain.parameters[notebook.name], **spent)
-    elif exits.is_disk_trouble(outcome.failure["error"]):
-        outcome.state = "setup"
-    progress.end(f"{outcome.state} · {duration(outcome.seconds)} · {outcome.peak_mb:,.0f} MiB")
-    if outcome.state == "done":
         return exits.OK
     where = (outcome.cell or {}).get("section") or "before the first cell"
     ledger.fail(notebook, error=outcome.failure["error"].splitlines()[0][:200], where=where)
@@ -204,52 +196,42 @@ def run_notebook(notebook: Notebook, chain: Chain, progress: Progress) -> Outcom
         ) as process,
     ):  # fmt: skip
         try:
-            events = _events(process)
-            while _follow(events, outcome):
+            reader = threading.Thread(target=_follow, args=(process.stdout, outcome), daemon=True)
+            reader.start()
+            while process.poll() is None:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(POLL_SECONDS)
                 progress.update(outcome.cell)
                 outcome.peak_mb = max(outcome.peak_mb, resident_mb(process.pid))
                 if time.monotonic() - begun > limit:
                     outcome.state, passed = "timeout", f"passed its time limit of {duration(limit)}."
                     outcome.failure = {"error": f"{passed} --no-limit runs it without one."}
                     return outcome
-            code = process.wait()
+            reader.join()
         finally:
             kill_marked(chain.run_dir)
             process.kill()  # where it was not marked yet
             outcome.seconds = time.monotonic() - begun
-    if code == 0:
+    code, missing = process.returncode, [write for write in notebook.writes if not (folder / write).exists()]
+    if code == 0 and missing:
+        outcome.failure["error"] = f"every cell ran, but the declared output {', '.join(missing)} was not written."
+    elif code == 0:
         outcome.state = "done"
-    elif outcome.failure.get("setup"):
-        outcome.state = "setup"
     elif not outcome.failure:
         last = (folder / LOG).read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:]
         how = f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
         outcome.failure["error"] = f"the notebook's process {how}. " + "".join(last)
+    if outcome.failure.get("setup") or exits.is_disk_trouble(outcome.failure.get("error", "")):
+        outcome.state = "setup"
     return outcome
 
 
-def _events(process: subprocess.Popen) -> queue.Queue:
-    """Events of a notebook's process, read in the background; None marks the end."""
-    events: queue.Queue = queue.Queue()
-
-    def read() -> None:
-        with contextlib.suppress(ValueError):  # a last line cut short by a kill
-            for line in process.stdout:
-                events.put(json.loads(line))
-        events.put(None)
-
-    threading.Thread(target=read, daemon=True).start()
-    return events
-
-
-def _follow(events: queue.Queue, outcome: Outcome) -> bool:
-    """Take in the next event, or wait a moment for it; False at the end."""
-    try:
-        event = events.get(timeout=POLL_SECONDS)
-    except queue.Empty:
-        return True
-    if event is not None and event.pop("event") == "cell":
-        outcome.cell = event
-    elif event is not None:
-        outcome.failure = event
-    return event is not None
+def _follow(events: TextIO, outcome: Outcome) -> None:
+    """Take in a notebook's events until it ends."""
+    with contextlib.suppress(ValueError):  # a last line cut short by a kill
+        for line in events:
+            event = json.loads(line)
+            if event.pop("event") == "cell":
+                outcome.cell = event
+            else:
+                outcome.failure = event

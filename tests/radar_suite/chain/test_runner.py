@@ -83,6 +83,7 @@ def test_a_dead_kernel_and_a_missing_output_are_failures(project, capsys):
 @pytest.mark.parametrize(("script", "code", "message"), [
     ("echo boom >&2; exit 3", exits.FAILURE, "the notebook's process ended with code 3. boom"),
     ("printf '{\"event'; kill -9 $$", exits.FAILURE, "the notebook's process was killed by signal 9."),
+    ("echo OSError: [Errno 28] No space left on device >&2; exit 1", exits.ENVIRONMENT, "ENVIRONMENT  00_a"),
     ("""echo '{"event": "failed", "error": "no kernel", "setup": true}'; exit 1""", exits.ENVIRONMENT, "no kernel"),
 ])  # fmt: skip
 def test_a_process_that_ends_badly_is_a_failure(project, tmp_path, monkeypatch, capsys, script, code, message):
@@ -211,13 +212,6 @@ def test_what_an_earlier_run_left_is_not_taken_for_this_one(quick):
     (folder / ".out.json.abc.tmp").mkdir()
     assert quick.run("--only", "0", "--force") == exits.OK
     assert not (folder / "figures").exists() and not (folder / ".out.json.abc.tmp").exists()
-
-
-def test_a_full_disk_inside_a_notebook_is_the_environments_fault(quick, monkeypatch, capsys):
-    failure = {"error": "OSError: [Errno 28] No space left on device"}
-    monkeypatch.setattr(runner, "run_notebook", lambda *_: runner.Outcome("failed", 1.0, 1.0, None, failure))
-    assert quick.run() == exits.ENVIRONMENT
-    assert "ENVIRONMENT  00_a\n" in capsys.readouterr().out
 
 
 def test_a_full_disk_under_the_ledger_stops_the_chain_and_keeps_the_old_one(quick, monkeypatch, capsys):
