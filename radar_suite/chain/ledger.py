@@ -9,6 +9,7 @@ folder and in the cache.
 from __future__ import annotations
 
 import json
+import os
 import platform
 import re
 from collections.abc import Iterable, Mapping
@@ -30,7 +31,18 @@ PACKAGES = ("torch", "transformers", "peft", "accelerate", "datasets", "numpy", 
 FIGURES = "figures"  # every notebook may leave figures and tables here
 EXECUTED = "executed.ipynb"
 NOT_KEYED = ("runs_dir",)  # where the results lie does not change them
-SHOWN = 3  # sources that a reason names, before it counts
+ABSENT = type("Absent", (), {"__repr__": lambda self: "nothing"})()
+REASONS = {  # to run a notebook, by what it depends on
+    "code": "code changed",
+    "parameters": "parameter {name} changed {old!r} -> {new!r}",
+    "sources": "library changed: {name}",
+    "packages": "{name} changed {old!r} -> {new!r}",
+    "folders": "{name}: the folder's content changed",
+    "reads": "upstream {name} changed",
+    "writes": "output {name} missing or changed on disk",
+    "kept": "{name} missing",
+}
+SHOWN = 3  # changed sources that are named, before they are counted
 _HASH = re.compile(r"\b[0-9a-f]{16}\b")
 Group = Mapping[str, Any]  # what a notebook depends on, of one kind, by name
 
@@ -103,7 +115,7 @@ class Ledger:
     ) -> None:
         """Record a success, with all that it depends on and all that it left."""
         left = {*notebook.writes, *([FIGURES] if (self.run_dir / notebook.name / FIGURES).is_dir() else [])}
-        groups = self._groups(notebook, parameters, writes=left, cached=self._cached(notebook))
+        groups = self._groups(notebook, parameters, writes=left, kept=self._kept(notebook))
         spent = {"seconds": round(seconds, 1), "peak_memory_mb": round(peak_memory_mb)}
         self._enter(notebook, "done", **groups, **spent)
 
@@ -120,7 +132,7 @@ class Ledger:
     def other_parameters(self, name: str, parameters: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
         """Name, value then and value now of each parameter that a finished notebook was run with another value of."""
         before, now = self.entries[name]["parameters"], _keyed(parameters)
-        return [one for one in _differences(before, now) if one[0] in before and one[0] in now]
+        return [one for one in _differences(before, now) if ABSENT not in one]
 
     def why(self, notebook: Notebook, parameters: Mapping[str, Any]) -> list[str]:
         """Reasons to run a notebook; empty when it is up to date."""
@@ -132,29 +144,20 @@ class Ledger:
                 return ["interrupted last time"]
             case "failed":
                 return [f"failed last time ({entry['where']}): {entry['error']}"]
-        recorded = entry.get("writes", {})
-        now = self._groups(notebook, parameters, writes={*recorded, *notebook.writes}, cached=entry.get("cache", {}))
-        if not now.keys() <= entry.keys():
+        if not REASONS.keys() <= entry.keys():
             return ["recorded by an older version of the chain"]
-        changes = {kind: _differences(entry[kind], group) for kind, group in now.items()}
-        reasons = ["code changed"] * bool(changes["code"])
-        reasons += _values("parameter ", changes["parameters"], entry["parameters"], now["parameters"])
-        sources = [name for name, _, _ in changes["sources"]]
-        if sources:
-            more = f" and {len(sources) - SHOWN} more" if len(sources) > SHOWN else ""
-            reasons.append(f"library changed: {', '.join(sources[:SHOWN])}{more}")
-        reasons += _values("", changes["packages"], entry["packages"], now["packages"])
-        reasons += [f"{name}: the folder's content changed" for name, _, _ in changes["folders"]]
-        reasons += [f"upstream {name} changed" for name, _, _ in changes["reads"]]
-        reasons += [f"{name} missing" for name, _, _ in changes["cache"]]
-        for name, _, digest in changes["writes"]:
-            how = "was not declared before" if name not in recorded else "changed on disk" if digest else "missing"
-            reasons.append(f"output {name} {how}")
-        executed = self.run_dir / notebook.name / EXECUTED
-        return reasons + ([] if executed.exists() else [f"output {EXECUTED} missing"])
+        writes = {*entry["writes"], *notebook.writes}
+        now = self._groups(notebook, parameters, writes=writes, kept=entry["kept"])
+        reasons = []
+        for kind, reason in REASONS.items():
+            changes = _differences(entry[kind], now[kind])
+            most = SHOWN if kind == "sources" else len(changes)
+            reasons += [reason.format(name=name, old=old, new=new) for name, old, new in changes[:most]]
+            reasons += [f"{len(changes) - most} more {kind} changed"] * (len(changes) > most)
+        return reasons
 
     def _groups(
-        self, notebook: Notebook, parameters: Mapping[str, Any], *, writes: Iterable[str], cached: Iterable[str]
+        self, notebook: Notebook, parameters: Mapping[str, Any], *, writes: Iterable[str], kept: Iterable[str]
     ) -> dict[str, Group]:
         """All that a notebook's being up to date rests on, as it is now."""
         return {
@@ -164,16 +167,17 @@ class Ledger:
             "packages": package_versions(),
             "folders": folder_digests(parameters),
             "reads": {name: self.digest(name) for name in (*notebook.reads, *notebook.shows)},
-            "cache": {name: (self.run_dir.parent / name).is_dir() for name in cached},
             "writes": {name: self.digest(f"{notebook.name}/{name}") for name in sorted(writes)},
+            "kept": {name: (self.run_dir / name).exists() for name in kept},
         }
 
-    def _cached(self, notebook: Notebook) -> list[str]:
-        """Folders of the shared cache, `cache/<kind>/<hash>`, whose hashes the notebook's JSON files name."""
-        runs = self.run_dir.parent
+    def _kept(self, notebook: Notebook) -> list[str]:
+        """What must stay although its content is not compared: the executed notebook, and the folders of the shared
+        cache, `cache/<kind>/<hash>`, whose hashes the notebook's JSON files name."""
         files = [self.run_dir / notebook.name / write for write in notebook.writes if write.endswith(".json")]
         named = {mark for file in files for mark in _HASH.findall(file.read_text(encoding="utf-8"))}
-        return sorted(path.relative_to(runs).as_posix() for path in runs.glob("cache/*/*") if path.name in named)
+        cached = [path for path in self.run_dir.parent.glob("cache/*/*") if path.name in named]
+        return [f"{notebook.name}/{EXECUTED}", *sorted(os.path.relpath(path, self.run_dir) for path in cached)]
 
     def digest(self, name: str) -> str:
         """Digest of a file or folder of this run; '' if it does not exist."""
@@ -193,14 +197,6 @@ def _keyed(parameters: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _differences(before: Group, now: Group) -> list[tuple[str, Any, Any]]:
-    names = dict.fromkeys([*now, *before])
-    return [(name, before.get(name), now.get(name)) for name in names if before.get(name) != now.get(name)]
-
-
-def _values(kind: str, changes: Iterable[tuple[str, Any, Any]], before: Group, now: Group) -> list[str]:
-    """Each change with both values, or as added or removed."""
-    return [
-        f"{kind}{name} changed {old!r} -> {new!r}" if name in before and name in now
-        else f"{kind}{name} {'removed' if name in before else 'added'}"
-        for name, old, new in changes
-    ]  # fmt: skip
+    """Name, value then and value now of what differs; `ABSENT` on the side that does not have it."""
+    both = [(name, before.get(name, ABSENT), now.get(name, ABSENT)) for name in dict.fromkeys([*now, *before])]
+    return [one for one in both if one[1] != one[2]]
