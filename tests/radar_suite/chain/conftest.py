@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
 import sys
+import time
 from pathlib import Path
 
+import psutil
 import pytest
+from filelock import FileLock
+
+from radar_suite.chain.processes import MARK
 
 COMMON = 'profile: str = "cpu"\nruns_dir: str = "../runs"\nseed: int = 1\n'
 WRITE = """\
@@ -71,3 +78,45 @@ class Project:
 @pytest.fixture
 def project(tmp_path: Path) -> Project:
     return Project(tmp_path / "project")
+
+
+def running(run_dir: Path) -> list[list[str]]:
+    """Command lines of the processes that carry the mark of a run."""
+    marked = []
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get(MARK) == str(run_dir) and process.status() != psutil.STATUS_ZOMBIE:
+                marked.append(process.cmdline())
+        except (psutil.Error, OSError):
+            continue
+    return marked
+
+
+def half_written(runs: Path) -> list[Path]:
+    """Temporary files below a runs folder."""
+    return [path for pattern in ("*.tmp", ".running.ipynb", ".probe") for path in runs.rglob(pattern)]
+
+
+@pytest.fixture
+def kill(tmp_path: Path):
+    """`kill(command, run_dir, when=...)`: start a chain, kill -9 its process alone when `when(seconds)` holds, and see
+    that soon no process is left and no lock is held."""
+
+    def kill(command: list[str], run_dir: Path, *, when) -> None:
+        begun, log = time.monotonic(), tmp_path / "killed.log"
+        process = {"stderr": subprocess.STDOUT, "start_new_session": True}
+        with open(log, "a") as file, subprocess.Popen(command, stdout=file, **process) as chain:
+            while not when(time.monotonic() - begun):
+                assert chain.poll() is None and time.monotonic() - begun < 1200, log.read_text()[-2000:]
+                time.sleep(0.02)
+            chain.send_signal(signal.SIGKILL)
+        deadline = time.monotonic() + 20
+        while left := running(run_dir):
+            assert time.monotonic() < deadline, f"still running: {left}"
+            time.sleep(0.1)
+        if run_dir.exists():
+            with FileLock(run_dir / ".lock", blocking=False):
+                pass
+
+    kill.running, kill.half_written = running, half_written
+    return kill

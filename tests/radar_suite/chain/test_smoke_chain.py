@@ -5,21 +5,17 @@ from __future__ import annotations
 import os
 import random
 import shutil
-import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pandas as pd
-import psutil
 import pytest
-from filelock import FileLock
 
 from radar_lib.files import read_json, write_json
 from radar_suite.chain import exits
 from radar_suite.chain.cli import main
-from radar_suite.chain.processes import MARK
 from radar_suite.chain.publish import publish, publish_runs
 from radar_suite.report.record import read_record
 from radar_suite.studies.control_findings import ROWS
@@ -49,18 +45,6 @@ def results(run_dir: Path) -> dict[str, bytes]:
     """All that the tables, the study of lambda and the claims say."""
     files = sorted([*run_dir.glob("0[67]_*/figures/*.csv"), *run_dir.glob("0[67]_*/*.json")])
     return {path.relative_to(run_dir).as_posix(): path.read_bytes() for path in files}
-
-
-def running(runs: Path) -> list[psutil.Process]:
-    """Processes that carry the mark of the run."""
-    marked = []
-    for process in psutil.process_iter():
-        try:
-            if process.environ().get(MARK) == str(runs / "smoke") and process.status() != psutil.STATUS_ZOMBIE:
-                marked.append(process)
-        except (psutil.Error, OSError):
-            continue
-    return marked
 
 
 def test_the_chain_ends_with_tables_figures_and_a_report(smoke_run):
@@ -105,29 +89,7 @@ def test_a_second_run_is_up_to_date_and_quick(copy):
     assert time.monotonic() - started < 60  # the bar is 20 s on a quiet machine
 
 
-def kill(runs: Path, log: Path, *, when) -> None:
-    """Start the chain, kill -9 its process alone as soon as `when(seconds)` holds, and see what is left."""
-    begun, command = time.monotonic(), radar("reproduce", runs)
-    with open(log, "a") as file, subprocess.Popen(command, cwd=ROOT, stdout=file, stderr=file) as chain:
-        while not when(time.monotonic() - begun):
-            assert chain.poll() is None and time.monotonic() - begun < 1200, log.read_text()[-2000:]
-            time.sleep(0.05)
-        chain.send_signal(signal.SIGKILL)
-    deadline = time.monotonic() + 20
-    while left := running(runs):
-        assert time.monotonic() < deadline, f"still running: {[process.cmdline() for process in left]}"
-        time.sleep(0.1)
-    if (runs / "smoke").exists():
-        with FileLock(runs / "smoke/.lock", blocking=False):
-            pass
-
-
-def leftovers(runs: Path) -> list[Path]:
-    """Half-written files below a runs folder."""
-    return [path for pattern in ("*.tmp", ".running.ipynb", ".probe") for path in runs.rglob(pattern)]
-
-
-def test_killed_in_router_training_it_resumes_to_the_same_bytes(smoke_run, copy, tmp_path):
+def test_killed_in_router_training_it_resumes_to_the_same_bytes(smoke_run, copy, kill):
     """The earlier notebooks' results are copied; the routers are trained anew, killed half-way, and finished."""
     kept = {entry["run"] for entry in read_json(smoke_run / "03_expert_training/experts.json")}
     for folder in (copy / "cache/training").iterdir():
@@ -139,23 +101,23 @@ def test_killed_in_router_training_it_resumes_to_the_same_bytes(smoke_run, copy,
     def routers() -> list[Path]:
         return [path for path in (copy / "cache/training").glob("*/run.json") if path.parent.name not in kept]
 
-    kill(copy, tmp_path / "log", when=lambda seconds: len(routers()) >= 3)
+    kill(radar("reproduce", copy), copy / "smoke", when=lambda seconds: len(routers()) >= 3)
     times = {path: path.stat().st_mtime_ns for path in routers()}
     run("reproduce", copy)
     assert all(path.stat().st_mtime_ns == when for path, when in times.items()), "finished routers were trained again"
-    assert results(copy / "smoke") == results(smoke_run) and leftovers(copy) == []
+    assert results(copy / "smoke") == results(smoke_run) and kill.half_written(copy) == []
 
 
 @pytest.mark.slow
-def test_killed_at_ten_random_moments_it_ends_with_the_same_bytes(smoke_run, tmp_path):
+def test_killed_at_ten_random_moments_it_ends_with_the_same_bytes(smoke_run, tmp_path, kill):
     """From nothing; each attempt goes on where the last one was killed, so the moments lie all over the chain."""
     runs, moments = tmp_path / "runs", random.Random(os.environ.get("KILL_SEED", "1"))
     for _ in range(10):
         moment = moments.uniform(0.2, 25)
-        kill(runs, tmp_path / "log", when=lambda seconds, moment=moment: seconds > moment)
+        kill(radar("reproduce", runs), runs / "smoke", when=lambda seconds, moment=moment: seconds > moment)
     run("reproduce", runs)
     assert results(runs / "smoke") == results(smoke_run)
-    assert leftovers(runs) == [] and running(runs) == []
+    assert kill.half_written(runs) == [] and kill.running(runs / "smoke") == []
 
 
 @pytest.mark.slow
