@@ -95,7 +95,10 @@ def without_magics(source: str) -> str:
 
 
 def unused_parameters(parameters: Iterable[str], sources: Iterable[str]) -> list[str]:
-    """Parameters that none of the notebook's other code cells reads: setting them would change nothing, silently."""
+    """Parameters that none of the notebook's other code cells reads: setting them would change nothing, silently.
+
+    A cell that hands on `globals()` may read any of them.
+    """
     nodes = [node for source in sources for node in ast.walk(ast.parse(without_magics(source)))]
     read = {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
-    return [name for name in parameters if name not in read]
+    return [name for name in parameters if name not in read and "globals" not in read]

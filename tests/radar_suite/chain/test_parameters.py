@@ -82,3 +82,4 @@ def test_a_parameter_that_no_cell_reads_is_found():
         "width = 3\ndef f():\n    %time g(lr)\n    return lr",
     ]
     assert unused_parameters(["seed", "width", "lr", "depth"], sources) == ["width", "depth"]
+    assert unused_parameters(["seed", "width"], ["set_up(globals())"]) == []
