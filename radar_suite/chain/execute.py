@@ -137,6 +137,7 @@ def main() -> int:
             print(json.dumps(event), file=events, flush=True)
 
     done = execute(ast.literal_eval(sys.argv[1]), emit, sys.stderr)
+    kill_marked(os.environ[MARK])  # what the kernel left, here too: the runner may be gone before it can
     ending.acquire()
     return 0 if done else 1
 

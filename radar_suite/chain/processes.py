@@ -12,6 +12,7 @@ import shutil
 import signal
 import sys
 import sysconfig
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from importlib.util import find_spec
@@ -77,18 +78,30 @@ def run_lock(run_dir: Path) -> Iterator[None]:
 
 
 def kill_marked(run_dir: Path | str) -> None:
-    """End all processes of a run but this one and those above it: ask them, wait a little, then make them."""
-    here = psutil.Process()
-    spared, alive = {process.pid for process in (here, *here.parents())}, []
+    """End all processes of a run but this one and those above it: ask them, wait a little, then make them.
+
+    It looks again until it finds none, since what is being ended may have started another meanwhile.
+    """
+    begun, asked = time.monotonic(), set()
+    while (alive := _marked(run_dir)) and (passed := time.monotonic() - begun) < 3 * TERM_SECONDS:
+        for process in alive:
+            with suppress(psutil.Error):
+                if passed > TERM_SECONDS:
+                    process.kill()
+                elif process not in asked:
+                    process.terminate()
+        asked.update(alive)
+        psutil.wait_procs(alive, timeout=TERM_SECONDS / 10)
+
+
+def _marked(run_dir: Path | str) -> list[psutil.Process]:
+    here, marked = psutil.Process(), []
+    spared = {process.pid for process in (here, *here.parents())}
     for process in psutil.process_iter():
         with suppress(psutil.Error, OSError):  # gone, or somebody else's
             if process.pid not in spared and process.environ().get(MARK) == str(run_dir):
-                alive.append(process)
-    for end in (psutil.Process.terminate, psutil.Process.kill):
-        for process in alive:
-            with suppress(psutil.Error):
-                end(process)
-        _, alive = psutil.wait_procs(alive, timeout=TERM_SECONDS)
+                marked.append(process)
+    return marked
 
 
 def resident_mb(pid: int) -> float:

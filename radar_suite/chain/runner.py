@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
 
+from radar_lib.files import remove_leftovers
 from radar_suite.chain import exits
 from radar_suite.chain.ledger import EXECUTED, FIGURES, Ledger
 from radar_suite.chain.notebooks import Notebook
@@ -114,6 +115,7 @@ def run_chain(chain: Chain) -> int:
     check_writable(chain.run_dir)
     progress = Progress(chain.out)
     with stop_signals(), run_lock(chain.run_dir):
+        remove_leftovers(chain.run_dir.parent)
         ledger = Ledger(chain.run_dir)
         check_upstream(chain, ledger, progress)
         for notebook in chain.selected:
@@ -172,12 +174,11 @@ def _run_and_record(notebook: Notebook, chain: Chain, ledger: Ledger, progress: 
 
 
 def _clean(folder: Path) -> None:
-    """Remove what an earlier run left that could be taken for this one's, and what a killed one left half-written."""
+    """Remove what an earlier run left that could be taken for this one's."""
     folder.mkdir(parents=True, exist_ok=True)
     for name in (EXECUTED, FAILED, RUNNING):
         (folder / name).unlink(missing_ok=True)
-    for path in (folder / FIGURES, *folder.rglob(".*.tmp")):
-        shutil.rmtree(path, ignore_errors=True)
+    shutil.rmtree(folder / FIGURES, ignore_errors=True)
 
 
 def run_notebook(notebook: Notebook, chain: Chain, progress: Progress) -> Outcome:
@@ -211,6 +212,7 @@ def run_notebook(notebook: Notebook, chain: Chain, progress: Progress) -> Outcom
         finally:
             kill_marked(chain.run_dir)
             process.kill()  # where it was not marked yet
+            remove_leftovers(folder)
             outcome.seconds = time.monotonic() - begun
     code, missing = process.returncode, [write for write in notebook.writes if not (folder / write).exists()]
     if code == 0 and missing:

@@ -110,13 +110,13 @@ def kill(tmp_path: Path):
                 assert chain.poll() is None and time.monotonic() - begun < 1200, log.read_text()[-2000:]
                 time.sleep(0.02)
             chain.send_signal(signal.SIGKILL)
+        if run_dir.exists():
+            with FileLock(run_dir / ".lock", timeout=20):  # a child that was just being started may still hold it
+                pass
         deadline = time.monotonic() + 20
         while left := running(run_dir):
             assert time.monotonic() < deadline, f"still running: {left}"
             time.sleep(0.1)
-        if run_dir.exists():
-            with FileLock(run_dir / ".lock", blocking=False):
-                pass
 
     kill.running, kill.half_written = running, half_written
     return kill

@@ -209,9 +209,7 @@ def test_what_an_earlier_run_left_is_not_taken_for_this_one(quick):
     folder = quick.runs / "cpu/00_a"
     (folder / "figures").mkdir()
     (folder / "figures/old.png").write_text("x")
-    (folder / ".out.json.abc.tmp").mkdir()
-    assert quick.run("--only", "0", "--force") == exits.OK
-    assert not (folder / "figures").exists() and not (folder / ".out.json.abc.tmp").exists()
+    assert quick.run("--only", "0", "--force") == exits.OK and not (folder / "figures").exists()
 
 
 def test_a_full_disk_under_the_ledger_stops_the_chain_and_keeps_the_old_one(quick, monkeypatch, capsys):
