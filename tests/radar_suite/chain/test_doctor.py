@@ -12,10 +12,7 @@ from radar_suite.world.standins import FOLDER as STANDINS
 
 def test_constraints_are_read_by_name(tmp_path: Path):
     (tmp_path / "constraints.txt").write_text("# pins\nTorch==2.13.0\nscikit-learn==1.9.1 ; x\n-e .\n")
-    assert doctor.read_constraints(tmp_path / "constraints.txt") == {
-        "torch": "2.13.0",
-        "scikit-learn": "1.9.1",
-    }
+    assert doctor.read_constraints(tmp_path / "constraints.txt") == {"torch": "2.13.0", "scikit-learn": "1.9.1"}
     assert doctor.read_constraints(tmp_path / "none.txt") == {}
 
 
@@ -36,10 +33,11 @@ def test_packages_are_compared_and_each_difference_has_a_remedy(monkeypatch):
     assert "no constraints.txt to compare with" in doctor.check_packages({}, ["torch"])[0].text
 
 
-def test_an_old_python_fails(monkeypatch):
-    assert doctor.check_python().state == "ok"
+def test_an_old_python_and_a_torch_that_cannot_be_imported_fail(monkeypatch):
+    assert doctor.check_python().state == doctor.check_devices().state == "ok"
     monkeypatch.setattr(doctor, "PYTHON", (99, 0))
-    assert doctor.check_python().state == "fail"
+    monkeypatch.setitem(sys.modules, "torch", None)
+    assert doctor.check_python().state == doctor.check_devices().state == "fail"
 
 
 def test_memory_counts_a_containers_limit(tmp_path: Path):
@@ -68,12 +66,6 @@ def test_a_kernel_that_fails_has_a_remedy(monkeypatch):
     monkeypatch.setattr("radar_suite.chain.processes.sys.executable", "/bin/false")
     check = doctor.check_kernel()
     assert check.state == "fail" and "ipykernel" in check.remedy and check.text
-
-
-def test_the_device_is_torchs(monkeypatch):
-    assert doctor.check_devices().state == "ok"
-    monkeypatch.setitem(sys.modules, "torch", None)
-    assert doctor.check_devices().state == "fail"
 
 
 def test_the_verdict_is_the_exit_code(tmp_path: Path, monkeypatch):
