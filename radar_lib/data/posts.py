@@ -10,8 +10,9 @@ nothing here opens.
 
 from __future__ import annotations
 
+import contextlib
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,10 +20,9 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-from datasets import Dataset, Features, concatenate_datasets
+from datasets import Dataset, concatenate_datasets
 
 from radar_lib.data.schema import (
-    DEFAULTS,
     FRAMES,
     LABEL_PREFIX,
     SPLITS,
@@ -40,18 +40,15 @@ from radar_lib.data.shards import (
     SplitWriter,
     count_rows,
     digest_rows,
-    features_of,
     schema_of,
-    shard_path,
     shards_of,
-    write_shard,
 )
 from radar_lib.errors import RadarError
 from radar_lib.files import atomic_path, read_json, write_json
 
 __all__ = [
-    "DEFAULTS", "FRAMES", "LABEL_PREFIX", "SPLITS", "TEXT_COLUMNS", "Posts", "categories_of", "features",
-    "finish_corpus", "labels", "open_posts", "shard_path", "to_record", "valid_mask", "write_corpus", "write_shard",
+    "FRAMES", "LABEL_PREFIX", "SPLITS", "TEXT_COLUMNS", "Posts", "categories_of", "features", "finish_corpus", "labels",
+    "open_posts", "valid_mask", "write_corpus",
 ]  # fmt: skip
 
 PARTIAL = "data.partial"
@@ -99,9 +96,9 @@ class Posts:
         shards = self.shards(*splits)
         schema = schema_of(shards[0])
         names = [name for name in schema.names if name != FRAMES] if columns is None else list(columns)
-        wrong = [name for name in names if name not in schema.names or name == FRAMES]
-        if wrong:
-            raise RadarError(f"{self.folder}: no column {wrong[0]!r} in the table. Columns: {', '.join(schema.names)}.")
+        for name in names:
+            if name not in schema.names or name == FRAMES:
+                raise RadarError(f"{self.folder}: no column {name!r} in the table. Columns: {', '.join(schema.names)}.")
         parts = [pq.read_table(path, columns=names, partitioning=None) for path in shards]
         return pa.concat_tables(parts).replace_schema_metadata(None).to_pandas()
 
@@ -120,7 +117,7 @@ class Posts:
         # Parquet has no random access; one uncompressed Arrow file per split does, and costs no memory.
         path = self.folder / ".cache" / f"{split}-{self.digest}.arrow"
         if not path.exists():
-            schema = features_of(self.folder).arrow_schema
+            schema = _contract(self.categories, schema_of(self.shards()[0]).names)
             with atomic_path(path) as temporary, pa.OSFile(str(temporary), "wb") as sink:
                 with pa.ipc.new_stream(sink, schema) as writer:
                     for shard in self.shards(split):
@@ -147,13 +144,11 @@ def open_posts(folder: str | Path) -> Posts:
     expected = None
     for split, count in posts.splits.items():
         shards = shards_of(folder, split)
-        total = 0
         for shard in shards:
-            total += count_rows(shard)
             schema = schema_of(shard)
-            expected = expected or _expected_schema(schema.names, posts.categories)
+            expected = expected or _contract(posts.categories, schema.names)
             _check_columns(shard, schema, expected)
-        if total != count:
+        if (total := sum(map(count_rows, shards))) != count:
             raise RadarError(
                 f"{folder}: split {split!r} has {total} posts in {len(shards)} shards, corpus.json says {count}. "
                 "A shard is missing or was changed: import the posts again."
@@ -162,24 +157,17 @@ def open_posts(folder: str | Path) -> Posts:
 
 
 def write_corpus(
-    folder: str | Path,
-    rows: Iterable[Mapping[str, Any] | pa.Table],
-    *,
-    name: str,
-    kind: str,
-    categories: Sequence[str],
-    captions: bool = False,
-    streams: bool = False,
-    shard_rows: int = SHARD_ROWS,
+    folder: str | Path, rows: Iterable[Mapping[str, Any]], *, name: str, kind: str, categories: Sequence[str],
+    captions: bool = False, streams: bool = False, shard_rows: int = SHARD_ROWS,
     extra: Mapping[str, Any] | None = None,
-) -> Posts:
+) -> Posts:  # fmt: skip
     """Write posts, in any order of splits, as a complete corpus folder.
 
     Streams: at most `BATCH_ROWS` posts per split are in memory. Until corpus.json is written, last, the folder does
     not open, and a killed run leaves only what the next run clears away.
 
     Args:
-        rows: one mapping per post (missing optional keys get `DEFAULTS`, labels -1), or Arrow tables of posts.
+        rows: one mapping per post; missing optional keys get `DEFAULTS`, labels -1.
         extra: further keys of corpus.json (licences, options, counts).
 
     Raises:
@@ -192,7 +180,10 @@ def write_corpus(
     writers: dict[str, SplitWriter] = {}
     try:
         partial.mkdir(parents=True)
-        for split, record in _records(rows, types):
+        for row in _readable(rows):
+            record = to_record(row, types)
+            if (split := record["split"]) not in SPLITS:
+                raise RadarError(f"post {record['post_id']!r}: split is {split!r}. Use one of {', '.join(SPLITS)}.")
             if split not in writers:
                 writers[split] = SplitWriter(partial, split, types.arrow_schema, shard_rows)
             writers[split].add(record)
@@ -202,24 +193,23 @@ def write_corpus(
             raise RadarError(f"{folder}: there is no post to write.")
         partial.rename(folder / "data")
     except OSError as error:
-        shutil.rmtree(partial, ignore_errors=True)
         what = error.strerror or error
         raise RadarError(f"cannot write {folder}: {what}. Free some space or choose another folder.") from error
-    except BaseException:
+    finally:
         for writer in writers.values():
-            writer.abandon()
+            with contextlib.suppress(OSError):  # of a full disk, which was reported
+                writer.abandon()
         shutil.rmtree(partial, ignore_errors=True)
-        raise
     return finish_corpus(folder, name=name, kind=kind, extra=extra)
 
 
 def finish_corpus(folder: str | Path, *, name: str, kind: str, extra: Mapping[str, Any] | None = None) -> Posts:
     """Count and hash the finished shards of `folder` and write corpus.json, which makes the corpus complete."""
     folder = Path(folder)
-    shards = {split: found for split in SPLITS if (found := shards_of(folder, split))}
+    shards = {split: paths for split in SPLITS if (paths := shards_of(folder, split))}
     if not shards:
         raise RadarError(f"{folder / 'data'}: no shards. Nothing was written.")
-    categories = categories_of(features_of(folder))
+    categories = categories_of(schema_of(next(iter(shards.values()))[0]).names)
     info = {
         **(extra or {}),
         "name": name,
@@ -232,18 +222,7 @@ def finish_corpus(folder: str | Path, *, name: str, kind: str, extra: Mapping[st
     return open_posts(folder)
 
 
-def _records(rows: Iterable[Mapping[str, Any] | pa.Table], types: Features) -> Iterator[tuple[str, dict[str, Any]]]:
-    for item in _readable(rows):
-        for row in item.to_pylist() if isinstance(item, pa.Table) else (item,):
-            record = to_record(row, types)
-            if record["split"] not in SPLITS:
-                raise RadarError(
-                    f"post {record['post_id']!r}: split is {record['split']!r}. Use one of {', '.join(SPLITS)}."
-                )
-            yield record["split"], record
-
-
-def _readable(rows: Iterable[Any]) -> Iterator[Any]:
+def _readable(rows: Iterable[Any]) -> Iterable[Any]:
     # An OSError while posts are read is not a failure to write them.
     try:
         yield from rows
@@ -251,7 +230,7 @@ def _readable(rows: Iterable[Any]) -> Iterator[Any]:
         raise RadarError(f"cannot read a post: {error}.") from error
 
 
-def _expected_schema(names: Sequence[str], categories: Sequence[str]) -> pa.Schema:
+def _contract(categories: Sequence[str], names: Sequence[str]) -> pa.Schema:
     return features(categories, captions="caption" in names, streams="stream_id" in names).arrow_schema
 
 
@@ -259,12 +238,11 @@ def _check_columns(shard: Path, schema: pa.Schema, expected: pa.Schema) -> None:
     for field in expected:
         if field.name not in schema.names:
             raise RadarError(f"{shard}: column {field.name!r} is missing. Import the posts again.")
-        found = schema.field(field.name).type
-        if found != field.type:
-            raise RadarError(f"{shard}: column {field.name!r} is {found}, not {field.type}. Import the posts again.")
-    strange = [name for name in schema.names if name not in expected.names]
-    if strange:
-        raise RadarError(f"{shard}: {strange[0]!r} is not a column of the data contract. Import the posts again.")
+        if (kind := schema.field(field.name).type) != field.type:
+            raise RadarError(f"{shard}: column {field.name!r} is {kind}, not {field.type}. Import the posts again.")
+    for name in schema.names:
+        if name not in expected.names:
+            raise RadarError(f"{shard}: {name!r} is not a column of the data contract. Import the posts again.")
 
 
 def _make_room(folder: Path) -> None:

@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
+from datetime import UTC
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 from datasets import Dataset, Features, Image, List, Value
-from jaxtyping import Bool, Int8
+from jaxtyping import Int8
 from PIL import Image as PILImage
 
 from radar_lib.errors import RadarError
+from radar_lib.labels import valid_mask  # noqa: F401  callers take it with `labels`
 
 SPLITS = ("pretrain", "train", "validation", "calibration", "test", "audit", "unlabelled")
 TEXT_COLUMNS = ("title", "ocr_text", "asr_text")
@@ -65,11 +66,6 @@ def labels(posts: Dataset | pa.Table | pd.DataFrame, categories: Iterable[str]) 
     return np.stack(columns, axis=1) if columns else np.empty((len(posts), 0), dtype=np.int8)
 
 
-def valid_mask(matrix: Int8[np.ndarray, "post category"]) -> Bool[np.ndarray, "post category"]:
-    """Eq. 4: True where a label was verified by the pipeline that owns the post."""
-    return matrix >= 0
-
-
 def to_record(row: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
     """One post as plain values for Arrow: defaults filled in, frames as {bytes, path}, times as naive UTC.
 
@@ -77,12 +73,13 @@ def to_record(row: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
     that are no column (such as hidden truth) are refused, so that they cannot slip into the posts.
     """
     names = tuple(names)
-    unknown = [key for key in row if key not in names]
-    if unknown:
-        raise RadarError(f"post {row.get('post_id')!r}: {unknown[0]!r} is not one of the columns {', '.join(names)}.")
+    for key in row:
+        if key not in names:
+            raise RadarError(f"post {row.get('post_id')!r}: {key!r} is not one of the columns {', '.join(names)}.")
     record = {name: row[name] if name in row else _default(name, row) for name in names}
     record[FRAMES] = [_encoded(frame) for frame in record[FRAMES]]
-    record["created_at"] = _naive_utc(record["created_at"])
+    if getattr(record["created_at"], "tzinfo", None) is not None:
+        record["created_at"] = record["created_at"].astimezone(UTC).replace(tzinfo=None)
     return record
 
 
@@ -104,8 +101,3 @@ def _encoded(frame: Any) -> dict[str, Any]:
         frame.save(buffer, format="PNG")
         return {"bytes": buffer.getvalue(), "path": None}
     return {"bytes": frame["bytes"], "path": frame.get("path")}
-
-
-def _naive_utc(moment: datetime | None) -> datetime | None:
-    aware = moment is not None and getattr(moment, "tzinfo", None) is not None
-    return moment.astimezone(UTC).replace(tzinfo=None) if aware else moment

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from datasets import Features
 
-from radar_lib.data.schema import FRAMES, SPLITS, categories_of, features, to_record
+from radar_lib.data.schema import FRAMES, SPLITS, to_record
 from radar_lib.errors import RadarError
 from radar_lib.files import atomic_path, digest_json
 
@@ -49,24 +50,12 @@ def _metadata(shard: Path) -> pq.FileMetaData:
         raise RadarError(f"{shard}: not a readable Parquet file ({error}). Import the posts again.") from error
 
 
-def features_of(folder: str | Path) -> Features:
-    """Features of a corpus folder, from its first shard's columns."""
-    names = schema_of(next(path for split in SPLITS for path in shards_of(folder, split))).names
-    return features(categories_of(names), captions="caption" in names, streams="stream_id" in names)
-
-
 def write_shard(path: str | Path, rows: Iterable[Mapping[str, Any]], types: Features) -> None:
     """Write one shard atomically; for builders that make their shards in parallel and then call `finish_corpus`."""
-    with atomic_path(path) as temporary:
-        with pq.ParquetWriter(temporary, types.arrow_schema, **_parquet_options(types.arrow_schema)) as writer:
-            batch: list[dict[str, Any]] = []
-            for row in rows:
-                batch.append(to_record(row, types))
-                if len(batch) == BATCH_ROWS:
-                    writer.write_table(_arrow(batch, types.arrow_schema))
-                    batch = []
-            if batch:
-                writer.write_table(_arrow(batch, types.arrow_schema))
+    schema, records = types.arrow_schema, (to_record(row, types) for row in rows)
+    with atomic_path(path) as temporary, pq.ParquetWriter(temporary, schema, **_parquet_options(schema)) as writer:
+        while batch := list(islice(records, BATCH_ROWS)):
+            writer.write_table(_arrow(batch, schema))
 
 
 def digest_rows(shards: Iterable[Path]) -> str:

@@ -52,7 +52,7 @@ def posts_import(args: argparse.Namespace) -> int:
 
         posts = import_public(args.public_sources, args.out, seed=args.seed)
     else:
-        from radar_suite.intake.importers import import_table
+        from radar_suite.intake.importer import import_table
 
         options = {"on_error": args.on_error, "seed": args.seed, "name": args.name}
         posts = import_table(args.table, args.images, args.out, **options)

@@ -168,8 +168,7 @@ def geometry_for(name: str, checkpoints: str) -> Geometry:
     """
     from transformers import AutoConfig
 
-    from radar_lib.models.backbones import BACKBONES, checkpoint_folder
-    from radar_lib.models.quiet import quiet_transformers
+    from radar_lib.models.backbones import BACKBONES, checkpoint_folder, quiet_transformers
     from radar_suite.world.standins import resolve
 
     if checkpoints == "hub":

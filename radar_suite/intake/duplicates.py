@@ -7,7 +7,6 @@ Segments of one live stream are alike by nature and are never called copies of e
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Sequence
 from itertools import combinations
@@ -21,8 +20,8 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
 from radar_lib.data.schema import LABEL_PREFIX, TEXT_COLUMNS
-from radar_lib.data.text import all_text, plain_text
 from radar_suite.intake.scan import COLOUR_GRID, HASH_BITS, FrameScan
+from radar_suite.intake.text import all_text, plain_text
 
 _DECORATION = re.compile(r"(?:[#@]\w+|https?://\S+)")
 _SHINGLE = 4  # characters
@@ -99,30 +98,25 @@ def near_hashes(hashes: Bool[np.ndarray, "picture bit"], *, within: int, block: 
 
 def frame_distance(a: Bool[np.ndarray, "frame bit"], b: Bool[np.ndarray, "frame bit"]) -> float:
     """Mean bits between each frame of the shorter post and the nearest frame of the other; NaN without frames."""
-    if not len(a) or not len(b):
-        return float("nan")
-    apart = (a[:, None] != b[None]).sum(2)
-    return float(apart.min(1).mean() if len(a) <= len(b) else apart.min(0).mean())
+    return _nearest((a[:, None] != b[None]).sum(2)) if len(a) and len(b) else float("nan")
 
 
 def colour_distance(a: Float[np.ndarray, "frame colour"], b: Float[np.ndarray, "frame colour"]) -> float:
     """As `frame_distance`, of coarse colours (0 to 1): equal shapes in other colours are other pictures."""
-    apart = np.abs(a[:, None] - b[None]).mean(2)
-    return float(apart.min(1).mean() if len(a) <= len(b) else apart.min(0).mean())
+    return _nearest(np.abs(a[:, None] - b[None]).mean(2))
 
 
-def content_keys(table: pd.DataFrame, scan: FrameScan) -> pd.Series:
-    """One hash per post of its texts and of its frames' bytes, in order: equal for exact duplicates only.
+def _nearest(apart: Float[np.ndarray, "frame frame"]) -> float:
+    return float(apart.min(1).mean() if len(apart) <= apart.shape[1] else apart.min(0).mean())
 
-    Empty for posts without any content.
-    """
+
+def _exact_pairs(table: pd.DataFrame, scan: FrameScan) -> set[tuple[int, int]]:
+    """Posts with the same texts and the same frames, byte for byte and in order; none of posts without content."""
     frames = scan.table.groupby("post_id", sort=False)["digest"].agg("|".join).to_dict()
-    contents = (
-        "\x1f".join([*texts, frames.get(post_id, "")])
-        for post_id, *texts in table[["post_id", *TEXT_COLUMNS]].itertuples(index=False)
-    )
-    keys = [hashlib.sha256(c.encode()).hexdigest()[:16] if c.strip("\x1f") else "" for c in contents]
-    return pd.Series(keys, index=table.index, dtype=str)
+    places: dict[tuple[str, ...], list[int]] = {}
+    for place, (post_id, *texts) in enumerate(table[["post_id", *TEXT_COLUMNS]].itertuples(index=False)):
+        places.setdefault((*texts, frames.get(post_id, "")), []).append(place)
+    return {pair for content, group in places.items() if any(content) for pair in combinations(group, 2)}
 
 
 def duplicate_pairs(table: pd.DataFrame, scan: FrameScan, *, max_posts: int = 60_000) -> pd.DataFrame:
@@ -144,9 +138,7 @@ def duplicate_pairs(table: pd.DataFrame, scan: FrameScan, *, max_posts: int = 60
     owner, hashes, colours = owner[kept].astype(int).to_numpy(), scan.hashes[kept], scan.features[kept][:, COLOUR_GRID]
     rows_of = pd.Series(np.arange(len(owner))).groupby(owner).indices
     frames: dict[int, np.ndarray] = {int(post): hashes[rows] for post, rows in rows_of.items()}
-    keys = content_keys(table, scan)
-    exact = {pair for places in pd.Series(np.arange(len(table))).groupby(keys.to_numpy()).indices.items()
-             if places[0] for pair in combinations(places[1].tolist(), 2)}  # fmt: skip
+    exact = _exact_pairs(table, scan)
     candidates = near_texts(core, least=TEXT_AND_FRAMES[0][0]) | exact
     alike: set[tuple[int, int]] = set()
     if 0 < len(frames) and len(table) <= max_posts:

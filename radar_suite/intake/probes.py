@@ -21,13 +21,15 @@ from scipy.special import expit
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
-from sklearn.model_selection import StratifiedGroupKFold
+from sklearn.model_selection import PredefinedSplit, StratifiedGroupKFold, cross_val_predict
 
-from radar_lib.data.text import plain_text
 from radar_lib.intervals import average_precision_difference
 from radar_lib.metrics import average_precision
+from radar_suite.intake.text import plain_text
 
 Features = spmatrix | np.ndarray
+Ints = Int[np.ndarray, " post"]
+Logits = Float[np.ndarray, " post"]
 STRENGTH = {"text": 3.0, "frames": 1.0}  # scikit-learn's C, for rows of length about 1; the same for every risk
 
 
@@ -61,13 +63,13 @@ class RiskProbe:
         logits: by modality, and 'joint'.
     """
 
-    rows: Int[np.ndarray, " post"]
-    labels: Int[np.ndarray, " post"]
-    logits: dict[str, Float[np.ndarray, " post"]]
+    rows: Ints
+    labels: Ints
+    logits: dict[str, Logits]
 
 
 def risk_probe(
-    labels: Num[np.ndarray, " post"], groups: Int[np.ndarray, " post"], parts: Mapping[str, Features], *, seed: int = 1
+    labels: Num[np.ndarray, " post"], groups: Ints, parts: Mapping[str, Features], *, seed: int = 1
 ) -> RiskProbe | None:
     """Probe one risk on its verified posts (label >= 0); None where a class is too rare, or there is no content."""
     rows = np.flatnonzero(np.asarray(labels) >= 0)
@@ -79,9 +81,7 @@ def risk_probe(
     return RiskProbe(rows, known, logits) if logits else None
 
 
-def fold_of(
-    labels: Int[np.ndarray, " post"], groups: Int[np.ndarray, " post"], *, folds: int = 5, seed: int = 1
-) -> Int[np.ndarray, " post"] | None:
+def fold_of(labels: Ints, groups: Ints, *, folds: int = 5, seed: int = 1) -> Ints | None:
     """A fold for each post, with about the same share of violations; None where a class is too rare for that.
 
     Args:
@@ -98,21 +98,15 @@ def fold_of(
     return fold if both else None
 
 
-def out_of_fold(
-    features: Features, labels: Int[np.ndarray, " post"], fold: Int[np.ndarray, " post"], *, kind: str, seed: int = 1
-) -> Float[np.ndarray, " post"]:
+def out_of_fold(features: Features, labels: Ints, fold: Ints, *, kind: str, seed: int = 1) -> Logits:
     """Logit of each post by a probe that never saw its fold. Classes are not re-weighted: `expit` of it is a
     probability."""
-    logits = np.empty(len(labels))
-    for k in np.unique(fold):
-        model = _model(kind, seed).fit(features[fold != k], labels[fold != k])
-        logits[fold == k] = model.decision_function(features[fold == k])
-    return logits
+    model = LogisticRegression(C=STRENGTH.get(kind, 1.0), max_iter=300, tol=1e-3, random_state=seed)
+    logits = cross_val_predict(model, features, labels, cv=PredefinedSplit(fold), method="decision_function")
+    return logits.astype(float)
 
 
-def modality_logits(
-    parts: Mapping[str, Features], labels: Int[np.ndarray, " post"], fold: Int[np.ndarray, " post"], *, seed: int = 1
-) -> dict[str, Float[np.ndarray, " post"]]:
+def modality_logits(parts: Mapping[str, Features], labels: Ints, fold: Ints, *, seed: int = 1) -> dict[str, Logits]:
     """Out-of-fold logits of one probe per modality and of their joint probe, for the posts of one risk.
 
     The joint probe is a logistic regression of the single probes' logits (stacking). Joining the features instead
@@ -133,13 +127,7 @@ def modality_logits(
     return logits | {"joint": joint}
 
 
-def _model(kind: str, seed: int) -> LogisticRegression:
-    return LogisticRegression(C=STRENGTH.get(kind, 1.0), max_iter=300, tol=1e-3, random_state=seed)
-
-
-def suspects(
-    labels: Int[np.ndarray, " post"], logits: Float[np.ndarray, " post"]
-) -> tuple[Int[np.ndarray, " post"], int]:
+def suspects(labels: Ints, logits: Logits) -> tuple[Ints, int]:
     """Posts in the order in which their labels should be looked at again, and how many seem wrong.
 
     Both are cleanlab's. The order is by the normalised margin with class-adjusted probabilities: how much less likely
@@ -154,20 +142,17 @@ def suspects(
     return np.argsort(quality, kind="stable"), num_label_issues(labels, probs)
 
 
-def precision_at(order: Int[np.ndarray, " post"], wrong: Num[np.ndarray, " post"], n: int) -> float:
+def precision_at(order: Ints, wrong: Num[np.ndarray, " post"], n: int) -> float:
     """Share of really wrong labels among the first `n`; NaN for n = 0."""
     return float(np.mean(wrong[order[:n]])) if n else float("nan")
 
 
-def pipeline_probe(
-    pipelines: pd.Series, groups: Int[np.ndarray, " post"], parts: Mapping[str, Features], *, seed: int = 1
-) -> pd.DataFrame:
+def pipeline_probe(pipelines: pd.Series, groups: Ints, parts: Mapping[str, Features], *, seed: int = 1) -> pd.DataFrame:
     """How well the pipeline can be guessed from the content of posts not seen, one pipeline against the rest.
 
     At AUC 1 a router can know who labelled a post, and a risk's score can stand for its source.
 
     Args:
-        pipelines: of each post.
         groups: copies, as for `fold_of`.
         parts: features by modality, as for `modality_logits`.
 
@@ -185,12 +170,12 @@ def pipeline_probe(
 
 
 def modality_tables(
-    found: Mapping[str, RiskProbe], judged: Bool[np.ndarray, " post"]
+    probes: Mapping[str, RiskProbe], judged: Bool[np.ndarray, " post"]
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """How good each probe is, and what the joint one gains over the single ones.
 
     Args:
-        found: probes by risk.
+        probes: by risk.
         judged: which posts of the probed table count (posts as they are served, not as they were hunted for).
 
     Returns:
@@ -198,7 +183,7 @@ def modality_tables(
         interval). Risks with fewer than five positives, or no negative, among the judged posts are left out.
     """
     scores, gains = [], []
-    for category, probe in found.items():
+    for category, probe in probes.items():
         kept = judged[probe.rows]
         labels = probe.labels[kept]
         logits = {kind: values[kept] for kind, values in probe.logits.items()}

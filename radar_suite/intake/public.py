@@ -10,36 +10,65 @@ Duplicates are dropped before splitting and near duplicates stay together, so th
 
 from __future__ import annotations
 
+import csv
+import gzip
 import hashlib
 import html
+import io
+import math
 import re
-from collections import Counter, defaultdict
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
 
 from radar_lib.data.posts import Posts, write_corpus
 from radar_lib.data.schema import LABEL_PREFIX
-from radar_lib.data.text import plain_text, text_key
 from radar_lib.errors import RadarError
 from radar_lib.files import digest_bytes
-from radar_suite.intake.check import Checker, Problems
-from radar_suite.intake.importers import draw_split
-from radar_suite.intake.sources import SOURCES, Item, Source
+from radar_suite.intake.importer import draw_split
+from radar_suite.intake.rows import RowChecker
+from radar_suite.intake.text import plain_text, text_key
 
 CATEGORIES = ("LQC", "RCS", "FE")
-EVALUATED = ("validation", "calibration", "test")
+ORDER = ("train", "validation", "calibration", "test")  # of splits; a near duplicate stays in the latest
+YOUTUBE_FILES = tuple(
+    f"Youtube0{i}-{name}.csv" for i, name in enumerate(("Psy", "KatyPerry", "LMFAO", "Eminem", "Shakira"), start=1)
+)
 _TAG = re.compile(r"<[^>]{1,300}>")
 _WORD = re.compile(r"\w+")
 
 
+class Item(NamedTuple):
+    """One labelled text; `part` is the file that it came from (for YouTube: the video)."""
+
+    text: str
+    label: int
+    part: str
+    created_at: datetime | None = None
+
+
+@dataclass(frozen=True)
+class Source:
+    """One public source: where it comes from and what its label means."""
+
+    name: str
+    category: str
+    url: str
+    licence: str
+    language: str
+    region: str
+    read: Callable[[Path], Iterator[Item]]
+
+
 def import_public(
-    sources: str | Path,
-    out: str | Path,
-    *,
-    seed: int = 1,
-    max_train: int | None = None,
-    max_test: int | None = None,
+    sources: str | Path, out: str | Path, *, seed: int = 1, max_train: int | None = None, max_test: int | None = None,
     nfkc: bool = False,
-) -> Posts:
+) -> Posts:  # fmt: skip
     """Import the three sources, in the layout of their own repositories, from sub-folders of `sources`.
 
     Headlines and gambling comments are split at random (.6 / .1 / .1 / .2) by group of near duplicates; YouTube
@@ -59,22 +88,36 @@ def import_public(
     sources = Path(sources)
     if not sources.is_dir():
         raise RadarError(f"{sources} is no folder. Put the three public sources into one and name it.")
+    most = {"train": max_train, **dict.fromkeys(ORDER[1:], max_test)}
+    limits = {split: math.inf if limit is None else limit for split, limit in most.items()}
     report: dict[str, dict[str, object]] = {}
     rows: list[dict[str, object]] = []
     for source in SOURCES:
-        items = list(source.read(sources))
-        kept, dropped = without_duplicates(items)
-        splits = _split_by_video(kept, seed) if source.name == "youtube_spam" else _split_by_group(kept, seed)
+        items = pd.DataFrame(source.read(sources), columns=Item._fields, dtype=object)
+        kept, dropped = drop_duplicates(items)
+        kept = kept.assign(near=kept["text"].map(near_key))
         if source.name == "youtube_spam":
-            kept, splits, dropped["near duplicate across videos"] = _without_leaks(kept, splits)
-        chosen = _sample(kept, splits, seed=seed, max_train=max_train, max_test=max_test)
-        rows += [_row(source, kept[i], splits[i], nfkc=nfkc) for i in chosen]
+            kept = _split_by_video(kept, seed)
+            dropped["near duplicate across videos"] = len(items) - sum(dropped.values()) - len(kept)
+        else:
+            kept = kept.assign(split=kept["near"].map(lambda key: draw_split(key, seed=seed)))
+        in_random_order = kept.assign(rank=kept["text"].map(lambda text: _rank(text, seed))).sort_values("rank")
+        limit = in_random_order["split"].map(limits)
+        chosen = in_random_order[in_random_order.groupby("split").cumcount() < limit].sort_index()
+        for item in chosen.itertuples():
+            rows.append({
+                "post_id": f"{source.name}-{digest_bytes(item.text.encode())}", "split": item.split,
+                "pipeline": source.name, "region": source.region, "language": source.language,
+                "created_at": item.created_at, "title": plain_text(item.text) if nfkc else item.text,
+                LABEL_PREFIX + source.category: item.label,
+            })  # fmt: skip
         dropped["left out by max_train or max_test"] = len(kept) - len(chosen)
         report[source.name] = {"url": source.url, "licence": source.licence, "rows": len(items), "dropped": dropped}
-    checker, problems = Checker(CATEGORIES), Problems()
-    for row in rows:
-        checker.count({**dict.fromkeys((LABEL_PREFIX + c for c in CATEGORIES), -1), **row})
-    problems.finish(checker, str(sources))
+    unverified = {LABEL_PREFIX + category: -1 for category in CATEGORIES}
+    checker = RowChecker(list(unverified))
+    for number, row in enumerate(rows):
+        checker.admit(str(sources), number, unverified | row, [])
+    checker.finish(str(sources))
     extra = {"sources": report, "seed": seed, "max_train": max_train, "max_test": max_test, "nfkc": nfkc}
     return write_corpus(out, rows, name="public", kind="public", categories=CATEGORIES, extra=extra)
 
@@ -89,82 +132,93 @@ def near_key(text: str) -> str:
     return " ".join(sorted(words)) or plain
 
 
-def without_duplicates(items: list[Item]) -> tuple[list[Item], dict[str, int]]:
+def drop_duplicates(items: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, int]]:
     """One item for each `text_key`, the first; none where copies disagree on the label. With counts of the dropped."""
-    found: dict[str, list[Item]] = defaultdict(list)
-    dropped: Counter[str] = Counter(
-        {"empty": 0, "exact duplicate": 0, "normalised duplicate": 0, "conflicting labels": 0}
-    )
-    for item in items:
-        if key := text_key(item.text):
-            found[key].append(item)
-        else:
-            dropped["empty"] += 1
-    kept = []
-    for copies in found.values():
-        if len({item.label for item in copies}) > 1:
-            dropped["conflicting labels"] += len(copies)
-            continue
-        kept.append(copies[0])
-        distinct = len({item.text for item in copies})
-        dropped["exact duplicate"] += len(copies) - distinct
-        dropped["normalised duplicate"] += distinct - 1
-    return kept, dict(dropped)
+    keys = items["text"].map(text_key)
+    full = items[keys != ""].assign(key=keys)
+    clash = full.groupby("key")["label"].transform("nunique") > 1
+    agreed = full[~clash]
+    again, same = agreed.duplicated("key"), agreed.duplicated("text")
+    dropped = {"empty": len(items) - len(full), "exact duplicate": int(same.sum()),
+               "normalised duplicate": int((again & ~same).sum()), "conflicting labels": int(clash.sum())}  # fmt: skip
+    return agreed[~again], dropped
 
 
-def _split_by_group(items: list[Item], seed: int) -> list[str]:
-    return [draw_split(near_key(item.text), seed=seed) for item in items]
-
-
-def _split_by_video(items: list[Item], seed: int) -> list[str]:
-    videos = sorted({item.part for item in items}, key=lambda video: _rank(video, seed))
+def _split_by_video(items: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """Items with their splits, but those with a near duplicate in a later split, so that the test video is whole."""
+    videos = sorted(set(items["part"]), key=lambda video: _rank(video, seed))
     if len(videos) < 3:
-        raise RadarError(
-            f"youtube_spam: posts of {len(videos)} videos are left; at least 3 are needed to split by video."
-        )
-    tested, shared = videos[:2]
-    splits = []
-    for item in items:
-        half = "validation" if _rank(near_key(item.text), seed) < "8" else "calibration"
-        splits.append("test" if item.part == tested else half if item.part == shared else "train")
-    return splits
-
-
-def _without_leaks(items: list[Item], splits: list[str]) -> tuple[list[Item], list[str], int]:
-    """Drop an item whose near duplicate lies in a later split, so that the test video stays whole."""
-    order = {split: rank for rank, split in enumerate(("train", *EVALUATED))}
-    last: dict[str, int] = {}
-    keys = [near_key(item.text) for item in items]
-    for key, split in zip(keys, splits, strict=True):
-        last[key] = max(last.get(key, 0), order[split])
-    keep = [i for i, (key, split) in enumerate(zip(keys, splits, strict=True)) if order[split] == last[key]]
-    return [items[i] for i in keep], [splits[i] for i in keep], len(items) - len(keep)
-
-
-def _sample(
-    items: list[Item], splits: list[str], *, seed: int, max_train: int | None, max_test: int | None
-) -> list[int]:
-    """Indices of the items kept, in order: per split, those that come first in a seeded order."""
-    chosen = []
-    for split in ("train", *EVALUATED):
-        members = [i for i, s in enumerate(splits) if s == split]
-        limit = max_train if split == "train" else max_test
-        chosen += sorted(members, key=lambda i: _rank(items[i].text, seed))[:limit]
-    return sorted(chosen)
+        raise RadarError(f"youtube_spam: posts of {len(videos)} videos are left; at least 3 are needed to split by it.")
+    halves = items["near"].map(lambda key: "validation" if _rank(key, seed) < "8" else "calibration")
+    split = halves.where(items["part"] == videos[1], "train").where(items["part"] != videos[0], "test")
+    place = split.map(ORDER.index)
+    return items.assign(split=split)[place == place.groupby(items["near"]).transform("max")]
 
 
 def _rank(text: str, seed: int) -> str:
     return hashlib.sha256(f"{seed}|{text}".encode()).hexdigest()
 
 
-def _row(source: Source, item: Item, split: str, *, nfkc: bool) -> dict[str, object]:
-    return {
-        "post_id": f"{source.name}-{digest_bytes(item.text.encode())}",
-        "split": split,
-        "pipeline": source.name,
-        "region": source.region,
-        "language": source.language,
-        "created_at": item.created_at,
-        "title": plain_text(item.text) if nfkc else item.text,
-        f"label_{source.category}": item.label,
-    }
+def _read_clickbait(folder: Path) -> Iterator[Item]:
+    for name, label in (("clickbait_data", 1), ("non_clickbait_data", 0)):
+        path = _find(folder, "stop_clickbait", f"{name}.gz", name, f"{name}.txt")
+        yield from (Item(line.strip(), label, name) for line in _decode(path).splitlines() if line.strip())
+
+
+def _read_judol(folder: Path) -> Iterator[Item]:
+    yield from _read_csv(_find(folder, "judol", "dataset_judol_labelled.csv"), text="comment_text", label="label")
+
+
+def _read_youtube(folder: Path) -> Iterator[Item]:
+    for name in YOUTUBE_FILES:
+        yield from _read_csv(_find(folder, "youtube_spam", name), text="CONTENT", label="CLASS", date="DATE")
+
+
+def _find(folder: Path, source: str, *names: str) -> Path:
+    """The first of `names` in `folder`, its sub-folders or theirs (a cloned repository keeps its data one deeper)."""
+    for name in names:
+        for pattern in (name, f"*/{name}", f"*/*/{name}"):
+            if files := sorted(path for path in folder.glob(pattern) if path.is_file()):
+                return files[0]
+    url = next(s.url for s in SOURCES if s.name == source)
+    raise RadarError(f"{folder / source / names[0]} is missing. Download it from {url} into {folder / source}.")
+
+
+def _decode(path: Path) -> str:
+    try:
+        data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    except (OSError, EOFError, zlib.error) as error:
+        raise RadarError(f"{path}: damaged archive ({error}). Download it again.") from error
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        raise RadarError(f"{path}, line {line}: not UTF-8. Download it again.") from error
+
+
+def _read_csv(path: Path, *, text: str, label: str, date: str = "") -> Iterator[Item]:
+    reader = csv.DictReader(io.StringIO(_decode(path), newline=""))
+    for column in (text, label):
+        if column not in (reader.fieldnames or ()):
+            raise RadarError(f"{path}, row 1: no column {column}. Use the file as its repository has it.")
+    for row, cells in enumerate(reader, start=2):
+        where = f"{path}, row {row}, column"
+        if cells[text] is None or cells[label] is None:
+            raise RadarError(f"{where} {label}: the row is cut short. Download the file again.")
+        if cells[label].strip() not in ("0", "1"):
+            raise RadarError(f"{where} {label}: {cells[label]!r:.40} is no label. Use 0 or 1.")
+        moment = cells.get(date) or ""
+        try:
+            created_at = datetime.fromisoformat(moment) if moment.strip() else None
+        except ValueError as error:
+            raise RadarError(f"{where} {date}: {moment!r:.40} is no ISO 8601 time. Correct it.") from error
+        yield Item(cells[text], int(cells[label]), path.name, created_at)
+
+
+SOURCES = (
+    Source("stop_clickbait", "LQC", "https://github.com/bhargaviparanjape/clickbait", "MIT", "en", "ZZ",
+           _read_clickbait),
+    Source("judol", "RCS", "https://github.com/gbennnn/judol-comment-classification", "MIT", "id", "ID", _read_judol),
+    Source("youtube_spam", "FE", "https://archive.ics.uci.edu/dataset/380/youtube+spam+collection", "CC BY 4.0", "en",
+           "ZZ", _read_youtube),
+)  # fmt: skip

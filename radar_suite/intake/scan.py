@@ -28,6 +28,7 @@ from radar_lib.data.schema import FRAMES
 from radar_lib.data.shards import BATCH_ROWS
 
 HASH_BITS = 64
+PER_POST = 3  # frames that are looked at: the first, the last, and others evenly between them
 _CELLS = 6  # along each side of the picture whose edges are averaged
 COLOUR_GRID = slice(64, 112)  # where the mean colours of the 4 x 4 grid stand among the features
 _COLOURS = 4  # levels per channel of the colour histogram, two bits
@@ -93,21 +94,18 @@ def _recording(grey: np.ndarray) -> np.ndarray:
     return np.stack([light, sharpness, at_eighth / 2, across, along], axis=1)
 
 
-def scan_frames(
-    posts: Posts, *splits: str, keep: Collection[str] | None = None, per_post: int = 3, workers: int = 1
-) -> FrameScan:
-    """Scan the frames of these splits (of all, if none is named). A batch of posts is in memory at a time.
+def scan_frames(posts: Posts, *splits: str, keep: Collection[str] | None = None, workers: int = 1) -> FrameScan:
+    """Scan `PER_POST` frames of each post of these splits (of all, if none is named), a batch of posts at a time.
 
     Args:
         keep: ids of the posts to look at; all, if None.
-        per_post: frames that are looked at: the first, the last, and others evenly between them.
         workers: processes; they share the shards.
 
     Frames with equal bytes in one shard are decoded once. Large JPEGs are decoded at a fraction of their size, which
     keeps what hashes and features see.
     """
     shards = posts.shards(*splits)
-    look = partial(_scan_shard, keep=keep, per_post=per_post)
+    look = partial(_scan_shard, keep=keep)
     if workers > 1 and len(shards) > 1:
         context = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(min(workers, len(shards)), mp_context=context) as pool:
@@ -122,7 +120,7 @@ def scan_frames(
     )
 
 
-def _scan_shard(shard: Path, *, keep: Collection[str] | None, per_post: int) -> FrameScan:
+def _scan_shard(shard: Path, *, keep: Collection[str] | None) -> FrameScan:
     rows: list[dict[str, Any]] = []
     hashes: list[np.ndarray] = []
     parts: list[np.ndarray] = []
@@ -133,7 +131,7 @@ def _scan_shard(shard: Path, *, keep: Collection[str] | None, per_post: int) -> 
             if keep is not None and post["post_id"] not in keep:
                 continue
             frames = post.pop(FRAMES)
-            for frame in chosen_frames(len(frames), per_post):
+            for frame in spread(len(frames), PER_POST):
                 data = frames[frame]["bytes"]
                 digest = hashlib.sha256(data).hexdigest()[:16]
                 if digest not in place_of:
@@ -156,10 +154,10 @@ def _scan_shard(shard: Path, *, keep: Collection[str] | None, per_post: int) -> 
     return FrameScan(table[COLUMNS], np.stack(hashes)[place, 2:].astype(bool), features)
 
 
-def chosen_frames(n: int, most: int) -> list[int]:
+def spread(n: int, most: int) -> list[int]:
     """Places of at most `most` of `n` frames: the first, the last, and others evenly between them.
 
-    >>> chosen_frames(5, 3)
+    >>> spread(5, 3)
     [0, 2, 4]
     """
     return list(range(n)) if n <= most else sorted({round(i * (n - 1) / max(most - 1, 1)) for i in range(most)})

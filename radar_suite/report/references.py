@@ -30,7 +30,6 @@ from sklearn.model_selection import GridSearchCV, StratifiedKFold
 from sklearn.preprocessing import StandardScaler
 
 from radar_lib.data.posts import Posts, labels
-from radar_lib.data.text import all_text, plain_text
 from radar_lib.evidence import AREA
 from radar_lib.files import digest_file, digest_json
 from radar_lib.intervals import logit_interval
@@ -39,6 +38,7 @@ from radar_lib.sources import digest_sources
 from radar_lib.training.features import pooled_features
 from radar_lib.training.lab import Lab, RunSpec
 from radar_lib.training.scores import write_scores
+from radar_suite.intake.text import all_text, plain_text
 from radar_suite.report import tables
 from radar_suite.report.audit_truth import truth_of
 from radar_suite.report.experiments import EXPERT_BACKBONE, LAMBDA_STUDY_BACKBONE, Settings

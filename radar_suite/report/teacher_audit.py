@@ -14,7 +14,7 @@ from scipy.stats import binomtest
 from sklearn.metrics import cohen_kappa_score, log_loss
 
 from radar_lib.data.posts import Posts
-from radar_lib.losses import UNVERIFIED
+from radar_lib.labels import UNVERIFIED
 from radar_lib.metrics import average_precision
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from radar_lib.intervals import draws
 from radar_lib.metrics import apr_at_recall
-from radar_lib.models.quiet import quiet_transformers
+from radar_lib.models.backbones import quiet_transformers
 from radar_suite.chain.geometries import published_config
 
 PROJECT = Path(__file__).parents[2]

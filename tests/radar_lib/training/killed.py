@@ -44,16 +44,12 @@ def killed_trainer(steps: int, pause: float, *where: Path) -> None:
     assert os.WIFSIGNALED(os.waitpid(child, 0)[1])
 
 
-def import_what_training_imports() -> None:
-    """Before forking, so that each trainer begins at once."""
-    import peft  # noqa: F401
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    import peft  # noqa: F401  what each fork would import anew
     from transformers import AutoConfig, AutoModel, AutoTokenizer  # noqa: F401
     from transformers.models.auto.image_processing_auto import AutoImageProcessor  # noqa: F401
 
-
-if __name__ == "__main__":
-    torch.set_num_threads(1)
-    import_what_training_imports()
     gc.freeze()  # each trainer collects its garbage first: not all of transformers again
     posts, checkpoints, folder = map(Path, sys.argv[1:])
     train(posts, checkpoints, folder / "whole", lambda: None)

@@ -102,7 +102,7 @@ def room(monkeypatch):
 
 
 @pytest.mark.parametrize(("line", "module", "function", "expected"), [
-    ("posts import --table p.csv --images f --out o --on-error quarantine --seed 3 --name mine", "importers",
+    ("posts import --table p.csv --images f --out o --on-error quarantine --seed 3 --name mine", "importer",
      "import_table", ((Path("p.csv"), Path("f"), Path("o")), {"on_error": "quarantine", "seed": 3, "name": "mine"})),
     ("posts import --public-sources src --out o", "public", "import_public", ((Path("src"), Path("o")), {"seed": 1})),
 ])  # fmt: skip

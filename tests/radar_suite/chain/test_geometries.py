@@ -3,8 +3,7 @@
 import pytest
 import torch
 
-from radar_lib.models.backbones import BACKBONES
-from radar_lib.models.quiet import quiet_transformers
+from radar_lib.models.backbones import BACKBONES, quiet_transformers
 from radar_suite.chain.geometries import GEOMETRIES, PUBLISHED_BILLIONS, published_config
 
 

@@ -12,40 +12,18 @@ import pytest
 from PIL import Image, ImageDraw
 
 
-def encoded(width=20, height=12, *, seed=0, kind="PNG", **options):
-    """An image of noise, as bytes."""
-    pixels = np.random.default_rng(seed).integers(0, 256, size=(height, width, 3), dtype=np.uint8)
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, format=kind, **options)
-    return buffer.getvalue()
-
-
-def sound_rows(n=24, *, categories=("A", "B"), frames=True):
-    """Posts of all kinds of splits, with both labels of each category in train and in test."""
-    splits = ("train", "test", "validation", "calibration", "unlabelled")
-    rows = []
-    for i in range(n):
-        row = {"post_id": f"p{i}", "split": splits[i % len(splits)], "title": f'héllo, "{i}"\nline', "region": "BR"}
-        row |= {f"label_{c}": (i // len(splits) + k) % 2 for k, c in enumerate(categories)}
-        if row["split"] == "unlabelled":
-            row |= {f"label_{c}": -1 for c in categories}
-        if frames:
-            row["frames"] = [encoded(seed=i + j) for j in range(i % 3)]
-        rows.append(row)
-    return rows
-
-
 class Workplace:
     """A folder with images and the tables that a test writes."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, image, sound) -> None:
+        self.sound = sound
         self.folder, self.images, self.out = folder, folder / "images", folder / "corpus"
         (self.images / "deep").mkdir(parents=True)
-        (self.images / "a.png").write_bytes(encoded(seed=1))
-        (self.images / "deep" / "b.jpg").write_bytes(encoded(seed=2, kind="JPEG"))
+        (self.images / "a.png").write_bytes(image(seed=1))
+        (self.images / "deep" / "b.jpg").write_bytes(image(seed=2, kind="JPEG"))
 
     def rows(self, n=20):
-        rows = sound_rows(n, frames=False)
+        rows = self.sound(n, frames=False)
         for i, row in enumerate(rows):
             row["frames"] = ("", "a.png", "a.png|deep/b.jpg")[i % 3]
         return rows
@@ -66,18 +44,8 @@ class Workplace:
 
 
 @pytest.fixture
-def place(tmp_path):
-    return Workplace(tmp_path)
-
-
-@pytest.fixture
-def image():
-    return encoded
-
-
-@pytest.fixture
-def sound():
-    return sound_rows
+def place(tmp_path, image, sound):
+    return Workplace(tmp_path, image, sound)
 
 
 def reposted(post, rng, *, near):

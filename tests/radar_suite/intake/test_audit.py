@@ -9,8 +9,7 @@ import pandas as pd
 import pytest
 from scipy.stats import chi2_contingency
 
-from radar_lib.data import text
-from radar_suite.intake import audit
+from radar_suite.intake import audit, text
 
 
 def table(rows, categories=("A", "B")):
@@ -44,9 +43,6 @@ def test_wilson_intervals_are_statsmodels_and_hold_at_the_ends():
     assert low == pytest.approx([0.0, 0.01787621, 0.11186211, 0.72246712], abs=1e-6)
     assert high == pytest.approx([0.27753288, 0.40415003, 0.46870126, 1.0], abs=1e-6)
     assert np.isnan(audit.wilson([0], [0])).all()
-
-
-def test_prevalence_carries_its_interval():
     row = audit.prevalence(table([{"label_A": 1}] * 3 + [{"label_A": 0}] * 7), ("A",)).iloc[0]
     assert (row["low"], row["high"]) == tuple(end.item() for end in audit.wilson([3], [10]))
 

@@ -1,4 +1,4 @@
-"""The cards of the public sources agree with the importer."""
+"""The cards of the corpora, and the page on own posts, agree with the code."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ import pytest
 import yaml
 from huggingface_hub import DatasetCard
 
+from radar_lib.data.schema import SPLITS, features
 from radar_lib.files import read_json
-from radar_suite.intake.sources import SOURCES
+from radar_lib.models.backbones import BACKBONES
+from radar_suite.intake.public import SOURCES
 
 CARDS = Path(__file__).parents[3] / "data_cards"
 
@@ -25,14 +27,7 @@ def test_each_source_has_a_card_with_its_licence_language_and_origin(source):
     front, body = card(source.name)
     assert front["license"].replace("-", " ") == source.licence.lower().replace("-", " ")
     assert front["language"] == [source.language] and front["size_categories"] and front["pretty_name"]
-    assert source.url in body and source.category in body and "## Traps" in body
-
-
-def test_the_trio_names_its_parts():
-    front, body = card("public")
-    assert set(front["language"]) == {source.language for source in SOURCES}
-    for source in SOURCES:
-        assert f"({source.name}.md)" in body and f"| {source.name} | {source.category} |" in body
+    assert source.url in body and source.category in body and f"({source.name}.md)" in card("public")[1]
 
 
 # Values that the Hub's dataset card specification lists.
@@ -59,3 +54,10 @@ def test_the_built_in_card_agrees_with_the_record():
     assert set(front["language"]) == {tag.split("-")[0] for tag in record["languages"]}
     files = {item["split"]: item["path"] for item in front["configs"][0]["data_files"]}
     assert files == {split: f"data/{split}-*" for split in record["splits"]}
+
+
+def test_the_page_on_own_posts_names_every_column_split_and_checkpoint_folder():
+    page = (CARDS.parent / "docs" / "your_data.md").read_text(encoding="utf-8")
+    columns = [*features((), captions=True, streams=True), "label_<category>"]
+    for name in (*columns, *SPLITS, *(spec.folder for spec in BACKBONES.values())):
+        assert f"`{name}`" in page, name

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from radar_lib.data.posts import write_corpus
 from radar_suite.intake import duplicates as d
-from radar_suite.intake.scan import scan_frames
+from radar_suite.intake.scan import COLUMNS, HASH_BITS, FrameScan, scan_frames
 
 WORDS = "river lamp seven green cook dance market old window fast song bread snow light train garden paper".split()
 
@@ -44,16 +44,12 @@ def test_near_texts_pair_equal_and_similar_texts_but_not_everybodys():
     assert d.near_texts(everybody, least=0.6, max_users=5) == set() and len(d.near_texts(everybody, least=0.6)) == 28
 
 
-def test_colours_tell_pictures_of_equal_shape_apart():
+def test_distances_take_the_nearest_frame_and_colours_tell_pictures_of_equal_shape_apart():
+    one, two = np.zeros((1, 64), bool), np.stack([np.ones(64, bool), np.arange(64) < 3])
+    assert d.frame_distance(one, two) == 3 == d.frame_distance(two, one) and np.isnan(d.frame_distance(one, one[:0]))
     dark, light = np.zeros((1, 48), np.float32), np.full((2, 48), 0.5, np.float32)
     light[1] = 0.1
     assert d.colour_distance(dark, light) == d.colour_distance(light, dark) == pytest.approx(0.1)
-
-
-def test_frame_distance_takes_the_nearest_frame():
-    one = np.zeros((1, 64), bool)
-    two = np.stack([np.ones(64, bool), np.arange(64) < 3])
-    assert d.frame_distance(one, two) == 3 == d.frame_distance(two, one) and np.isnan(d.frame_distance(one, one[:0]))
 
 
 @pytest.fixture
@@ -81,7 +77,9 @@ def world(tmp_path, draw, repost):
 def test_planted_copies_and_conflicts_are_found_and_look_alikes_are_not(world):
     posts, planted = world
     table = posts.table()
-    pairs = d.duplicate_pairs(table, scan_frames(posts))
+    scan = scan_frames(posts)
+    assert d.duplicate_pairs(table.assign(stream_id="s1"), scan).empty  # segments of a stream are alike by nature
+    pairs = d.duplicate_pairs(table, scan)
     check = d.retrieval(set(zip(pairs["a"], pairs["b"], strict=True)), planted)
     assert check["recall"] >= 0.97 and check["precision"] == 1.0
     assert (pairs["kind"] == "exact").sum() == 20
@@ -91,27 +89,15 @@ def test_planted_copies_and_conflicts_are_found_and_look_alikes_are_not(world):
     assert shared.loc[("train", "test", "exact"), "posts"] == 20 == shared.loc[("test", "train", "exact"), "pairs"]
 
 
-def test_segments_of_a_stream_are_not_copies_of_each_other(world):
-    posts, planted = world
-    table = posts.table().assign(stream_id="s1")
-    assert d.duplicate_pairs(table, scan_frames(posts)).empty
-
-
 def test_texts_alone_need_length_and_empty_posts_are_no_copies():
     long = "this sentence is long enough to be evidence on its own, is it not"
     titles = [long, long.upper(), "ok", "OK", "", "", long + " x"]
     blank = {"ocr_text": "", "asr_text": "", "split": "train"}
     table = pd.DataFrame([{"post_id": f"p{i}", "title": title, **blank} for i, title in enumerate(titles)])
-    none = scan_frames_of_nothing()
+    none = FrameScan(pd.DataFrame(columns=COLUMNS), np.empty((0, HASH_BITS), bool), np.empty((0, 0), np.float32))
     pairs = d.duplicate_pairs(table, none)
     assert set(zip(pairs["a"], pairs["b"], strict=True)) == {(0, 1), (0, 6), (1, 6)} and set(pairs["kind"]) == {"near"}
     assert d.duplicate_pairs(table.iloc[:0], none).empty
-
-
-def scan_frames_of_nothing():
-    from radar_suite.intake.scan import COLUMNS, HASH_BITS, FrameScan
-
-    return FrameScan(pd.DataFrame(columns=COLUMNS), np.empty((0, HASH_BITS), bool), np.empty((0, 0), np.float32))
 
 
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)).filter(lambda e: e[0] != e[1]), max_size=12))

@@ -6,12 +6,12 @@ import csv
 import gzip
 import re
 
+import pandas as pd
 import pytest
 
 from radar_lib.errors import RadarError
 from radar_suite.intake.check import check_posts
-from radar_suite.intake.public import import_public, near_key, without_duplicates
-from radar_suite.intake.sources import YOUTUBE_FILES, Item
+from radar_suite.intake.public import SOURCES, YOUTUBE_FILES, Item, drop_duplicates, import_public, near_key
 
 STYLED = "main di \U0001d40c\U0001d40e\U0001d40d\U0001d404\U0001d413 yuk {}"  # mathematical bold capitals
 WORDS = ("amber", "birch", "cedar", "delta", "ember", "fjord", "grove", "haven", "inlet", "jetty")
@@ -36,9 +36,8 @@ def sources(tmp_path):
         path = folder / "stop_clickbait" / "dataset" / f"{name}.gz"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(gzip.compress("\n\n".join(lines).encode()))
-    rows = [("", "", STYLED.format(phrase(i)), 1) for i in range(40)] + [
-        ("", "", f"enak {phrase(i)}", 0) for i in range(60)
-    ]
+    rows = [("", "", STYLED.format(phrase(i)), 1) for i in range(40)]
+    rows += [("", "", f"enak {phrase(i)}", 0) for i in range(60)]
     rows += [("", "", "enak " + phrase(0), 0), ("", "", "ENAK  " + phrase(1), 0)]  # an exact and a normalised duplicate
     rows += [("", "", "sama", 0), ("", "", "Sama", 1), ("", "", " ", 0)]  # conflicting labels, and no text
     write_csv(folder / "judol" / "dataset_judol_labelled.csv", ["comment_id", "author", "comment_text", "label"], rows)
@@ -54,28 +53,19 @@ def test_each_source_is_a_pipeline_verified_for_its_own_risk(sources, tmp_path):
     posts = import_public(sources, tmp_path / "out")
     table = posts.table()
     assert posts.kind == "public" and posts.categories == ("LQC", "RCS", "FE")
-    assert check_posts(posts.folder, progress=False).quarantined == 0
-    expected = {
-        "stop_clickbait": ("LQC", "en", "ZZ", 120),
-        "judol": ("RCS", "id", "ID", 100),
-        "youtube_spam": ("FE", "en", "ZZ", 201),
-    }
-    for pipeline, (category, language, region, n) in expected.items():
+    assert len(check_posts(posts.folder).posts) == len(posts)
+    for source, n in zip(SOURCES, (120, 100, 201), strict=True):
+        pipeline, category = source.name, source.category
         part = table[table["pipeline"] == pipeline]
         assert len(part) == n, pipeline
-        assert set(part["language"]) == {language} and set(part["region"]) == {region}
+        assert set(part["language"]) == {source.language} and set(part["region"]) == {source.region}
         assert set(part[f"label_{category}"]) == {0, 1}
         others = [f"label_{c}" for c in posts.categories if c != category]
         assert (part[others] == -1).all(axis=None)
-        assert posts.info["sources"][pipeline]["licence"] and posts.info["sources"][pipeline]["url"].startswith("https")
     assert table["post_id"].is_unique and set(table["split"]) == {"train", "validation", "calibration", "test"}
     assert table["created_at"].notna().sum() == 100
-
-
-def test_duplicates_are_dropped_with_counts(sources, tmp_path):
-    info = import_public(sources, tmp_path / "out").info["sources"]
-    assert info["judol"]["rows"] == 105
-    assert info["judol"]["dropped"] == {
+    info = posts.info["sources"]
+    assert info["judol"]["rows"] == 105 and info["judol"]["dropped"] == {
         "empty": 1, "exact duplicate": 1, "normalised duplicate": 1, "conflicting labels": 2,
         "left out by max_train or max_test": 0,
     }  # fmt: skip
@@ -103,23 +93,18 @@ def test_near_duplicates_share_a_split(sources, tmp_path):
 
 @pytest.mark.parametrize(
     ("one", "other", "same"),
-    [
-        ("Mantaaap nyo!!", "mantap NYO", True),
-        ("check out my channel <br />&quot;", "Check out my channel", True),
-        ("\U0001d40c\U0001d40e\U0001d40d\U0001d404\U0001d413 88", "monet 99", True),
-        ("nice song", "bad song", False),
-        ("😂", "😭", False),
-        ("😂 ", "😂\ufeff", True),
-    ],
-)
+    [("Mantaaap nyo!!", "mantap NYO", True), ("check out my channel <br />&quot;", "Check out my channel", True),
+     ("\U0001d40c\U0001d40e\U0001d40d\U0001d404\U0001d413 88", "monet 99", True), ("nice song", "bad song", False),
+     ("😂", "😭", False), ("😂 ", "😂\ufeff", True)],
+)  # fmt: skip
 def test_near_key(one, other, same):
     assert (near_key(one) == near_key(other)) is same
 
 
-def test_without_duplicates_keeps_the_first():
+def test_drop_duplicates_keeps_the_first():
     texts = [("a b", 1), ("A  b", 1), ("a b", 1), ("c", 0), ("C", 1), ("d", 0), ("\ufeff ", 0)]
-    kept, dropped = without_duplicates([Item(text, label, "x") for text, label in texts])
-    assert [item.text for item in kept] == ["a b", "d"]
+    kept, dropped = drop_duplicates(pd.DataFrame([Item(text, label, "x") for text, label in texts]))
+    assert kept["text"].tolist() == ["a b", "d"]
     assert dropped == {"empty": 1, "exact duplicate": 1, "normalised duplicate": 1, "conflicting labels": 2}
 
 
@@ -131,6 +116,9 @@ def test_samples_are_seeded_and_nested(sources, tmp_path):
     assert ids[2] < ids[1] < ids[0]
     sizes = small.table().groupby(["pipeline", "split"]).size()
     assert sizes.xs("train", level="split").max() == 30 and sizes.drop("train", level="split").max() == 15
+    for path in list(sources.rglob("*clickbait_data.gz")):  # unpacked headlines are read, too
+        (path.parent / path.stem).write_bytes(gzip.decompress(path.read_bytes()))
+        path.unlink()
     again = import_public(sources, tmp_path / "again", max_train=20, max_test=10)
     assert again.digest == smaller.digest
     assert import_public(sources, tmp_path / "seed", seed=2, max_train=20, max_test=10).digest != smaller.digest
@@ -144,25 +132,13 @@ def test_nfkc_makes_styled_letters_plain_and_keeps_ids_and_splits(sources, tmp_p
     assert b["title"].str.contains("main di MONET yuk").sum() == 40 and not b["title"].str.contains("\ufeff").any()
 
 
-def test_unpacked_headlines_are_read_too(sources, tmp_path):
-    expected = import_public(sources, tmp_path / "a").digest
-    for path in list(sources.rglob("*clickbait_data.gz")):
-        (path.parent / path.stem).write_bytes(gzip.decompress(path.read_bytes()))
-        path.unlink()
-    assert import_public(sources, tmp_path / "b").digest == expected
+A_FILE = ("non_clickbait_data.gz", "dataset_judol_labelled.csv", YOUTUBE_FILES[2])  # of each source
 
 
-@pytest.mark.parametrize(
-    ("name", "origin"),
-    [
-        ("non_clickbait_data.gz", "github.com/bhargaviparanjape/clickbait"),
-        ("dataset_judol_labelled.csv", "github.com/gbennnn/judol-comment-classification"),
-        ("Youtube03-LMFAO.csv", "archive.ics.uci.edu/dataset/380"),
-    ],
-)
-def test_a_missing_file_is_named_with_its_origin(sources, tmp_path, name, origin):
+@pytest.mark.parametrize(("source", "name"), list(zip(SOURCES, A_FILE, strict=True)))
+def test_a_missing_file_is_named_with_its_origin(sources, tmp_path, source, name):
     next(sources.rglob(name)).unlink()
-    with pytest.raises(RadarError, match=f"{name} is missing.*{origin}"):
+    with pytest.raises(RadarError, match=f"{name} is missing.*{re.escape(source.url)}"):
         import_public(sources, tmp_path / "out")
     with pytest.raises(RadarError, match="is no folder"):
         import_public(tmp_path / "nowhere", tmp_path / "out")

@@ -52,19 +52,14 @@ def test_no_frames_at_all(tmp_path):
     assert scan.post_features(found, pd.Series(["a"])).tolist() == [[0.0]]
 
 
-def test_long_posts_are_sampled_from_first_to_last(tmp_path, draw):
+def test_long_posts_are_sampled_from_first_to_last_and_hashes_are_the_librarys(tmp_path, draw):
     rng = np.random.default_rng(0)
-    posts = corpus(tmp_path, [{"post_id": "a", "split": "train", "frames": [draw(rng) for _ in range(6)]}])
-    found = scan.scan_frames(posts)
+    frames = [draw(rng, side=96) for _ in range(6)]
+    found = scan.scan_frames(corpus(tmp_path, [{"post_id": "a", "split": "train", "frames": frames}]))
     assert found.table["frame"].tolist() == [0, 2, 5] and set(found.table["frames"]) == {6}
-    assert scan.chosen_frames(2, 3) == [0, 1] and scan.chosen_frames(100, 1) == [0]
-
-
-def test_hashes_are_the_librarys(tmp_path, draw):
-    data = draw(np.random.default_rng(3), side=96)
-    posts = corpus(tmp_path, [{"post_id": "a", "split": "train", "frames": [data]}])
-    with Image.open(io.BytesIO(data)) as image:
-        apart = (scan.scan_frames(posts).hashes[0] != phash(image).hash.ravel()).sum()
+    assert scan.spread(2, 3) == [0, 1] and scan.spread(100, 1) == [0]
+    with Image.open(io.BytesIO(frames[2])) as image:
+        apart = (found.hashes[1] != phash(image).hash.ravel()).sum()
     assert apart <= 4  # of 64; the library scales down by another filter
 
 

@@ -166,12 +166,6 @@ def test_seeds_that_disagree_take_a_verdict_back():
         assert decided["verdict"].tolist() == [verdict] and decided["about"].tolist() == [about]
 
 
-def test_names_of_rows_and_lambdas():
-    pairs = [(1, 0.0), (("a", "b"), "d")]
-    decided = claims.decide([Cell("c", *pair, "LQC", "PR-AUC", None) for pair in pairs], Said())
-    assert decided["row"].tolist() == ["lambda 1", "a, b"] and decided["against"].tolist() == ["lambda 0", "d"]
-
-
 @pytest.mark.parametrize(
     "metric, ours, theirs, doubtful",
     [("R@P60", 0.3, 0.3, False), ("R@P60", 0.09, 0.3, True), ("R@P60", 0.3, 0.0, True), ("PR-AUC", 0.05, 0.3, False)],

@@ -51,8 +51,6 @@ def test_seeds_count_up_from_the_settings_own(monkeypatch):
 def test_an_index_is_read_seed_by_seed():
     index = [{"row": row, "seed": seed} for row in "ab" for seed in (3, 4, 5)]
     assert experiments.by_seed(index)[0] == [{"row": "a", "seed": 3}, {"row": "b", "seed": 3}]
-    assert experiments.seed_note(index) == "mean and standard deviation over seeds 3, 4 and 5"
-    assert experiments.seed_note(index[:1]) == "seed 3"
 
 
 def test_an_expert_is_a_router_with_one_head_and_its_own_epochs():
@@ -64,13 +62,3 @@ def test_each_backbone_is_met_once_in_training_order():
     names = [row.backbone for row in experiments.in_training_order(ROUTER_ROWS)]
     changes = sum(a != b for a, b in zip(names, names[1:], strict=False))
     assert changes == 5 and sorted(names) == sorted(row.backbone for row in ROUTER_ROWS)
-
-
-@pytest.mark.parametrize(
-    ("checkpoints", "words"), [("standins", "stand-in"), ("hub", "published"), ("/x/mine", "mine")]
-)
-def test_captions_say_what_the_checkpoints_are(checkpoints, words):
-    class Posts:
-        kind, name = "built-in", "toy"
-
-    assert words in experiments.checkpoint_note(Posts, checkpoints)

@@ -47,12 +47,6 @@ def test_rows_against_the_paper_with_and_without_it():
     assert [text.get_text() for text in ruled.legends[0].get_texts()] == ["No information"]
 
 
-def test_training_curves_average_over_the_risks():
-    history = History([{"step": 1, "loss": 2.0}], [{"epoch": 1, "A": 0.2, "B": 0.4}])
-    figure = plots.training_curves({"run": history})
-    assert figure.axes[1].lines[0].get_ydata().tolist() == pytest.approx([30.0])
-
-
 def test_precision_recall_panels_count_their_posts():
     truth = np.array([[1, -1], [0, 1], [-1, 0], [0, 0]], np.int8)
     figure = plots.pr_curves(truth, {"m": np.arange(8.0).reshape(4, 2)}, ("A", "B"))

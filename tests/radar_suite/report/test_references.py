@@ -13,7 +13,7 @@ import pytest
 from radar_lib.data.posts import labels, write_corpus
 from radar_lib.evidence import Evidence
 from radar_lib.metrics import average_precision, table_metrics, uninformed_metrics
-from radar_suite.report import references, tables
+from radar_suite.report import references, stated, tables
 from radar_suite.report.experiments import Settings
 from radar_suite.report.row_scores import RowScores
 from radar_suite.report.workspace import Workspace
@@ -117,19 +117,13 @@ def scored(categories=("A", "B"), *, seeds=(1,), n=300):
     return RowScores([f"p{i}" for i in range(n)], truth, tuple(categories), found)
 
 
-def test_reference_rows_stand_below_the_thirteen_without_marks():
+def test_reference_rows_are_apart_from_the_thirteen():
     scores = scored(seeds=(1, 2))
-    rows = scores.only(lambda row: not references.is_reference(row))
-    frame = tables.with_intervals(tables.results_of(rows), rows.evidence(seed=1))
-    refs = references.reference_results(scores, seed=1)
-    assert refs["method"].unique().tolist() == [references.CHANCE, references.WORDS, references.MULTITASK]
-    texts = references.table_texts(frame, refs, 1, caption="c")
-    assert len(texts["csv"].splitlines()) == 14 and "Reference" not in texts["csv"] + texts["tex"]
-    table, block = texts["md"].split(references.NOTE)
-    assert table.strip() == tables.to_markdown(tables.wide(frame, 1), spread=tables.wide(frame, 1, "sd")).strip()
-    assert "**" not in block and "<u>" not in block and "nan" not in block
-    assert block.count("| Reference |") == 3 and block.count("±") == 6  # the multi-task model alone has two seeds
-    lines = references.reference_csv(refs).splitlines()
+    stating = stated.TableResults.of(scores, seed=1)
+    assert stating.beside["method"].unique().tolist() == [references.CHANCE, references.WORDS, references.MULTITASK]
+    texts = stating.files()
+    assert len(texts["table1.csv"].splitlines()) == 14 and "Reference" not in texts["table1.csv"] + texts["claims.csv"]
+    lines = texts["references.csv"].splitlines()
     assert len(lines) == 4 and lines[0].count(",") == 1 + 3 * 4 and "b_apr_at_r95" in lines[0]
 
 
@@ -149,15 +143,15 @@ def test_what_tuning_is_worth_is_the_paired_difference_to_the_probe():
     scores = scored()
     probe, same = (references.REFERENCE, references.PROBE), ("Masked BCE", "Qwen3-VL-4B")
     scores.rows[probe] = scores.rows[same]
-    said = references.worth_of_tuning(scores, seed=1)
-    assert "+0.0 points (+0.0 to +0.0) for Masked BCE and " in said
-    found = scores.evidence(seed=1).difference(("Masked BCE + Distill", same[1]), probe, tables.AVERAGE, "PR-AUC")
-    assert f"{100 * found.estimate:+.1f} points ({100 * found.low:+.1f} to {100 * found.high:+.1f}) for Masked" in said
+    gains = references.gain_over_probe(scores, seed=1)
+    assert gains.loc["Masked BCE"].tolist() == [0, 0, 0]
+    paired = scores.evidence(seed=1).difference(("Masked BCE + Distill", same[1]), probe, tables.AVERAGE, "PR-AUC")
+    assert gains.loc["Masked BCE + Distill"].tolist() == pytest.approx([100 * value for value in paired[:3]])
 
 
 def test_kept_scores_have_an_entry_like_a_run_and_come_back(tmp_path):
     posts = corpus(tmp_path / "posts", ("A", "B"))
-    ws = Workspace.open("nb", runs_dir=tmp_path / "runs", profile="p", seed=1, device="cpu")
+    ws = Workspace.open("nb", {"runs_dir": str(tmp_path / "runs"), "profile": "p", "seed": 1, "device": "cpu"})
     entry = references.words_entry(ws, posts, seed=7)
     assert entry["config"]["C"].keys() == {"A", "B"} and entry["seed"] == 7 and entry["seconds"] >= 0
     found = references.reference_scores([entry], posts, runs_dir=ws.runs_dir)

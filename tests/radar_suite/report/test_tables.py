@@ -50,9 +50,15 @@ def world(tmp_path):
     return posts, index, tmp_path
 
 
+def results(index, posts, runs_dir, *, intervals=False):
+    scores = tables.row_scores(index, posts, runs_dir=runs_dir)
+    frame = tables.results(scores)
+    return tables.with_intervals(frame, scores.evidence(seed=1)) if intervals else frame
+
+
 def test_every_row_is_scored_and_experts_join_into_one(world):
     posts, index, runs_dir = world
-    frame = tables.results(index, posts, runs_dir=runs_dir)
+    frame = results(index, posts, runs_dir)
     assert len(frame) == 13 * 3 * 4
     table = tables.wide(frame, 1)
     assert list(table.index) == [(row.loss, row.method) for row in TABLE_ROWS]
@@ -65,8 +71,8 @@ def test_with_several_seeds_cells_are_means_with_their_spread(world):
     posts, index, runs_dir = world
     # the scores of another row stand for the same row at another seed
     other = [{**entry, "seed": 2, "scores_path": index[-1]["scores_path"]} for entry in index]
-    one, two = (tables.results(part, posts, runs_dir=runs_dir) for part in (index, other))
-    both = tables.results(other + index, posts, runs_dir=runs_dir)
+    one, two = (results(part, posts, runs_dir) for part in (index, other))
+    both = results(other + index, posts, runs_dir)
     assert "sd" not in one and list(both.columns) == [*one.columns[:5], "sd", *one.columns[5:]]
     assert np.allclose(both["value"], (one["value"] + two["value"]) / 2)
     assert np.allclose(both["sd"], (one["value"] - two["value"]).abs() / np.sqrt(2))
@@ -74,9 +80,9 @@ def test_with_several_seeds_cells_are_means_with_their_spread(world):
     table, spread = tables.wide(both, 1), tables.wide(both, 1, "sd")
     row, column = table.index[1], table.columns[0]
     cell = f"{table.loc[row, column]:.2f} ± {spread.loc[row, column]:.2f}"
-    assert cell in tables.to_markdown(table, spread=spread).replace("*", "").replace("<u>", "").replace("</u>", "")
-    assert f"$\\pm${spread.loc[row, column]:.2f}" in tables.to_latex(table, caption="c", label="l", spread=spread)
-    mean = tables.with_intervals(both, tables.row_evidence(other + index, posts, runs_dir=runs_dir, seed=1))
+    assert tables.cell_texts(table, spread=spread).loc[row, column] == cell
+    assert cell.replace("±", "$\\pm$") in tables.to_latex(table, caption="c", label="l", spread=spread)
+    mean = results(other + index, posts, runs_dir, intervals=True)
     area = mean[mean["metric"] == "PR-AUC"]
     assert (area["low"] < area["value"]).all() and (area["value"] < area["high"]).all()  # about the mean itself
     wider = mean[mean["low"].notna()]
@@ -88,11 +94,9 @@ def test_with_several_seeds_cells_are_means_with_their_spread(world):
 
 def test_each_cell_shows_its_interval_and_says_where_it_promises_nothing(world):
     posts, index, runs_dir = world
-    frame = tables.results(index, posts, runs_dir=runs_dir)
-    frame = tables.with_intervals(frame, tables.row_evidence(index, posts, runs_dir=runs_dir, seed=1))
-    lines = [line.strip("|").split("|") for line in tables.interval_markdown(frame, 1).splitlines()]
-    cells = {(line[0].strip(), line[1].strip(), head.strip()): cell.strip()
-             for line in lines[2:] for head, cell in zip(lines[0][2:], line[2:], strict=True)}  # fmt: skip
+    frame = results(index, posts, runs_dir, intervals=True)
+    table = tables.interval_table(frame, 1).set_index(["Loss", "Method"])
+    cells = {(*row, column): table.loc[row, column] for row in table.index for column in table}
     shown = frame[frame["metric"].isin(tables.TABLES[1])]
     assert len(cells) == len(shown) == len(TABLE_ROWS) * 3 * 2
     for one in shown.itertuples():
@@ -105,9 +109,9 @@ def test_each_cell_shows_its_interval_and_says_where_it_promises_nothing(world):
 def test_a_missing_row_or_risk_is_named(world):
     posts, index, runs_dir = world
     with pytest.raises(RadarError, match="Gemma3-4B"):
-        tables.results([e for e in index if e["method"] != "Gemma3-4B"], posts, runs_dir=runs_dir)
+        results([e for e in index if e["method"] != "Gemma3-4B"], posts, runs_dir)
     with pytest.raises(RadarError, match="no scores for B"):
-        tables.results(index[:1] + index[2:], posts, runs_dir=runs_dir)
+        results(index[:1] + index[2:], posts, runs_dir)
 
 
 def perfect_and_constant(world):
@@ -129,10 +133,9 @@ def perfect_and_constant(world):
 def test_chance_is_not_called_learning_and_a_perfect_model_is(world):
     index, posts, runs_dir = perfect_and_constant(world)
     with pytest.warns(DegenerateWarning, match="all scores are equal"):
-        frame = tables.results(index, posts, runs_dir=runs_dir)
-        frame = tables.with_intervals(frame, tables.row_evidence(index, posts, runs_dir=runs_dir, seed=1))
-    learned = tables.learned(frame, ("Masked BCE",))
-    by_method = learned.groupby("method")["learned"].all()
+        learned = tables.above_chance(results(index, posts, runs_dir, intervals=True))
+    learned = learned[learned["loss"] == "Masked BCE"]
+    by_method = (learned["verdict"] == "above chance").groupby(learned["method"]).all()
     assert by_method["SigLIP2"] and not by_method.drop("SigLIP2").any()
 
 
@@ -140,12 +143,11 @@ def test_what_a_constant_router_states_is_a_dash_and_never_decides_a_claim(world
     index, posts, runs_dir = perfect_and_constant(world)
     scores = tables.row_scores(index, posts, runs_dir=runs_dir)
     with pytest.warns(DegenerateWarning, match="all scores are equal"):
-        texts = stated.table_files(scores, seed=1, captions={"table1": "c", "table2": "c"})
+        texts = stated.table_files(scores, seed=1)
     for line in texts["table1.csv"].splitlines() + texts["table2.csv"].splitlines():
         if line.startswith("Masked BCE,") and "SigLIP2" not in line:
             assert not line.split(",", 2)[2].strip(",")
-    markdown = [line for line in texts["table1.md"].splitlines() if "| Masked BCE | Qwen3-VL-2B" in line]
-    assert "nan" not in "".join(texts.values()) and [set(line.split("|")[3:-1]) for line in markdown] == [{" - "}]
+    assert "nan" not in "".join(texts.values())
     cells = pd.read_csv(io.StringIO(texts["claim_cells.csv"]))
     constant = cells["row"].str.startswith("Masked BCE, ") & ~cells["row"].str.contains("SigLIP2")
     assert constant.any() and (cells[constant]["verdict"] == claims.OPEN).all()
@@ -164,23 +166,28 @@ def test_the_papers_tables_come_out_as_the_paper_has_them(number):
     assert (marks == "best").sum().tolist() == [1] * 8
 
 
-def test_latex_has_the_papers_bold_and_underline():
-    latex = tables.to_latex(tables.wide(tables.paper_results(), 1), caption="c", label="tab:1")
-    assert "\\textbf{83.43}" in latex and "\\underline{82.57}" in latex
-    assert latex.count("\\\\") == 15 and latex.count("\\midrule") == 4
+def test_latex_has_the_papers_bold_and_underline_and_escapes_names():
+    table = tables.wide(tables.paper_results(), 1)
+    latex = tables.to_latex(table, caption="50 % of a_b", label="tab:1")
+    assert "\\textbf{83.43}" in latex and "\\underline{82.57}" in latex and "50 \\% of a\\_b" in latex
+    body = latex.split("\\midrule")[1].split("\\bottomrule")[0]
+    assert body.count("\\\\") == 13
+    odd = table.rename(columns={"LQC": "fake_engagement"}, level=0)
+    assert "fake\\_engagement" in tables.to_latex(odd, caption="c", label="l")
 
 
 def test_an_undefined_cell_has_a_dash_and_no_spread():
     table = tables.wide(tables.paper_results(), 1)
     table.iloc[0, 0] = np.nan
-    for text in (tables.to_latex(table, caption="c", label="l", spread=table), tables.to_markdown(table, spread=table)):
-        assert "nan" not in text and " - " in text
+    assert tables.cell_texts(table, paper=table, spread=table).iloc[0, 0] == "-"
+    assert "nan" not in tables.to_latex(table, caption="c", label="l", spread=table)
 
 
-def test_markdown_shows_the_papers_number_beside_ours():
+def test_the_papers_number_stands_beside_ours_and_marks_are_ours():
     table = tables.wide(tables.paper_results(), 2)
-    text = tables.to_markdown(table - 1, table)
-    assert "**89.30** (90.30)" in text and "<u>88.02</u> (89.02)" in text
+    html = tables.style_table(table - 1, table).to_html()
+    assert "89.30 (90.30)" in html and "88.02 (89.02)" in html
+    assert html.count("font-weight: bold") == 1 and html.count("text-decoration: underline") == 1  # one rule each
 
 
 def test_equal_printed_numbers_share_a_mark():
@@ -189,15 +196,6 @@ def test_equal_printed_numbers_share_a_mark():
     assert tables.marks(table)[("A", "PR-AUC")].tolist() == ["", "best", "best", "second"]
 
 
-def test_beside_the_paper_only_where_the_risks_are_the_papers(world):
-    posts, index, runs_dir = world
-    frame = tables.results(index, posts, runs_dir=runs_dir)
-    assert set(tables.beside_paper(frame)["category"]) == {"Average"}
-    same = tables.beside_paper(tables.paper_results())
-    assert len(same) == 13 * 4 * 4 and (same["difference"] == 0).all()
-
-
-def test_plain_markdown_aligns_numbers():
+def test_markdown_aligns_numbers():
     frame = pd.DataFrame({"claim": ["a", "b"], "cells": [24, 3]})
-    expected = "| claim | cells |\n| --- | ---: |\n| a | 24 |\n| b | 3 |\n"
-    assert tables.plain_markdown(frame) == expected
+    assert tables.to_markdown(frame) == "| claim | cells |\n| --- | ---: |\n| a | 24 |\n| b | 3 |\n"

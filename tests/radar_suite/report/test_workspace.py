@@ -2,53 +2,61 @@
 
 from __future__ import annotations
 
-import json
-
 import matplotlib.pyplot as plt
+import pandas as pd
 import pytest
 
 from radar_lib.data.posts import write_corpus
 from radar_lib.errors import RadarError
-from radar_lib.files import read_json, write_json
-from radar_suite.report import style
+from radar_lib.files import digest_file, read_json, write_json
 from radar_suite.report.workspace import Workspace, resolve_device
+
+PARAMETERS = {"profile": "p", "seed": 3, "device": "cpu", "epochs": 2, "np": object(), "_hidden": 1, "In": ["x"]}
 
 
 @pytest.fixture
 def workspace(tmp_path):
-    return Workspace.open("05_x", runs_dir=tmp_path, profile="p", seed=3, device="cpu", parameters={"epochs": 2})
+    return Workspace.open("05_x", PARAMETERS | {"runs_dir": str(tmp_path)})
 
 
-def test_a_figure_comes_with_its_stamp_and_twice_the_same_bytes(workspace):
-    style.use()
+def test_parameters_are_the_plain_values_of_a_notebooks_names(workspace, tmp_path):
+    expected = {"profile": "p", "seed": 3, "device": "cpu", "epochs": 2, "runs_dir": str(tmp_path)}
+    assert workspace.parameters == expected and workspace.folder == tmp_path / "p" / "05_x"
+
+
+def test_a_figure_enters_the_manifest_and_has_twice_the_same_bytes(workspace):
     contents = []
     for _ in range(2):
         figure, axes = plt.subplots()
         axes.plot([1, 2, 3])
         workspace.uses(posts="abc")
-        workspace.save_figure(figure, "curve", caption="n = 3")
+        workspace.save_figure(figure, "curve", caption="n = 3", measured=True)
         plt.close(figure)
-        contents.append([workspace.path(f"figures/curve.{suffix}").read_bytes() for suffix in ("svg", "png", "json")])
+        files = ("figures/curve.svg", "figures/curve.png", "figures/manifest.json")
+        contents.append([workspace.path(name).read_bytes() for name in files])
     assert contents[0] == contents[1]
-    stamp = read_json(workspace.path("figures/curve.json"))
-    assert stamp["caption"] == "n = 3" and stamp["seed"] == 3 and stamp["data_digests"] == {"posts": "abc"}
-    assert stamp["parameters"] == {"epochs": 2} and stamp["versions"]["torch"] != "absent" and stamp["device"]
+    entry = read_json(workspace.path("figures/manifest.json"))["entries"]["curve"]
+    assert entry["files"] == {f"curve.{s}": digest_file(workspace.path(f"figures/curve.{s}")) for s in ("svg", "png")}
+    about = {"kind": "figure", "caption": "n = 3", "seed": 3, "inputs": {"posts": "abc"}, "tolerance": None}
+    assert about.items() <= entry.items() and entry["versions"]["torch"] != "absent" and entry["device"]
 
 
-def test_in_a_notebook_a_figure_is_shown_once_with_its_caption(workspace, monkeypatch):
-    shown = []
+def test_in_a_notebook_a_figure_is_displayed_once_with_its_caption(workspace, monkeypatch):
+    parts = []
     figure = plt.figure()
     monkeypatch.setattr("IPython.get_ipython", object)
-    monkeypatch.setattr("IPython.display.display", lambda *parts: shown.extend(parts))
+    monkeypatch.setattr("IPython.display.display", lambda *given: parts.extend(given))
     workspace.save_figure(figure, "curve", caption="precision < 60 %, *n* = 3")
-    assert shown[0] is figure and "precision &lt; 60 %, *n* = 3" in shown[1].data
+    assert parts[0] is figure and "precision &lt; 60 %, *n* = 3" in parts[1].data
     assert not plt.fignum_exists(figure.number)
 
 
-def test_tables_are_written_in_each_rendering(workspace):
-    workspace.save_table("t", {"csv": "a,b\n", "md": "| a |\n"}, caption="c")
-    assert workspace.path("figures/t.csv").read_text() == "a,b\n"
-    assert json.loads(workspace.path("figures/t.json").read_text())["formats"] == ["csv", "md"]
+def test_a_table_is_one_csv_whose_numbers_come_back_to_the_last_digit(workspace):
+    frame = pd.DataFrame({"a": [0.1 + 0.2, 1 / 3], "b": ["x, y", "z"]})
+    workspace.save_table(frame, "t", caption="c", tex="tex")
+    pd.testing.assert_frame_equal(pd.read_csv(workspace.path("figures/t.csv")), frame)
+    entry = read_json(workspace.path("figures/manifest.json"))["entries"]["t"]
+    assert set(entry["files"]) == {"t.csv", "t.tex"} and entry["tolerance"] == 0
 
 
 def test_a_missing_input_names_the_notebook_to_run(workspace):
@@ -62,7 +70,7 @@ def test_posts_that_changed_after_the_audit_are_noticed(workspace, tmp_path):
     about = {"folder": "cache/posts", "digest": posts.digest}
     write_json(tmp_path / "p/01_audit/corpus.json", about)
     assert workspace.open_corpus("01_audit/corpus.json").digest == posts.digest
-    assert workspace.data == {"posts": posts.digest}
+    assert workspace.inputs == {"posts": posts.digest}
     write_json(tmp_path / "p/01_audit/corpus.json", {**about, "digest": "other"})
     with pytest.raises(RadarError, match="has changed since"):
         workspace.open_corpus("01_audit/corpus.json")
@@ -75,3 +83,12 @@ def test_devices_are_checked():
     if not torch.cuda.is_available():
         with pytest.raises(RadarError, match="radar doctor"):
             resolve_device("cuda")
+
+
+@pytest.mark.parametrize(("checkpoints", "word"), [("standins", "stand-in"), ("hub", "published"), ("/x/mine", "mine")])
+def test_captions_say_what_the_checkpoints_are(tmp_path, checkpoints, word):
+    row = {"post_id": "a", "split": "train", "label_X": 1}
+    posts = write_corpus(tmp_path / "posts", [row], name="toy", kind="imported", categories=("X",))
+    write_json(tmp_path / "p/01_data_audit/corpus.json", {"folder": "posts", "digest": posts.digest})
+    workspace = Workspace.open("05_x", PARAMETERS | {"runs_dir": str(tmp_path), "checkpoints": checkpoints})
+    assert "imported posts (toy)" in workspace.about and word in workspace.about

@@ -17,7 +17,7 @@ import hashlib
 import itertools
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,30 +25,25 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
-from radar_lib.data.frames import frame_fault, read_image, shrunk
 from radar_lib.data.posts import Posts, write_corpus
 from radar_lib.data.schema import DEFAULTS, FRAMES, LABEL_PREFIX, TEXT_COLUMNS, categories_of
 from radar_lib.data.shards import BATCH_ROWS
 from radar_lib.errors import RadarError
-from radar_suite.intake.check import Checker, Fault, OnError, Problems
+from radar_suite.intake.images import frame_fault, read_image, shrink
+from radar_suite.intake.rows import Fault, OnError, RowChecker
 
 FRACTIONS = {"train": 0.6, "validation": 0.1, "calibration": 0.1, "test": 0.2}
 KNOWN = ("post_id", "split", *DEFAULTS, FRAMES)
+OPTIONAL = ("caption", "stream_id", "segment")  # a corpus has them only where the table does
 _CATEGORY = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+
+Row = tuple[int, dict[str, Any], list[Fault]]  # number, cells, what is wrong with the line itself
 
 
 def import_table(
-    table: str | Path,
-    images: str | Path | None,
-    out: str | Path,
-    *,
-    on_error: OnError = "stop",
-    seed: int = 1,
-    name: str | None = None,
-    max_px: int = 512,
-    workers: int = 2,
-    progress: bool = True,
-) -> Posts:
+    table: str | Path, images: str | Path | None, out: str | Path, *, on_error: OnError = "stop", seed: int = 1,
+    name: str | None = None, max_px: int = 512, workers: int = 2,
+) -> Posts:  # fmt: skip
     """Turn a table of posts into a corpus folder; memory does not grow with the frames.
 
     Args:
@@ -68,29 +63,27 @@ def import_table(
     base = Path(images) if images is not None else table.parent
     if not base.is_dir():
         raise RadarError(f"{base} is no folder. Name the one that the frames' paths start from (--images DIR).")
-    header, rows = read_rows(table)
+    header, rows = _read_rows(table)
     categories, ignored = _check_header(table.name, header)
-    checker = Checker(categories)
-    problems = Problems("Correct these rows, or have them set aside with --on-error quarantine.")
+    columns = [column for column in KNOWN if column in header or column not in (*OPTIONAL, FRAMES)]
+    columns += [LABEL_PREFIX + category for category in categories]
+    hint = "Correct these rows, or have them set aside with --on-error quarantine."
+    checker = RowChecker(columns, on_error=on_error, hint=hint)
     extra: dict[str, Any] = {"source": table.name, "seed": seed, "max_px": max_px, "ignored_columns": ignored}
 
     def records() -> Iterator[dict[str, Any]]:
-        bar = tqdm(desc=f"importing {table.name}", unit="post", disable=None if progress else True)
+        bar = tqdm(desc=f"importing {table.name}", unit="post", disable=None)
         with bar, ThreadPoolExecutor(workers) as pool:
             while batch := list(itertools.islice(rows, BATCH_ROWS)):
-                loaded = pool.map(lambda item: _frames(item[1].get(FRAMES, ""), base, max_px), batch)
-                for (row, raw, faults), (frames, frame_faults) in zip(batch, loaded, strict=True):
-                    record = _typed(raw, header, categories, seed=seed)
-                    faults = faults or [*checker.faults(record), *frame_faults]
-                    if faults:
-                        problems.add_row(table.name, row, raw.get("post_id") or "", faults, on_error=on_error)
-                    if not faults or on_error == "stop":  # a correctable row is no gap in its split
-                        checker.count(record)
-                    if not faults:
-                        yield {**record, FRAMES: frames}
+                loaded = pool.map(lambda item: _read_frames(item[1].get(FRAMES, ""), base, max_px), batch)
+                for (number, cells, faults), (frames, frame_faults) in zip(batch, loaded, strict=True):
+                    row = _convert(cells, columns, seed=None if "split" in header else seed)
+                    faults = faults or [*checker.faults(row), *frame_faults]
+                    if checker.admit(table.name, number, row, faults):
+                        yield {**row, FRAMES: frames}
                     bar.update()
-        problems.finish(checker, table.name)
-        extra["quarantined"] = problems.save_quarantine(out)  # write_corpus reads `extra` after the last row
+        # write_corpus reads `extra` after the last row
+        extra["quarantined"] = checker.finish(table.name, out / "quarantine.jsonl")
 
     return write_corpus(
         out, records(), name=name or table.stem, kind="imported", categories=categories,
@@ -98,21 +91,14 @@ def import_table(
     )  # fmt: skip
 
 
-Row = tuple[int, dict[str, Any], list[Fault]]  # number, cells, what is wrong with the line itself
-
-
-def read_rows(table: Path) -> tuple[list[str], Iterator[Row]]:
-    """Column names and rows of a CSV or JSONL table; nothing but the current row is in memory.
-
-    Raises:
-        RadarError: the file is missing, empty, of another kind, not UTF-8 or no CSV.
-    """
-    readers = {".csv": _read_csv, ".tsv": _read_csv, ".txt": _read_csv, ".jsonl": _read_jsonl, ".ndjson": _read_jsonl}
-    if table.suffix.lower() not in readers:
+def _read_rows(table: Path) -> tuple[list[str], Iterator[Row]]:
+    """Column names and rows of a CSV or JSONL table; nothing but the current row is in memory."""
+    readers = dict.fromkeys((".csv", ".tsv", ".txt"), _read_csv) | dict.fromkeys((".jsonl", ".ndjson"), _read_jsonl)
+    if not (read := readers.get(table.suffix.lower())):
         raise RadarError(f"{table}: unknown kind of table. Use one of {', '.join(readers)}.")
     if not table.is_file():
         raise RadarError(f"{table} does not exist. Name a CSV or JSONL file (--table).")
-    return readers[table.suffix.lower()](table)
+    return read(table)
 
 
 def _lines(table: Path) -> Iterator[str]:
@@ -132,6 +118,7 @@ def _read_csv(table: Path) -> tuple[list[str], Iterator[Row]]:
         raise RadarError(f"{table.name}, row 1: no header. The first line names the columns.")
     delimiter = max(",;\t", key=first.count)
     header = [cell.strip() for cell in next(csv.reader([first], delimiter=delimiter))]
+    remedy = "Put quotes around cells that hold the delimiter"
 
     def rows() -> Iterator[Row]:
         reader = csv.reader(_lines(table), delimiter=delimiter, strict=True)
@@ -140,93 +127,84 @@ def _read_csv(table: Path) -> tuple[list[str], Iterator[Row]]:
             for number, cells in enumerate(reader, start=1):
                 if number == 1 or not cells:
                     continue
-                faults = [] if len(cells) == len(header) else [_cell_count(header, cells)]
+                faults = []
+                if len(cells) != len(header):
+                    last = header[min(len(cells), len(header)) - 1]
+                    faults = [(last, f"{len(cells)} cells under {len(header)} columns", remedy)]
                 yield number, dict(zip(header, cells, strict=False)), faults
         except csv.Error as error:
             where = f"{table.name}, row {number + 1} (line {reader.line_num})"
-            remedy = "Put quotes around cells and double the quotes in them, or use JSONL"
-            raise RadarError(f"{where}: {error}. {remedy}.") from error
+            raise RadarError(f"{where}: {error}. Put quotes around cells and double the quotes in them, or use "
+                             "JSONL.") from error  # fmt: skip
 
     return header, rows()
-
-
-def _cell_count(header: Sequence[str], cells: Sequence[str]) -> Fault:
-    what = f"{len(cells)} cells under {len(header)} columns"
-    return header[min(len(cells), len(header)) - 1], what, "Put quotes around cells that hold the delimiter"
 
 
 def _read_jsonl(table: Path) -> tuple[list[str], Iterator[Row]]:
     def rows() -> Iterator[Row]:
         for number, line in enumerate(_lines(table), start=1):
-            if not line.strip():
-                continue
-            try:
-                value = json.loads(line)
-            except (ValueError, RecursionError) as error:
-                yield number, {}, [("all", f"no valid JSON ({error!s:.60})", "Write one JSON object a line")]
-                continue
-            good = isinstance(value, dict)
-            yield number, value if good else {}, [] if good else [("all", "no object", "Write one JSON object a line")]
+            if line.strip():
+                try:
+                    value, what = json.loads(line), "no object"
+                except (ValueError, RecursionError) as error:
+                    value, what = None, f"no valid JSON ({error!s:.60})"
+                good = isinstance(value, dict)
+                yield number, value if good else {}, [] if good else [("all", what, "Write one JSON object a line")]
 
     # A first pass for the names: writers may leave a key out where it has no value.
-    header = list(dict.fromkeys(itertools.chain.from_iterable(row for _, row, _ in rows())))
+    header = list(dict.fromkeys(itertools.chain.from_iterable(cells for _, cells, _ in rows())))
     return header, rows()
 
 
 def _check_header(file: str, header: Sequence[str]) -> tuple[tuple[str, ...], list[str]]:
     """Categories and the names of columns that mean nothing here."""
 
-    def stop(what: str, remedy: str) -> RadarError:
-        return RadarError(f"{file}, header: {what}. {remedy}.")
 
-    categories = categories_of(header)
+    def require(good: Any, what: str, remedy: str) -> None:
+        if not good:
+            raise RadarError(f"{file}, header: {what}. {remedy}.")
+
+    categories, content = categories_of(header), (*TEXT_COLUMNS, FRAMES)
     for name in header:
-        if header.count(name) > 1:
-            raise stop(f"column {name!r} is there twice", "Keep one")
-    if "post_id" not in header:
-        raise stop(f"no column post_id among {', '.join(header)[:200]}", "Give every post a unique post_id")
-    if not categories:
-        raise stop("no label column", "Add label_<category> for each risk: 1 violating, 0 cleared, -1 not verified")
-    for category in categories:
-        if not _CATEGORY.fullmatch(category):
-            raise stop(f"{category!r} is no category name", "Use letters, digits, - and _ after label_")
-    if not set(header) & {*TEXT_COLUMNS, FRAMES}:
-        raise stop("posts without text and frames", f"Add one of {', '.join((*TEXT_COLUMNS, FRAMES))}")
-    if "segment" in header and "stream_id" not in header:
-        raise stop("segment without stream_id", "Add stream_id")
+        require(header.count(name) == 1, f"column {name!r} is there twice", "Keep one")
+    names = ", ".join(header)[:200]
+    require("post_id" in header, f"no column post_id among {names}", "Give every post a unique post_id")
+    labels = "Add label_<category> for each risk: 1 violating, 0 cleared, -1 not verified"
+    require(categories, "no label column", labels)
+    for name in categories:
+        require(_CATEGORY.fullmatch(name), f"{name!r} is no category name", "Use letters, digits, - and _ after label_")
+    require(set(header) & set(content), "posts without text and frames", f"Add one of {', '.join(content)}")
+    require("segment" not in header or "stream_id" in header, "segment without stream_id", "Add stream_id")
     ignored = [name for name in header if name not in KNOWN and not name.startswith(LABEL_PREFIX)]
     for name in ignored:
         near = difflib.get_close_matches(name.lower(), KNOWN, n=1, cutoff=0.8)
         if not near and difflib.get_close_matches(name.lower()[: len(LABEL_PREFIX)], [LABEL_PREFIX], cutoff=0.8):
             near = [LABEL_PREFIX + "<category>"]
-        if near:
-            raise stop(f"unknown column {name!r}", f"Did you mean {near[0]}? Rename it or take it out")
+        require(not near, f"unknown column {name!r}", f"Did you mean {''.join(near)}? Rename it or take it out")
     return categories, ignored
 
 
-def _typed(raw: Mapping[str, Any], header: Sequence[str], categories: Sequence[str], *, seed: int) -> dict[str, Any]:
-    """Cells as the types of the data contract; what cannot be converted stays as it is, for the checker to refuse."""
-    names = [n for n in ("post_id", *DEFAULTS) if n in header or n not in ("caption", "stream_id", "segment")]
-    record = {name: raw.get(name, DEFAULTS.get(name)) for name in names}
-    record |= {LABEL_PREFIX + c: _whole(raw.get(LABEL_PREFIX + c)) for c in categories}
-    if isinstance(record["post_id"], int):
-        record["post_id"] = str(record["post_id"])
-    for name in ("region", "language", "segment"):
-        if name in record and record[name] == "":
-            record[name] = DEFAULTS[name]
-    if isinstance(record["region"], str):
-        record["region"] = record["region"].upper()
-    if "segment" in record:
-        record["segment"] = _whole(record["segment"])
-    record["created_at"] = _moment(record["created_at"])
-    verified = [c for c in categories if record[LABEL_PREFIX + c] in (0, 1)]
-    if raw.get("pipeline", "") == "":
-        record["pipeline"] = "+".join(verified) or DEFAULTS["pipeline"]
-    if "split" in header:
-        return record | {"split": raw.get("split")}
-    stream = record.get("stream_id")
-    drawn = draw_split(stream or record["post_id"], seed=seed) if stream or verified else "unlabelled"
-    return record | {"split": drawn}
+def _convert(cells: Mapping[str, Any], columns: Sequence[str], *, seed: int | None) -> dict[str, Any]:
+    """Cells in the types of the data contract; what cannot be converted stays as it is, for the checker to refuse.
+
+    Args:
+        seed: draws the split; None if the table has splits.
+    """
+    row = {name: cells.get(name, DEFAULTS.get(name)) for name in columns}
+    for name, conversion in _CONVERSIONS.items():
+        if name in row:
+            row[name] = conversion(row[name])
+    verified = []
+    for category in categories_of(columns):
+        label = row[LABEL_PREFIX + category] = _whole(row[LABEL_PREFIX + category])
+        if label in (0, 1):
+            verified.append(category)
+    if cells.get("pipeline", "") == "":
+        row["pipeline"] = "+".join(verified) or DEFAULTS["pipeline"]
+    if seed is not None:
+        stream = row.get("stream_id")
+        row["split"] = draw_split(stream or row["post_id"], seed=seed) if stream or verified else "unlabelled"
+    return row
 
 
 def draw_split(key: str, *, seed: int) -> str:
@@ -247,7 +225,7 @@ def _whole(value: Any) -> Any:
     return int(number) if number.is_integer() else value
 
 
-def _moment(value: Any) -> Any:
+def _naive_utc(value: Any) -> Any:
     if value in (None, ""):
         return None
     try:
@@ -257,7 +235,16 @@ def _moment(value: Any) -> Any:
         return value
 
 
-def _frames(cell: Any, base: Path, max_px: int) -> tuple[list[dict[str, Any]], list[Fault]]:
+_CONVERSIONS: dict[str, Callable[[Any], Any]] = {
+    "post_id": lambda value: str(value) if isinstance(value, int) else value,
+    "region": lambda value: value.upper() or DEFAULTS["region"] if isinstance(value, str) else value,
+    "language": lambda value: DEFAULTS["language"] if value == "" else value,
+    "created_at": _naive_utc,
+    "segment": lambda value: DEFAULTS["segment"] if value == "" else _whole(value),
+}
+
+
+def _read_frames(cell: Any, base: Path, max_px: int) -> tuple[list[dict[str, Any]], list[Fault]]:
     """Encoded frames of one cell, or what is wrong with them."""
     paths = [part for part in cell.split("|") if part.strip()] if isinstance(cell, str) else cell
     if not isinstance(paths, list) or not all(isinstance(path, str) for path in paths):
@@ -272,5 +259,5 @@ def _frames(cell: Any, base: Path, max_px: int) -> tuple[list[dict[str, Any]], l
         if what := frame_fault(data):
             faults.append((FRAMES, f"{what}: {path!r:.80}", "Replace the image or take it out"))
         else:
-            frames.append({"bytes": shrunk(data, max_px), "path": path.strip()})
+            frames.append({"bytes": shrink(data, max_px), "path": path.strip()})
     return frames, faults

@@ -18,19 +18,15 @@ def frame_fault(data: bytes | None) -> str:
     try:
         with Image.open(io.BytesIO(data), formats=IMAGE_FORMATS) as image:
             if image.width * image.height > (Image.MAX_IMAGE_PIXELS or float("inf")):
-                return _bomb(f"{image.width} x {image.height} pixels")
+                raise Image.DecompressionBombError(f"{image.width} x {image.height} pixels")
             image.load()
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        return _bomb(str(error))
+        return f"the frame is too large ({error}; limit {Image.MAX_IMAGE_PIXELS} pixels)"
     except Image.UnidentifiedImageError:
         return f"the frame is no image ({', '.join(IMAGE_FORMATS)})"
     except Exception as error:  # decoders raise many types for damaged data: OSError, SyntaxError, struct.error, ...
         return f"the frame is damaged ({error!s:.60})"
     return ""
-
-
-def _bomb(size: str) -> str:
-    return f"the frame is too large ({size}; limit {Image.MAX_IMAGE_PIXELS} pixels)"
 
 
 def read_image(path: str, base: Path) -> bytes:
@@ -55,7 +51,7 @@ def read_image(path: str, base: Path) -> bytes:
         raise ValueError(f"cannot be read ({getattr(error, 'strerror', None) or error})") from error
 
 
-def shrunk(data: bytes, max_px: int) -> bytes:
+def shrink(data: bytes, max_px: int) -> bytes:
     """The image as it is, or scaled down so that its longest side is `max_px`."""
     with Image.open(io.BytesIO(data), formats=IMAGE_FORMATS) as image:
         if max(image.size) <= max_px:
