@@ -27,7 +27,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 SEEDS ?=
 
-.PHONY: help setup reproduce studies verify test test-slow bench lab lint doctor readme clean
+.PHONY: help setup reproduce studies verify test test-slow bench lab lint doctor results clean
 .DEFAULT_GOAL := help
 
 help:
@@ -75,8 +75,8 @@ lab: setup
 doctor: setup
 	$(BIN)/radar doctor
 
-readme: setup
-	$(BIN)/radar readme
+results: setup
+	$(BIN)/radar results
 
 clean:
 	rm -rf runs figures/smoke

@@ -10,15 +10,19 @@ import contextlib
 import hashlib
 import json
 import os
+import platform
 import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from radar_lib.errors import RadarError
 
 DIGEST_LENGTH = 16
+_HERE = f"{platform.node()}-"  # with the process's number, who writes: folders may be shared by machines
 
 
 @contextlib.contextmanager
@@ -33,7 +37,8 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     path = Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
+        prefix, suffix = f".{path.name}.", f".{_HERE}{os.getpid()}.tmp"
+        temporary = Path(tempfile.mkdtemp(prefix=prefix, suffix=suffix, dir=path.parent))
     except OSError as error:
         raise _cannot_write(path, error) from error
     try:
@@ -46,6 +51,15 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         raise _cannot_write(path, error) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove temporary paths below `folder` whose process, of this machine, was killed before it could."""
+    for parent, names, _ in os.walk(folder):  # which passes over what others remove meanwhile
+        for name in names:
+            pid = name.rpartition(f".{_HERE}")[2].removesuffix(".tmp")
+            if name.endswith(".tmp") and pid.isdigit() and not psutil.pid_exists(int(pid)):
+                shutil.rmtree(Path(parent, name), ignore_errors=True)
 
 
 def _cannot_write(path: Path, error: OSError) -> RadarError:

@@ -9,11 +9,13 @@ folder and in the cache.
 from __future__ import annotations
 
 import json
+import os
 import platform
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
-from functools import lru_cache
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -29,8 +31,21 @@ PROJECT = ("radar_lib", "radar_suite")  # packages whose sources notebooks are k
 PACKAGES = ("torch", "transformers", "peft", "accelerate", "datasets", "numpy", "pandas", "scikit-learn")
 FIGURES = "figures"  # every notebook may leave figures and tables here
 EXECUTED = "executed.ipynb"
-_HASH = re.compile(r"\b[0-9a-f]{16}\b")
 NOT_KEYED = ("runs_dir",)  # where the results lie does not change them
+ABSENT = type("Absent", (), {"__repr__": lambda self: "nothing"})()
+REASONS = {  # to run a notebook, by what it depends on
+    "code": "code changed",
+    "parameters": "parameter {name} changed {old!r} -> {new!r}",
+    "sources": "library changed: {name}",
+    "packages": "{name} changed {old!r} -> {new!r}",
+    "folders": "{name}: the folder's content changed",
+    "reads": "upstream {name} changed",
+    "writes": "output {name} missing or changed on disk",
+    "kept": "{name} missing",
+}
+SHOWN = 3  # changed sources that are named, before they are counted
+_HASH = re.compile(r"\b[0-9a-f]{16}\b")
+Group = Mapping[str, Any]  # what a notebook depends on, of one kind, by name
 
 
 def sources_of(notebook: Notebook) -> dict[str, str]:
@@ -42,16 +57,14 @@ def sources_of(notebook: Notebook) -> dict[str, str]:
     return source_digests(*sorted(modules), without=("radar_suite.exercises",))
 
 
-@lru_cache
+@cache
 def package_versions() -> dict[str, str]:
     """Versions that a number may depend on, read from the installed metadata; nothing is imported."""
-    found = {"python": ".".join(platform.python_version_tuple()[:2])}
+    versions = {"python": ".".join(platform.python_version_tuple()[:2])} | dict.fromkeys(PACKAGES, "absent")
     for name in PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = "absent"
-    return found
+        with suppress(PackageNotFoundError):
+            versions[name] = version(name)
+    return versions
 
 
 def folder_digests(parameters: Mapping[str, Any]) -> dict[str, str]:
@@ -59,29 +72,24 @@ def folder_digests(parameters: Mapping[str, Any]) -> dict[str, str]:
 
     A corpus carries its own digest in corpus.json; of other folders names, sizes and times are compared.
     """
-    found = {}
+    digests = {}
     for name in FOLDERS:
         folder = Path(str(parameters.get(name) or "."))
-        if not folder.is_absolute() or not folder.is_dir():
-            continue
-        mark = folder / "corpus.json"
-        found[name] = digest_file(mark) if mark.is_file() else digest_json(_listing(folder))
-    return found
+        if folder.is_absolute() and folder.is_dir():
+            mark = folder / "corpus.json"
+            digests[name] = digest_file(mark) if mark.is_file() else digest_json(_listing(folder))
+    return digests
 
 
 def _listing(path: Path) -> list[list[Any]]:
     """Name, size and time of the files of a folder (or of one file); hidden ones are caches or half-written."""
-    if path.is_file():
-        return [["", path.stat().st_size, path.stat().st_mtime_ns]]
-    out = []
-    for file in sorted(path.rglob("*")):
-        name = file.relative_to(path).as_posix()
-        if file.is_file() and not any(part.startswith(".") for part in name.split("/")):
-            out.append([name, file.stat().st_size, file.stat().st_mtime_ns])
-    return out
-
-
-KEYS = {"code", "parameters", "library", "packages", "folders", "reads", "writes", "cache"}
+    files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
+    parts = [file.relative_to(path).parts for file in files]
+    return [
+        ["/".join(names), file.stat().st_size, file.stat().st_mtime_ns]
+        for file, names in zip(files, parts, strict=True)
+        if not any(name.startswith(".") for name in names)
+    ]
 
 
 class Ledger:
@@ -97,37 +105,26 @@ class Ledger:
 
     def start(self, notebook: Notebook) -> None:
         """Take back a notebook's success: its files are about to be overwritten."""
-        self.entries[notebook.name] = {"state": "running", "started": _now()}
-        self._save()
+        self._enter(notebook, "running")
 
     def fail(self, notebook: Notebook, *, error: str, where: str) -> None:
         """Record a failure, for `--list` and the report."""
-        self.entries[notebook.name] = {"state": "failed", "error": error, "where": where, "finished": _now()}
-        self._save()
+        self._enter(notebook, "failed", error=error, where=where)
 
     def finish(
         self, notebook: Notebook, parameters: Mapping[str, Any], *, seconds: float, peak_memory_mb: float
     ) -> None:
         """Record a success, with all that it depends on and all that it left."""
-        self.entries[notebook.name] = {
-            "state": "done",
-            "code": notebook.code,
-            "parameters": _keyed(parameters),
-            "library": sources_of(notebook),
-            "packages": package_versions(),
-            "folders": folder_digests(parameters),
-            "reads": {read: self.digest(read) for read in (*notebook.reads, *notebook.shows)},
-            "writes": {write: self.digest(f"{notebook.name}/{write}") for write in self._outputs(notebook)},
-            "cache": self._cached(notebook),
-            "seconds": round(seconds, 1),
-            "peak_memory_mb": round(peak_memory_mb),
-            "finished": _now(),
-        }
-        self._save()
+        left = {*notebook.writes, *([FIGURES] if (self.run_dir / notebook.name / FIGURES).is_dir() else [])}
+        groups = self._groups(notebook, parameters, writes=left, kept=self._kept(notebook))
+        spent = {"seconds": round(seconds, 1), "peak_memory_mb": round(peak_memory_mb)}
+        self._enter(notebook, "done", **groups, **spent)
 
-    def missing(self, notebook: Notebook) -> list[str]:
-        """Declared writes that are not there."""
-        return [write for write in notebook.writes if not (self.run_dir / notebook.name / write).exists()]
+    def _enter(self, notebook: Notebook, state: str, **entry: Any) -> None:
+        when = "started" if state == "running" else "finished"
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        self.entries[notebook.name] = {"state": state, **entry, when: now}
+        write_json(self.path, {"notebooks": self.entries, "digests": self._digests})
 
     def done(self, notebook: Notebook) -> bool:
         """Whether it succeeded when it last ran, up to date or not."""
@@ -136,59 +133,52 @@ class Ledger:
     def other_parameters(self, name: str, parameters: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
         """Name, value then and value now of each parameter that a finished notebook was run with another value of."""
         before, now = self.entries[name]["parameters"], _keyed(parameters)
-        return [one for one in _differences(before, now) if one[0] in before and one[0] in now]
+        return [one for one in _differences(before, now) if ABSENT not in one]
 
     def why(self, notebook: Notebook, parameters: Mapping[str, Any]) -> list[str]:
         """Reasons to run a notebook; empty when it is up to date."""
-        entry = self.entries.get(notebook.name, {})
-        if entry.get("state") != "done":
-            failed = f"failed last time ({entry.get('where')}): {entry.get('error')}"
-            return [
-                {"failed": failed, "running": "interrupted last time"}.get(
-                    entry.get("state", ""), "never run"
-                )
-            ]
-        if KEYS - entry.keys():
+        entry = self.entries.get(notebook.name, {"state": "new"})
+        match entry["state"]:
+            case "new":
+                return ["never run"]
+            case "running":
+                return ["interrupted last time"]
+            case "failed":
+                return [f"failed last time ({entry['where']}): {entry['error']}"]
+        if not REASONS.keys() <= entry.keys():
             return ["recorded by an older version of the chain"]
-        reasons = [] if entry["code"] == notebook.code else ["code changed"]
-        reasons += _changes("parameter ", entry["parameters"], _keyed(parameters))
-        changed = [name for name, _, _ in _differences(entry["library"], sources_of(notebook))]
-        if changed:
-            more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
-            reasons.append(f"library changed: {', '.join(changed[:3])}{more}")
-        reasons += _changes("", entry["packages"], package_versions())
-        folders = _differences(entry["folders"], folder_digests(parameters))
-        reasons += [f"{name}: the folder's content changed" for name, _, _ in folders]
-        reads = {read: self.digest(read) for read in (*notebook.reads, *notebook.shows)}
-        reasons += [f"upstream {name} changed" for name, _, _ in _differences(entry["reads"], reads)]
-        gone = [name for name in entry["cache"] if not (self.run_dir.parent / name).is_dir()]
-        reasons += [f"{name} missing" for name in gone]
-        return reasons + self._outputs_changed(notebook, entry["writes"])
-
-    def _outputs_changed(self, notebook: Notebook, writes: Mapping[str, str]) -> list[str]:
-        reasons = [
-            f"output {write} was not declared before" for write in notebook.writes if write not in writes
-        ]
-        for write, digest in writes.items():
-            now = self.digest(f"{notebook.name}/{write}")
-            if now != digest:
-                reasons.append(f"output {write} {'missing' if now == '' else 'changed on disk'}")
-        if not (self.run_dir / notebook.name / EXECUTED).exists():
-            reasons.append(f"output {EXECUTED} missing")
+        writes = {*entry["writes"], *notebook.writes}
+        now = self._groups(notebook, parameters, writes=writes, kept=entry["kept"])
+        reasons = []
+        for kind, reason in REASONS.items():
+            changes = _differences(entry[kind], now[kind])
+            most = SHOWN if kind == "sources" else len(changes)
+            reasons += [reason.format(name=name, old=old, new=new) for name, old, new in changes[:most]]
+            reasons += [f"{len(changes) - most} more {kind} changed"] * (len(changes) > most)
         return reasons
 
-    def _outputs(self, notebook: Notebook) -> list[str]:
-        figures = [FIGURES] if (self.run_dir / notebook.name / FIGURES).is_dir() else []
-        return list(dict.fromkeys([*notebook.writes, *figures]))
+    def _groups(
+        self, notebook: Notebook, parameters: Mapping[str, Any], *, writes: Iterable[str], kept: Iterable[str]
+    ) -> dict[str, Group]:
+        """All that a notebook's being up to date rests on, as it is now."""
+        return {
+            "code": {"cells": notebook.code},
+            "parameters": _keyed(parameters),
+            "sources": sources_of(notebook),
+            "packages": package_versions(),
+            "folders": folder_digests(parameters),
+            "reads": {name: self.digest(name) for name in (*notebook.reads, *notebook.shows)},
+            "writes": {name: self.digest(f"{notebook.name}/{name}") for name in sorted(writes)},
+            "kept": {name: (self.run_dir / name).exists() for name in kept},
+        }
 
-    def _cached(self, notebook: Notebook) -> list[str]:
-        """Folders of the shared cache, `cache/<kind>/<hash>`, whose hashes the notebook's JSON files name."""
-        runs = self.run_dir.parent
+    def _kept(self, notebook: Notebook) -> list[str]:
+        """What must stay although its content is not compared: the executed notebook, and the folders of the shared
+        cache, `cache/<kind>/<hash>`, whose hashes the notebook's JSON files name."""
         files = [self.run_dir / notebook.name / write for write in notebook.writes if write.endswith(".json")]
         named = {mark for file in files for mark in _HASH.findall(file.read_text(encoding="utf-8"))}
-        return sorted(
-            path.relative_to(runs).as_posix() for path in runs.glob("cache/*/*") if path.name in named
-        )
+        cached = [path for path in self.run_dir.parent.glob("cache/*/*") if path.name in named]
+        return [f"{notebook.name}/{EXECUTED}", *sorted(os.path.relpath(path, self.run_dir) for path in cached)]
 
     def digest(self, name: str) -> str:
         """Digest of a file or folder of this run; '' if it does not exist."""
@@ -197,36 +187,17 @@ class Ledger:
             return ""
         listing = _listing(path)
         mark = digest_json(listing)
-        known = self._digests.get(name)
-        if known is None or known[0] != mark:
+        if name not in self._digests or self._digests[name][0] != mark:
             content = [[part, digest_file(path / part if part else path)] for part, _, _ in listing]
-            self._digests[name] = known = [mark, digest_json(content)]
-        return known[1]
-
-    def _save(self) -> None:
-        write_json(self.path, {"notebooks": self.entries, "digests": self._digests})
+            self._digests[name] = [mark, digest_json(content)]
+        return self._digests[name][1]
 
 
 def _keyed(parameters: Mapping[str, Any]) -> dict[str, Any]:
-    return json.loads(
-        json.dumps({name: value for name, value in parameters.items() if name not in NOT_KEYED})
-    )
+    return json.loads(json.dumps({name: value for name, value in parameters.items() if name not in NOT_KEYED}))
 
 
-def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
-    names = dict.fromkeys([*now, *before])
-    return [(name, before.get(name), now.get(name)) for name in names if before.get(name) != now.get(name)]
-
-
-def _changes(kind: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    out = []
-    for name, old, new in _differences(before, now):
-        if name not in before or name not in now:
-            out.append(f"{kind}{name} {'removed' if name in before else 'added'}")
-        else:
-            out.append(f"{kind}{name} changed {old!r} -> {new!r}")
-    return out
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
+def _differences(before: Group, now: Group) -> list[tuple[str, Any, Any]]:
+    """Name, value then and value now of what differs; `ABSENT` on the side that does not have it."""
+    both = [(name, before.get(name, ABSENT), now.get(name, ABSENT)) for name in dict.fromkeys([*now, *before])]
+    return [one for one in both if one[1] != one[2]]

@@ -12,6 +12,9 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from radar_lib.files import digest_json
 from radar_suite.chain.exits import UsageError
@@ -20,6 +23,28 @@ from radar_suite.chain.profiles import nearest
 
 FILE_NAME = re.compile(r"\d\d_\w+\.ipynb")
 DEFAULT_LIMIT_MIN = 60.0
+
+
+def _below(value: str) -> str:
+    path = PurePosixPath(value)
+    if not value or path.is_absolute() or ".." in path.parts:
+        raise ValueError(f"{value!r} must be a path below the run's folder")
+    return str(path)
+
+
+Below = Annotated[str, AfterValidator(_below)]
+Minutes = Annotated[float, Field(gt=0)]
+
+
+class Declarations(BaseModel):
+    """A notebook's metadata `radar`."""
+
+    model_config = ConfigDict(strict=True)
+    title: str
+    reads: list[Below] = []
+    shows: list[Below] = []
+    writes: list[Below] = []
+    time_limit_min: Minutes | dict[str, Minutes] = DEFAULT_LIMIT_MIN
 
 
 @dataclass(frozen=True)
@@ -67,9 +92,7 @@ def discover(folder: Path) -> list[Notebook]:
     """
     paths = sorted(path for path in folder.glob("*.ipynb") if FILE_NAME.fullmatch(path.name))
     if not paths:
-        raise UsageError(
-            f"{folder}: no notebooks named like 01_name.ipynb. Name their folder with --notebooks."
-        )
+        raise UsageError(f"{folder}: no notebooks named like 01_name.ipynb. Name their folder with --notebooks.")
     notebooks = [read_notebook(path) for path in paths]
     check_graph(notebooks)
     return notebooks
@@ -84,47 +107,24 @@ def read_notebook(path: Path) -> Notebook:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         code = [cell for cell in content["cells"] if cell["cell_type"] == "code"]
-        radar = content["metadata"].get("radar")
+        radar = Declarations.model_validate(content["metadata"].get("radar"))
+    except ValidationError as error:
+        wrong = "; ".join(f"{'.'.join(map(str, one['loc']))} {one['msg']}" for one in error.errors())
+        needs = "its metadata needs `radar`: title, reads, writes, time_limit_min"
+        raise UsageError(f"{path.name}: {needs}. {wrong}") from None
     except (ValueError, KeyError, TypeError) as error:
         raise UsageError(f"{path.name}: not a notebook in format 4 ({error}).") from None
-    if not isinstance(radar, dict) or not isinstance(radar.get("title"), str):
-        raise UsageError(f"{path.name}: its metadata needs `radar`: title, reads, writes, time_limit_min.")
     tagged = [cell for cell in code if "parameters" in cell.get("metadata", {}).get("tags", [])]
     if len(tagged) != 1:
         raise UsageError(f"{path.name}: {len(tagged)} cells are tagged `parameters`; it needs exactly one.")
+    limits = radar.time_limit_min if isinstance(radar.time_limit_min, dict) else {"default": radar.time_limit_min}
     sources = tuple("".join(cell["source"]) for cell in code if cell is not tagged[0])
     return Notebook(
-        path=path,
-        title=radar["title"],
-        reads=_paths(path, radar, "reads"),
-        shows=_paths(path, radar, "shows"),
-        writes=_paths(path, radar, "writes"),
-        limits=_limits(path, radar.get("time_limit_min", DEFAULT_LIMIT_MIN)),
+        path=path, title=radar.title, reads=tuple(radar.reads), shows=tuple(radar.shows), writes=tuple(radar.writes),
+        limits={"default": DEFAULT_LIMIT_MIN, **limits},
         parameters=parse_parameters("".join(tagged[0]["source"]), notebook=path.stem),
-        code=digest_json(sources),
-        sources=sources,
-    )
-
-
-def _limits(path: Path, value: object) -> dict[str, float]:
-    limits = value if isinstance(value, dict) else {"default": value}
-    if not all(isinstance(limit, int | float) and limit > 0 for limit in limits.values()):
-        raise UsageError(
-            f"{path.name}: metadata radar.time_limit_min must be minutes, or a map of profiles to minutes."
-        )
-    return {"default": DEFAULT_LIMIT_MIN, **limits}
-
-
-def _paths(path: Path, radar: dict, key: str) -> tuple[str, ...]:
-    values = radar.get(key, [])
-    if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
-        raise UsageError(f"{path.name}: metadata radar.{key} must be a list of paths.")
-    for value in values:
-        if not value or PurePosixPath(value).is_absolute() or ".." in PurePosixPath(value).parts:
-            raise UsageError(
-                f"{path.name}: metadata radar.{key}: {value!r} must be a path below the run's folder."
-            )
-    return tuple(str(PurePosixPath(value)) for value in values)
+        code=digest_json(sources), sources=sources,
+    )  # fmt: skip
 
 
 def check_graph(notebooks: Sequence[Notebook]) -> None:
@@ -133,22 +133,14 @@ def check_graph(notebooks: Sequence[Notebook]) -> None:
     Raises:
         UsageError: one is not; the message names the nearest write there is.
     """
-    written: list[str] = []
+    every = [f"{notebook.name}/{write}" for notebook in notebooks for write in notebook.writes]
     for notebook in notebooks:
+        earlier = [path for path in every if path.split("/")[0] < notebook.name]
         for read in notebook.reads:
-            if not _covers(written, read):
-                late = _covers([path for other in notebooks for path in _written(other)], read)
-                why = (
-                    "is written only later."
-                    if late
-                    else f"is written by no notebook.{nearest(read, written)}"
-                )
+            if not _covers(earlier, read):
+                late = _covers(every, read)
+                why = "is written only later." if late else f"is written by no notebook.{nearest(read, earlier)}"
                 raise UsageError(f"{notebook.path.name} reads {read!r}, which {why}")
-        written += _written(notebook)
-
-
-def _written(notebook: Notebook) -> list[str]:
-    return [f"{notebook.name}/{write}" for write in notebook.writes]
 
 
 def _covers(written: Iterable[str], read: str) -> bool:
@@ -169,9 +161,7 @@ def find(name: str, notebooks: Sequence[Notebook]) -> Notebook:
     raise UsageError(f"no notebook {name!r}.{nearest(stem, names)} Notebooks: {', '.join(names)}.")
 
 
-def select(
-    notebooks: Sequence[Notebook], *, start: str | None = None, only: Iterable[str] = ()
-) -> list[Notebook]:
+def select(notebooks: Sequence[Notebook], *, start: str | None = None, only: Iterable[str] = ()) -> list[Notebook]:
     """The notebooks that a command is about, in order: all; from `start` on; or `only` these."""
     if start is not None:
         return list(notebooks[notebooks.index(find(start, notebooks)) :])

@@ -1,25 +1,26 @@
 """Processes of the chain: one lock per run, no orphans, a kernel bound to this interpreter, a place to write.
 
-A kernel lives in a session of its own, so that killing a process group does not reach it; whole trees are killed
-here instead. Every process of a run carries the run's folder in its environment, by which leftovers of a chain
-that was killed with SIGKILL are found.
+Every process of a run carries the run's folder in its environment, its kernel's children included, whatever session
+or parent they have. So "end all that this run started" is one function, and it is what everybody calls: the runner
+after each notebook, a notebook's process when the runner is gone, and the next chain when it takes the lock.
 """
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 import signal
 import sys
 import sysconfig
+import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import psutil
+from filelock import FileLock, Timeout
 
 from radar_lib.errors import RadarError
 from radar_lib.files import atomic_write_bytes, write_json
@@ -33,12 +34,10 @@ TERM_SECONDS = 3.0
 
 def check_packages(names: Iterable[str] = NEEDED) -> None:
     """Raise SetupError when a package that runs notebooks is missing."""
-    missing = [name for name in names if find_spec(name) is None]
+    missing = " ".join(name for name in names if find_spec(name) is None)
     if missing:
-        raise SetupError(
-            f"{', '.join(missing)} cannot be imported by {sys.executable}: no kernel can be started. "
-            f"`make setup`, or {sys.executable} -m pip install {' '.join(missing)}"
-        )
+        raise SetupError(f"{missing} cannot be imported by {sys.executable}: no kernel can be started. "
+                         f"`make setup`, or {sys.executable} -m pip install {missing}")  # fmt: skip
 
 
 def check_writable(folder: Path, *, min_free_mb: int = MIN_FREE_MB) -> None:
@@ -50,9 +49,7 @@ def check_writable(folder: Path, *, min_free_mb: int = MIN_FREE_MB) -> None:
     except (OSError, RadarError) as error:
         raise SetupError(f"{error} (--runs DIR puts results elsewhere.)") from None
     if free_mb < min_free_mb:
-        raise SetupError(
-            f"{folder}: only {free_mb} MiB free, {min_free_mb} needed. Free some space or use --runs DIR."
-        )
+        raise SetupError(f"{folder}: only {free_mb} MiB free, {min_free_mb} needed. Free some space or use --runs DIR.")
 
 
 @contextmanager
@@ -63,67 +60,58 @@ def run_lock(run_dir: Path) -> Iterator[None]:
         SetupError: another chain holds it; the message names its process.
     """
     run_dir.mkdir(parents=True, exist_ok=True)
-    with open(run_dir / ".lock", "a+", encoding="utf-8") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            raise SetupError(
-                f"{run_dir} is in use by another chain (process {file.read().strip() or 'unknown'}). "
-                "Wait for it, stop it, or use another --profile or --runs."
-            ) from None
-        except OSError:
-            pass  # a network disk without locks: better to run unlocked than not at all
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
-        kill_leftovers(run_dir)
-        yield
-
-
-def kill_leftovers(run_dir: Path, *, spare: Iterable[psutil.Process] = ()) -> None:
-    """Kill what a dead chain or notebook left running for this folder, `spare` apart; call it with the lock held."""
-    here = psutil.Process()
-    spared = {process.pid for process in (here, *here.parents(), *spare)}
-    found = []
-    for process in psutil.process_iter():
-        try:
-            if process.pid not in spared and process.environ().get(MARK) == str(run_dir):
-                found.append(process)
-        except (psutil.Error, OSError):
-            continue  # gone, or somebody else's
-    kill(found)
-
-
-def tree(pid: int) -> list[psutil.Process]:
-    """A process and all its descendants; empty when it is gone."""
+    lock = FileLock(run_dir / ".lock", blocking=False)
     try:
-        process = psutil.Process(pid)
-        return [process, *process.children(recursive=True)]
-    except psutil.Error:
-        return []
+        lock.acquire()
+    except Timeout:
+        holder = Path(lock.lock_file).read_text(encoding="utf-8") or "unknown"
+        raise SetupError(f"{run_dir} is in use by another chain (process {holder}). "
+                         "Wait for it, stop it, or use another --profile or --runs.") from None  # fmt: skip
+    except OSError:
+        pass  # a network disk without locks: better to run unlocked than not at all
+    try:
+        Path(lock.lock_file).write_text(str(os.getpid()), encoding="utf-8")
+        kill_marked(run_dir)
+        yield
+    finally:
+        lock.release()
 
 
-def kill(processes: Iterable[psutil.Process]) -> None:
-    """Ask processes to end, wait a little, then end them."""
-    alive = list(processes)
-    for act, seconds in ((psutil.Process.terminate, TERM_SECONDS), (psutil.Process.kill, TERM_SECONDS)):
+def kill_marked(run_dir: Path | str) -> None:
+    """End all processes of a run but this one and those above it: ask them, wait a little, then make them.
+
+    It looks again until it finds none, since what is being ended may have started another meanwhile.
+    """
+    begun, asked = time.monotonic(), set()
+    while (alive := _marked(run_dir)) and (passed := time.monotonic() - begun) < 3 * TERM_SECONDS:
         for process in alive:
-            try:
-                act(process)
-            except psutil.Error:
-                pass
-        _, alive = psutil.wait_procs(alive, timeout=seconds)
+            with suppress(psutil.Error):
+                if passed > TERM_SECONDS:
+                    process.kill()
+                elif process not in asked:
+                    process.terminate()
+        asked.update(alive)
+        psutil.wait_procs(alive, timeout=TERM_SECONDS / 10)
 
 
-def resident_mb(processes: Iterable[psutil.Process]) -> float:
-    """Sum of the resident sizes, MiB. Pages that several processes share count in each."""
+def _marked(run_dir: Path | str) -> list[psutil.Process]:
+    here, marked = psutil.Process(), []
+    spared = {process.pid for process in (here, *here.parents())}
+    for process in psutil.process_iter():
+        with suppress(psutil.Error, OSError):  # gone, or somebody else's
+            if process.pid not in spared and process.environ().get(MARK) == str(run_dir):
+                marked.append(process)
+    return marked
+
+
+def resident_mb(pid: int) -> float:
+    """Resident size of a process and all below it, MiB; pages that several share count in each. 0 when it is gone."""
     total = 0
-    for process in processes:
-        try:
-            total += process.memory_info().rss
-        except psutil.Error:
-            continue
+    with suppress(psutil.Error):
+        process = psutil.Process(pid)
+        for member in (process, *process.children(recursive=True)):
+            with suppress(psutil.Error):
+                total += member.memory_info().rss
     return total / 2**20
 
 
@@ -134,16 +122,10 @@ def kernel_environment(run_dir: Path, parameters: Mapping[str, Any]) -> dict[str
     figures without a word. With the stand-ins the Hub is not asked for anything.
     """
     own = run_dir / ".jupyter"
-    argv = [sys.executable, "-m", "radar_suite.chain.kernel", "-f", "{connection_file}"]
-    spec = {
-        "argv": argv,
-        "display_name": "Python 3 (radar)",
-        "language": "python",
-        "metadata": {"debugger": False},
-    }
+    spec = {"argv": [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"], "language": "python",
+            "display_name": "Python 3 (radar)", "metadata": {"debugger": False}}  # fmt: skip
     write_json(own / "kernels" / "python3" / "kernel.json", spec)
-    environment = dict(os.environ)
-    environment.pop("MPLBACKEND", None)
+    environment = {name: value for name, value in os.environ.items() if name != "MPLBACKEND"}
     environment |= {
         "JUPYTER_PATH": str(own),
         "JUPYTER_RUNTIME_DIR": str(own / "runtime"),
@@ -158,16 +140,14 @@ def kernel_environment(run_dir: Path, parameters: Mapping[str, Any]) -> dict[str
     if parameters.get("checkpoints") == "standins":
         environment.setdefault("HF_HUB_OFFLINE", "1")
     root = str(Path(__file__).parents[2])
-    if root != sysconfig.get_path(
-        "purelib"
-    ):  # a checkout: the notebooks import the library that runs the chain
+    if root != sysconfig.get_path("purelib"):  # a checkout: the notebooks import the library that runs the chain
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
     return environment
 
 
 @contextmanager
 def stop_signals() -> Iterator[None]:
-    """Turn SIGTERM and SIGHUP into `Interrupted`, so that kernels are killed and the ledger is kept."""
+    """Turn SIGTERM and SIGHUP into `Interrupted`, so that kernels are ended and the ledger is kept."""
 
     def stop(number: int, frame: object) -> None:
         raise Interrupted(signal.Signals(number).name)

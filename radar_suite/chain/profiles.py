@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,17 +41,17 @@ def load_profile(name: str, folder: Path) -> tuple[str, dict[str, Value]]:
     Raises:
         UsageError: there is no such profile, or it is not a flat map of names to values.
     """
-    known = sorted(path.stem for path in folder.glob("*.yaml"))
     path = Path(name) if name.endswith((".yaml", ".yml")) else folder / f"{name}.yaml"
     if not path.is_file():
+        known = sorted(path.stem for path in folder.glob("*.yaml"))
         hint = f"{nearest(name, known)} Profiles: {', '.join(known) or 'none'} ({folder})."
         raise UsageError(f"no profile {name!r}.{hint}")
+    label = f"profiles/{path.name}" if path.parent == folder else str(path)
     try:
         node = yaml.compose(path.read_text(encoding="utf-8"), yaml.SafeLoader)
         pairs = yaml.SafeLoader("").construct_pairs(node, deep=True) if node else []
     except yaml.YAMLError as error:
         raise UsageError(f"{path}: not a flat YAML map of parameter names to values. {error}") from None
-    label = f"profiles/{path.name}" if path.parent == folder else str(path)
     values: dict[str, Value] = {}
     for key, value in pairs:
         if not isinstance(key, str):
@@ -59,7 +59,7 @@ def load_profile(name: str, folder: Path) -> tuple[str, dict[str, Value]]:
         if key in values:  # YAML itself would silently keep the last one
             raise UsageError(f"{label}: {key!r} is given twice.")
         values[key] = Value(value, label)
-    if values.get("profile", Value(path.stem, label)).value != path.stem:
+    if "profile" in values and values["profile"].value != path.stem:
         raise UsageError(f"{label}: `profile` must be {path.stem!r}, like the file's name.")
     return path.stem, values
 
@@ -72,9 +72,7 @@ def parse_override(text: str) -> tuple[str, Value]:
     """
     name, equals, literal = text.partition("=")
     if not equals or not name.isidentifier():
-        raise UsageError(
-            f"--set {text}: expected name=value, e.g. --set seed=2 or --set 'lambdas=[0.0, 0.5]'."
-        )
+        raise UsageError(f"--set {text}: expected name=value, e.g. --set seed=2 or --set 'lambdas=[0.0, 0.5]'.")
     if name in GIVEN_BY_THE_CHAIN:
         raise UsageError(f"--set {name}: use {GIVEN_BY_THE_CHAIN[name]} instead.")
     try:
@@ -84,10 +82,7 @@ def parse_override(text: str) -> tuple[str, Value]:
     return name, Value(value, f"--set {name}", literal)
 
 
-def resolve(
-    declared: Mapping[str, Mapping[str, Parameter]],
-    given: Mapping[str, Value],
-) -> dict[str, dict[str, Any]]:
+def resolve(declared: Mapping[str, Mapping[str, Parameter]], given: Mapping[str, Value]) -> dict[str, dict[str, Any]]:
     """Complete parameters of every notebook: its own subset of what was given, defaults for the rest.
 
     Args:
@@ -97,13 +92,10 @@ def resolve(
     Raises:
         UsageError: a name that no notebook has, or a value of another type; the message names the remedy.
     """
-    owners: dict[str, list[str]] = {}
-    for notebook, parameters in declared.items():
-        for name in parameters:
-            owners.setdefault(name, []).append(notebook)
+    known = {name for parameters in declared.values() for name in parameters}
     for name, value in given.items():
-        if name not in owners:
-            hint = nearest(str(name), owners) or f" Known: {', '.join(sorted(owners))}."
+        if name not in known:
+            hint = nearest(name, known) or f" Known: {', '.join(sorted(known))}."
             raise UsageError(f"{value.source}: no notebook has a parameter {name!r}.{hint}")
     return {
         notebook: {
@@ -115,20 +107,17 @@ def resolve(
 
 
 def _checked(notebook: str, parameter: Parameter, given: Value) -> Any:
-    for candidate in (given.value, given.text):  # `--set name=123` for a str is the text 123
-        try:
+    for candidate in [given.value] if given.text is None else [given.value, given.text]:
+        try:  # `--set name=123` for a str is the text 123
             return parameter.fit(candidate)
         except Misfit:
-            if given.text is None:
-                break
-    got = repr(given.value) if given.text is None else given.text
+            continue
     hint = ""
     if isinstance(given.value, str) and _EXPONENT.fullmatch(given.value):
         hint = " YAML reads this as text: write it with a dot and a sign, like 1.0e-5."
-    raise UsageError(
-        f"{given.source}: {notebook} declares `{parameter.name}: {parameter.annotation}` (default "
-        f"{parameter.default!r}), got {got} ({type(given.value).__name__}).{hint}"
-    )
+    declared = f"`{parameter.name}: {parameter.annotation}` (default {parameter.default!r})"
+    got = f"{repr(given.value) if given.text is None else given.text} ({type(given.value).__name__})"
+    raise UsageError(f"{given.source}: {notebook} declares {declared}, got {got}.{hint}")
 
 
 def absolute_paths(given: Mapping[str, Value], *, project: Path) -> dict[str, Value]:
@@ -136,26 +125,7 @@ def absolute_paths(given: Mapping[str, Value], *, project: Path) -> dict[str, Va
     out = dict(given)
     for name in FOLDERS:
         value = given.get(name)
-        if value is None or not isinstance(value.value, str) or value.value in ("", *CHECKPOINT_WORDS):
-            continue
-        base = Path.cwd() if value.source.startswith("--") else project
-        out[name] = Value(str((base / Path(value.value).expanduser()).resolve()), value.source)
+        if value is not None and isinstance(value.value, str) and value.value not in ("", *CHECKPOINT_WORDS):
+            base = Path.cwd() if value.source.startswith("--") else project
+            out[name] = replace(value, value=str((base / Path(value.value).expanduser()).resolve()), text=None)
     return out
-
-
-def different_defaults(
-    declared: Mapping[str, Mapping[str, Parameter]], given: Mapping[str, Value]
-) -> list[str]:
-    """Complaints where a cell's default is not the profile's value, or two notebooks' defaults differ; for tests."""
-    first: dict[str, tuple[str, Any]] = {}
-    complaints = []
-    values = resolve(declared, given)
-    for notebook, parameters in declared.items():
-        for name, parameter in parameters.items():
-            if values[notebook][name] != parameter.default:
-                other = f"{given[name].source}: {given[name].value!r}"
-                complaints.append(f"{notebook}: {name} = {parameter.default!r}, {other}")
-            owner, default = first.setdefault(name, (notebook, parameter.default))
-            if default != parameter.default:
-                complaints.append(f"{notebook}: {name} = {parameter.default!r}, {owner}: {default!r}")
-    return complaints

@@ -16,12 +16,10 @@ CONTEXT_LINES = 2
 
 def duration(seconds: float) -> str:
     """Seconds as '42s', '1m20s' or '2h05m'."""
-    whole = int(seconds)
-    if whole < 60:
-        return f"{whole}s"
-    return (
-        f"{whole // 60}m{whole % 60:02d}s" if whole < 3600 else f"{whole // 3600}h{whole % 3600 // 60:02d}m"
-    )
+    minutes, rest = divmod(int(seconds), 60)
+    if minutes == 0:
+        return f"{rest}s"
+    return f"{minutes}m{rest:02d}s" if minutes < 60 else f"{minutes // 60}h{minutes % 60:02d}m"
 
 
 def near(path: str | Path) -> str:
@@ -72,14 +70,9 @@ class Progress:
 
 
 def failure_screen(
-    name: str,
-    cell: Mapping[str, Any] | None,
-    failure: Mapping[str, Any],
-    *,
-    verdict: str,
-    paths: Mapping[str, Path],
-    resume: str,
-) -> str:
+    name: str, cell: Mapping[str, Any] | None, failure: Mapping[str, Any], *,
+    verdict: str, paths: Mapping[str, Path], resume: str,
+) -> str:  # fmt: skip
     """One screen: notebook, section, source, last line of the traceback, where to look, the command that resumes."""
     where = f" · cell {cell['number']}/{cell['of']} · {cell['section']}" if cell else ""
     lines = [f"{verdict}  {name}{where}", ""]

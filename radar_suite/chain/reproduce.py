@@ -8,11 +8,12 @@ import shlex
 import shutil
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from radar_lib.files import remove_leftovers
 from radar_suite.chain import exits
-from radar_suite.chain.htmlreport import write_report
 from radar_suite.chain.ledger import Ledger
 from radar_suite.chain.notebooks import discover, select
 from radar_suite.chain.profiles import CHECKPOINT_WORDS, Value, absolute_paths, load_profile, parse_override, resolve
@@ -49,37 +50,35 @@ def build_chain(args: argparse.Namespace) -> Chain:
         if value:
             given[option] = Value(value, "--" + option.replace("_", "-"))
     given = absolute_paths(given, project=folder.parent)
-    checkpoints = given.get("checkpoints")
-    if checkpoints is not None and checkpoints.value not in CHECKPOINT_WORDS and not Path(checkpoints.value).is_dir():
-        raise exits.UsageError(
-            f"{checkpoints.source}: {checkpoints.value} does not exist. checkpoints is standins, hub, "
-            "or a folder with one checkpoint folder per backbone."
-        )
-    posts = given.get("posts")
-    if posts is not None and posts.value:
-        if not (Path(str(posts.value)) / "corpus.json").is_file():
-            raise exits.UsageError(
-                f"{posts.source}: {posts.value} is not a complete corpus folder (it has no corpus.json). "
-                "`radar posts import --table posts.csv --images DIR --out DIR` makes one."
-            )
-        name += "-" + re.sub(r"[^\w.-]+", "_", Path(posts.value).name)
-    sources = given.get("public_sources")
-    if sources is not None and sources.value and not Path(str(sources.value)).is_dir():
-        raise exits.UsageError(f"{sources.source}: {sources.value} is not a folder.")
+    check_folders(given)
+    if "posts" in given and given["posts"].value:
+        name += "-" + re.sub(r"[^\w.-]+", "_", Path(given["posts"].value).name)
     own = {"profile": Value(name, "--profile"), "runs_dir": Value(str(runs_folder(args)), "--runs")}
     declared = {notebook.name: notebook.parameters for notebook in notebooks}
-    known = {parameter for parameters in declared.values() for parameter in parameters}
-    given |= {option: value for option, value in own.items() if option in known}
+    given |= {option: value for option, value in own.items() if any(option in names for names in declared.values())}
     return Chain(
         notebooks=notebooks,
         selected=select(notebooks, start=args.start, only=args.only),
         parameters=resolve(declared, given),
         run_dir=runs_folder(args) / name,
-        profile=Path(args.profile).stem,
-        force=args.force,
-        no_limit=args.no_limit,
-        resume=resume_command(args),
-    )
+        profile=Path(args.profile).stem, force=args.force, no_limit=args.no_limit, resume=resume_command(args),
+    )  # fmt: skip
+
+
+def check_folders(given: Mapping[str, Value]) -> None:
+    """Raise UsageError where a folder of the user's is not there, or not what it should be."""
+    for name, marker, remedy in (
+        ("posts", "corpus.json", "is not a complete corpus folder (it has no corpus.json). "
+         "`radar posts import --table posts.csv --images DIR --out DIR` makes one."),
+        ("public_sources", "", "is not a folder."),
+        ("checkpoints", "", "does not exist. checkpoints is standins, hub, or a folder with one checkpoint folder per "
+         "backbone."),
+    ):  # fmt: skip
+        value = given.get(name)
+        if value and value.value and value.value not in CHECKPOINT_WORDS:
+            folder = Path(str(value.value))
+            if not (folder.is_dir() and (folder / marker).exists()):
+                raise exits.UsageError(f"{value.source}: {value.value} {remedy}")
 
 
 def resume_command(args: argparse.Namespace) -> str:
@@ -89,14 +88,12 @@ def resume_command(args: argparse.Namespace) -> str:
     if started.name == "radar":
         command = ["radar"] if shutil.which("radar") == str(started) else [near(started)]
     command += ["reproduce", "--profile", args.profile]
-    for option in ("posts", "public_sources", "runs", "notebooks", "figures", "start"):
-        value = getattr(args, option)
-        if value:
-            command += ["--from" if option == "start" else "--" + option.replace("_", "-"), str(value)]
+    for option in ("posts", "public-sources", "runs", "notebooks", "figures", "from"):
+        value = getattr(args, {"from": "start"}.get(option, option.replace("-", "_")))
+        command += [f"--{option}", str(value)] if value else []
     command += ["--only", *args.only] if args.only else []
     command += ["--no-limit"] if args.no_limit else []
-    for text in args.set:
-        command += ["--set", text]
+    command += [word for text in args.set for word in ("--set", text)]
     return shlex.join(command)
 
 
@@ -129,9 +126,7 @@ def describe_plan(chain: Chain, *, everything: bool) -> str:
         lines.append(f"{chain.head(notebook)} · {notebook.title}")
         lines.append(f"      {status} (limit {duration(notebook.limit_s(chain.profile))}{took})")
         if everything:
-            lines.append(
-                f"      reads {', '.join(notebook.reads) or 'nothing'}; writes {', '.join(notebook.writes)}"
-            )
+            lines.append(f"      reads {', '.join(notebook.reads) or 'nothing'}; writes {', '.join(notebook.writes)}")
     return "\n".join([*lines, f"results: {near(chain.run_dir)}"])
 
 
@@ -140,17 +135,18 @@ def finish(chain: Chain, args: argparse.Namespace, *, seconds: float) -> None:
 
     `figures/<profile>/` is the profile's record, so a run with other parameters or elsewhere does not replace it.
     """
+    from radar_suite.chain.htmlreport import write_report  # heavy
+
     ledger = Ledger(chain.run_dir)
     names = [notebook.name for notebook in chain.notebooks if ledger.done(notebook)]
     project = notebooks_folder(args).parent
-    target = args.figures.resolve() if args.figures else project / "figures"
+    target = (args.figures.resolve() if args.figures else project / "figures") / chain.run_dir.name
     own = args.set or args.profile.endswith((".yaml", ".yml")) or runs_folder(args) != project / "runs"
     if args.figures or not own:
-        files = publish(chain.run_dir, names, target / chain.run_dir.name, ledger.entries)
-        figures = f"{near(target / chain.run_dir.name)} ({len(files)} files)"
+        remove_leftovers(target.parent)
+        files = publish(chain.run_dir, names, target, ledger.entries)
+        figures = f"{near(target)} ({len(files)} files)"
     else:
         figures = f"{near(chain.run_dir)}/*/figures (--figures DIR copies them)"
-    report = write_report(chain.run_dir, chain.notebooks)
-    print(
-        f"\ndone in {duration(seconds)}\n  {'figures':9s}{figures}\n  {'report':9s}{near(report)}", flush=True
-    )
+    report = near(write_report(chain.run_dir, chain.notebooks))
+    print(f"\ndone in {duration(seconds)}\n  {'figures':9s}{figures}\n  {'report':9s}{report}", flush=True)

@@ -10,7 +10,6 @@ import contextlib
 import json
 import math
 import os
-import queue
 import shutil
 import subprocess
 import sys
@@ -21,14 +20,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
 
+from radar_lib.files import remove_leftovers
 from radar_suite.chain import exits
-from radar_suite.chain.job import Job, next_to_run, room_for_a_spare
 from radar_suite.chain.ledger import EXECUTED, FIGURES, Ledger
 from radar_suite.chain.notebooks import Notebook
 from radar_suite.chain.processes import (
     check_packages,
     check_writable,
-    kill_leftovers,
+    kernel_environment,
+    kill_marked,
     resident_mb,
     run_lock,
     stop_signals,
@@ -36,6 +36,11 @@ from radar_suite.chain.processes import (
 from radar_suite.chain.progress import Progress, duration, failure_screen
 
 POLL_SECONDS = 0.5
+RUNNING, FAILED, LOG = ".running.ipynb", "failed.ipynb", "log.txt"
+ENDS = {  # how a notebook may end badly: the screen's first word, and the exit code
+    "failed": ("FAILED", exits.FAILURE), "timeout": ("TIMEOUT", exits.TIMEOUT),
+    "setup": ("ENVIRONMENT", exits.ENVIRONMENT),
+}  # fmt: skip
 
 
 @dataclass
@@ -67,10 +72,6 @@ class Chain:
         """'[3/8] 03_expert_training'."""
         return f"[{self.notebooks.index(notebook) + 1}/{len(self.notebooks)}] {notebook.name}"
 
-    def limit_s(self, notebook: Notebook) -> float:
-        """Seconds that a notebook may take here."""
-        return math.inf if self.no_limit else notebook.limit_s(self.profile)
-
     def reasons(self, notebook: Notebook, ledger: Ledger) -> list[str]:
         """Why a notebook would run now; empty when it would not."""
         reasons = ledger.why(notebook, self.parameters[notebook.name])
@@ -91,13 +92,13 @@ class Chain:
 
 @dataclass
 class Outcome:
-    """How one notebook's process ended: 'done', 'failed', 'timeout' or 'setup'; with the failure, if any."""
+    """How one notebook's process ended: 'done' or one of `ENDS`, in which cell, and with which failure."""
 
-    state: str
-    seconds: float
-    peak_mb: float
+    state: str = "failed"
+    seconds: float = 0.0
+    peak_mb: float = 0.0
     cell: dict[str, Any] | None = None
-    failure: dict[str, Any] | None = None
+    failure: dict[str, Any] = field(default_factory=dict)
 
 
 def run_chain(chain: Chain) -> int:
@@ -114,38 +115,19 @@ def run_chain(chain: Chain) -> int:
     check_writable(chain.run_dir)
     progress = Progress(chain.out)
     with stop_signals(), run_lock(chain.run_dir):
+        remove_leftovers(chain.run_dir.parent)
         ledger = Ledger(chain.run_dir)
         check_upstream(chain, ledger, progress)
-        job = spare = None
-        try:
-            for notebook in chain.selected:
-                reasons = chain.reasons(notebook, ledger)
-                if not reasons:
-                    progress.say(f"{chain.head(notebook)} · up to date")
-                    continue
-                progress.begin(chain.head(notebook), reasons)
-                job, spare = spare, None
-                if job is None or job.notebook is not notebook:
-                    if job is not None:
-                        job.end()
-                    job = Job.start(notebook, chain.run_dir, chain.parameters[notebook.name])
-                spare = _spare(chain, ledger, after=notebook)
-                code = _run_and_record(job, spare, chain, ledger, progress)
-                if code != exits.OK:
-                    return code
-        finally:
-            for process in filter(None, (job, spare)):
-                process.end()
+        for notebook in chain.selected:
+            reasons = chain.reasons(notebook, ledger)
+            if not reasons:
+                progress.say(f"{chain.head(notebook)} · up to date")
+                continue
+            progress.begin(chain.head(notebook), reasons)
+            code = _run_and_record(notebook, chain, ledger, progress)
+            if code != exits.OK:
+                return code
     return exits.OK
-
-
-def _spare(chain: Chain, ledger: Ledger, *, after: Notebook) -> Job | None:
-    """The process of the notebook that will run next, started now, so that its kernel is warm when its turn comes."""
-    stale = [notebook.name for notebook in chain.selected if chain.reasons(notebook, ledger)]
-    notebook = next_to_run(chain.selected, after, stale)
-    if notebook is None or not room_for_a_spare():
-        return None
-    return Job.start(notebook, chain.run_dir, chain.parameters[notebook.name])
 
 
 def check_upstream(chain: Chain, ledger: Ledger, progress: Progress) -> None:
@@ -154,140 +136,104 @@ def check_upstream(chain: Chain, ledger: Ledger, progress: Progress) -> None:
     Raises:
         UsageError: it is not there; the message names the notebook to run.
     """
-    left_out = {notebook.name: notebook for notebook in chain.notebooks if notebook not in chain.selected}
-    said = set()
+    used: dict[str, Notebook] = {}
     for notebook in chain.selected:
         for read in notebook.reads:
-            upstream = left_out.get(read.split("/")[0])
-            if upstream is None:
+            upstream = next(other for other in chain.notebooks if other.name == read.split("/")[0])
+            if upstream in chain.selected:
                 continue
             if not ledger.done(upstream) or not (chain.run_dir / read).exists():
-                raise exits.UsageError(
-                    f"{notebook.name} reads {read}, but {upstream.name} has not finished. "
-                    f"Add it to --only, or leave --only and --from away."
-                )
-            stale = ledger.why(upstream, chain.parameters[upstream.name])
-            if stale and upstream.name not in said:
-                said.add(upstream.name)
-                progress.say(
-                    f"note: {upstream.name} is used as it is, but is not up to date: {'; '.join(stale)}"
-                )
+                raise exits.UsageError(f"{notebook.name} reads {read}, but {upstream.name} has not finished. "
+                                       "Add it to --only, or leave --only and --from away.")  # fmt: skip
+            used[upstream.name] = upstream
+    for name, upstream in used.items():
+        stale = ledger.why(upstream, chain.parameters[name])
+        if stale:
+            progress.say(f"note: {name} is used as it is, but is not up to date: {'; '.join(stale)}")
 
 
-def _run_and_record(job: Job, spare: Job | None, chain: Chain, ledger: Ledger, progress: Progress) -> int:
-    notebook = job.notebook
+def _run_and_record(notebook: Notebook, chain: Chain, ledger: Ledger, progress: Progress) -> int:
     folder = chain.run_dir / notebook.name
     _clean(folder)
     ledger.start(notebook)
-    outcome = _supervise(job, spare, chain, progress)
-    missing = ledger.missing(notebook) if outcome.state == "done" else []
-    if missing:
-        outcome.state = "failed"
-        outcome.failure = {
-            "error": f"every cell ran, but the declared output {', '.join(missing)} was not written."
-        }
-    running = folder / ".running.ipynb"
-    if outcome.state == "done":
-        os.replace(running, folder / EXECUTED)
-        ledger.finish(
-            notebook, chain.parameters[notebook.name], seconds=outcome.seconds, peak_memory_mb=outcome.peak_mb
-        )
-        progress.end(f"done · {duration(outcome.seconds)} · {outcome.peak_mb:,.0f} MiB")
-        return exits.OK
-    if running.exists():
-        os.replace(running, folder / "failed.ipynb")
-    return _report_failure(notebook, chain, ledger, progress, outcome)
-
-
-def _report_failure(
-    notebook: Notebook, chain: Chain, ledger: Ledger, progress: Progress, outcome: Outcome
-) -> int:
-    failure = outcome.failure or {"error": "unknown"}
-    folder = chain.run_dir / notebook.name
-    if exits.is_disk_trouble(failure["error"]):
-        outcome.state = "setup"
-    where = (outcome.cell or {}).get("section") or "before the first cell"
-    ledger.fail(notebook, error=failure["error"].splitlines()[0][:200], where=where)
-    verdict, code = {
-        "timeout": ("TIMEOUT", exits.TIMEOUT),
-        "setup": ("ENVIRONMENT", exits.ENVIRONMENT),
-    }.get(outcome.state, ("FAILED", exits.FAILURE))
+    outcome = run_notebook(notebook, chain, progress)
+    if (folder / RUNNING).exists():
+        os.replace(folder / RUNNING, folder / (EXECUTED if outcome.state == "done" else FAILED))
     progress.end(f"{outcome.state} · {duration(outcome.seconds)} · {outcome.peak_mb:,.0f} MiB")
-    paths = {"log": folder / "log.txt", "notebook": folder / "failed.ipynb"}
-    screen = failure_screen(
-        notebook.name, outcome.cell, failure, verdict=verdict, paths=paths, resume=chain.resume
-    )
-    progress.say(f"\n{screen}")
+    if outcome.state == "done":
+        spent = {"seconds": outcome.seconds, "peak_memory_mb": outcome.peak_mb}
+        ledger.finish(notebook, chain.parameters[notebook.name], **spent)
+        return exits.OK
+    where = (outcome.cell or {}).get("section") or "before the first cell"
+    ledger.fail(notebook, error=outcome.failure["error"].splitlines()[0][:200], where=where)
+    verdict, code = ENDS[outcome.state]
+    paths = {"log": folder / LOG, "notebook": folder / FAILED}
+    progress.say("\n" + failure_screen(notebook.name, outcome.cell, outcome.failure, verdict=verdict, paths=paths,
+                                       resume=chain.resume))  # fmt: skip
     return code
 
 
 def _clean(folder: Path) -> None:
-    """Remove what an earlier run left that could be taken for this one's, and what a killed one left half-written."""
+    """Remove what an earlier run left that could be taken for this one's."""
     folder.mkdir(parents=True, exist_ok=True)
-    for name in (EXECUTED, "failed.ipynb", ".running.ipynb"):
+    for name in (EXECUTED, FAILED, RUNNING):
         (folder / name).unlink(missing_ok=True)
-    for path in (folder / FIGURES, *folder.rglob(".*.tmp")):
-        shutil.rmtree(path, ignore_errors=True)
+    shutil.rmtree(folder / FIGURES, ignore_errors=True)
 
 
-def _supervise(job: Job, spare: Job | None, chain: Chain, progress: Progress) -> Outcome:
-    """Give a notebook's process its work, follow its events, and see to it that its whole tree is dead in the end."""
-    notebook = job.notebook
-    folder = chain.run_dir / notebook.name
-    outcome = Outcome("failed", 0.0, 0.0)
-    begun = time.monotonic()
-    try:
-        job.begin(folder / ".running.ipynb", chain.parameters[notebook.name])
-        events = _events(job.process)
-        while _follow(events, outcome):
-            progress.update(outcome.cell)
+def run_notebook(notebook: Notebook, chain: Chain, progress: Progress) -> Outcome:
+    """Execute a notebook in a process of its own and follow its events; nothing that it started outlives the call."""
+    outcome, begun = Outcome(), time.monotonic()
+    folder, path = chain.run_dir / notebook.name, notebook.path.resolve()
+    limit = math.inf if chain.no_limit else notebook.limit_s(chain.profile)
+    parameters = dict(chain.parameters[notebook.name])
+    job = {"notebook": str(path), "output": str(folder / RUNNING), "parameters": parameters, "cwd": str(path.parent)}
+    environment = kernel_environment(chain.run_dir, parameters) | {"RADAR_NOTEBOOK_DIGEST": notebook.code}
+    with (
+        open(folder / LOG, "w", encoding="utf-8") as log,
+        subprocess.Popen(
+            [sys.executable, "-m", "radar_suite.chain.execute", repr(job)], env=environment, cwd=path.parent,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, start_new_session=True,
+        ) as process,
+    ):  # fmt: skip
+        try:
+            reader = threading.Thread(target=_follow, args=(process.stdout, outcome), daemon=True)
+            reader.start()
+            while process.poll() is None:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(POLL_SECONDS)
+                progress.update(outcome.cell)
+                outcome.peak_mb = max(outcome.peak_mb, resident_mb(process.pid))
+                if time.monotonic() - begun > limit:
+                    outcome.state, passed = "timeout", f"passed its time limit of {duration(limit)}."
+                    outcome.failure = {"error": f"{passed} --no-limit runs it without one."}
+                    return outcome
+            reader.join()
+        finally:
+            kill_marked(chain.run_dir)
+            process.kill()  # where it was not marked yet
+            remove_leftovers(folder)
             outcome.seconds = time.monotonic() - begun
-            alive = [*job.tree(), *(spare.tree() if spare else ())]
-            outcome.peak_mb = max(outcome.peak_mb, resident_mb(alive))
-            if outcome.seconds > chain.limit_s(notebook):
-                limit = duration(chain.limit_s(notebook))
-                outcome.state = "timeout"
-                outcome.failure = {"error": f"passed its time limit of {limit}. --no-limit runs it without one."}
-                return outcome
-        code = job.process.wait()
-    finally:
-        job.end()
-        kill_leftovers(chain.run_dir, spare=spare.tree() if spare else ())  # whose parents died before them
-        outcome.seconds = time.monotonic() - begun
-    if code == 0:
+    code, missing = process.returncode, [write for write in notebook.writes if not (folder / write).exists()]
+    if code == 0 and missing:
+        outcome.failure["error"] = f"every cell ran, but the declared output {', '.join(missing)} was not written."
+    elif code == 0:
         outcome.state = "done"
-    elif outcome.failure is None:
-        last = (folder / "log.txt").read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:]
+    elif not outcome.failure:
+        last = (folder / LOG).read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:]
         how = f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
-        outcome.failure = {"error": f"the notebook's process {how}. " + "".join(last)}
-    elif outcome.failure.get("setup"):
+        outcome.failure["error"] = f"the notebook's process {how}. " + "".join(last)
+    if outcome.failure.get("setup") or exits.is_disk_trouble(outcome.failure.get("error", "")):
         outcome.state = "setup"
     return outcome
 
 
-def _events(process: subprocess.Popen) -> queue.Queue:
-    """Events of a notebook's process, read in the background; None marks the end."""
-    events: queue.Queue = queue.Queue()
-
-    def read() -> None:
-        with contextlib.suppress(ValueError):  # a last line cut short by a kill
-            for line in process.stdout:
-                events.put(json.loads(line))
-        events.put(None)
-
-    threading.Thread(target=read, daemon=True).start()
-    return events
-
-
-def _follow(events: queue.Queue, outcome: Outcome) -> bool:
-    """Take in the next event, or wait a moment for it; False at the end."""
-    try:
-        event = events.get(timeout=POLL_SECONDS)
-    except queue.Empty:
-        return True
-    if event is not None:
-        if event.pop("event") == "cell":
-            outcome.cell = event
-        else:
-            outcome.failure = event
-    return event is not None
+def _follow(events: TextIO, outcome: Outcome) -> None:
+    """Take in a notebook's events until it ends."""
+    with contextlib.suppress(ValueError):  # a last line cut short by a kill
+        for line in events:
+            event = json.loads(line)
+            if event.pop("event") == "cell":
+                outcome.cell = event
+            else:
+                outcome.failure = event

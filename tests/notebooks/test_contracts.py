@@ -16,7 +16,7 @@ import nbformat  # noqa: E402
 
 from radar_suite.chain.notebooks import check_graph, discover  # noqa: E402
 from radar_suite.chain.parameters import unused_parameters  # noqa: E402
-from radar_suite.chain.profiles import different_defaults, load_profile  # noqa: E402
+from radar_suite.chain.profiles import load_profile, resolve  # noqa: E402
 from radar_suite.report.experiments import EXECUTION, set_up  # noqa: E402
 from radar_suite.report.workspace import PLACES  # noqa: E402
 
@@ -74,7 +74,8 @@ def test_one_name_has_one_default_everywhere_and_cpu_lists_them_all():
     declared = {name: notebook.parameters for name, notebook in NOTEBOOKS.items()}
     known = {parameter for parameters in declared.values() for parameter in parameters}
     assert known - set(PROFILES["cpu"]) == {"runs_dir"}
-    assert different_defaults(declared, load_profile("cpu", ROOT / "notebooks/profiles")[1]) == []
+    defaults = {name: {one: cell[one].default for one in cell} for name, cell in declared.items()}
+    assert resolve(declared, load_profile("cpu", ROOT / "notebooks/profiles")[1]) == defaults
 
 
 @pytest.mark.parametrize("name", PROFILES)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+import subprocess
+import sys
 
 import pytest
 
@@ -18,6 +20,19 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
         temporary.write_text("half")
         1 / 0  # noqa: B018
     assert files.read_json(path) == {"x": 1} and os.listdir(tmp_path) == ["a.json"]
+
+
+def test_what_a_killed_process_left_is_removed_and_what_a_living_one_writes_is_not(tmp_path):
+    code = "import os, pathlib, sys; from radar_lib.files import atomic_path\n"
+    code += "with atomic_path(pathlib.Path(sys.argv[1])) as path: path.write_text('half'); os._exit(9)"
+    for name in ("a", "deep/er/b"):
+        subprocess.run([sys.executable, "-c", code, str(tmp_path / name)], check=False)
+    assert len(list(tmp_path.rglob("*.tmp"))) == 2
+    with files.atomic_path(tmp_path / "c") as living:
+        living.write_text("whole")
+        files.remove_leftovers(tmp_path)
+        assert list(tmp_path.rglob("*.tmp")) == [living.parent]
+    assert (tmp_path / "c").read_text() == "whole"
 
 
 def test_a_folder_is_replaced_whole(tmp_path):

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
 import sys
+import time
 from pathlib import Path
 
+import psutil
 import pytest
+from filelock import FileLock
+
+from radar_suite.chain.processes import MARK
 
 COMMON = 'profile: str = "cpu"\nruns_dir: str = "../runs"\nseed: int = 1\n'
 WRITE = """\
@@ -62,28 +69,54 @@ class Project:
 
     def command(self, *arguments: str) -> list[str]:
         """The same as a process of its own."""
-        return [
-            sys.executable,
-            "-m",
-            "radar_lib",
-            "reproduce",
-            "--notebooks",
-            str(self.notebooks),
-            *arguments,
-        ]
+        return [sys.executable, "-m", "radar_suite", "reproduce", "--notebooks", str(self.notebooks), *arguments]
 
     def entries(self, run: str = "cpu") -> dict:
         return json.loads((self.runs / run / "ledger.json").read_text())["notebooks"]
 
 
-@pytest.fixture(autouse=True)
-def fresh_digests():
-    """The library is digested once per process; here one process plays many."""
-    from radar_suite.chain.ledger import library_digests
-
-    library_digests.cache_clear()
-
-
 @pytest.fixture
 def project(tmp_path: Path) -> Project:
     return Project(tmp_path / "project")
+
+
+def running(run_dir: Path) -> list[list[str]]:
+    """Command lines of the processes that carry the mark of a run."""
+    marked = []
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get(MARK) == str(run_dir) and process.status() != psutil.STATUS_ZOMBIE:
+                marked.append(process.cmdline())
+        except (psutil.Error, OSError):
+            continue
+    return marked
+
+
+def half_written(runs: Path) -> list[Path]:
+    """Temporary files below a runs folder."""
+    return [path for pattern in ("*.tmp", ".running.ipynb", ".probe") for path in runs.rglob(pattern)]
+
+
+@pytest.fixture
+def kill(tmp_path: Path):
+    """`kill(command, run_dir, when=...)`: start a chain, kill -9 its process alone when `when(seconds)` holds, and see
+    that soon no process is left and no lock is held."""
+
+    def kill(command: list[str], run_dir: Path, *, when) -> None:
+        begun, log = time.monotonic(), tmp_path / "killed.log"
+        process = {"stderr": subprocess.STDOUT, "start_new_session": True}
+        with open(log, "a") as file, subprocess.Popen(command, stdout=file, **process) as chain:
+            while not when(time.monotonic() - begun):
+                assert chain.poll() is None and time.monotonic() - begun < 1200, log.read_text()[-2000:]
+                time.sleep(0.02)
+            chain.send_signal(signal.SIGKILL)
+        if run_dir.exists():
+            with FileLock(run_dir / ".lock", timeout=20):  # a child that was just being started may still hold it
+                pass
+        deadline = time.monotonic() + 20
+        while left := running(run_dir):
+            assert time.monotonic() < deadline, f"still running: {left}"
+            time.sleep(0.1)
+
+    kill.running, kill.half_written = running, half_written
+    return kill

@@ -5,6 +5,8 @@ import json
 import os
 import sys
 
+import pytest
+
 from radar_suite.chain.execute import describe, execute, sections
 from radar_suite.chain.processes import kernel_environment
 
@@ -40,46 +42,36 @@ def test_a_failure_names_the_cells_line_and_the_deepest_frame():
     assert describe("KeyboardInterrupt", "", "", "x")["error"] == "KeyboardInterrupt"
 
 
-def run(tmp_path, monkeypatch, source, **job):
-    for name, value in kernel_environment(tmp_path, {}).items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.delenv("MPLBACKEND", raising=False)
+CELLS = {"parameters": "grid: tuple[int, ...] = (1,)", "c1": "print('seen', grid)", "c2": "import no_such_module"}
+
+
+def run(folder, monkeypatch, *, output="out.ipynb"):
+    """Whether a notebook of `CELLS` ran, its events and its log."""
+    environment = kernel_environment(folder, {})
+    for name in {*environment, "MPLBACKEND"}:
+        monkeypatch.setenv(name, environment.get(name, ""))
+    monkeypatch.delenv("MPLBACKEND")
     monkeypatch.setitem(sys.modules, "rfc3987_syntax", None)
-    cells = [("parameters", "grid: tuple[int, ...] = (1,)"), ("c1", "print('seen', grid)"), ("c2", source)]
-    content = [
-        {"cell_type": "code", "id": name, "metadata": {"tags": [name]}, "source": text, "outputs": []}
-        | {"execution_count": None}
-        for name, text in cells
-    ]
+    cell = {"cell_type": "code", "outputs": [], "execution_count": None}
+    cells = [cell | {"id": name, "metadata": {"tags": [name]}, "source": text} for name, text in CELLS.items()]
     metadata = {"kernelspec": {"name": "python3", "display_name": "", "language": "python"}}
-    notebook = {"cells": content, "metadata": metadata, "nbformat": 4, "nbformat_minor": 5}
-    (tmp_path / "a.ipynb").write_text(json.dumps(notebook))
+    content = {"cells": cells, "metadata": metadata, "nbformat": 4, "nbformat_minor": 5}
+    (folder / "a.ipynb").write_text(json.dumps(content))
+    job = {"notebook": str(folder / "a.ipynb"), "output": str(folder / output), "cwd": str(folder)}
     events, log = [], io.StringIO()
-    base = {
-        "notebook": str(tmp_path / "a.ipynb"),
-        "output": str(tmp_path / "out.ipynb"),
-        "cwd": str(tmp_path),
-    }
-    done = execute(base | {"parameters": {"grid": (2, 3)}} | job, lambda **event: events.append(event), log)
+    done = execute(job | {"parameters": {"grid": (2, 3)}}, lambda **event: events.append(event), log)
     return done, events, log.getvalue()
 
 
 def test_a_notebook_is_run_with_events_and_a_log(tmp_path, monkeypatch):
-    done, events, log = run(tmp_path, monkeypatch, "import no_such_module")
-    assert not done and [event["event"] for event in events] == ["cell", "cell", "cell", "cell", "failed"]
-    assert (
-        events[-1]["error"] == "ModuleNotFoundError: No module named 'no_such_module'"
-        and events[-1]["line"] == 1
-    )
+    done, events, log = run(tmp_path, monkeypatch)
+    assert not done and [event["event"] for event in events] == ["cell"] * 4 + ["failed"]
+    assert events[-1]["error"] == "ModuleNotFoundError: No module named 'no_such_module'" and events[-1]["line"] == 1
     assert "seen (2, 3)" in log and "ModuleNotFoundError" in log
 
 
-def test_an_output_that_cannot_be_written_is_the_environments_fault(tmp_path, monkeypatch):
-    done, events, _ = run(tmp_path, monkeypatch, "1", output=str(tmp_path / "none" / "out.ipynb"))
-    assert not done and events[-1]["setup"] and "none" in events[-1]["error"]
-
-
-def test_a_kernel_that_cannot_start_is_the_environments_fault(tmp_path, monkeypatch):
-    monkeypatch.setattr("radar_suite.chain.processes.sys.executable", os.devnull)
-    done, events, _ = run(tmp_path, monkeypatch, "1")
-    assert not done and events[-1]["setup"], events
+@pytest.mark.parametrize(("python", "output"), [(os.devnull, "out.ipynb"), (sys.executable, "none/out.ipynb")])
+def test_a_kernel_that_cannot_start_and_an_output_that_cannot_be_written(tmp_path, monkeypatch, python, output):
+    monkeypatch.setattr("radar_suite.chain.processes.sys.executable", python)
+    done, events, _ = run(tmp_path, monkeypatch, output=output)
+    assert not done and events[-1]["setup"], "the environment's fault"

@@ -1,6 +1,7 @@
 """Chains that are killed: nothing keeps running, nothing half-written counts, and the next run goes on."""
 
 import os
+import random
 import signal
 import subprocess
 import time
@@ -83,3 +84,19 @@ def test_a_polite_signal_ends_the_kernel_too_and_says_how_to_resume(slow, number
     assert "stopped; finished notebooks are kept" in out and "-m radar_suite reproduce --profile cpu" in out
     assert slow.entries()["01_b"]["state"] == "running"
     assert not Path(slow.runs / "cpu/01_b/executed.ipynb").exists()
+
+
+CHILD = "import subprocess, time\nsubprocess.Popen(['sleep', '66'], start_new_session=True)\ntime.sleep(0.3)"
+
+
+def test_killed_at_random_moments_it_leaves_nothing_and_ends_with_the_same_bytes(project, kill):
+    """The same as for the smoke chain, with notebooks whose children have sessions of their own."""
+    project.step("00_a", CHILD, value="1")
+    project.step("01_b", CHILD, value="2", reads=("00_a/out.json",))
+    moments, done = random.Random(os.environ.get("KILL_SEED", "1")), project.runs / "cpu/report/index.html"
+    for _ in range(6):
+        moment = moments.uniform(0, 6)
+        kill(project.command(), project.runs / "cpu", when=lambda seconds, at=moment: seconds > at or done.exists())
+    assert project.run() == exits.OK
+    assert [(project.runs / f"cpu/{name}/out.json").read_text() for name in ("00_a", "01_b")] == ["[1, 1]", "[1, 2]"]
+    assert kill.half_written(project.runs) == [] and kill.running(project.runs / "cpu") == []

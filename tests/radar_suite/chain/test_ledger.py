@@ -1,32 +1,31 @@
 """The ledger: success is what it says, and each reason to run again has a name."""
 
 import json
+import tempfile
+from pathlib import Path
 
 import pytest
 
+from radar_lib import sources
+from radar_lib.errors import RadarError
 from radar_suite.chain import ledger as module
-from radar_suite.chain.ledger import Ledger
+from radar_suite.chain.ledger import Ledger, sources_of
 from radar_suite.chain.notebooks import discover
 
-LIBRARY = {"losses.py": "1", "metrics.py": "2"}
+ROOT = Path(__file__).parents[3]
+SOURCES = {"losses": "1", "metrics": "2"}
 PACKAGES = {"python": "3.11", "torch": "2.13.0"}
 
 
 @pytest.fixture
 def world(project, monkeypatch):
-    """Two finished notebooks; returns a function that gives the second one's reasons to run."""
-    monkeypatch.setattr(module, "library_digests", lambda: dict(LIBRARY))
+    """Two finished notebooks; `world.why` gives the second one's reasons to run."""
+    monkeypatch.setattr(module, "sources_of", lambda notebook: dict(SOURCES))
     monkeypatch.setattr(module, "package_versions", lambda: dict(PACKAGES))
     project.add("00_a", "seed: int = 1", "print(seed)", writes=["out.json"])
     project.add("01_b", "seed: int = 1", "print(seed)", reads=["00_a/out.json"], writes=["scores", "b.json"])
     run = project.runs / "cpu"
-    for name in (
-        "00_a/out.json",
-        "00_a/executed.ipynb",
-        "01_b/scores/x.parquet",
-        "01_b/b.json",
-        "01_b/executed.ipynb",
-    ):
+    for name in ("00_a/out.json", "00_a/executed.ipynb", "01_b/scores/x.parquet", "01_b/b.json", "01_b/executed.ipynb"):
         (run / name).parent.mkdir(parents=True, exist_ok=True)
         (run / name).write_text(name)
     ledger = Ledger(run)
@@ -66,19 +65,15 @@ def test_changed_code_is_a_reason_and_changed_prose_is_none(world):
 
 def test_parameters_are_named_with_both_values(world):
     assert world.why(seed=2) == ["parameter seed changed 1 -> 2"]
-    assert world.why(extra=[1]) == ["parameter extra added"]
+    assert world.why(extra=[1]) == ["parameter extra changed nothing -> [1]"]
 
 
-def test_library_and_packages_are_named(world, monkeypatch):
-    LIBRARY_NOW = {"losses.py": "9", "metrics.py": "2", "new.py": "3"}
-    monkeypatch.setattr(module, "library_digests", lambda: LIBRARY_NOW)
+def test_sources_and_packages_are_named_and_many_counted(world, monkeypatch):
     monkeypatch.setattr(module, "package_versions", lambda: PACKAGES | {"torch": "2.11.0"})
-    assert world.why() == ["library changed: losses.py, new.py", "torch changed '2.13.0' -> '2.11.0'"]
-
-
-def test_many_changed_library_files_are_counted(world, monkeypatch):
-    monkeypatch.setattr(module, "library_digests", lambda: LIBRARY | {f"{i}.py": "x" for i in range(5)})
-    assert world.why() == ["library changed: 0.py, 1.py, 2.py and 2 more"]
+    monkeypatch.setattr(module, "sources_of", lambda notebook: SOURCES | {"losses": "9", "new": "3"})
+    assert world.why() == ["library changed: losses", "library changed: new", "torch changed '2.13.0' -> '2.11.0'"]
+    monkeypatch.setattr(module, "sources_of", lambda notebook: {f"m{n}": "x" for n in range(5)})
+    assert "4 more sources changed" in world.why()
 
 
 def test_upstream_and_outputs_are_named(world):
@@ -88,7 +83,8 @@ def test_upstream_and_outputs_are_named(world):
     (world.run_dir / "01_b/scores/x.parquet").write_text("tampered")
     (world.run_dir / "01_b/executed.ipynb").unlink()
     assert world.why()[1:] == [
-        "output scores changed on disk", "output b.json missing", "output executed.ipynb missing",
+        "output b.json missing or changed on disk", "output scores missing or changed on disk",
+        "01_b/executed.ipynb missing",
     ]  # fmt: skip
 
 
@@ -99,9 +95,9 @@ def test_cached_work_that_a_notebook_names_must_still_be_there(world):
     (world.run_dir / "01_b/b.json").write_text('{"run": "0123456789abcdef"}')
     notebook = discover(world.notebooks)[1]
     Ledger(world.run_dir).finish(notebook, {"seed": 1}, seconds=1.0, peak_memory_mb=1.0)
-    assert world.entries()["01_b"]["cache"] == ["cache/training/0123456789abcdef"] and world.why() == []
+    assert "fedcba" not in str(world.entries()["01_b"]) and world.why() == []
     run.rmdir()
-    assert world.why() == ["cache/training/0123456789abcdef missing"]
+    assert world.why() == ["../cache/training/0123456789abcdef missing"]
 
 
 def test_hidden_files_of_a_folder_do_not_count(world):
@@ -116,49 +112,61 @@ def test_a_file_of_the_same_size_and_time_is_not_read_again(world, monkeypatch):
 
 
 def test_a_corpus_is_known_by_its_own_digest_and_other_folders_by_their_listing(world, tmp_path):
-    posts = tmp_path / "posts"
-    posts.mkdir()
-    (posts / "corpus.json").write_text("1")
+    folders = {name: tmp_path / name for name in ("posts", "public_sources")}
+    for folder in folders.values():
+        folder.mkdir()
+    (folders["posts"] / "corpus.json").write_text("1")
     ledger, notebook = Ledger(world.run_dir), discover(world.notebooks)[1]
-    parameters = {
-        "seed": 1,
-        "posts": str(posts),
-        "public_sources": str(world.root),
-        "checkpoints": "standins",
-    }
+    parameters = {"seed": 1, "checkpoints": "standins", **{name: str(folder) for name, folder in folders.items()}}
     ledger.finish(notebook, parameters, seconds=1.0, peak_memory_mb=1.0)
-    assert world.why(**{**parameters, "public_sources": ""})[0].startswith("parameter public_sources changed")
-    (posts / "shard.parquet").write_text("not looked at")
-    assert Ledger(world.run_dir).why(notebook, parameters | {"public_sources": parameters["public_sources"]})[
-        :1
-    ] == [
-        "public_sources: the folder's content changed"  # the ledger itself lies in it here
-    ]
-    (posts / "corpus.json").write_text("2")
+    for folder in folders.values():
+        (folder / "shard.parquet").write_text("in a corpus, not looked at")
+    assert ledger.why(notebook, parameters) == ["public_sources: the folder's content changed"]
+    (folders["posts"] / "corpus.json").write_text("2")
     assert "posts: the folder's content changed" in ledger.why(notebook, parameters)
 
 
-def test_the_real_library_is_digested_without_the_chain_and_without_torch():
-    module.library_digests.cache_clear()
-    names = module.library_digests()
-    assert "losses.py" in names and not any(name.startswith("chain/") or "pycache" in name for name in names)
-    assert module.package_versions()["python"].startswith("3.")
-
-
-def test_a_missing_package_is_absent(monkeypatch):
-    monkeypatch.setattr(module, "PACKAGES", ("no-such-package",))
-    module.package_versions.cache_clear()
-    assert module.package_versions()["no-such-package"] == "absent"
-    module.package_versions.cache_clear()
-
-
-def test_a_broken_ledger_says_what_to_do(world):
+def test_a_ledger_is_plain_json_and_a_broken_or_older_one_says_so(world):
+    content = json.loads((world.run_dir / "ledger.json").read_text())
+    entry = content["notebooks"]["01_b"]
+    assert entry["state"] == "done" and entry["reads"].keys() == {"00_a/out.json"}
+    assert entry["parameters"] == {"seed": 1}
+    del entry["packages"]
+    (world.run_dir / "ledger.json").write_text(json.dumps(content))
+    assert world.why() == ["recorded by an older version of the chain"]
     (world.run_dir / "ledger.json").write_text("{")
-    with pytest.raises(Exception, match="Delete it and run its step again"):
+    with pytest.raises(RadarError, match="Delete it and run its step again"):
         Ledger(world.run_dir)
 
 
-def test_the_ledger_is_plain_json(world):
-    entry = json.loads((world.run_dir / "ledger.json").read_text())["notebooks"]["01_b"]
-    assert entry["state"] == "done" and entry["reads"].keys() == {"00_a/out.json"}
-    assert entry["parameters"] == {"seed": 1}
+def test_versions_are_read_without_importing(monkeypatch):
+    monkeypatch.setattr(module, "PACKAGES", ("pytest", "no-such-package"))
+    versions = module.package_versions.__wrapped__()
+    assert versions["pytest"] == pytest.__version__ and versions["no-such-package"] == "absent"
+
+
+def stale(file: str, text: str) -> set[str]:
+    """Which of the project's own notebooks become stale when `text` is appended to one of its sources."""
+    notebooks, changed = discover(ROOT / "notebooks"), ROOT / file
+    before = [sources_of(notebook) for notebook in notebooks]
+    digest_syntax = sources.digest_syntax
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        copy = Path(folder) / changed.name
+        copy.write_text(changed.read_text() + text)
+        patch.setattr(sources, "digest_syntax", lambda path: digest_syntax(copy if path == changed else path))
+        now = [sources_of(notebook) for notebook in notebooks]
+    return {notebook.name for notebook, a, b in zip(notebooks, before, now, strict=True) if a != b}
+
+
+def test_a_plotting_file_makes_stale_what_draws_with_it_and_a_comment_there_nothing():
+    file, notebooks = "radar_suite/report/plots.py", discover(ROOT / "notebooks")
+    drawing = {notebook.name for notebook in notebooks if "radar_suite.report.plots" in sources_of(notebook)}
+    assert stale(file, "\n# a comment\n") == set()
+    assert stale(file, "\nADDED = 1\n") == drawing and 0 < len(drawing) < len(notebooks)
+
+
+def test_an_exercise_makes_nothing_stale_and_a_line_in_the_loss_all_training():
+    for path in (ROOT / "radar_suite/exercises").rglob("*.py"):
+        assert stale(str(path.relative_to(ROOT)), "\nADDED = 1\n") == set()
+    trained = {"03_expert_training", "05_router_training", "07_lambda_study"}
+    assert trained <= stale("radar_lib/losses.py", "\nADDED = 1\n")

@@ -80,24 +80,16 @@ def test_a_dead_kernel_and_a_missing_output_are_failures(project, capsys):
     assert "the declared output never.json was not written" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(
-    ("script", "code", "message"),
-    [
-        ("echo boom >&2; exit 3", exits.FAILURE, "the notebook's process ended with code 3. boom"),
-        ("printf '{\"event'; kill -9 $$", exits.FAILURE, "the notebook's process was killed by signal 9."),
-        (
-            'echo \'{"event": "failed", "error": "no kernel", "setup": true}\'; exit 1',
-            exits.ENVIRONMENT,
-            "no kernel",
-        ),
-    ],
-)
-def test_a_notebooks_process_that_ends_badly_is_a_failure(
-    project, tmp_path, monkeypatch, capsys, script, code, message
-):
+@pytest.mark.parametrize(("script", "code", "message"), [
+    ("echo boom >&2; exit 3", exits.FAILURE, "the notebook's process ended with code 3. boom"),
+    ("printf '{\"event'; kill -9 $$", exits.FAILURE, "the notebook's process was killed by signal 9."),
+    ("echo OSError: [Errno 28] No space left on device >&2; exit 1", exits.ENVIRONMENT, "ENVIRONMENT  00_a"),
+    ("""echo '{"event": "failed", "error": "no kernel", "setup": true}'; exit 1""", exits.ENVIRONMENT, "no kernel"),
+])  # fmt: skip
+def test_a_process_that_ends_badly_is_a_failure(project, tmp_path, monkeypatch, capsys, script, code, message):
     project.add("00_a", COMMON, "pass")
     python = tmp_path / "python"
-    python.write_text(f"#!/bin/sh\ncat > /dev/null\n{script}\n")
+    python.write_text(f"#!/bin/sh\n{script}\n")
     python.chmod(0o755)
     monkeypatch.setattr(runner.sys, "executable", str(python))
     assert project.run() == code
@@ -111,9 +103,8 @@ def test_a_notebook_that_passes_its_limit_is_stopped_with_all_its_processes(proj
     out = capsys.readouterr().out
     assert "TIMEOUT  00_a · cell 2/2 · 2. Wait" in out and "passed its time limit of 6s. --no-limit" in out
     assert project.entries()["00_a"]["state"] == "failed"
-    pids = [
-        int(line) for line in (project.runs / "cpu/00_a/log.txt").read_text().splitlines() if line.isdigit()
-    ]
+    log = (project.runs / "cpu/00_a/log.txt").read_text()
+    pids = [int(line) for line in log.splitlines() if line.isdigit()]
     assert len(pids) == 1 and not psutil.pid_exists(pids[0])
 
 
@@ -142,24 +133,14 @@ def quick(project, monkeypatch):
         project.step(name, "print(1)", reads=reads)
     project.ran = []
 
-    def supervise(job, spare, chain, progress):
-        notebook = job.notebook
+    def execute(notebook, chain, progress):
         project.ran.append(notebook.name)
         folder = chain.run_dir / notebook.name
         (folder / "out.json").write_text(json.dumps([notebook.code, chain.parameters[notebook.name]["seed"]]))
-        (folder / ".running.ipynb").write_text((project.notebooks / f"{notebook.name}.ipynb").read_text())
+        (folder / runner.RUNNING).write_text((project.notebooks / f"{notebook.name}.ipynb").read_text())
         return runner.Outcome("done", 1.0, 10.0, {"number": 1, "of": 1, "section": "s"})
 
-    class NoProcess(runner.Job):
-        @classmethod
-        def start(cls, notebook, *_):
-            return cls(notebook, None, None)
-
-        def end(self):
-            pass
-
-    monkeypatch.setattr(runner, "_supervise", supervise)
-    monkeypatch.setattr(runner, "Job", NoProcess)
+    monkeypatch.setattr(runner, "run_notebook", execute)
     return project
 
 
@@ -188,9 +169,7 @@ def test_equal_results_upstream_spare_the_notebooks_below(quick, capsys):
     assert "parameter note changed '' -> 'x'" in out and "upstream 00_a runs first" in out
     assert quick.run("--set", "note=x") == exits.OK and quick.ran[:1] == ["00_a"]
     out = capsys.readouterr().out
-    assert (
-        "[1/3] 00_a · done" in out and "--figures DIR copies them" in out
-    )  # with --set they are not the profile's
+    assert "[1/3] 00_a · done" in out and "--figures DIR copies them" in out  # with --set they are not the profile's
     quick.ran.clear()
     assert quick.run("--set", "note=y") == exits.OK and quick.ran == ["00_a"]  # it wrote the same again
 
@@ -198,11 +177,8 @@ def test_equal_results_upstream_spare_the_notebooks_below(quick, capsys):
 def test_list_shows_everything_and_starts_nothing(quick, capsys):
     assert quick.run("--list") == exits.OK
     out = capsys.readouterr().out
-    assert (
-        "[3/3] 02_c" in out
-        and "runs: never run; upstream 01_b runs first" in out
-        and "reads 01_b/out.json" in out
-    )
+    assert "[3/3] 02_c" in out and "reads 01_b/out.json" in out
+    assert "runs: never run; upstream 01_b runs first" in out
     assert quick.ran == [] and not quick.runs.exists()
 
 
@@ -233,16 +209,7 @@ def test_what_an_earlier_run_left_is_not_taken_for_this_one(quick):
     folder = quick.runs / "cpu/00_a"
     (folder / "figures").mkdir()
     (folder / "figures/old.png").write_text("x")
-    (folder / ".out.json.abc.tmp").mkdir()
-    assert quick.run("--only", "0", "--force") == exits.OK
-    assert not (folder / "figures").exists() and not (folder / ".out.json.abc.tmp").exists()
-
-
-def test_a_full_disk_inside_a_notebook_is_the_environments_fault(quick, monkeypatch, capsys):
-    failure = {"error": "OSError: [Errno 28] No space left on device"}
-    monkeypatch.setattr(runner, "_supervise", lambda *_: runner.Outcome("failed", 1.0, 1.0, None, failure))
-    assert quick.run() == exits.ENVIRONMENT
-    assert "ENVIRONMENT  00_a\n" in capsys.readouterr().out
+    assert quick.run("--only", "0", "--force") == exits.OK and not (folder / "figures").exists()
 
 
 def test_a_full_disk_under_the_ledger_stops_the_chain_and_keeps_the_old_one(quick, monkeypatch, capsys):
@@ -258,39 +225,27 @@ def test_a_full_disk_under_the_ledger_stops_the_chain_and_keeps_the_old_one(quic
     assert quick.entries() == before
 
 
-def test_durations_and_screens_read_well():
+def test_durations_and_screens_fit():
     assert [duration(seconds) for seconds in (4.7, 80, 3599, 7500)] == ["4s", "1m20s", "59m59s", "2h05m"]
     long = {"error": "\n".join(f"line {index}" for index in range(40)), "raised": "a.py:3 in f"}
     screen = failure_screen("01_b", None, long, verdict="FAILED", paths={}, resume="radar reproduce")
     assert len(screen.splitlines()) < 20 and "raised at a.py:3 in f" in screen
 
 
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
-
-
-def test_a_terminal_gets_one_line_that_is_rewritten(monkeypatch):
+@pytest.mark.parametrize(("terminal", "pause", "lines"), [(True, 20.0, 5), (False, 20.0, 2), (False, 0.0, 5)])
+def test_a_terminal_gets_one_line_that_is_rewritten_and_a_file_few(monkeypatch, terminal, pause, lines):
     monkeypatch.setenv("COLUMNS", "60")
-    out = Terminal()
+    monkeypatch.setattr("radar_suite.chain.progress.PLAIN_SECONDS", pause)
+    out = io.StringIO()
+    monkeypatch.setattr(out, "isatty", lambda: terminal, raising=False)
     progress = Progress(out)
     progress.begin("[3/8] 03_expert_training", ["never run"])
     progress.update(None)
     progress.update({"number": 12, "of": 40, "section": "3.2 Training"})
     progress.update({"number": 13, "of": 40, "section": "3.2 A very long section title that does not fit"})
     progress.end("done")
-    lines = out.getvalue().split("\r\x1b[2K")
-    assert "[3/8] 03_expert_training · cell 12/40 · 3.2 Training · 0s" in lines
-    assert max(len(line) for line in lines) <= 62 and lines[-1] == "[3/8] 03_expert_training · done\n"
-
-
-def test_off_a_terminal_lines_are_few(monkeypatch):
-    out = io.StringIO()
-    progress = Progress(out)
-    progress.begin("[1/1] 00_a", ["never run"])
-    for _ in range(50):
-        progress.update({"number": 1, "of": 2, "section": "s"})
-    assert len(out.getvalue().splitlines()) == 1
-    monkeypatch.setattr("radar_suite.chain.progress.PLAIN_SECONDS", 0.0)
-    progress.update({"number": 1, "of": 2, "section": "s"})
-    assert out.getvalue().splitlines()[-1] == "[1/1] 00_a · cell 1/2 · s · 0s"
+    texts = out.getvalue().split("\r\x1b[2K")[1:] if terminal else out.getvalue().splitlines()
+    assert len(texts) == lines and texts[-1].strip() == "[3/8] 03_expert_training · done"
+    if lines == 5:
+        assert "[3/8] 03_expert_training · cell 12/40 · 3.2 Training · 0s" in texts
+    assert not terminal or max(len(text) for text in texts) <= 62

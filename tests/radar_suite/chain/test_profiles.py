@@ -6,7 +6,7 @@ import pytest
 
 from radar_suite.chain.exits import UsageError
 from radar_suite.chain.parameters import parse_parameters
-from radar_suite.chain.profiles import Value, absolute_paths, different_defaults, load_profile, parse_override, resolve
+from radar_suite.chain.profiles import Value, absolute_paths, load_profile, parse_override, resolve
 
 DECLARED = {
     "01_a": parse_parameters("seed: int = 1\nepochs: int = 3\nposts: str = ''", notebook="01_a"),
@@ -110,10 +110,3 @@ def test_folders_become_absolute_where_they_were_meant(tmp_path: Path, monkeypat
     assert out["posts"].value == str(tmp_path / "mine")
     assert out["public_sources"].value == str(tmp_path / "project/data/public")
     assert out["checkpoints"].value == "standins"
-
-
-def test_defaults_that_disagree_are_found():
-    declared = DECLARED | {"03_c": parse_parameters("seed: int = 7", notebook="03_c")}
-    assert different_defaults(DECLARED, given(seed=1, lr=1e-3)) == []
-    assert different_defaults(DECLARED, given(lr=0.5)) == ["02_b: lr = 0.001, profiles/smoke.yaml: 0.5"]
-    assert different_defaults(declared, {}) == ["03_c: seed = 7, 01_a: 1"]

@@ -60,7 +60,7 @@ def test_limits_may_differ_by_profile(three):
     notebook = discover(three.notebooks)[2]
     assert notebook.limit_s("cpu") == 120 and notebook.limit_s("paper") == 360_000
     three.add("02_c", PARAMETERS, time_limit_min="long")
-    with pytest.raises(UsageError, match="02_c.ipynb: metadata radar.time_limit_min must be minutes"):
+    with pytest.raises(UsageError, match="02_c.ipynb: .*time_limit_min.* number"):
         discover(three.notebooks)
 
 
@@ -72,10 +72,7 @@ def test_a_file_that_is_no_proper_notebook_is_named(three):
         (json.dumps({"cells": [], "metadata": {}}), "needs `radar`"),
         (json.dumps(content | {"cells": content["cells"][1:]}), "0 cells are tagged `parameters`"),
         (json.dumps(content | {"cells": content["cells"][:1] * 2}), "2 cells are tagged"),
-        (
-            json.dumps(content | {"metadata": {"radar": {"title": "x", "reads": "a"}}}),
-            "radar.reads must be a list",
-        ),
+        (json.dumps(content | {"metadata": {"radar": {"title": "x", "reads": "a"}}}), "reads Input should be a"),
     ]:
         path.write_text(broken)
         with pytest.raises(UsageError, match="00_a.ipynb") as error:

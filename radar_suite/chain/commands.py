@@ -1,0 +1,101 @@
+"""The short commands: each hands its arguments to the room that does the work, and says what came of it."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import shlex
+from typing import Any
+
+from radar_suite.chain import exits
+from radar_suite.chain.notebooks import discover
+from radar_suite.chain.profiles import load_profile, nearest, parse_override, resolve
+from radar_suite.chain.progress import near
+from radar_suite.chain.reproduce import notebooks_folder, runs_folder
+
+
+def doctor(args: argparse.Namespace) -> int:
+    """`radar doctor`."""
+    from radar_suite.chain.doctor import diagnose, examine
+
+    if args.checkpoint:
+        return examine(args.checkpoint)
+    return diagnose(project=notebooks_folder(args).parent, runs=runs_folder(args))
+
+
+def report(args: argparse.Namespace) -> int:
+    """`radar report`."""
+    from radar_suite.chain.htmlreport import write_report
+
+    run = runs_folder(args) / args.profile.removesuffix(".yaml")
+    print(near(write_report(run, discover(notebooks_folder(args)))))
+    return exits.OK
+
+
+def results(args: argparse.Namespace) -> int:
+    """`radar results`: docs/results.md, and what else is generated from a record."""
+    from radar_suite.report.results import update_project
+
+    project = notebooks_folder(args).parent
+    for name, renewed in update_project(project, args.record or project / "figures" / "cpu").items():
+        print(f"{near(project / name)}: {'renewed' if renewed else 'up to date'}")
+    return exits.OK
+
+
+def posts_import(args: argparse.Namespace) -> int:
+    """`radar posts import`."""
+    if args.public_sources:
+        from radar_suite.intake.public import import_public
+
+        posts = import_public(args.public_sources, args.out, seed=args.seed)
+    else:
+        from radar_suite.intake.importer import import_table
+
+        options = {"on_error": args.on_error, "seed": args.seed, "name": args.name}
+        posts = import_table(args.table, args.images, args.out, **options)
+    counts = ", ".join(f"{split} {count:,}" for split, count in posts.splits.items())
+    print(f"{posts.folder}: {len(posts):,} posts ({counts}); categories {', '.join(posts.categories)}")
+    print(f"next: radar reproduce --posts {shlex.quote(near(posts.folder))}")
+    return exits.OK
+
+
+def posts_check(args: argparse.Namespace) -> int:
+    """`radar posts check`."""
+    from radar_suite.intake.check import check_posts
+
+    print(check_posts(args.folder))
+    return exits.OK
+
+
+def corpus_build(args: argparse.Namespace) -> int:
+    """`radar corpus build`."""
+    from radar_suite.world.build import CorpusConfig, build_corpus
+
+    known = {field.name for field in dataclasses.fields(CorpusConfig)}
+    settings: dict[str, Any] = {}
+    if args.profile:
+        folder = notebooks_folder(args)
+        declared = {notebook.name: notebook.parameters for notebook in discover(folder)}
+        for values in resolve(declared, load_profile(args.profile, folder / "profiles")[1]).values():
+            settings |= {name: value for name, value in values.items() if name in known}
+    for name, given in map(parse_override, args.set):
+        if name not in known:
+            raise exits.UsageError(f"--set {name}: no such setting of the corpus.{nearest(name, known)}")
+        settings[name] = given.value
+    own = {"train_posts": args.train_posts, "seed": args.seed, "frame_px": args.px, "languages": args.languages}
+    settings |= {name: value for name, value in own.items() if value is not None}
+    for name, number in (("--posts", args.train_posts), ("--workers", args.workers)):
+        if number is not None and number < 1:
+            raise exits.UsageError(f"corpus build: {name} is {number}; it must be 1 or more")
+    posts = build_corpus(CorpusConfig(**settings), args.out, workers=args.workers, progress=True)
+    print(f"{posts.folder}: {len(posts):,} posts, digest {posts.digest}")
+    return exits.OK
+
+
+def corpus_targets(args: argparse.Namespace) -> int:
+    """`radar corpus targets`."""
+    from radar_suite.world.targets import table, targets
+
+    measured = list(targets())
+    print(table(measured))
+    return exits.OK if all(target.met for target in measured) else exits.FAILURE
