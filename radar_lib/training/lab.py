@@ -10,6 +10,7 @@ import gc
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -31,14 +32,14 @@ from radar_lib.models.packing import Packing
 from radar_lib.models.router import RadarRouter, RouterConfig
 from radar_lib.sources import digest_sources
 from radar_lib.training.cache import Cache, Entry
-from radar_lib.training.encoded import EncodedPosts, chunks, forget_stale, store
+from radar_lib.training.encoded import EncodedPosts, chunks, keep
 from radar_lib.training.folds import part_of
 from radar_lib.training.loop import Execution, TrainingSet, predict, spare_casts, train, weights_dtype
-from radar_lib.training.processes import first_process_first, rank_and_size, sum_over_processes, wait_for_all
+from radar_lib.training.processes import rank_and_size, wait_for_all
 from radar_lib.training.scores import write_scores
 from radar_lib.training.specs import Run, RunSpec, SideFiles, SoftLabels
 from radar_lib.training.state import CHECKPOINT
-from radar_lib.training.streamed import Rows, StreamedPosts, too_large, workers_for
+from radar_lib.training.streamed import Rows, StreamedPosts, encoded_size, room_for, workers_for
 
 DECIDING_PACKAGES = ("torch", "transformers", "peft")
 
@@ -55,7 +56,7 @@ class Lab:
         checkpoint_seconds: at most this much training is lost when the process is killed.
         execution: how steps are computed.
         bar: makes progress bars, called as tqdm is.
-        encoded_bytes: the most that a split's encoded posts may take; larger ones are streamed (see `too_large`).
+        encoded_bytes: the most that a split's encoded posts may take; larger ones are streamed; None: see `room_for`.
         readers: processes that read a split each at the same time, this one included; they share disk and memory.
     """
 
@@ -113,38 +114,35 @@ class Lab:
     def encoded(self, backbone: str, split: str) -> EncodedPosts:
         """The posts of a split as `backbone` takes them, through its tower once and for all where that is frozen.
 
-        They are kept on disk (or in memory, where the tower is trained), and streamed where they are too many.
+        They are kept on disk (or in memory, where the tower is trained), and streamed where they are too many: the one
+        rule for training, teaching and scoring.
         """
         model = self.backbone(backbone)
-        if split not in self._encoded:
-            kept = self._kept(model, backbone, split)
-            rows = Rows(self.posts.folder, split)
-            self._encoded[split] = self.streamed(backbone, rows) if kept is None else kept
+        if split in self._encoded:
+            return self._encoded[split]
+        rows, entry = Rows(self.posts.folder, split), self.encoded_entry(backbone, split)
+
+        def fits(processes: int) -> bool:
+            needed, room = encoded_size(model, rows), self.encoded_bytes
+            room = room_for(model, self.cache.root) // (self.readers * processes) if room is None else room
+            if needed > room:
+                tqdm.write(
+                    f"{backbone}, {split}: {len(rows):,} posts would take {needed / 1e9:,.3g} GB once encoded and may "
+                    f"take {room / 1e9:,.3g}: they are decoded whenever they are read."
+                )
+            return needed <= room
+
+        kept = keep(model, partial(self._read, backbone, split), entry, fits=fits, device=self.device)
+        self._encoded[split] = self.streamed(backbone, rows) if kept is None else kept
         return self._encoded[split]
 
-    def _kept(self, model: Backbone, backbone: str, split: str) -> EncodedPosts | None:
-        """Encoded posts on disk or in memory; None where they are too large for it."""
-        if not model.features_cacheable:
-            mine = self._too_large(model, backbone, split, self.readers * rank_and_size()[1])
-            # one streams, all do: they share batches, whose size depends on it
-            if sum_over_processes(np.array([mine], np.int64), device=self.device)[0]:
-                return None
-            posts = [post for chunk in self._chunks(model, backbone, split) for post in chunk]
-            return EncodedPosts.in_memory(model, posts)
-        entry = self.encoded_entry(backbone, split)
-        with first_process_first():  # and it alone decides
-            mine = rank_and_size()[0] == 0 and not entry.complete
-            if mine and not self._too_large(model, backbone, split, self.readers):
-                store(self._chunks(model, backbone, split), entry)
-                forget_stale(entry)
-        return EncodedPosts.stored(model, entry.folder) if entry.complete else None
-
-    def _too_large(self, model: Backbone, backbone: str, split: str, readers: int) -> bool:
-        rows = Rows(self.posts.folder, split)
-        why = too_large(model, rows, self.cache.root, self.encoded_bytes, readers=readers)
-        if why:
-            tqdm.write(f"{backbone}, {split}: {why}.")
-        return bool(why)
+    def _read(self, backbone: str, split: str) -> Iterator[list[Encoded]]:
+        """Encode a split, chunk by chunk, with a bar."""
+        dataset = self.posts.split(split)
+        with self.bar(total=len(dataset), desc=f"{backbone}: reading {split}", unit="post", mininterval=2) as bar:
+            for chunk in chunks(self.backbone(backbone), dataset):
+                yield chunk
+                bar.update(len(chunk))
 
     def streamed(self, backbone: str, rows: Rows, *, positions: Sequence[int] | None = None) -> StreamedPosts:
         """Posts (some, or all) that `backbone` decodes and encodes anew whenever a batch is asked for."""
@@ -160,22 +158,15 @@ class Lab:
         posts = int(self._trained_on(spec)[1].sum())
         return math.ceil(posts / spec.recipe.batch_size) * spec.recipe.epochs
 
-    def _chunks(self, model: Backbone, backbone: str, split: str) -> Iterator[list[Encoded]]:
-        dataset = self.posts.split(split)
-        with self.bar(total=len(dataset), desc=f"{backbone}: reading {split}", unit="post", mininterval=2) as bar:
-            for chunk in chunks(model, dataset):
-                yield chunk
-                bar.update(len(chunk))
-
     def encoded_entry(self, backbone: str, split: str) -> Entry:
         """Cache entry of a split's encoded posts: its hash covers posts, checkpoint, device and the models' code."""
-        inputs = self._inputs(backbone, code=digest_sources("radar_lib.training.encoded"))
-        return self.cache.entry("encoded", {**inputs, "split": split})
+        code = digest_sources(keep.__module__, load_backbone.__module__)
+        return self.cache.entry("encoded", {**self._inputs(backbone, code=code), "split": split})
 
     def features_entry(self, backbone: str, split: str) -> Entry:
         """Cache entry of a frozen backbone's pooled vectors of a split (see `radar_lib.training.features`)."""
-        inputs = self._inputs(backbone, code=digest_sources("radar_lib.training.features"))
-        return self.cache.entry("features", {**inputs, "split": split})
+        code = digest_sources("radar_lib.training.features")
+        return self.cache.entry("features", {**self._inputs(backbone, code=code), "split": split})
 
     def _inputs(self, backbone: str, *, code: str) -> dict[str, Any]:
         """What decides any result: posts, checkpoint, device, code, package versions."""
@@ -228,17 +219,10 @@ class Lab:
         total = sum(p.numel() for p in router.parameters())
         try:
             history = train(
-                router,
-                self._training_set(spec, teacher, side),
-                spec.recipe,
-                folder=entry.folder,
-                device=self.device,
-                execution=self.execution,
-                validate=self._validation(spec),
-                checkpoint_seconds=self.checkpoint_seconds,
-                title=title or spec.backbone,
-                bar=self.bar,
-            )
+                router, self._training_set(spec, teacher, side), spec.recipe, folder=entry.folder, device=self.device,
+                execution=self.execution, validate=self._validation(spec), title=title or spec.backbone,
+                checkpoint_seconds=self.checkpoint_seconds, bar=self.bar,
+            )  # fmt: skip
             if first_process:
                 router.save_pretrained(entry.path("router"))
             self.write_scores(router, spec, entry.path("scores.parquet"), self.score_splits)
@@ -248,15 +232,11 @@ class Lab:
                 router.backbone.model.activation_checkpointing_disable()
         if first_process:
             write_json(entry.path("history.json"), asdict(history))
-            entry.finish(
-                {
-                    "history": asdict(history),
-                    "scores": digest_file(entry.path("scores.parquet")),
-                    "trainable_parameters": trained,
-                    "backbone_parameters": total - trained,
-                    "checkpoint": Path(self.checkpoint(spec.backbone)).name,
-                }
-            )
+            entry.finish({
+                "history": asdict(history), "scores": digest_file(entry.path("scores.parquet")),
+                "trainable_parameters": trained, "backbone_parameters": total - trained,
+                "checkpoint": Path(self.checkpoint(spec.backbone)).name,
+            })  # fmt: skip
             entry.path(CHECKPOINT).unlink(missing_ok=True)
         wait_for_all()
         return Run(spec, entry, entry.record())

@@ -11,8 +11,9 @@ AdamW's moments: a bfloat16 weight has 8 significant bits, so an update below 1/
 from __future__ import annotations
 
 import math
+import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
@@ -22,7 +23,7 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
-from accelerate.utils import gather_object
+from accelerate.utils import gather_object, is_tensorboard_available
 from jaxtyping import Float, Int8
 from torch import Tensor, nn
 from tqdm import tqdm
@@ -33,9 +34,10 @@ from radar_lib.partial_losses import OBJECTIVES, SideInformation
 from radar_lib.training.batches import BatchSource, ahead, micro_batches, run_batches
 from radar_lib.training.processes import rank_and_size, sum_over_processes
 from radar_lib.training.state import CHECKPOINT, History, load_checkpoint, save_checkpoint
-from radar_lib.training.tensorboard import EVENTS, add_events, epoch_values, start_events, step_values
 
 no_bar = partial(tqdm, disable=True)
+
+CURVES = "curves"  # folder of TensorBoard's events
 
 
 @dataclass(frozen=True)
@@ -165,7 +167,7 @@ def train(
         router: returns logits (post, category) of a batch of `data.inputs`.
         data: inputs, labels, the teacher's logits where the recipe distils, side information where it needs some.
         recipe: objective and optimisation.
-        folder: where the checkpoint is kept while the run lasts, and the curves for TensorBoard.
+        folder: of the checkpoint while the run lasts, and of curves for TensorBoard where that is installed.
         device: 'cpu' or 'cuda'.
         execution: micro-batches; the rest of it concerns the router, which comes here ready.
         validate: called after each epoch with the router, in every process; its numbers go into the history.
@@ -180,7 +182,10 @@ def train(
         raise RadarError(f"{title}: no training post has a verified label for its categories.")
     # a text-only batch leaves SigLIP's vision tower unused; no buffer changes in training
     distributed = DistributedDataParallelKwargs(find_unused_parameters=True, broadcast_buffers=False)
-    accelerator = Accelerator(cpu=device == "cpu", mixed_precision="no", kwargs_handlers=[distributed])
+    tracker = "tensorboard" if is_tensorboard_available() else None
+    accelerator = Accelerator(
+        cpu=device == "cpu", mixed_precision="no", kwargs_handlers=[distributed], log_with=tracker, project_dir=folder
+    )
     on, first_process = accelerator.device, accelerator.is_main_process
     router.to(on)
     parameters = {name: p for name, p in router.named_parameters() if p.requires_grad}
@@ -193,8 +198,7 @@ def train(
     per_epoch = math.ceil(len(data.post_ids) / recipe.batch_size)
     total = per_epoch * recipe.epochs
     started, saved, shown = time.perf_counter() - history.seconds, time.perf_counter(), []
-    if first_process:
-        start_events(folder / EVENTS, history)
+    _start_curves(accelerator, folder, history)
     shown_steps = bar(total=total, initial=first, desc=title, unit="step", mininterval=2)
     model.train()
     share = {"process": accelerator.process_index, "processes": accelerator.num_processes}
@@ -231,14 +235,12 @@ def train(
             history.steps.append({"step": step + 1, "loss": mean_loss, "gradient_norm": mean_norm, "rate": rate})
             shown_steps.set_postfix_str(f"loss {mean_loss:.3f}")
             shown = []
-            if first_process:
-                add_events(folder / EVENTS, step + 1, step_values(history.steps[-1]))
+            _log(accelerator, "step", history.steps[-1])
         if last_of_epoch and validate is not None:
             model.eval()
             history.epochs.append({"epoch": epoch + 1, **validate(router)})
             model.train()
-            if first_process:
-                add_events(folder / EVENTS, epoch + 1, epoch_values(history.epochs[-1]))
+            _log(accelerator, "epoch", history.epochs[-1])
         # Logged means restart after a checkpoint, so it is taken only where none is pending.
         if not shown and time.perf_counter() - saved > checkpoint_seconds and step + 1 < total:
             history.seconds = time.perf_counter() - started
@@ -246,9 +248,27 @@ def train(
                 save_checkpoint(folder / CHECKPOINT, parameters, optimiser, history, step=step + 1)
             saved = time.perf_counter()
     shown_steps.close()
+    for tracker in accelerator.trackers:
+        tracker.finish()
     model.eval()
     history.seconds = time.perf_counter() - started
     return history
+
+
+def _start_curves(accelerator: Accelerator, folder: Path, history: History) -> None:
+    """Begin TensorBoard's curves anew with those so far: what followed a checkpoint will be logged again."""
+    if accelerator.is_main_process:
+        shutil.rmtree(folder / CURVES, ignore_errors=True)
+    accelerator.init_trackers(CURVES)
+    for unit, entries in (("step", history.steps), ("epoch", history.epochs)):
+        for entry in entries:
+            _log(accelerator, unit, entry)
+
+
+def _log(accelerator: Accelerator, unit: str, entry: Mapping[str, float]) -> None:
+    """One entry of a run's curves for TensorBoard: `step` or `epoch` is the x axis."""
+    name = {"step": "train", "epoch": "validation"}[unit]
+    accelerator.log({f"{name}/{key}": value for key, value in entry.items() if key != unit}, step=int(entry[unit]))
 
 
 def _steps(
