@@ -2,10 +2,6 @@
 
 Everything random is a function of (seed, epoch), so a killed run continues the same loss curve from its checkpoint.
 The same loop runs in one process or, under torchrun, in several: each reads its share of every batch.
-
-On CUDA the frozen backbone's weights are bfloat16, and its matrix products are; nothing is cast there and back in
-every step. What is trained (LoRA, MLP, heads: about a hundredth of the weights) stays float32, as do its gradients and
-AdamW's moments: a bfloat16 weight has 8 significant bits, so an update below 1/512 of it would be lost.
 """
 
 from __future__ import annotations
@@ -32,7 +28,7 @@ from radar_lib.errors import RadarError
 from radar_lib.losses import radar_loss
 from radar_lib.partial_losses import OBJECTIVES, SideInformation
 from radar_lib.training.batches import BatchSource, ahead, micro_batches, run_batches
-from radar_lib.training.processes import rank_and_size, sum_over_processes
+from radar_lib.training.inference import half_precision, to_device
 from radar_lib.training.state import CHECKPOINT, History, load_checkpoint, save_checkpoint
 
 no_bar = partial(tqdm, disable=True)
@@ -123,29 +119,6 @@ def learning_rate_factor(step: int, *, total: int, warmup: float) -> float:
     if step < rising:
         return step / rising
     return 0.5 * (1.0 + math.cos(math.pi * (step - rising) / max(total - rising, 1)))
-
-
-def weights_dtype(device: str | torch.device) -> torch.dtype:
-    """What a frozen backbone's weights are on a device: bfloat16 on CUDA, float32 on a CPU."""
-    return torch.bfloat16 if torch.device(device).type == "cuda" else torch.float32
-
-
-def half_precision(device: str | torch.device) -> torch.autocast:
-    """Matrix products in bfloat16 on CUDA; on a CPU everything stays as it is."""
-    return torch.autocast("cuda", torch.bfloat16, enabled=torch.device(device).type == "cuda")
-
-
-def spare_casts(router: nn.Module) -> None:
-    """Let LoRA take a bfloat16 backbone's activations as they are.
-
-    peft casts them to its weights' float32, and autocast would cast them back: the same bits, several copies more per
-    layer. Such a router runs under `half_precision` only.
-    """
-    from peft.tuners.tuners_utils import BaseTunerLayer
-
-    for module in router.modules():
-        if isinstance(module, BaseTunerLayer):
-            module.cast_input_dtype_enabled = False
 
 
 def train(
@@ -282,11 +255,6 @@ def _steps(
         yield step, epoch, [(posts, weight, to_device(next(batches), device)) for posts, weight in parts]
 
 
-def to_device(batch: dict[str, Tensor], device: str | torch.device) -> dict[str, Tensor]:
-    """A collated batch where the model is; `Backbone.collate` makes it on the CPU."""
-    return {name: tensor.to(device) for name, tensor in batch.items()}
-
-
 def _loss(
     logits: Tensor, target: Tensor, guide: Tensor | None, side: SideInformation, recipe: Recipe
 ) -> Float[Tensor, ""]:
@@ -294,27 +262,3 @@ def _loss(
         return OBJECTIVES[recipe.objective](logits, target, side)
     split = {"lam_verified": recipe.lam_verified, "lam_unverified": recipe.lam_unverified}
     return radar_loss(logits, target, guide, lam=recipe.lam, **split)
-
-
-@torch.inference_mode()
-def predict(
-    router: nn.Module, inputs: BatchSource, *, batch_size: int = 128, device: str = "cpu", title: str = ""
-) -> Float[np.ndarray, "post category"]:
-    """Logits (float32) of every post, in the order of `inputs`; a bar is shown where `title` is given.
-
-    Under torchrun each process reads its share of the batches, and every process returns the whole.
-    """
-    router.eval()
-    order = np.argsort(np.asarray(inputs.lengths), kind="stable")
-    rank, processes = rank_and_size()
-    plan = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
-    mine = plan[rank::processes]
-    result: np.ndarray | None = None
-    # one without a share reads a batch for the number of categories only
-    batches = zip(mine or plan[:1], inputs.batches(mine or plan[:1]), strict=True)
-    for posts, batch in tqdm(batches, total=len(mine), desc=title, unit="batch", disable=not title, mininterval=2):
-        with half_precision(device):
-            logits = router(to_device(batch, device)).float().cpu().numpy()
-        result = np.zeros((len(order), logits.shape[1]), np.float32) if result is None else result
-        result[posts] = logits if mine else 0
-    return sum_over_processes(result, device=device)

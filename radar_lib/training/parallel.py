@@ -3,7 +3,7 @@
 A small model leaves a second core idle most of the time, so runs side by side are worth more than threads within one.
 Each run computes what it would compute alone: nothing is shared but the cache, where a finished run stays finished
 whatever happens to the others. Over several GPUs each process trains on its share of every batch and gradients are
-averaged (DDP), so the loss curve is that of one. All processes end with the one that started them, however it ends.
+averaged (DDP), so the loss curve is that of one.
 """
 
 from __future__ import annotations
@@ -13,11 +13,7 @@ import os
 import subprocess
 import sys
 import tempfile
-import threading
-import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import timedelta
 from functools import partial
@@ -27,8 +23,7 @@ from typing import Any
 import psutil
 import torch
 from accelerate import PartialState
-from joblib import Parallel, cpu_count, delayed, parallel_config
-from joblib.externals.loky import get_reusable_executor
+from joblib import cpu_count
 
 from radar_lib.data.posts import open_posts
 from radar_lib.errors import RadarError
@@ -38,9 +33,9 @@ from radar_lib.training.cache import Cache
 from radar_lib.training.lab import Lab
 from radar_lib.training.loop import Execution, no_bar
 from radar_lib.training.specs import Run, RunSpec, SideFiles, SoftLabels
+from radar_lib.training.workers import MOST_WORKERS, end_with, pool
 
 FEWEST_STEPS = 200  # all runs together; for less, starting processes takes longer than they save
-MOST_WORKERS = 4  # each holds Python, torch and a model: about 0.7 GiB with a stand-in
 WORKER_BYTES, PER_CHECKPOINT_BYTE = 1 << 30, 8  # float32 copy, gradients and activations of float16 weights
 PATIENCE = timedelta(days=1)  # the others wait while the first process reads posts
 
@@ -98,24 +93,6 @@ def worker_count(lab: Lab, specs: Sequence[RunSpec], workers: int = 0) -> int:
     return max(1, min(cpu_count(), len(specs), MOST_WORKERS, fitting))
 
 
-def side_by_side(function: Callable[..., Any], jobs: Sequence[tuple], *, workers: int = 0) -> Iterator[Any]:
-    """Results of `function(*job)` for each job, in order, from processes with one thread each; one: in this process.
-
-    Args:
-        function: of a module, so that processes can import it; what it returns travels back.
-        workers: processes at a time; 0 for one per core, at most `MOST_WORKERS`.
-
-    Raises:
-        RadarError: a process died.
-    """
-    workers = min(workers or min(cpu_count(), MOST_WORKERS), len(jobs))
-    if workers <= 1:
-        yield from (function(*job) for job in jobs)
-        return
-    with _pool(workers, threads=1) as results:
-        yield from results(function, jobs)
-
-
 def train_side_by_side(
     lab: Lab, jobs: Sequence[Job], *, teacher: SoftLabels | None, side: SideFiles | None, workers: int, desc: str
 ) -> None:
@@ -133,7 +110,7 @@ def train_side_by_side(
         ("reading posts", "post", sum(splits[split] for _, split in reads), _read, reads),
         (desc, "step", sum(lab.steps(spec) for spec, _ in jobs), _train, [(g, teacher, side) for g in groups]),
     ]
-    with _pool(workers, torch.get_num_threads(), describe(lab) | {"readers": workers}) as results:
+    with pool(workers, threads=torch.get_num_threads(), prepare=partial(_open, describe(lab), workers)) as results:
         for title, unit, total, function, what in phases:
             with lab.bar(total=total, desc=title, unit=unit, mininterval=2) as bar, follow(bar, unit) as address:
                 list(results(function, [(address, *one) for one in what]))
@@ -189,47 +166,10 @@ def rebuild(about: Mapping[str, Any], **changes: Any) -> Lab:
     return Lab(open_posts(options.pop("posts")), Cache(Path(options.pop("cache"))), **options)
 
 
-@contextmanager
-def _pool(
-    workers: int, threads: int, about: Mapping[str, Any] | None = None
-) -> Iterator[Callable[[Callable[..., Any], Iterable[tuple]], Iterator[Any]]]:
-    """A function that gives `function(*job)` for each job, in order, from processes that end with this one.
-
-    torch has `threads` there; BLAS has what it has here, for the last bits' sake. The first failure stops all.
-    """
-    start = {"initializer": _start, "initargs": (os.getpid(), threads, about)}
-    with parallel_config("loky", n_jobs=workers, inner_max_num_threads=cpu_count(), **start):
-        pool = Parallel(return_as="generator", batch_size=1, pre_dispatch="all", max_nbytes=None)
-    try:
-        with warnings.catch_warnings():  # loky starts a worker anew that has grown
-            warnings.filterwarnings("ignore", "A worker stopped while some jobs", UserWarning)
-            yield lambda function, jobs: pool(delayed(function)(*job) for job in jobs)
-    except BrokenProcessPool:
-        raise RadarError(
-            "a process died, perhaps for lack of memory. What is finished is kept; go on with fewer at a time: "
-            "parameter workers=1."
-        ) from None
-    finally:
-        get_reusable_executor().shutdown(wait=True)  # idle workers would keep their memory for minutes
-
-
-def _start(parent: int, threads: int, about: Mapping[str, Any] | None) -> None:
-    """Prepare a worker: its end when its parent ends, its threads, its own lab."""
+def _open(about: Mapping[str, Any], readers: int) -> None:
+    """A worker's own lab."""
     global _lab
-    _end_with(parent)
-    torch.set_num_threads(threads)
-    _lab = about and rebuild(about)
-
-
-def _end_with(parent: int) -> None:
-    """End this process as soon as another has ended, even by SIGKILL."""
-
-    def wait() -> None:
-        with suppress(psutil.NoSuchProcess):
-            psutil.Process(parent).wait()
-        os._exit(1)
-
-    threading.Thread(target=wait, daemon=True).start()
+    _lab = rebuild(about, readers=readers)
 
 
 def _read(address: Address, backbone: str, split: str) -> None:
@@ -257,7 +197,7 @@ def _weights(lab: Lab, spec: RunSpec) -> int:
 def main(text: str) -> None:
     """One of the processes of `train_over_processes`."""
     job = json.loads(text)
-    _end_with(job["parent"])
+    end_with(job["parent"])
     state = PartialState(cpu=job["lab"]["device"] == "cpu", timeout=PATIENCE)
     bar = partial(remote_bar, job["address"]) if state.is_main_process else no_bar
     lab = rebuild(job["lab"], device=str(state.device), bar=bar)

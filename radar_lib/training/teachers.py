@@ -34,8 +34,9 @@ from radar_lib.training.bars import Address, follow, remote_bar
 from radar_lib.training.cache import Entry
 from radar_lib.training.folds import part_of
 from radar_lib.training.lab import Lab, Run
-from radar_lib.training.parallel import describe, rebuild, side_by_side
+from radar_lib.training.parallel import describe, rebuild
 from radar_lib.training.scores import logit_columns, logits_for, read_scores
+from radar_lib.training.workers import side_by_side
 
 PART_POSTS = 8192  # what a killed process loses at most: some minutes of three 8B experts on one GPU
 BAR = "experts read posts"

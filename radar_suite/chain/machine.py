@@ -46,7 +46,7 @@ class Machine:
     @property
     def lanes(self) -> int:
         """Runs that are trained at the same time."""
-        from radar_lib.training.parallel import MOST_WORKERS
+        from radar_lib.training.workers import MOST_WORKERS
 
         return 1 if self.gpu else min(self.cores, MOST_WORKERS)
 

@@ -14,8 +14,9 @@ from radar_lib.data.posts import write_corpus
 from radar_lib.errors import RadarError
 from radar_lib.models.router import RadarRouter
 from radar_lib.training.cache import Cache
+from radar_lib.training.inference import predict
 from radar_lib.training.lab import Lab, RunSpec
-from radar_lib.training.loop import Recipe, no_bar, predict
+from radar_lib.training.loop import Recipe, no_bar
 from radar_suite.report import ablations
 from radar_suite.report.ablations import REPLAYS, Ablation, ablated_posts, ablated_scores, donors
 
