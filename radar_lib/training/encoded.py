@@ -153,13 +153,9 @@ def _arrays(chunk: Sequence[Encoded]) -> dict[str, np.ndarray]:
 
 
 def keep(
-    backbone: Backbone,
-    read: Callable[[], Iterator[list[Encoded]]],
-    entry: Entry,
-    *,
-    fits: Callable[[int], bool],
+    backbone: Backbone, read: Callable[[], Iterator[list[Encoded]]], entry: Entry, *, fits: Callable[[int], bool],
     device: str,
-) -> EncodedPosts | None:
+) -> EncodedPosts | None:  # fmt: skip
     """A split's encoded posts: on disk, or in memory where the tower is trained; None where they do not fit there.
 
     Args:

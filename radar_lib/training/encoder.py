@@ -136,9 +136,7 @@ class Encoder:
     def deciding(self, backbone: str, *, code: str) -> dict[str, Any]:
         """What decides any result that this code makes with a backbone: also posts, checkpoint, device, versions."""
         return {
-            "posts": self.posts.digest,
-            "checkpoint": checkpoint_digest(self.checkpoint(backbone)),
-            "device": self.device.split(":")[0],
-            "code": code,
+            "posts": self.posts.digest, "checkpoint": checkpoint_digest(self.checkpoint(backbone)),
+            "device": self.device.split(":")[0], "code": code,
             "packages": {package: version(package) for package in DECIDING_PACKAGES},
-        }
+        }  # fmt: skip

@@ -122,18 +122,10 @@ def learning_rate_factor(step: int, *, total: int, warmup: float) -> float:
 
 
 def train(
-    router: nn.Module,
-    data: TrainingSet,
-    recipe: Recipe,
-    *,
-    folder: Path,
-    device: str = "cpu",
-    execution: Execution | None = None,
-    validate: Callable[[nn.Module], dict[str, float]] | None = None,
-    checkpoint_seconds: float = 30.0,
-    title: str = "training",
-    bar: Callable[..., Any] = tqdm,
-) -> History:
+    router: nn.Module, data: TrainingSet, recipe: Recipe, *, folder: Path, device: str = "cpu",
+    execution: Execution | None = None, validate: Callable[[nn.Module], dict[str, float]] | None = None,
+    checkpoint_seconds: float = 30.0, title: str = "training", bar: Callable[..., Any] = tqdm,
+) -> History:  # fmt: skip
     """Train the router's trainable parameters in place; continue from `folder` if it holds a checkpoint.
 
     Args:
@@ -155,9 +147,9 @@ def train(
         raise RadarError(f"{title}: no training post has a verified label for its categories.")
     # a text-only batch leaves SigLIP's vision tower unused; no buffer changes in training
     distributed = DistributedDataParallelKwargs(find_unused_parameters=True, broadcast_buffers=False)
-    tracker = "tensorboard" if is_tensorboard_available() else None
+    log_with = "tensorboard" if is_tensorboard_available() else None
     accelerator = Accelerator(
-        cpu=device == "cpu", mixed_precision="no", kwargs_handlers=[distributed], log_with=tracker, project_dir=folder
+        cpu=device == "cpu", mixed_precision="no", kwargs_handlers=[distributed], log_with=log_with, project_dir=folder
     )
     on, first_process = accelerator.device, accelerator.is_main_process
     router.to(on)

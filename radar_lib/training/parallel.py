@@ -13,10 +13,10 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import timedelta
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -41,19 +41,11 @@ PATIENCE = timedelta(days=1)  # the others wait while the first process reads po
 
 Job = tuple[RunSpec, str]  # with its title
 
-_lab: Lab | None = None  # of a worker process
-
 
 def train_all(
-    lab: Lab,
-    specs: Sequence[RunSpec],
-    *,
-    titles: Sequence[str],
-    teacher: SoftLabels | None = None,
-    side: SideFiles | None = None,
-    workers: int = 0,
-    desc: str = "training",
-) -> list[Run]:
+    lab: Lab, specs: Sequence[RunSpec], *, titles: Sequence[str], teacher: SoftLabels | None = None,
+    side: SideFiles | None = None, workers: int = 0, desc: str = "training",
+) -> list[Run]:  # fmt: skip
     """The runs of these specifications, in their order; those not in the cache are trained, several at a time.
 
     Args:
@@ -110,10 +102,11 @@ def train_side_by_side(
         ("reading posts", "post", sum(splits[split] for _, split in reads), _read, reads),
         (desc, "step", sum(lab.steps(spec) for spec, _ in jobs), _train, [(g, teacher, side) for g in groups]),
     ]
-    with pool(workers, threads=torch.get_num_threads(), prepare=partial(_open, describe(lab), workers)) as results:
+    about = describe(lab, readers=workers)
+    with pool(workers, threads=torch.get_num_threads()) as results:
         for title, unit, total, function, what in phases:
             with lab.bar(total=total, desc=title, unit=unit, mininterval=2) as bar, follow(bar, unit) as address:
-                list(results(function, [(address, *one) for one in what]))
+                list(results(function, [(about, address, *one) for one in what]))
 
 
 def train_over_processes(
@@ -125,13 +118,14 @@ def train_over_processes(
         RadarError: a process failed; the message is its own where it had one.
     """
     lab.release()
-    options = {"num_processes": processes, "num_machines": 1, "main_process_port": 0, "mixed_precision": "no",
-               "dynamo_backend": "no"}  # fmt: skip
-    command = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu"]
-    command += [f"--{name}={value}" for name, value in options.items()] + ["-m", "radar_lib.training.parallel"]
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", f"--num_processes={processes}",
+               "--num_machines=1", "--main_process_port=0", "--mixed_precision=no", "--dynamo_backend=no",
+               "-m", "radar_lib.training.parallel"]  # fmt: skip
+    side = side or SideFiles()
+    files = {"teacher": teacher, "propensity": side.propensity, "imputed": side.imputed}
     job = {
-        "lab": describe(lab), "parent": os.getpid(), "teacher": teacher and teacher.to_json(),
-        "side": (side or SideFiles()).to_json(), "jobs": [[asdict(spec), title] for spec, title in jobs],
+        "lab": describe(lab), "parent": os.getpid(), "jobs": [[asdict(spec), title] for spec, title in jobs],
+        "prior": dict(side.prior), "files": {name: str(file.path) for name, file in files.items() if file},
     }  # fmt: skip
     total = sum(lab.steps(spec) for spec, _ in jobs)
     with (
@@ -153,34 +147,34 @@ def train_over_processes(
         raise RadarError(error or f"training over {processes} processes failed. It said last:\n{said}")
 
 
-def describe(lab: Lab) -> dict[str, Any]:
-    """What another process rebuilds a lab from, as JSON values; see `rebuild`."""
+def describe(lab: Lab, **changes: Any) -> str:
+    """What another process rebuilds a lab from, with some options of `Lab` changed, as JSON."""
     names = ("checkpoints", "device", "score_splits", "checkpoint_seconds", "encoded_bytes")
-    about = {name: getattr(lab, name) for name in names} | {"execution": asdict(lab.execution)}
-    return about | {"posts": str(lab.posts.folder), "cache": str(lab.cache.root)}
+    about = {name: getattr(lab, name) for name in names} | {"execution": asdict(lab.execution)} | changes
+    return json.dumps(about | {"posts": str(lab.posts.folder), "cache": str(lab.cache.root)})
 
 
-def rebuild(about: Mapping[str, Any], **changes: Any) -> Lab:
-    """The lab that `describe` described, in this process."""
-    options = {**about, "execution": Execution(**about.get("execution", {})), **changes}
+@lru_cache(1)
+def rebuild(about: str) -> Lab:
+    """The lab that `describe` described; one process keeps one, with its backbone, from job to job."""
+    options = json.loads(about)
+    options["execution"] = Execution(**options["execution"])
     return Lab(open_posts(options.pop("posts")), Cache(Path(options.pop("cache"))), **options)
 
 
-def _open(about: Mapping[str, Any], readers: int) -> None:
-    """A worker's own lab."""
-    global _lab
-    _lab = rebuild(about, readers=readers)
+def _read(about: str, address: Address, backbone: str, split: str) -> None:
+    lab = rebuild(about)
+    lab.bar = partial(remote_bar, address)
+    lab.encoded(backbone, split)
 
 
-def _read(address: Address, backbone: str, split: str) -> None:
-    _lab.bar = partial(remote_bar, address)
-    _lab.encoded(backbone, split)
-
-
-def _train(address: Address, group: Sequence[Job], teacher: SoftLabels | None, side: SideFiles | None) -> None:
-    _lab.bar = partial(remote_bar, address)
+def _train(
+    about: str, address: Address, group: Sequence[Job], teacher: SoftLabels | None, side: SideFiles | None
+) -> None:
+    lab = rebuild(about)
+    lab.bar = partial(remote_bar, address)
     for spec, title in group:
-        _lab.train(spec, teacher=teacher, side=side, title=title)
+        lab.train(spec, teacher=teacher, side=side, title=title)
 
 
 def _cost(lab: Lab, spec: RunSpec) -> tuple[bool, float]:
@@ -198,10 +192,10 @@ def main(text: str) -> None:
     """One of the processes of `train_over_processes`."""
     job = json.loads(text)
     end_with(job["parent"])
-    state = PartialState(cpu=job["lab"]["device"] == "cpu", timeout=PATIENCE)
-    bar = partial(remote_bar, job["address"]) if state.is_main_process else no_bar
-    lab = rebuild(job["lab"], device=str(state.device), bar=bar)
-    teacher, side = SoftLabels.from_json(job["teacher"]), SideFiles.from_json(job["side"])
+    lab, files = rebuild(job["lab"]), {name: SoftLabels.open(path) for name, path in job["files"].items()}
+    state = PartialState(cpu=lab.device == "cpu", timeout=PATIENCE)
+    lab.device, lab.bar = str(state.device), partial(remote_bar, job["address"]) if state.is_main_process else no_bar
+    teacher, side = files.pop("teacher", None), SideFiles(job["prior"], **files)
     try:
         for spec, title in job["jobs"]:
             lab.train(RunSpec.from_json(spec), teacher=teacher, side=side, title=title)

@@ -18,7 +18,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -26,12 +25,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from radar_lib.data.posts import open_posts
 from radar_lib.errors import RadarError
 from radar_lib.files import atomic_path
 from radar_lib.models.base import Backbone
 from radar_lib.models.router import RadarRouter
 from radar_lib.training.bars import Address, follow, remote_bar
-from radar_lib.training.cache import Entry
+from radar_lib.training.cache import Cache, Entry
 from radar_lib.training.folds import part_of
 from radar_lib.training.lab import Lab, Run
 from radar_lib.training.parallel import describe, rebuild
@@ -193,17 +193,19 @@ def _score_in_processes(lab: Lab, panel: Sequence[Run], splits: Sequence[str], p
     lab.release()
     folders = [run.entry.folder for run in panel]
     total = sum(len(rows) for _, (*_, rows) in _missing(lab, panel, splits))
-    labs = [describe(lab) | ({"device": f"cuda:{i}"} if lab.device == "cuda" else {}) for i in range(processes)]
+    devices = [f"cuda:{i}" if lab.device == "cuda" else lab.device for i in range(processes)]
+    # posts that are not kept yet are streamed, as no two may write one entry of the cache
+    labs = [describe(lab, device=device, encoded_bytes=0) for device in devices]
     with lab.bar(total=total, desc=BAR, unit="post") as bar, follow(bar, "post") as address:
         jobs = [(about, address, folders, splits, (i, processes)) for i, about in enumerate(labs)]
         list(side_by_side(_score_apart, jobs, workers=processes))
 
 
 def _score_apart(
-    about: Mapping[str, Any], address: Address, folders: Sequence[Path], splits: Sequence[str], shard: tuple[int, int]
+    about: str, address: Address, folders: Sequence[Path], splits: Sequence[str], shard: tuple[int, int]
 ) -> None:
-    """One process's share. Posts that are not kept yet are streamed, as no two may write one entry of the cache."""
-    lab = rebuild(about, encoded_bytes=0, bar=partial(remote_bar, address))
+    lab = rebuild(about)
+    lab.bar = partial(remote_bar, address)
     score_shard(lab, in_order(lab.posts.categories, _by_category(folders)), splits=splits, shard=shard)
 
 
@@ -224,8 +226,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--checkpoints", required=True, help="hub, a folder, or package:NAME")
     parser.add_argument("--device", default=f"cuda:{local or 0}" if gpu else "cpu")
     args = parser.parse_args(arguments)
-    about = {"posts": args.posts, "cache": args.cache, "checkpoints": args.checkpoints, "device": args.device}
-    lab = rebuild(about, encoded_bytes=0)  # as in `_score_apart`
+    place = {"checkpoints": args.checkpoints, "device": args.device}
+    lab = Lab(open_posts(args.posts), Cache(args.cache), encoded_bytes=0, **place)  # as in `_score_in_processes`
     panel, shard = in_order(lab.posts.categories, _by_category(args.experts)), tuple(map(int, args.shard.split("/")))
     score_shard(lab, panel, splits=[split for split in args.splits if split in lab.posts.splits], shard=shard)
 

@@ -39,20 +39,15 @@ def side_by_side(function: Callable[..., Any], jobs: Sequence[tuple], *, workers
 
 
 @contextmanager
-def pool(
-    workers: int, *, threads: int, prepare: Callable[[], None] | None = None
-) -> Iterator[Callable[[Callable[..., Any], Iterable[tuple]], Iterator[Any]]]:
+def pool(workers: int, *, threads: int) -> Iterator[Callable[[Callable[..., Any], Iterable[tuple]], Iterator[Any]]]:
     """A function that gives `function(*job)` for each job, in order, from processes that end with this one.
 
     torch has `threads` there; BLAS has what it has here, for the last bits' sake. The first failure stops all.
 
-    Args:
-        prepare: run once in each process; of a module, so that processes can import it.
-
     Raises:
         RadarError: a process died.
     """
-    start = {"initializer": _start, "initargs": (os.getpid(), threads, prepare)}
+    start = {"initializer": _start, "initargs": (os.getpid(), threads)}
     with parallel_config("loky", n_jobs=workers, inner_max_num_threads=cpu_count(), **start):
         run = Parallel(return_as="generator", batch_size=1, pre_dispatch="all", max_nbytes=None)
     try:
@@ -68,11 +63,9 @@ def pool(
         get_reusable_executor().shutdown(wait=True)  # idle workers would keep their memory for minutes
 
 
-def _start(parent: int, threads: int, prepare: Callable[[], None] | None) -> None:
+def _start(parent: int, threads: int) -> None:
     end_with(parent)
     torch.set_num_threads(threads)
-    if prepare is not None:
-        prepare()
 
 
 def end_with(parent: int) -> None:

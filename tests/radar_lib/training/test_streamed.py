@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import pickle
 
 import numpy as np
@@ -9,12 +10,14 @@ import psutil
 import pytest
 import torch
 
-from radar_lib.training import runs, streamed
+from radar_lib.models.router import RadarRouter, RouterConfig
 from radar_lib.training.cache import Cache
-from radar_lib.training.encoded import EncodedPosts, StoredPosts
-from radar_lib.training.lab import Lab, RunSpec
-from radar_lib.training.loop import Recipe, no_bar, predict
-from radar_lib.training.streamed import Rows, StreamedPosts, too_large
+from radar_lib.training.encoded import EncodedPosts, StoredPosts, chunks, keep
+from radar_lib.training.inference import predict
+from radar_lib.training.lab import Lab
+from radar_lib.training.loop import Recipe, no_bar
+from radar_lib.training.specs import RunSpec
+from radar_lib.training.streamed import Rows, StreamedPosts, encoded_size, room_for
 
 RECIPE = Recipe(epochs=2, batch_size=8, learning_rate=5e-3)
 
@@ -63,8 +66,6 @@ def test_workers_make_the_same_batches_without_the_weights(streaming):
 
 @pytest.mark.slow
 def test_real_worker_processes(streaming):
-    import dataclasses
-
     posts = streaming.encoded("Qwen3-VL-8B", "test")
     plan = [[0, 5, 2], [7], [9, 1]]
     with_workers = dataclasses.replace(posts, workers=2)
@@ -97,52 +98,34 @@ def darken(frames):
     return [frame.point(lambda _: 0) for frame in frames]
 
 
-def test_the_rule_measures_the_posts_and_respects_disk_memory_and_limit(lab, monkeypatch):
-    rows = Rows(lab.posts.folder, "test")
-    for name in ("Qwen3-VL-8B", "SigLIP2"):
-        model = lab.backbone(name)
-        assert too_large(model, rows, lab.cache.root) == ""
-        lab.encoded(name, "test")
-        if name == "SigLIP2":
-            kept = sum(t.nbytes for post in lab.encoded(name, "test").posts for t in (post.input_ids, *post.frames))
-        else:
-            folder = lab.encoded_entry(name, "test").folder
-            kept = sum((folder / f"{part}.bin").stat().st_size for part in ("input_ids", "features_0", "features_1"))
-            levels = StoredPosts(folder)[0].features
-            kept += sum((folder / f"features_{i}.bin").stat().st_size for i in range(2, len(levels)))
-        assert too_large(model, rows, lab.cache.root, kept + 30) == ""
-        assert "of disk" in (why := too_large(model, rows, lab.cache.root, kept - 30)) or "of memory" in why
-    usage = psutil.disk_usage("/")
-    monkeypatch.setattr(psutil, "disk_usage", lambda _: usage._replace(free=100))
-    assert "of disk" in too_large(lab.backbone("Qwen3-VL-8B"), rows, lab.cache.root)
-    assert streamed.workers_for("cpu") == 0
-
-
 @pytest.mark.parametrize("name", ["Qwen3-VL-8B", "SigLIP2"])
-def test_processes_that_read_at_once_share_what_is_free(lab, monkeypatch, name):
+def test_the_rule_measures_the_posts_and_shares_disk_or_memory_among_readers(lab, monkeypatch, name):
     rows, model = Rows(lab.posts.folder, "test"), lab.backbone(name)
-    said = too_large(model, rows, lab.cache.root, 0)
-    needed = 1e9 * float(said.split(" would take ")[1].split()[0])  # three digits of it
+    posts, needed = lab.encoded(name, "test").posts, encoded_size(model, rows)
+    tensors = [t for post in posts for t in (post.input_ids, *post.frames, *(post.features or ()))]
+    assert needed == pytest.approx(sum(t.nbytes for t in tensors), abs=30)
+    assert isinstance(posts, StoredPosts) == (name != "SigLIP2")
     usage, memory = psutil.disk_usage("/"), psutil.virtual_memory()
     monkeypatch.setattr(psutil, "disk_usage", lambda _: usage._replace(free=int(3 * needed)))
     monkeypatch.setattr(psutil, "virtual_memory", lambda: memory._replace(available=int(6 * needed)))
-    assert too_large(model, rows, lab.cache.root) == "" != too_large(model, rows, lab.cache.root, readers=2)
-    lab.readers = 2
-    assert isinstance(lab.encoded(name, "test"), StreamedPosts)
+    assert room_for(model, lab.cache.root / "not there yet") == pytest.approx(1.5 * needed, rel=1e-6)
+    for readers, kind in ((1, type(posts)), (2, Rows)):
+        again = Lab(lab.posts, Cache(lab.cache.root / str(readers)), checkpoints=lab.checkpoints, bar=no_bar,
+                    readers=readers)  # fmt: skip
+        assert isinstance(again.encoded(name, "test").posts, kind)
 
 
-def test_torchruns_processes_each_hold_a_split_in_memory_but_one_writes_it(lab, monkeypatch):
-    asked = []
-    monkeypatch.setattr(runs, "rank_and_size", lambda: (0, 4))
-    monkeypatch.setattr(runs, "too_large", lambda *_, readers: asked.append(readers) or "too large")
-    for name in ("SigLIP2", "Qwen3-VL-8B"):
-        assert lab._kept(lab.backbone(name), name, "test") is None
-    assert asked == [4, 1]
+@pytest.mark.parametrize(("name", "asked"), [("SigLIP2", 1), ("Qwen3-VL-8B", 1)])
+def test_what_does_not_fit_is_not_read(lab, name, asked):
+    calls = []
+    entry, model = lab.encoded_entry(name, "test"), lab.backbone(name)
+    read = lambda: chunks(model, lab.posts.split("test"))  # noqa: E731
+    assert keep(model, read, entry, fits=lambda n: bool(calls.append(n)), device="cpu") is None
+    assert calls == [asked] and not entry.complete
+    assert len(keep(model, read, entry, fits=lambda n: True, device="cpu")) == 30
 
 
 def test_scores_of_streamed_posts_equal_those_of_kept_ones(lab, streaming):
-    from radar_lib.models.router import RadarRouter, RouterConfig
-
     found = []
     for each in (lab, streaming):
         router = RadarRouter(each.backbone("Qwen3-VL-8B"), RouterConfig(("X",), lora_rank=4, lora_alpha=8))
