@@ -97,7 +97,7 @@ class Lab(Encoder):
         total = sum(p.numel() for p in router.parameters())
         try:
             history = train(
-                router, self._training_set(spec, teacher, side), spec.recipe, folder=entry.folder, device=self.device,
+                router, self.training_set(spec, teacher, side), spec.recipe, folder=entry.folder, device=self.device,
                 execution=self.execution, validate=self._validation(spec), title=title or spec.backbone,
                 checkpoint_seconds=self.checkpoint_seconds, bar=self.bar,
             )  # fmt: skip
@@ -165,7 +165,7 @@ class Lab(Encoder):
             keep = keep & (part_of(self.table("train")["post_id"].tolist(), count) == number)
         return matrix, keep
 
-    def _training_set(
+    def training_set(
         self, spec: RunSpec, teacher: SoftLabels | None, side: SideFiles | None = None
     ) -> TrainingSet:
         """What a run trains on, with the teacher's logits where it distils and what else its objective needs."""

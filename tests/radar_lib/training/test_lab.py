@@ -68,10 +68,16 @@ def test_an_interrupted_run_continues_to_the_same_scores(posts, checkpoints, tmp
     assert resumed.digest == whole.digest and resumed.record["scores"] == whole.record["scores"]
 
 
+def test_validation_leaves_out_a_risk_without_violations(lab, monkeypatch):
+    known = lab.labels
+    monkeypatch.setattr(lab, "labels", lambda *of: np.minimum(known(*of), 0))
+    assert lab.train(expert("LQC")).history.epochs == [{"epoch": 1}, {"epoch": 2}]
+
+
 def test_experts_train_on_their_own_pipeline_and_routers_on_all(lab):
-    own = lab._training_set(expert("FE"), None)
+    own = lab.training_set(expert("FE"), None)
     assert (own.labels >= 0).all() and len(own.post_ids) == 16
-    assert len(lab._training_set(RunSpec("Qwen3-VL-8B", lab.posts.categories, RECIPE), None).post_ids) == 48
+    assert len(lab.training_set(RunSpec("Qwen3-VL-8B", lab.posts.categories, RECIPE), None).post_ids) == 48
 
 
 def test_the_run_hash_covers_what_decides_the_result(lab, tmp_path):
@@ -111,11 +117,11 @@ def test_side_information_enters_the_hash_and_the_loss_where_the_objective_needs
     with pytest.raises(RadarError, match="needs prior of FE"):
         lab.entry(spec.with_recipe(objective="csl"), side=SideFiles({"LQC": 0.1, "RCS": 0.1}))
 
-    read = lab._training_set(RunSpec("Qwen3-VL-8B", ("FE", "LQC"), Recipe(objective="dr")), None, one)
+    read = lab.training_set(RunSpec("Qwen3-VL-8B", ("FE", "LQC"), Recipe(objective="dr")), None, one)
     logits = files[0].logits(read.post_ids, ("FE", "LQC"))
     assert len(read.post_ids) == 32 and np.allclose(read.side.propensity, 1 / (1 + np.exp(-logits)))
     assert np.array_equal(read.side.imputed, files[1].logits(read.post_ids, ("FE", "LQC"))) and read.side.prior is None
-    read = lab._training_set(RunSpec("Qwen3-VL-8B", ("FE", "LQC"), Recipe(objective="csl")), None, one)
+    read = lab.training_set(RunSpec("Qwen3-VL-8B", ("FE", "LQC"), Recipe(objective="csl")), None, one)
     assert np.allclose(read.side.prior, [0.3, 0.1]) and read.side.imputed is None
 
 
