@@ -8,18 +8,19 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 from radar_lib.data.posts import Posts
 from radar_lib.errors import RadarError
 from radar_lib.files import atomic_path
+from radar_lib.training.cache import Cache
 from radar_lib.training.lab import Lab, Run, RunSpec
-from radar_lib.training.loop import Recipe
+from radar_lib.training.loop import Execution, Recipe
 from radar_lib.training.parallel import train_all
 from radar_suite.report.workspace import Workspace
-from radar_suite.world.standins import WORD, checkpoints_named
+from radar_suite.world.standins import checkpoints_named
 
+EXECUTION = ("accumulate", "gradient_checkpointing", "packing")  # parameters that change how steps are computed
 EXPERTS = "Individual Experts"
 EXPERT_BACKBONE = "Qwen3-VL-8B"
 LAMBDA_STUDY_BACKBONE = "Qwen3-VL-4B"
@@ -99,6 +100,28 @@ class Settings:
         return self.spec(LAMBDA_STUDY_BACKBONE, categories, lam=lam)
 
 
+def set_up(name: str, names: Mapping[str, Any]) -> tuple[Workspace, Posts, Lab, Settings | None]:
+    """What a notebook starts from: its workspace, the posts, the lab and, where it trains, the profile's settings.
+
+    Args:
+        name: the notebook's.
+        names: its parameters, `globals()` in the cell after them.
+    """
+    ws = Workspace.open(name, names)
+    posts, given = ws.open_corpus(), ws.parameters
+    execution = Execution(*(given.get(key, default) for key, default in zip(EXECUTION, (1, False, False), strict=True)))
+    lab = Lab(
+        posts, Cache(ws.cache_dir), checkpoints=checkpoints_named(given["checkpoints"]), device=ws.device,
+        checkpoint_seconds=given.get("checkpoint_seconds", 30.0), execution=execution,
+    )  # fmt: skip
+    shared = ("batch_size", "learning_rate", "lora_rank", "lora_alpha", "seed")
+    if "batch_size" not in given:
+        return ws, posts, lab, None
+    epochs, expert_epochs = given.get("epochs"), given.get("expert_epochs")
+    settings = Settings(epochs=epochs or expert_epochs, **{key: given[key] for key in shared})
+    return ws, posts, lab, settings
+
+
 def in_training_order(rows: Sequence[Experiment]) -> list[Experiment]:
     """Rows grouped by backbone, smallest first, so that each backbone is loaded and its posts encoded once."""
     order = {name: position for position, name in enumerate(TINY + SMALL)}
@@ -169,11 +192,3 @@ def run_config(spec: RunSpec) -> dict[str, Any]:
     own = {key: value for key, value in asdict(spec).items() if key not in ("recipe", "categories")}
     recipe = {key: value for key, value in asdict(spec.recipe).items() if key != "seed" and value is not None}
     return own | recipe | {"categories": list(spec.categories)}
-
-
-def checkpoint_note(posts: Posts, checkpoints: str) -> str:
-    """One sentence for captions: what the posts and the checkpoints really are."""
-    kinds = {"built-in": "the built-in corpus", "imported": f"imported posts ({posts.name})", "public": "public posts"}
-    models = {checkpoints_named(WORD): "small stand-in checkpoints", "hub": "the published checkpoints"}
-    checkpoints = checkpoints_named(checkpoints)
-    return f"{kinds.get(posts.kind, posts.kind)}, {models.get(checkpoints, f'checkpoints of {Path(checkpoints).name}')}"

@@ -58,8 +58,8 @@ def run_lines(
         "run": run,
         "config": json.dumps(dict(config), sort_keys=True),
         "seconds": float(seconds),
-        "posts_digest": stamp["data_digests"].get("posts", ""),
-        "code": stamp["library_digest"],
+        "posts_digest": stamp["inputs"].get("posts", ""),
+        "code": stamp["code"],
         "device": stamp["device"],
         "versions": json.dumps(stamp["versions"]),
     }

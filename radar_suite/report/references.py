@@ -49,7 +49,7 @@ REFERENCE = "Reference"  # stands where the table rows have their loss
 CHANCE, WORDS, ORACLE = "No information", "TF-IDF + logistic regression", "Oracle (true posterior)"
 PROBE, MULTITASK = f"Linear probe, frozen {LAMBDA_STUDY_BACKBONE}", f"Multi-task {EXPERT_BACKBONE}"
 ORDER = [(REFERENCE, method) for method in (CHANCE, WORDS, PROBE, MULTITASK, ORACLE)]
-NOTE = (
+NOTE = (  # beside the rows, wherever they are shown
     "Reference rows, not of the paper and outside all marks and claims. No information: a random order. TF-IDF: "
     "character n-grams of the text, logistic regression per risk. Linear probe: the same on a frozen backbone's "
     "vectors. Multi-task: one router of the experts' size for all risks, masked. Oracle: the posterior given all facts "
@@ -140,7 +140,7 @@ def words_entry(workspace: Workspace, posts: Posts, *, seed: int) -> dict[str, A
     started = time.monotonic()
     logits, chosen = words_logits(posts, seed=seed)
     config = {"vocabulary": json.loads(json.dumps(VOCABULARY)), "C": dict(zip(posts.categories, chosen, strict=True))}
-    return _keep(workspace, posts, WORDS, logits, seed=seed, started=started, config=config)
+    return _keep(workspace, posts, WORDS, logits, config, seed=seed, started=started)
 
 
 def probe_entry(workspace: Workspace, lab: Lab, *, seed: int) -> dict[str, Any]:
@@ -148,43 +148,31 @@ def probe_entry(workspace: Workspace, lab: Lab, *, seed: int) -> dict[str, Any]:
     started = time.monotonic()
     logits, chosen = probe_logits(lab, seed=seed)
     config = {"backbone": LAMBDA_STUDY_BACKBONE, "C": dict(zip(lab.posts.categories, chosen, strict=True))}
-    return _keep(workspace, lab.posts, PROBE, logits, seed=seed, started=started, config=config)
+    return _keep(workspace, lab.posts, PROBE, logits, config, seed=seed, started=started)
 
 
 def oracle_entry(workspace: Workspace, posts: Posts, *, seed: int) -> dict[str, Any] | None:
     """Keep the oracle's scores; returns the index entry, None where a corpus has no truth file."""
     started = time.monotonic()
     logits = oracle_logits(posts, seed=seed)
-    return None if logits is None else _keep(workspace, posts, ORACLE, logits, seed=seed, started=started, config={})
+    return None if logits is None else _keep(workspace, posts, ORACLE, logits, {}, seed=seed, started=started)
 
 
 def _keep(
-    workspace: Workspace,
-    posts: Posts,
-    method: str,
-    logits: Float[np.ndarray, "test_post category"],
-    *,
-    seed: int,
-    started: float,
-    config: Mapping[str, Any],
-) -> dict[str, Any]:
+    workspace: Workspace, posts: Posts, method: str, logits: Float[np.ndarray, "test_post category"],
+    config: Mapping[str, Any], *, seed: int, started: float,
+) -> dict[str, Any]:  # fmt: skip
     """Write scores of the test posts as `scores/<hash>.parquet`; returns an index entry like that of `keep_run`."""
-    digest = digest_json(
-        {"method": method, "posts": posts.digest, "seed": seed, "config": config, "code": digest_sources(__name__)}
-    )
+    inputs = {"method": method, "posts": posts.digest, "seed": seed, "config": config}
+    digest = digest_json(inputs | {"code": digest_sources(__name__)})
     ids = posts.table("test", columns=["post_id"])["post_id"].tolist()
     path = workspace.path(f"scores/{digest}.parquet")
     write_scores(path, post_ids=ids, splits=["test"] * len(ids), logits=logits, categories=posts.categories)
     return {
-        "loss": REFERENCE,
-        "method": method,
-        "run": digest,
-        "scores_path": path.relative_to(workspace.runs_dir).as_posix(),
-        "scores_digest": digest_file(path),
-        "seed": seed,
+        "loss": REFERENCE, "method": method, "run": digest, "seed": seed, "config": config,
+        "scores_path": path.relative_to(workspace.runs_dir).as_posix(), "scores_digest": digest_file(path),
         "seconds": round(time.monotonic() - started, 1),
-        "config": config,
-    }
+    }  # fmt: skip
 
 
 def reference_scores(index: Sequence[Mapping[str, Any]], posts: Posts, *, runs_dir: Path) -> RowScores:
@@ -203,27 +191,22 @@ def reference_results(scores: RowScores, *, seed: int) -> pd.DataFrame:
     floor = uninformed_results(own)
     if not own.rows:
         return floor
-    found = tables.with_intervals(tables.results_of(own), own.evidence(seed=seed))
+    found = tables.with_intervals(tables.results(own), own.evidence(seed=seed))
     return pd.concat([floor, found], ignore_index=True)[list(found)]
 
 
-def worth_of_tuning(scores: RowScores, *, seed: int) -> str:
-    """What a fine-tuned router adds to the linear probe of its own frozen backbone, in one computed sentence.
+def gain_over_probe(scores: RowScores, *, seed: int) -> pd.DataFrame:
+    """What fine-tuning adds to the linear probe of the same frozen backbone: points of average PR-AUC, with intervals.
 
     Args:
         scores: with the table rows of `LAMBDA_STUDY_BACKBONE` and the probe.
         seed: of the bootstrap.
     """
-    rows = {loss: (loss, LAMBDA_STUDY_BACKBONE) for loss in ("Masked BCE", "Masked BCE + Distill")}
+    rows = [(loss, LAMBDA_STUDY_BACKBONE) for loss in ("Masked BCE", "Masked BCE + Distill")]
     probe = (REFERENCE, PROBE)
-    evidence = scores.only(lambda row: row in (*rows.values(), probe)).evidence(seed=seed)
-    said = []
-    for loss, row in rows.items():
-        found = evidence.difference(row, probe, tables.AVERAGE, AREA)
-        gain, low, high = (100 * value for value in found[:3])
-        said.append(f"{gain:+.1f} points ({low:+.1f} to {high:+.1f}) for {loss}")
-    return ("Against a logistic regression per risk on the same frozen backbone, the fine-tuned router (LoRA, MLP and "
-            f"heads, all risks at once) changes average {AREA} by {' and '.join(said)}.")  # fmt: skip
+    evidence = scores.only(lambda row: row in (*rows, probe)).evidence(seed=seed)
+    gains = {row[0]: evidence.difference(row, probe, tables.AVERAGE, AREA)[:3] for row in rows}
+    return 100 * pd.DataFrame(gains, index=["gain", "low", "high"]).T
 
 
 def uninformed_results(scores: RowScores) -> pd.DataFrame:
@@ -247,31 +230,6 @@ def uninformed_results(scores: RowScores) -> pd.DataFrame:
         for category, metric, value in zip(frame["category"], frame["metric"], frame["value"], strict=True)
     ]
     return frame.assign(low=[low for low, _ in ends], high=[high for _, high in ends])
-
-
-def table_texts(frame: pd.DataFrame, references: pd.DataFrame, number: int, *, caption: str) -> dict[str, str]:
-    """Table 1 or 2 as CSV (the paper's layout and rows), Markdown and LaTeX; in Markdown the reference rows below.
-
-    Args:
-        frame: results of the table rows; the paper's numbers stand in brackets where the risks are the paper's.
-        references: of `reference_results`.
-        caption: for LaTeX; the other two go without.
-    """
-    shared = set(tables.PAPER_CATEGORIES) == set(frame["category"]) - {tables.AVERAGE}
-    table, spread = tables.wide(frame, number), tables.wide(frame, number, "sd") if "sd" in frame else None
-    paper = tables.wide(tables.paper_results(), number) if shared else None
-    latex = caption.replace("%", "\\%").replace("_", "\\_")
-    return {
-        "csv": tables.to_csv(table),
-        "md": tables.to_markdown(table, paper, spread) + reference_markdown(references, number),
-        "tex": tables.to_latex(table, caption=latex, label=f"tab:{number}", spread=spread),
-    }
-
-
-def reference_markdown(frame: pd.DataFrame, number: int) -> str:
-    """The reference rows of Table 1 or 2 as a block of their own, below a sentence that says what they are."""
-    spread = tables.wide(frame, number, "sd", order=ORDER) if "sd" in frame else None
-    return f"\n{NOTE}\n\n" + tables.to_markdown(tables.wide(frame, number, order=ORDER), spread=spread, compared=False)
 
 
 def reference_csv(frame: pd.DataFrame) -> str:

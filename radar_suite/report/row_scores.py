@@ -22,7 +22,7 @@ from radar_lib.data.posts import Posts, labels, valid_mask
 from radar_lib.data.schema import LABEL_PREFIX
 from radar_lib.errors import RadarError
 from radar_lib.evidence import Evidence
-from radar_lib.files import atomic_path, digest_file, write_json
+from radar_lib.files import atomic_path
 from radar_lib.metrics import score_table
 from radar_suite.report.workspace import Workspace
 
@@ -118,10 +118,10 @@ def read_row_scores(path: Path) -> RowScores:
 
 
 def save_row_scores(workspace: Workspace, name: str, scores: RowScores, *, caption: str) -> None:
-    """Write `figures/<name>.parquet` and its stamp, which holds the file's digest."""
+    """Write `figures/<name>.parquet` and its entry in the manifest, which holds the file's digest."""
     path = workspace.path(f"figures/{name}.parquet")
     scores.write(path)
-    write_json(path.with_suffix(".json"), workspace.stamp(kind="scores", caption=caption, digest=digest_file(path)))
+    workspace.enter(name, [path], kind="scores", caption=caption)
 
 
 def row_of(entry: Mapping[str, Any]) -> Hashable:

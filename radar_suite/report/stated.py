@@ -1,87 +1,134 @@
 """What notebooks 06 and 07 state, from the rows' scores to the text of each file of numbers.
 
-The notebooks show these results one by one and save them by these functions; `radar verify` calls the same functions on
-the committed scores and compares.
+The notebooks show these results and save them; `radar verify` computes them again from the committed scores and
+compares the files cell by cell.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
+from dataclasses import dataclass
 
 import pandas as pd
 
 from radar_suite.report import claims, references, tables
 from radar_suite.report.experiments import LAMBDA_STUDY_BACKBONE
 from radar_suite.report.row_scores import RowScores
-from radar_suite.report.workspace import records
+from radar_suite.report.workspace import Workspace, records, to_csv
 
 RELEASED_BY = (claims.DISTILLED, LAMBDA_STUDY_BACKBONE)  # the row that the claim about traffic is about
 INTERVALS, VERDICTS = "intervals.csv", ("claims.csv", "lambda_claims.csv")
+CAPTIONS = {
+    "intervals": "Every cell of Tables 1 and 2, reference rows last, as a fraction, with its 95 % interval over test "
+    "posts and a note where no coverage is promised",
+    "references": f"{references.NOTE} In %",
+    "table1": f"{tables.TITLES[1]} (%)",
+    "table2": f"{tables.TITLES[2]} (%)",
+    "claims": "The paper's claims and what this run says of each",
+    "claim_cells": "Every comparison behind the claims, in points, with a note where no coverage is promised",
+    "lambda_study": f"Figure 2 in numbers: {LAMBDA_STUDY_BACKBONE} along the lambda grid",
+    "lambda_claims": "What the paper says of Figure 2, and this run",
+    "lambda_claim_cells": "Every comparison behind them, with a note where no coverage is promised",
+}
 
 
-def table_files(scores: RowScores, *, seed: int, captions: Mapping[str, str]) -> dict[str, str]:
-    """Text of each file of numbers that notebook 06 writes to `figures/`, from the scores.
+@dataclass(frozen=True)
+class TableResults:
+    """What notebook 06 states.
 
-    Args:
-        seed: of the bootstrap.
-        captions: of 'table1' and 'table2'.
+    Attributes:
+        rows: the thirteen rows' results with their intervals (`tables.with_intervals`).
+        beside: the reference rows' (`references.reference_results`).
+        decided: the comparisons behind the claims (`claims.decide`).
+        released: the claim about traffic (`claims.traffic`).
     """
-    rows = scores.only(lambda row: not references.is_reference(row))
-    evidence = rows.evidence(seed=seed)
-    frame = tables.with_intervals(tables.results_of(rows), evidence)
-    beside = references.reference_results(scores, seed=seed)
-    decided = claims.decide(claims.table_cells(scores.categories), evidence)
-    released = claims.traffic(evidence, RELEASED_BY)
-    files = {INTERVALS: interval_text(frame, beside), "references.csv": references.reference_csv(beside)}
-    for number in tables.TABLES:
-        for suffix, text in references.table_texts(frame, beside, number, caption=captions[f"table{number}"]).items():
-            files[f"table{number}.{suffix}"] = text
-        files[f"table{number}_intervals.md"] = interval_table(frame, beside, number)
-    return files | claim_files("claim", [decided, released])
+
+    rows: pd.DataFrame
+    beside: pd.DataFrame
+    decided: pd.DataFrame
+    released: pd.DataFrame
+
+    @classmethod
+    def of(cls, scores: RowScores, *, seed: int) -> TableResults:
+        """From the scores of table and reference rows; `seed` is that of the bootstrap."""
+        rows = scores.only(lambda row: not references.is_reference(row))
+        evidence = rows.evidence(seed=seed)
+        return cls(
+            tables.with_intervals(tables.results(rows), evidence),
+            references.reference_results(scores, seed=seed),
+            claims.decide(claims.table_cells(scores.categories), evidence),
+            claims.traffic(evidence, RELEASED_BY),
+        )
+
+    @property
+    def paper(self) -> pd.DataFrame | None:
+        """The paper's results where the risks are the paper's."""
+        shared = set(self.rows["category"]) - {tables.AVERAGE} == set(tables.PAPER_CATEGORIES)
+        return tables.paper_results() if shared else None
+
+    def wide(self, number: int) -> tuple[pd.DataFrame, pd.DataFrame | None, pd.DataFrame | None]:
+        """Table 1 or 2 in percent: ours, the paper's, and the standard deviation over seeds, where there are such."""
+        paper = None if self.paper is None else tables.wide(self.paper, number)
+        return tables.wide(self.rows, number), paper, self.spread(number)
+
+    def spread(self, number: int) -> pd.DataFrame | None:
+        """Standard deviation over seeds of Table 1 or 2; None with one seed."""
+        return tables.wide(self.rows, number, "sd") if "sd" in self.rows else None
+
+    def files(self) -> dict[str, str]:
+        """CSV text of each file of numbers, by its name."""
+        both = pd.concat([self.rows, self.beside], ignore_index=True)
+        return {
+            INTERVALS: both.to_csv(index=False, float_format="%.6g", lineterminator="\n"),
+            "references.csv": references.reference_csv(self.beside),
+            **{f"table{number}.csv": tables.to_csv(self.wide(number)[0]) for number in tables.TABLES},
+            **claim_files("claim", [self.decided, self.released]),
+        }
+
+
+@dataclass(frozen=True)
+class GridResults:
+    """What notebook 07 states of the lambda grid.
+
+    Attributes:
+        study: lambda, category, metric, value (fraction), and sd where there are seeds.
+        decided: comparisons with lambda = 0.
+        steady: from which lambda on APR is stable.
+    """
+
+    study: pd.DataFrame
+    decided: pd.DataFrame
+    steady: pd.DataFrame
+
+    @classmethod
+    def of(cls, scores: RowScores, *, seed: int) -> GridResults:
+        """From the scores of the grid's points; `seed` is that of the bootstrap."""
+        lines = [{"lambda": lam, **line} for lam, by in scores.scored().items()
+                 for line in tables.over_seeds(list(by.values()))]  # fmt: skip
+        evidence, lambdas = scores.evidence(seed=seed), list(scores.rows)
+        return cls(
+            pd.DataFrame(lines).drop(columns=["posts", "positives", "prevalence"]),
+            claims.decide(claims.lambda_cells(lambdas, scores.categories), evidence),
+            claims.stability(evidence, lambdas),
+        )
+
+    def files(self) -> dict[str, str]:
+        """CSV text of each file of numbers, by its name."""
+        return {"lambda_study.csv": to_csv(self.study)} | claim_files("lambda_claim", [self.decided, self.steady])
+
+
+def table_files(scores: RowScores, *, seed: int) -> dict[str, str]:
+    """CSV text of each file of numbers that notebook 06 writes, from the scores."""
+    return TableResults.of(scores, seed=seed).files()
 
 
 def grid_files(scores: RowScores, *, seed: int) -> dict[str, str]:
-    """Text of each file of numbers that notebook 07 writes to `figures/`, from the scores."""
-    files = {"lambda_study.csv": to_text(grid_results(scores))}
-    lambdas = list(scores.rows)
-    evidence = scores.evidence(seed=seed)
-    parts = [claims.decide(claims.lambda_cells(lambdas, scores.categories), evidence),
-             claims.stability(evidence, lambdas)]  # fmt: skip
-    return files | claim_files("lambda_claim", parts)
-
-
-def grid_results(scores: RowScores) -> pd.DataFrame:
-    """Each metric along the lambda grid: lambda, category, metric, value (fraction), and sd where there are seeds."""
-    lines = [{"lambda": lam, **line} for lam, by in scores.scored().items()
-             for line in tables.over_seeds(list(by.values()))]  # fmt: skip
-    return pd.DataFrame(lines).drop(columns=["posts", "positives", "prevalence"])
-
-
-def above_chance(frame: pd.DataFrame) -> pd.DataFrame:
-    """`tables.learned` of the rows that must rank better than chance, its answer in words as `verdict`."""
-    frame = frame.astype(dict.fromkeys(("value", "low", "high", "prevalence"), float))
-    found = tables.learned(frame, (claims.BCE, claims.MASKED, claims.DISTILLED))
-    return found.assign(verdict=found.pop("learned").map({True: "above chance", False: "not shown"}))
-
-
-def beside_paper(frame: pd.DataFrame) -> pd.DataFrame:
-    """`tables.beside_paper` where the risks are the paper's, else nothing."""
-    shared = set(frame["category"]) - {tables.AVERAGE} == set(tables.PAPER_CATEGORIES)
-    return tables.beside_paper(frame) if shared else pd.DataFrame()
-
-
-def interval_text(*frames: pd.DataFrame) -> str:
-    """Results with their intervals, as fractions, as CSV."""
-    return pd.concat(frames, ignore_index=True).to_csv(index=False, float_format="%.6g", lineterminator="\n")
-
-
-def interval_table(frame: pd.DataFrame, beside: pd.DataFrame, number: int) -> str:
-    """Table 1 or 2 with its intervals, the reference rows last, as Markdown."""
-    return tables.interval_markdown(pd.concat([frame, beside], ignore_index=True), number)
+    """CSV text of each file of numbers that notebook 07 writes, from the scores."""
+    return GridResults.of(scores, seed=seed).files()
 
 
 def claim_files(name: str, parts: Iterable[pd.DataFrame]) -> dict[str, str]:
-    """'<name>s' with a line per claim, as CSV and Markdown, and '<name>_cells.csv' with every comparison behind them.
+    """'<name>s.csv' with a line per claim, and '<name>_cells.csv' with every comparison behind them.
 
     Args:
         parts: of `claims.decide`, `claims.traffic` and `claims.stability`; empty ones are passed over.
@@ -89,14 +136,27 @@ def claim_files(name: str, parts: Iterable[pd.DataFrame]) -> dict[str, str]:
     parts = [part for part in parts if len(part)]
     if not parts:
         return {}
-    verdicts = pd.concat([claims.summary(part) for part in parts], ignore_index=True)
-    verdicts = verdicts.loc[:, (verdicts != "").any()]  # the paper prints no number for any cell of the grid
     columns = list(dict.fromkeys(column for part in parts for column in part))
     lines = pd.DataFrame([line for part in parts for line in records(part)], columns=columns)
-    return {f"{name}s.csv": to_text(verdicts), f"{name}s.md": tables.plain_markdown(verdicts),
-            f"{name}_cells.csv": to_text(lines)}  # fmt: skip
+    return {f"{name}s.csv": to_csv(verdicts(parts)), f"{name}_cells.csv": to_csv(lines)}
 
 
-def to_text(frame: pd.DataFrame) -> str:
-    """A frame as CSV, numbers in full."""
-    return frame.to_csv(index=False, lineterminator="\n")
+def verdicts(parts: Iterable[pd.DataFrame]) -> pd.DataFrame:
+    """One line per claim (`claims.summary`); columns that are empty throughout are left out."""
+    lines = pd.concat([claims.summary(part) for part in parts if len(part)], ignore_index=True)
+    return lines.loc[:, (lines != "").any()]  # the paper prints no number for any cell of the grid
+
+
+def save_results(workspace: Workspace, results: TableResults | GridResults, *, about: str) -> None:
+    """Write every file of numbers of a notebook, Tables 1 and 2 also as LaTeX.
+
+    Args:
+        about: what the numbers were made from, for the captions.
+    """
+    for file, text in results.files().items():
+        name = file.removesuffix(".csv")
+        caption, tex = f"{CAPTIONS[name]}; {about}.", None
+        if name in ("table1", "table2"):
+            table, _, spread = results.wide(int(name[-1]))
+            tex = tables.to_latex(table, caption=caption, label=f"tab:{name[-1]}", spread=spread)
+        workspace.save_table(text, name, caption=caption, tex=tex)

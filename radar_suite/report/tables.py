@@ -1,4 +1,4 @@
-"""Tables 1 and 2 of the paper from scores: the numbers, the paper's own beside them, and three renderings.
+"""Tables 1 and 2 of the paper from scores: the numbers, the paper's own beside them, and how they are shown.
 
 A results frame is long: one line per (loss, method, category, metric) with `value` as a fraction. Tables are wide and
 in percent. Neither depends on how many categories there are or how they are called.
@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int8
+from pandas.io.formats.style import Styler
 
 from radar_lib.data.posts import Posts, labels
 from radar_lib.errors import RadarError
@@ -30,6 +31,8 @@ TITLES = {1: "Risk detection capability", 2: "Traffic reduction"}
 METRICS = tuple(metric for pair in TABLES.values() for metric in pair)
 PAPER_CATEGORIES = ("LQC", "RCS", "FE")
 UNRELIABLE = f"below {100 * RELIABLE_RECALL:g} %: no coverage promised"
+CSS = {"best": "font-weight: bold", "second": "text-decoration: underline", "": ""}
+LATEX = {"best": "textbf:--rwrap", "second": "underline:--rwrap", "": ""}
 ROW_ORDER = [(row.loss, row.method) for row in TABLE_ROWS]
 
 
@@ -119,7 +122,7 @@ def over_seeds(scored: Sequence[Mapping[str, Mapping[str, float]]]) -> list[dict
     return lines
 
 
-def results_of(scores: RowScores) -> pd.DataFrame:
+def results(scores: RowScores) -> pd.DataFrame:
     """Long results of every row: loss, method, category (and Average), metric, value, posts, positives, prevalence.
 
     With several seeds, `value` is their mean and `sd` their standard deviation. Each risk is scored on the test posts
@@ -132,11 +135,6 @@ def results_of(scores: RowScores) -> pd.DataFrame:
             for line in over_seeds(list(by.values()))
         ]
     )
-
-
-def results(index: Sequence[Mapping[str, Any]], posts: Posts, *, runs_dir: Path) -> pd.DataFrame:
-    """`results_of` the table rows that the training notebooks' index entries name."""
-    return results_of(row_scores(index, posts, runs_dir=runs_dir))
 
 
 def paper_results() -> pd.DataFrame:
@@ -171,14 +169,6 @@ def wide(
     return (100 * table.reindex(index=rows, columns=columns)).round(2)
 
 
-def beside_paper(frame: pd.DataFrame) -> pd.DataFrame:
-    """Ours and the paper's in percent, cell by cell, and their difference; only categories that the paper has."""
-    keys = ["loss", "method", "category", "metric"]
-    joined = frame[[*keys, "value"]].merge(paper_results(), on=keys, suffixes=("", "_paper"), how="inner", sort=False)
-    ours, theirs = (100 * joined["value"]).round(2), (100 * joined["value_paper"]).round(2)
-    return joined[keys].assign(ours=ours, paper=theirs, difference=(ours - theirs).round(2))
-
-
 def marks(table: pd.DataFrame) -> pd.DataFrame:
     """'best', 'second' or '' for each cell of a wide table, by column; equal printed numbers share a mark."""
     marked = pd.DataFrame("", index=table.index, columns=table.columns)
@@ -199,82 +189,53 @@ def in_percent(value: float, decimals: int = 2) -> str:
     return "-" if np.isnan(value) else f"{value:.{decimals}f}"
 
 
+def cell_texts(
+    table: pd.DataFrame, paper: pd.DataFrame | None = None, spread: pd.DataFrame | None = None
+) -> pd.DataFrame:
+    """Each cell of a wide table as text: our number, its standard deviation over seeds, the paper's in brackets."""
+    texts = table.map(in_percent)
+    if spread is not None:
+        texts += spread.map(lambda value: "" if np.isnan(value) else f" ± {value:.2f}")
+    if paper is not None:
+        printed = paper.reindex(index=table.index, columns=table.columns)
+        texts += printed.map(lambda value: "" if np.isnan(value) else f" ({value:.2f})")
+    return texts
+
+
+def style_table(
+    table: pd.DataFrame, paper: pd.DataFrame | None = None, spread: pd.DataFrame | None = None, *, caption: str = ""
+) -> Styler:
+    """A wide table to look at: best in bold, second best underlined, by column; the cells are `cell_texts`."""
+    looks = marks(table).map(CSS.get)
+    return cell_texts(table, paper, spread).style.apply(lambda _: looks, axis=None).set_caption(caption)
+
+
 def to_csv(table: pd.DataFrame) -> str:
-    """CSV in the layout of the paper's own files."""
+    """A wide table as CSV in the layout of the paper's own files."""
     flat = table.copy()
     flat.columns = [f"{'avg' if c == AVERAGE else slug(c)}_{slug(m)}" for c, m in table.columns]
     return flat.reset_index().to_csv(index=False, float_format="%.2f", lineterminator="\n")
 
 
-def to_markdown(
-    table: pd.DataFrame,
-    paper: pd.DataFrame | None = None,
-    spread: pd.DataFrame | None = None,
-    *,
-    compared: bool = True,
-) -> str:
-    """Markdown; best in bold, second best underlined; the paper's number in brackets where it has one.
-
-    With `spread`, a table of the same shape, each cell ends in its standard deviation over seeds, where it has one.
-    Rows that are not to be `compared` with each other get no marks.
-    """
-    marked = marks(table) if compared else pd.DataFrame("", index=table.index, columns=table.columns)
-    head = ["Loss", "Method", *(f"{c} {m}" for c, m in table.columns)]
-    lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * 2 + " ---: |" * table.shape[1]]
-    for row in table.index:
-        cells = []
-        for column in table.columns:
-            text = in_percent(table.loc[row, column])
-            text = {"best": f"**{text}**", "second": f"<u>{text}</u>", "": text}[marked.loc[row, column]]
-            if spread is not None and not np.isnan(spread.loc[row, column]):
-                text += f" ± {spread.loc[row, column]:.2f}"
-            if paper is not None and row in paper.index and column in paper.columns:
-                text += f" ({paper.loc[row, column]:.2f})"
-            cells.append(text)
-        lines.append("| " + " | ".join([*row, *cells]) + " |")
-    return "\n".join(lines) + "\n"
+def to_latex(table: pd.DataFrame, *, caption: str, label: str, spread: pd.DataFrame | None = None) -> str:
+    """A wide table as LaTeX (booktabs): bold and underlined as in the paper."""
+    commands = marks(table).map(LATEX.get)
+    styled = cell_texts(table, spread=spread).style.apply(lambda _: commands, axis=None).format(escape="latex")
+    styled = styled.format_index(escape="latex", axis=0).format_index(escape="latex", axis=1)
+    styled = styled.hide(names=True, axis=0).hide(names=True, axis=1)
+    escaped = caption.replace("%", "\\%").replace("_", "\\_")
+    text = styled.to_latex(
+        hrules=True, environment="table*", position="t", position_float="centering",
+        multicol_align="c", column_format="ll" + "r" * table.shape[1], label=label, caption=escaped,
+    )  # fmt: skip
+    return text.replace("±", "$\\pm$")
 
 
-def plain_markdown(frame: pd.DataFrame) -> str:
-    """A frame as a Markdown table, numbers to the right, without marks."""
+def to_markdown(frame: pd.DataFrame) -> str:
+    """A frame as a Markdown table without its index, numbers to the right."""
     sides = ["---:" if pd.api.types.is_numeric_dtype(kind) else "---" for kind in frame.dtypes]
     rows = [list(map(str, frame.columns)), sides, *([str(value) for value in row] for row in frame.to_numpy())]
     return "".join(f"| {' | '.join(row)} |\n" for row in rows)
-
-
-def to_latex(table: pd.DataFrame, *, caption: str, label: str, spread: pd.DataFrame | None = None) -> str:
-    """LaTeX (booktabs): bold and underline as in the paper, one block per loss and size group; `spread` in small."""
-    marked = marks(table)
-    categories = list(dict.fromkeys(table.columns.get_level_values(0)))
-    metrics = list(dict.fromkeys(table.columns.get_level_values(1)))
-    spans = " & ".join(f"\\multicolumn{{{len(metrics)}}}{{c}}{{{c}}}" for c in categories)
-    lines = [
-        "\\begin{table*}[t]\\centering\\small",
-        f"\\begin{{tabular}}{{ll{'r' * table.shape[1]}}}",
-        "\\toprule",
-        f"Loss & Method & {spans} \\\\",
-        " &  & " + " & ".join(metrics * len(categories)) + " \\\\",
-    ]
-    previous = None
-    for position, (loss, method) in enumerate(table.index):
-        if loss != previous:
-            lines.append("\\midrule")
-        cells = []
-        for column in range(table.shape[1]):
-            text = in_percent(table.iloc[position, column])
-            command = {"best": "\\textbf{%s}", "second": "\\underline{%s}", "": "%s"}[marked.iloc[position, column]]
-            apart = np.nan if spread is None else spread.iloc[position, column]
-            small = "" if np.isnan(apart) else f" {{\\scriptsize $\\pm${apart:.2f}}}"
-            cells.append(command % text + small)
-        lines.append(" & ".join([loss if loss != previous else "", method, *cells]) + " \\\\")
-        previous = loss
-    lines += ["\\bottomrule", "\\end{tabular}", f"\\caption{{{caption}}}", f"\\label{{{label}}}", "\\end{table*}"]
-    return "\n".join(lines) + "\n"
-
-
-def row_evidence(index: Sequence[Mapping[str, Any]], posts: Posts, *, runs_dir: Path, seed: int) -> Evidence:
-    """The table rows by (loss, method), with what intervals and differences over test posts need."""
-    return row_scores(index, posts, runs_dir=runs_dir).evidence(seed=seed)
 
 
 def with_intervals(frame: pd.DataFrame, evidence: Evidence) -> pd.DataFrame:
@@ -293,26 +254,25 @@ def with_intervals(frame: pd.DataFrame, evidence: Evidence) -> pd.DataFrame:
     return frame.assign(**columns, note=[coverage_note(evidence, [row], *place) for row, *place in places])
 
 
-def interval_markdown(frame: pd.DataFrame, number: int) -> str:
-    """Table 1 or 2 with each cell's 95 % interval over test posts, in percent, as Markdown; rows as in the frame.
+def interval_table(frame: pd.DataFrame, number: int) -> pd.DataFrame:
+    """Table 1 or 2 with each cell's 95 % interval over test posts as text, in percent; rows as in the frame.
 
     A degree sign marks an R@P so small that how often its interval covers is not promised.
 
     Args:
         frame: of `with_intervals`.
     """
-    shown = frame[frame["metric"].isin(TABLES[number])]
-    points = (100 * shown[["value", "low", "high"]].to_numpy(dtype=float)).tolist()
+    own = frame[frame["metric"].isin(TABLES[number])]
+    points = (100 * own[["value", "low", "high"]].to_numpy(dtype=float)).tolist()
     texts = [
         in_percent(value, 1) + ("" if np.isnan(low) else f" [{low:.1f}, {high:.1f}]") + ("°" if note else "")
-        for (value, low, high), note in zip(points, shown["note"].fillna(""), strict=True)
+        for (value, low, high), note in zip(points, own["note"].fillna(""), strict=True)
     ]
-    named = shown.assign(cell=texts, column=shown["category"] + " " + shown["metric"])
-    table = named.pivot(index=["loss", "method"], columns="column", values="cell")
-    rows = pd.MultiIndex.from_frame(shown[["loss", "method"]].drop_duplicates())
-    columns = [f"{category} {metric}" for category in shown["category"].unique() for metric in TABLES[number]]
-    head = {"loss": "Loss", "method": "Method"}
-    return plain_markdown(table.reindex(rows)[columns].reset_index().rename(columns=head))
+    columns = [f"{category} {metric}" for category in own["category"].unique() for metric in TABLES[number]]
+    table = own.assign(cell=texts, column=own["category"] + " " + own["metric"])
+    table = table.pivot(index=["loss", "method"], columns="column", values="cell")
+    rows = pd.MultiIndex.from_frame(own[["loss", "method"]].drop_duplicates())
+    return table.reindex(rows)[columns].reset_index().rename(columns={"loss": "Loss", "method": "Method"})
 
 
 def coverage_note(evidence: Evidence, rows: Iterable[Hashable], category: str, metric: str) -> str:
@@ -321,13 +281,19 @@ def coverage_note(evidence: Evidence, rows: Iterable[Hashable], category: str, m
     return "" if all(np.isnan(one) or recall_at_precision_is_reliable(one) for one in values) else UNRELIABLE
 
 
-def learned(frame: pd.DataFrame, losses: Sequence[str]) -> pd.DataFrame:
+def above_chance(frame: pd.DataFrame) -> pd.DataFrame:
     """PR-AUC with its interval beside the prevalence, which scores without information reach, by row and risk.
 
-    `learned` is True where the interval's lower end, or a perfect order, which has none, lies above the prevalence.
-    `frame`: of `with_intervals`.
+    `verdict` is 'above chance' where the interval's lower end, or a perfect order, which has none, lies above the
+    prevalence. Rows without a mask are not asked: they learn from labels that are partly wrong on purpose.
+
+    Args:
+        frame: of `with_intervals`.
     """
-    kept = frame[(frame["metric"] == "PR-AUC") & (frame["category"] != AVERAGE) & frame["loss"].isin(losses)]
+    frame = frame.astype(dict.fromkeys(("value", "low", "high", "prevalence"), float))
+    asked = frame["loss"].isin(["BCE", "Masked BCE", "Masked BCE + Distill"])
+    kept = frame[(frame["metric"] == "PR-AUC") & (frame["category"] != AVERAGE) & asked]
     columns = ["loss", "method", "category", "PR-AUC", "low", "high", "prevalence"]
-    kept = kept.rename(columns={"value": "PR-AUC"})[columns]
-    return kept.assign(learned=kept["low"].fillna(kept["PR-AUC"]) > kept["prevalence"]).reset_index(drop=True)
+    kept = kept.rename(columns={"value": "PR-AUC"})[columns].reset_index(drop=True)
+    clear = kept["low"].fillna(kept["PR-AUC"]) > kept["prevalence"]
+    return kept.assign(verdict=clear.map({True: "above chance", False: "not shown"}))

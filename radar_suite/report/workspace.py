@@ -1,12 +1,13 @@
-"""Where a notebook reads and writes: `runs/<profile>/<notebook>/`, with a provenance stamp beside each figure."""
+"""Where a notebook reads and writes: `runs/<profile>/<notebook>/`, with one manifest of what it states."""
 
 from __future__ import annotations
 
 import html
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,14 @@ from matplotlib.figure import Figure
 
 from radar_lib.data.posts import Posts, open_posts
 from radar_lib.errors import RadarError
-from radar_lib.files import atomic_path, atomic_write_text, read_json, write_json
-from radar_lib.sources import digest_sources
+from radar_lib.files import atomic_path, atomic_write_text, digest_file, digest_json, read_json, write_json
+from radar_suite.report import style
 
 STAMPED_PACKAGES = ("torch", "transformers", "peft", "accelerate", "datasets", "numpy", "scikit-learn", "matplotlib")
+MANIFEST = "manifest.json"
+PLACES = ("profile", "runs_dir", "device", "seed")  # parameters that every notebook has
+POSTS_OF = {"built-in": "the built-in corpus", "public": "public posts"}
+MODELS_OF = {"standins": "small stand-in checkpoints", "hub": "the published checkpoints"}
 
 
 def resolve_device(device: str) -> str:
@@ -37,31 +42,27 @@ def resolve_device(device: str) -> str:
     return device
 
 
-def describe_device(device: str) -> str:
+def device_name(device: str) -> str:
     """Human name of a device: the GPU's own, or the processor with its number of threads."""
     if device.startswith("cuda"):
         return torch.cuda.get_device_name(device)
-    return f"CPU {_processor()}, {torch.get_num_threads()} threads"
-
-
-def _processor() -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
-        return platform.processor() or platform.machine()
+        lines = []
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
+    return f"CPU {names[0] if names else platform.machine()}, {torch.get_num_threads()} threads"
 
 
 def versions() -> dict[str, str]:
     """Versions of Python and of the packages that a number may depend on."""
-    found = {"python": platform.python_version()}
+    installed = {"python": platform.python_version()}
     for package in STAMPED_PACKAGES:
         try:
-            found[package] = version(package)
+            installed[package] = version(package)
         except PackageNotFoundError:
-            found[package] = "absent"
-    return found
+            installed[package] = "absent"
+    return installed
 
 
 @dataclass
@@ -74,8 +75,8 @@ class Workspace:
         profile: profile of this run.
         seed: the run's seed.
         device: resolved device, 'cpu' or 'cuda'.
-        parameters: the notebook's parameters, for the stamp.
-        data: digests of what the results were computed from, by name; fill it with `uses`.
+        parameters: all parameters of the notebook.
+        inputs: digests of what the results were computed from, by name; fill it with `uses`.
     """
 
     name: str
@@ -84,23 +85,23 @@ class Workspace:
     seed: int
     device: str = "cpu"
     parameters: Mapping[str, Any] = field(default_factory=dict)
-    data: dict[str, str] = field(default_factory=dict)
+    inputs: dict[str, str] = field(default_factory=dict)
+    _entries: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     @classmethod
-    def open(
-        cls,
-        name: str,
-        *,
-        runs_dir: str | Path,
-        profile: str,
-        seed: int,
-        device: str = "auto",
-        parameters: Mapping[str, Any] | None = None,
-    ) -> Workspace:
-        """Open (and create) the folder `runs_dir/profile/name`."""
-        runs = Path(runs_dir).resolve()
-        (runs / profile / name).mkdir(parents=True, exist_ok=True)
-        return cls(name, runs, profile, seed, resolve_device(device), dict(parameters or {}))
+    def open(cls, name: str, names: Mapping[str, Any]) -> Workspace:
+        """Open (and create) the folder `runs_dir/profile/name`, and draw figures in the project's style.
+
+        Args:
+            names: the notebook's parameters; in its first cell after them `globals()`, of which all that is no plain
+                value is left out.
+        """
+        parameters = {key: value for key, value in names.items() if _is_parameter(key, value)}
+        runs = Path(parameters["runs_dir"]).resolve()
+        (runs / parameters["profile"] / name).mkdir(parents=True, exist_ok=True)
+        style.use()
+        device = resolve_device(parameters.get("device", "auto"))
+        return cls(name, runs, parameters["profile"], parameters["seed"], device, parameters)
 
     @property
     def folder(self) -> Path:
@@ -134,8 +135,8 @@ class Workspace:
         """Content of an earlier notebook's JSON artefact."""
         return read_json(self.upstream(name))
 
-    def open_corpus(self, name: str) -> Posts:
-        """The posts that an earlier notebook's artefact points to, e.g. '01_data_audit/corpus.json'.
+    def open_corpus(self, name: str = "01_data_audit/corpus.json") -> Posts:
+        """The posts that an earlier notebook's artefact points to.
 
         Raises:
             RadarError: the posts have changed since that notebook ran.
@@ -147,50 +148,91 @@ class Workspace:
         self.uses(posts=posts.digest)
         return posts
 
-    def uses(self, **digests: str) -> None:
-        """Record digests of the data that the results depend on; they go into every stamp from here on."""
-        self.data.update(digests)
+    @cached_property
+    def about(self) -> str:
+        """For captions: what the posts and the checkpoints really are."""
+        posts, checkpoints = self.open_corpus(), self.parameters.get("checkpoints", "standins")
+        return f"{posts_note(posts)}, {MODELS_OF.get(checkpoints, f'checkpoints of {Path(checkpoints).name}')}"
 
-    def stamp(self, **extra: Any) -> dict[str, Any]:
+    def uses(self, **digests: str) -> None:
+        """Record digests of the data that the results depend on; they go into every entry from here on."""
+        self.inputs.update(digests)
+
+    def stamp(self) -> dict[str, Any]:
         """Provenance of what is being written now."""
+        chosen = {key: value for key, value in self.parameters.items() if key != "runs_dir"}
         return {
             "notebook": self.name,
-            "notebook_digest": os.environ.get("RADAR_NOTEBOOK_DIGEST", "interactive session"),
-            "library_digest": digest_sources("radar_suite.report.references", "radar_suite.report.claims"),
-            "data_digests": dict(sorted(self.data.items())),
+            "command": f"radar reproduce --profile {self.profile} --only {self.name[:2]}",
+            "code": os.environ.get("RADAR_NOTEBOOK_DIGEST", "interactive session"),
+            "inputs": dict(sorted(self.inputs.items())),
+            "parameters": digest_json(chosen),
             "profile": self.profile,
             "seed": self.seed,
-            "device": describe_device(self.device),
+            "device": device_name(self.device),
             "versions": versions(),
-            "parameters": {name: value for name, value in self.parameters.items() if name != "runs_dir"},
-            **extra,
         }
 
     def write_json(self, name: str, value: Any) -> None:
         """Write one of this notebook's artefacts as JSON."""
         write_json(self.path(name), value)
 
-    def save_figure(self, figure: Figure, name: str, *, caption: str) -> None:
-        """Write `figures/<name>.svg`, `.png` and the stamp `.json`; the caption gives units and n.
+    def save_figure(self, figure: Figure, name: str, *, caption: str, measured: bool = False) -> None:
+        """Write `figures/<name>.svg` and `.png`, enter them in the manifest, and show the figure with its caption.
 
-        In a notebook the figure is shown with its caption below.
+        Args:
+            caption: gives units and n.
+            measured: it shows times or costs, which differ from run to run.
         """
-        folder = self.folder / "figures"
+        files = []
         for suffix, metadata in (("svg", {"Date": None}), ("png", {"Software": None})):
-            with atomic_path(folder / f"{name}.{suffix}") as temporary:
+            files.append(self.path(f"figures/{name}.{suffix}"))
+            with atomic_path(files[-1]) as temporary:
                 temporary.parent.mkdir(exist_ok=True)
                 figure.savefig(temporary, metadata=metadata, bbox_inches="tight")
-        write_json(folder / f"{name}.json", self.stamp(kind="figure", caption=caption))
-        show_captioned(figure, caption)
+        self.enter(name, files, kind="figure", caption=caption, measured=measured)
+        display_figure(figure, caption)
 
-    def save_table(self, name: str, renderings: Mapping[str, str], *, caption: str) -> None:
-        """Write `figures/<name>.<suffix>` for each rendering (md, tex, csv) and the stamp beside them."""
-        for suffix, text in renderings.items():
-            atomic_write_text(self.folder / "figures" / f"{name}.{suffix}", text)
-        write_json(
-            self.folder / "figures" / f"{name}.json",
-            self.stamp(kind="table", caption=caption, formats=sorted(renderings)),
-        )
+    def save_table(
+        self, table: pd.DataFrame | str, name: str, *, caption: str, tex: str | None = None, measured: bool = False
+    ) -> None:
+        """Write `figures/<name>.csv` (and `.tex`) and enter it in the manifest.
+
+        Args:
+            table: a frame, whose numbers are written in full, or CSV text.
+        """
+        text = table if isinstance(table, str) else to_csv(table)
+        texts = {"csv": text} | ({} if tex is None else {"tex": tex})
+        files = [self.path(f"figures/{name}.{suffix}") for suffix in texts]
+        for path, content in zip(files, texts.values(), strict=True):
+            atomic_write_text(path, content)
+        self.enter(name, files, kind="table", caption=caption, measured=measured)
+
+    def enter(self, name: str, files: Iterable[Path], *, kind: str, caption: str, measured: bool = False) -> None:
+        """Enter files of this notebook's `figures` folder in its manifest, `figures/manifest.json`.
+
+        An entry's `tolerance` is what a rerun may differ by: 0, or null for what is measured.
+        """
+        digests = {path.name: digest_file(path) for path in files}
+        about = {"kind": kind, "files": digests, "caption": caption, "tolerance": None if measured else 0}
+        self._entries[name] = about | self.stamp()
+        write_json(self.path(f"figures/{MANIFEST}"), {"entries": dict(sorted(self._entries.items()))})
+
+
+def _is_parameter(name: str, value: Any) -> bool:
+    plain = value is None or isinstance(value, bool | int | float | str)
+    plain = plain or (isinstance(value, list | tuple) and all(isinstance(x, bool | int | float | str) for x in value))
+    return plain and not name.startswith("_") and name not in ("In", "Out")
+
+
+def posts_note(posts: Posts) -> str:
+    """For captions: what the posts are."""
+    return POSTS_OF.get(posts.kind, f"imported posts ({posts.name})")
+
+
+def to_csv(frame: pd.DataFrame) -> str:
+    """A frame as canonical CSV: no index, numbers in full, Unix line ends."""
+    return frame.to_csv(index=False, lineterminator="\n")
 
 
 def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
@@ -198,7 +240,7 @@ def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
     return frame.astype(object).where(frame.notna(), None).to_dict("records")
 
 
-def show_captioned(figure: Any, caption: str) -> None:
+def display_figure(figure: Any, caption: str) -> None:
     """Show a figure (or an image) in a notebook with its caption below, and close it; elsewhere nothing happens."""
     from IPython import get_ipython
     from IPython.display import HTML, display
@@ -208,10 +250,3 @@ def show_captioned(figure: Any, caption: str) -> None:
     display(figure, HTML(f'<p style="font-size: 90%; max-width: 60em">{html.escape(caption)}</p>'))
     if isinstance(figure, Figure):
         plt.close(figure)  # or the cell would show it again
-
-
-def say(text: str) -> None:
-    """Show a sentence that the run computed as Markdown."""
-    from IPython.display import Markdown, display
-
-    display(Markdown(text))

@@ -10,7 +10,7 @@ from typing import Any
 from radar_lib.errors import RadarError
 from radar_lib.files import read_json
 from radar_suite.report import record
-from radar_suite.report.workspace import Workspace, show_captioned
+from radar_suite.report.workspace import Workspace, display_figure
 from radar_suite.studies.stage import NAME
 
 RECORDED = "cpu"  # profile whose studies are committed
@@ -40,7 +40,7 @@ class Shown:
         with Picture.open(self.path) as picture:
             inches = picture.width / picture.info["dpi"][0]
         image = Image(filename=str(self.path), width=round(CSS_DPI * inches))
-        show_captioned(image, f"{self.stamp['caption'].rstrip('.')}. This figure is {self.note}.")
+        display_figure(image, f"{self.stamp['caption'].rstrip('.')}. This figure is {self.note}.")
 
 
 def shown(workspace: Workspace, name: str) -> Shown:
@@ -68,7 +68,7 @@ def shown(workspace: Workspace, name: str) -> Shown:
 def posts_of(workspace: Workspace) -> str | None:
     """Digest of the posts of a workspace's run, also where its own notebook reads none; None where none are there."""
     corpus = workspace.runs_dir / workspace.profile / "01_data_audit" / "corpus.json"
-    return workspace.data.get("posts") or (read_json(corpus)["digest"] if corpus.is_file() else None)
+    return workspace.inputs.get("posts") or (read_json(corpus)["digest"] if corpus.is_file() else None)
 
 
 def listed(names: Iterable[str]) -> str:
