@@ -36,7 +36,8 @@ from radar_lib.models.backbones import load_backbone
 from radar_lib.models.base import Backbone, Encoded
 from radar_lib.models.router import RadarRouter, RouterConfig
 from radar_lib.training.encoded import EncodedPosts
-from radar_lib.training.loop import Recipe, TrainingSet, no_bar, predict, train
+from radar_lib.training.inference import predict
+from radar_lib.training.loop import Recipe, TrainingSet, no_bar, train
 from radar_suite.chain.flops import Cost, published_config, router_cost
 from radar_suite.world.build import CorpusConfig, plan_corpus, render_posts
 from radar_suite.world.policies import CATEGORIES

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from radar_lib.files import digest_json, read_json, write_json
 
@@ -27,14 +27,8 @@ class Entry:
     inputs: Mapping[str, Any]
 
     @property
-    def state(self) -> Literal["absent", "partial", "complete"]:
-        if (self.folder / RECORD).exists():
-            return "complete"
-        return "partial" if self.folder.exists() else "absent"
-
-    @property
     def complete(self) -> bool:
-        return self.state == "complete"
+        return (self.folder / RECORD).exists()
 
     def path(self, name: str) -> Path:
         return self.folder / name
@@ -64,5 +58,3 @@ class Cache:
         """Entry for `inputs` (JSON values only); nothing is created on disk yet."""
         digest = digest_json({"kind": kind, **inputs})
         return Entry(self.root / kind / digest, digest, inputs)
-
-

@@ -8,7 +8,7 @@ only the batches that it reads.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -21,6 +21,7 @@ from torch import Tensor
 from radar_lib.files import read_json
 from radar_lib.models.base import Backbone, Encoded
 from radar_lib.training.cache import RECORD, Entry
+from radar_lib.training.processes import first_process_first, rank_and_size, sum_over_processes
 
 CHUNK = 128  # posts per pass through the tower; fixed, because the last bits of its output depend on it
 
@@ -151,7 +152,31 @@ def _arrays(chunk: Sequence[Encoded]) -> dict[str, np.ndarray]:
     return out
 
 
-def forget_stale(entry: Entry) -> None:
+def keep(
+    backbone: Backbone, read: Callable[[], Iterator[list[Encoded]]], entry: Entry, *, fits: Callable[[int], bool],
+    device: str,
+) -> EncodedPosts | None:  # fmt: skip
+    """A split's encoded posts: on disk, or in memory where the tower is trained; None where they do not fit there.
+
+    Args:
+        read: encodes the posts, chunk by chunk.
+        entry: where they are kept on disk; once written it serves all runs and processes.
+        fits: whether there is room where so many processes each keep them.
+    """
+    rank, processes = rank_and_size()
+    if not backbone.features_cacheable:
+        # one streams, all do: they share batches, whose size depends on it
+        if sum_over_processes(np.array([not fits(processes)], np.int64), device=device)[0]:
+            return None
+        return EncodedPosts.in_memory(backbone, [post for chunk in read() for post in chunk])
+    with first_process_first():  # and it alone decides
+        if rank == 0 and not entry.complete and fits(1):
+            store(read(), entry)
+            _forget_stale(entry)
+    return EncodedPosts.stored(backbone, entry.folder) if entry.complete else None
+
+
+def _forget_stale(entry: Entry) -> None:
     """Remove what older code or packages left for the same posts and checkpoint: it is never read again."""
     same = ("posts", "split", "checkpoint", "device")
     for record in entry.folder.parent.glob(f"*/{RECORD}"):

@@ -6,13 +6,13 @@ import numpy as np
 from jaxtyping import Float
 
 from radar_lib.files import atomic_path
-from radar_lib.training.lab import Lab
-from radar_lib.training.loop import predict
+from radar_lib.training.encoder import Encoder
+from radar_lib.training.inference import predict
 
 FILE = "features.npy"
 
 
-def pooled_features(lab: Lab, backbone: str, split: str) -> Float[np.ndarray, "post hidden"]:
+def pooled_features(lab: Encoder, backbone: str, split: str) -> Float[np.ndarray, "post hidden"]:
     """Pooled vectors (float32) of a split's posts, in the order of `lab.table(split)`; kept in the cache."""
     entry = lab.features_entry(backbone, split)
     if not entry.complete:

@@ -2,17 +2,14 @@
 
 Everything random is a function of (seed, epoch), so a killed run continues the same loss curve from its checkpoint.
 The same loop runs in one process or, under torchrun, in several: each reads its share of every batch.
-
-On CUDA the frozen backbone's weights are bfloat16, and its matrix products are; nothing is cast there and back in
-every step. What is trained (LoRA, MLP, heads: about a hundredth of the weights) stays float32, as do its gradients and
-AdamW's moments: a bfloat16 weight has 8 significant bits, so an update below 1/512 of it would be lost.
 """
 
 from __future__ import annotations
 
 import math
+import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
@@ -22,7 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
-from accelerate.utils import gather_object
+from accelerate.utils import gather_object, is_tensorboard_available
 from jaxtyping import Float, Int8
 from torch import Tensor, nn
 from tqdm import tqdm
@@ -31,11 +28,12 @@ from radar_lib.errors import RadarError
 from radar_lib.losses import radar_loss
 from radar_lib.partial_losses import OBJECTIVES, SideInformation
 from radar_lib.training.batches import BatchSource, ahead, micro_batches, run_batches
-from radar_lib.training.processes import rank_and_size, sum_over_processes
+from radar_lib.training.inference import half_precision, to_device
 from radar_lib.training.state import CHECKPOINT, History, load_checkpoint, save_checkpoint
-from radar_lib.training.tensorboard import EVENTS, add_events, epoch_values, start_events, step_values
 
 no_bar = partial(tqdm, disable=True)
+
+CURVES = "curves"  # folder of TensorBoard's events
 
 
 @dataclass(frozen=True)
@@ -123,49 +121,18 @@ def learning_rate_factor(step: int, *, total: int, warmup: float) -> float:
     return 0.5 * (1.0 + math.cos(math.pi * (step - rising) / max(total - rising, 1)))
 
 
-def weights_dtype(device: str | torch.device) -> torch.dtype:
-    """What a frozen backbone's weights are on a device: bfloat16 on CUDA, float32 on a CPU."""
-    return torch.bfloat16 if torch.device(device).type == "cuda" else torch.float32
-
-
-def half_precision(device: str | torch.device) -> torch.autocast:
-    """Matrix products in bfloat16 on CUDA; on a CPU everything stays as it is."""
-    return torch.autocast("cuda", torch.bfloat16, enabled=torch.device(device).type == "cuda")
-
-
-def spare_casts(router: nn.Module) -> None:
-    """Let LoRA take a bfloat16 backbone's activations as they are.
-
-    peft casts them to its weights' float32, and autocast would cast them back: the same bits, several copies more per
-    layer. Such a router runs under `half_precision` only.
-    """
-    from peft.tuners.tuners_utils import BaseTunerLayer
-
-    for module in router.modules():
-        if isinstance(module, BaseTunerLayer):
-            module.cast_input_dtype_enabled = False
-
-
 def train(
-    router: nn.Module,
-    data: TrainingSet,
-    recipe: Recipe,
-    *,
-    folder: Path,
-    device: str = "cpu",
-    execution: Execution | None = None,
-    validate: Callable[[nn.Module], dict[str, float]] | None = None,
-    checkpoint_seconds: float = 30.0,
-    title: str = "training",
-    bar: Callable[..., Any] = tqdm,
-) -> History:
+    router: nn.Module, data: TrainingSet, recipe: Recipe, *, folder: Path, device: str = "cpu",
+    execution: Execution | None = None, validate: Callable[[nn.Module], dict[str, float]] | None = None,
+    checkpoint_seconds: float = 30.0, title: str = "training", bar: Callable[..., Any] = tqdm,
+) -> History:  # fmt: skip
     """Train the router's trainable parameters in place; continue from `folder` if it holds a checkpoint.
 
     Args:
         router: returns logits (post, category) of a batch of `data.inputs`.
         data: inputs, labels, the teacher's logits where the recipe distils, side information where it needs some.
         recipe: objective and optimisation.
-        folder: where the checkpoint is kept while the run lasts, and the curves for TensorBoard.
+        folder: of the checkpoint while the run lasts, and of curves for TensorBoard where that is installed.
         device: 'cpu' or 'cuda'.
         execution: micro-batches; the rest of it concerns the router, which comes here ready.
         validate: called after each epoch with the router, in every process; its numbers go into the history.
@@ -180,7 +147,10 @@ def train(
         raise RadarError(f"{title}: no training post has a verified label for its categories.")
     # a text-only batch leaves SigLIP's vision tower unused; no buffer changes in training
     distributed = DistributedDataParallelKwargs(find_unused_parameters=True, broadcast_buffers=False)
-    accelerator = Accelerator(cpu=device == "cpu", mixed_precision="no", kwargs_handlers=[distributed])
+    log_with = "tensorboard" if is_tensorboard_available() else None
+    accelerator = Accelerator(
+        cpu=device == "cpu", mixed_precision="no", kwargs_handlers=[distributed], log_with=log_with, project_dir=folder
+    )
     on, first_process = accelerator.device, accelerator.is_main_process
     router.to(on)
     parameters = {name: p for name, p in router.named_parameters() if p.requires_grad}
@@ -193,8 +163,7 @@ def train(
     per_epoch = math.ceil(len(data.post_ids) / recipe.batch_size)
     total = per_epoch * recipe.epochs
     started, saved, shown = time.perf_counter() - history.seconds, time.perf_counter(), []
-    if first_process:
-        start_events(folder / EVENTS, history)
+    _start_curves(accelerator, folder, history)
     shown_steps = bar(total=total, initial=first, desc=title, unit="step", mininterval=2)
     model.train()
     share = {"process": accelerator.process_index, "processes": accelerator.num_processes}
@@ -231,14 +200,12 @@ def train(
             history.steps.append({"step": step + 1, "loss": mean_loss, "gradient_norm": mean_norm, "rate": rate})
             shown_steps.set_postfix_str(f"loss {mean_loss:.3f}")
             shown = []
-            if first_process:
-                add_events(folder / EVENTS, step + 1, step_values(history.steps[-1]))
+            _log(accelerator, "step", history.steps[-1])
         if last_of_epoch and validate is not None:
             model.eval()
             history.epochs.append({"epoch": epoch + 1, **validate(router)})
             model.train()
-            if first_process:
-                add_events(folder / EVENTS, epoch + 1, epoch_values(history.epochs[-1]))
+            _log(accelerator, "epoch", history.epochs[-1])
         # Logged means restart after a checkpoint, so it is taken only where none is pending.
         if not shown and time.perf_counter() - saved > checkpoint_seconds and step + 1 < total:
             history.seconds = time.perf_counter() - started
@@ -246,9 +213,27 @@ def train(
                 save_checkpoint(folder / CHECKPOINT, parameters, optimiser, history, step=step + 1)
             saved = time.perf_counter()
     shown_steps.close()
+    for tracker in accelerator.trackers:
+        tracker.finish()
     model.eval()
     history.seconds = time.perf_counter() - started
     return history
+
+
+def _start_curves(accelerator: Accelerator, folder: Path, history: History) -> None:
+    """Begin TensorBoard's curves anew with those so far: what followed a checkpoint will be logged again."""
+    if accelerator.is_main_process:
+        shutil.rmtree(folder / CURVES, ignore_errors=True)
+    accelerator.init_trackers(CURVES)
+    for unit, entries in (("step", history.steps), ("epoch", history.epochs)):
+        for entry in entries:
+            _log(accelerator, unit, entry)
+
+
+def _log(accelerator: Accelerator, unit: str, entry: Mapping[str, float]) -> None:
+    """One entry of a run's curves for TensorBoard: `step` or `epoch` is the x axis."""
+    name = {"step": "train", "epoch": "validation"}[unit]
+    accelerator.log({f"{name}/{key}": value for key, value in entry.items() if key != unit}, step=int(entry[unit]))
 
 
 def _steps(
@@ -262,11 +247,6 @@ def _steps(
         yield step, epoch, [(posts, weight, to_device(next(batches), device)) for posts, weight in parts]
 
 
-def to_device(batch: dict[str, Tensor], device: str | torch.device) -> dict[str, Tensor]:
-    """A collated batch where the model is; `Backbone.collate` makes it on the CPU."""
-    return {name: tensor.to(device) for name, tensor in batch.items()}
-
-
 def _loss(
     logits: Tensor, target: Tensor, guide: Tensor | None, side: SideInformation, recipe: Recipe
 ) -> Float[Tensor, ""]:
@@ -274,27 +254,3 @@ def _loss(
         return OBJECTIVES[recipe.objective](logits, target, side)
     split = {"lam_verified": recipe.lam_verified, "lam_unverified": recipe.lam_unverified}
     return radar_loss(logits, target, guide, lam=recipe.lam, **split)
-
-
-@torch.inference_mode()
-def predict(
-    router: nn.Module, inputs: BatchSource, *, batch_size: int = 128, device: str = "cpu", title: str = ""
-) -> Float[np.ndarray, "post category"]:
-    """Logits (float32) of every post, in the order of `inputs`; a bar is shown where `title` is given.
-
-    Under torchrun each process reads its share of the batches, and every process returns the whole.
-    """
-    router.eval()
-    order = np.argsort(np.asarray(inputs.lengths), kind="stable")
-    rank, processes = rank_and_size()
-    plan = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
-    mine = plan[rank::processes]
-    result: np.ndarray | None = None
-    # one without a share reads a batch for the number of categories only
-    batches = zip(mine or plan[:1], inputs.batches(mine or plan[:1]), strict=True)
-    for posts, batch in tqdm(batches, total=len(mine), desc=title, unit="batch", disable=not title, mininterval=2):
-        with half_precision(device):
-            logits = router(to_device(batch, device)).float().cpu().numpy()
-        result = np.zeros((len(order), logits.shape[1]), np.float32) if result is None else result
-        result[posts] = logits if mine else 0
-    return sum_over_processes(result, device=device)

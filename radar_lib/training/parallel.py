@@ -1,52 +1,51 @@
-"""Several runs at once on CPUs: one process per core, each reading or training on its own, all into the same cache.
+"""Several runs at once: side by side on a CPU (joblib), or each over several GPUs (accelerate launch).
 
 A small model leaves a second core idle most of the time, so runs side by side are worth more than threads within one.
 Each run computes what it would compute alone: nothing is shared but the cache, where a finished run stays finished
-whatever happens to the others. On a GPU the runs follow each other; several GPUs train each run together.
+whatever happens to the others. Over several GPUs each process trains on its share of every batch and gradients are
+averaged (DDP), so the loss curve is that of one.
 """
 
 from __future__ import annotations
 
-import multiprocessing
+import json
 import os
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
-from functools import partial
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import timedelta
+from functools import lru_cache, partial
 from pathlib import Path
-from queue import Empty
 from typing import Any
 
 import psutil
 import torch
+from accelerate import PartialState
+from joblib import cpu_count
 
 from radar_lib.data.posts import open_posts
 from radar_lib.errors import RadarError
 from radar_lib.models.backbones import checkpoint_folder
+from radar_lib.training.bars import Address, follow, remote_bar
 from radar_lib.training.cache import Cache
-from radar_lib.training.lab import Lab, Run, RunSpec, SideFiles, SoftLabels
-from radar_lib.training.launch import train_over_processes
-from radar_lib.training.processes import Message, Report
+from radar_lib.training.lab import Lab
+from radar_lib.training.loop import Execution, no_bar
+from radar_lib.training.specs import Run, RunSpec, SideFiles, SoftLabels
+from radar_lib.training.workers import MOST_WORKERS, end_with, pool
 
 FEWEST_STEPS = 200  # all runs together; for less, starting processes takes longer than they save
-MOST_WORKERS = 4  # each holds Python, torch and a model: about 0.7 GiB with a stand-in
 WORKER_BYTES, PER_CHECKPOINT_BYTE = 1 << 30, 8  # float32 copy, gradients and activations of float16 weights
+PATIENCE = timedelta(days=1)  # the others wait while the first process reads posts
 
-_lab: Lab | None = None  # of a worker process
+Job = tuple[RunSpec, str]  # with its title
 
 
 def train_all(
-    lab: Lab,
-    specs: Sequence[RunSpec],
-    *,
-    titles: Sequence[str],
-    teacher: SoftLabels | None = None,
-    side: SideFiles | None = None,
-    workers: int = 0,
-    desc: str = "training",
-) -> list[Run]:
+    lab: Lab, specs: Sequence[RunSpec], *, titles: Sequence[str], teacher: SoftLabels | None = None,
+    side: SideFiles | None = None, workers: int = 0, desc: str = "training",
+) -> list[Run]:  # fmt: skip
     """The runs of these specifications, in their order; those not in the cache are trained, several at a time.
 
     Args:
@@ -58,49 +57,19 @@ def train_all(
     Raises:
         RadarError: as `Lab.train`, or a process died.
     """
-    count = worker_count(lab, specs, workers)
-    with _threads(max(1, _cores() // count), on=lab.device == "cpu"):  # the same for one run that is left of many
-        jobs = [(spec, title) for spec, title in zip(specs, titles, strict=True)
-                if not lab.entry(spec, teacher=teacher, side=side).complete]  # fmt: skip
-        if count > 1 and len(jobs) > 1:
-            lab.release()
-            _train_in_processes(lab, jobs, partial(_train, teacher=teacher, side=side), min(count, len(jobs)), desc)
-        elif jobs and (devices := _devices(lab)) > 1:
-            lab.release()
-            said: dict[str, str] = {}
-            with lab.bar(total=sum(lab.steps(spec) for spec, _ in jobs), desc=desc, unit="step", mininterval=2) as bar:
-                show = partial(_show, bar, "step", said)
-                train_over_processes(lab, jobs, teacher=teacher, side=side, processes=devices, on_message=show)
-        return [lab.train(spec, teacher=teacher, side=side, title=title)
-                for spec, title in zip(specs, titles, strict=True)]  # fmt: skip
-
-
-def side_by_side(function: Callable[..., Any], jobs: Sequence[tuple], *, workers: int = 0) -> Iterator[Any]:
-    """Results of `function(*job)` for each job, in order, from processes with one thread each; one: in this process.
-
-    Args:
-        function: of a module, so that processes can import it; what it returns travels back.
-        workers: processes at a time; 0 for one per core, at most `MOST_WORKERS`.
-
-    Raises:
-        RadarError: a process died.
-    """
-    workers = min(workers or _cores(), MOST_WORKERS, len(jobs))
-    if workers <= 1:
-        yield from (function(*job) for job in jobs)
-        return
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_plain)
+    every, count = list(zip(specs, titles, strict=True)), worker_count(lab, specs, workers)
+    files, before = {"teacher": teacher, "side": side}, torch.get_num_threads()
+    if lab.device == "cpu":
+        torch.set_num_threads(max(1, cpu_count() // count))  # the same for one run that is left of many
     try:
-        for future in [pool.submit(function, *job) for job in jobs]:
-            yield future.result()
-    except BrokenProcessPool:
-        raise RadarError(
-            "a process died, perhaps for lack of memory. What is finished is kept; go on with fewer at a time: "
-            "workers=1."
-        ) from None
+        jobs = [job for job in every if not lab.entry(job[0], **files).complete]
+        if count > 1 and len(jobs) > 1:
+            train_side_by_side(lab, jobs, **files, workers=min(count, len(jobs)), desc=desc)
+        elif jobs and lab.device == "cuda" and torch.cuda.device_count() > 1:
+            train_over_processes(lab, jobs, **files, processes=torch.cuda.device_count(), desc=desc)
+        return [lab.train(spec, **files, title=title) for spec, title in every]
     finally:
-        pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(before)
 
 
 def worker_count(lab: Lab, specs: Sequence[RunSpec], workers: int = 0) -> int:
@@ -113,19 +82,104 @@ def worker_count(lab: Lab, specs: Sequence[RunSpec], workers: int = 0) -> int:
         return 1
     largest = max((_weights(lab, spec) for spec in specs), default=0)
     fitting = psutil.virtual_memory().available // (WORKER_BYTES + PER_CHECKPOINT_BYTE * largest)
-    return max(1, min(_cores(), len(specs), MOST_WORKERS, fitting))
+    return max(1, min(cpu_count(), len(specs), MOST_WORKERS, fitting))
 
 
-def _devices(lab: Lab) -> int:
-    """GPUs that train each run together; one where the lab names one."""
-    return torch.cuda.device_count() if lab.device == "cuda" else 1
+def train_side_by_side(
+    lab: Lab, jobs: Sequence[Job], *, teacher: SoftLabels | None, side: SideFiles | None, workers: int, desc: str
+) -> None:
+    """Train runs in `workers` processes with as many threads as this one; afterwards they are in the lab's cache."""
+    lab.release()
+    splits = {split: lab.posts.splits[split] for split in ("train", *lab.score_splits)}
+    reads = [(name, split) for name in dict.fromkeys(spec.backbone for spec, _ in jobs) for split in splits
+             if lab.shares_encoded(name) and not lab.encoded_entry(name, split).complete]  # fmt: skip
+    reads.sort(key=lambda read: -splits[read[1]])
+    together: dict[Any, list[Job]] = {}  # runs of a backbone whose posts each process must read for itself
+    for i, (spec, title) in enumerate(jobs):
+        together.setdefault(i if lab.shares_encoded(spec.backbone) else spec.backbone, []).append((spec, title))
+    groups = sorted(together.values(), key=lambda group: _cost(lab, group[0][0]), reverse=True)
+    phases = [
+        ("reading posts", "post", sum(splits[split] for _, split in reads), _read, reads),
+        (desc, "step", sum(lab.steps(spec) for spec, _ in jobs), _train, [(g, teacher, side) for g in groups]),
+    ]
+    about = describe(lab, readers=workers)
+    with pool(workers, threads=torch.get_num_threads()) as results:
+        for title, unit, total, function, what in phases:
+            with lab.bar(total=total, desc=title, unit=unit, mininterval=2) as bar, follow(bar, unit) as address:
+                list(results(function, [(about, address, *one) for one in what]))
 
 
-def _cores() -> int:
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # not on macOS and Windows
-        return os.cpu_count() or 1
+def train_over_processes(
+    lab: Lab, jobs: Sequence[Job], *, teacher: SoftLabels | None, side: SideFiles | None, processes: int, desc: str
+) -> None:
+    """Train runs one after the other, each in all processes at once, one per device; then they are in the lab's cache.
+
+    Raises:
+        RadarError: a process failed; the message is its own where it had one.
+    """
+    lab.release()
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", f"--num_processes={processes}",
+               "--num_machines=1", "--main_process_port=0", "--mixed_precision=no", "--dynamo_backend=no",
+               "-m", "radar_lib.training.parallel"]  # fmt: skip
+    side = side or SideFiles()
+    files = {"teacher": teacher, "propensity": side.propensity, "imputed": side.imputed}
+    job = {
+        "lab": describe(lab), "parent": os.getpid(), "jobs": [[asdict(spec), title] for spec, title in jobs],
+        "prior": dict(side.prior), "files": {name: str(file.path) for name, file in files.items() if file},
+    }  # fmt: skip
+    total = sum(lab.steps(spec) for spec, _ in jobs)
+    with (
+        lab.bar(total=total, desc=desc, unit="step", mininterval=2) as bar,
+        follow(bar, "step") as job["address"],
+        tempfile.TemporaryFile("w+") as log,
+        subprocess.Popen([*command, json.dumps(job)], stdin=subprocess.DEVNULL, stdout=log, stderr=log) as launcher,
+    ):
+        try:
+            launcher.wait()
+        except BaseException:
+            launcher.terminate()
+            raise
+        log.seek(0)
+        lines = log.read().splitlines()
+    if launcher.returncode:
+        error = next((json.loads(line)["error"] for line in lines if line.startswith('{"error"')), "")
+        said = "\n".join(lines[-15:])
+        raise RadarError(error or f"training over {processes} processes failed. It said last:\n{said}")
+
+
+def describe(lab: Lab, **changes: Any) -> str:
+    """What another process rebuilds a lab from, with some options of `Lab` changed, as JSON."""
+    names = ("checkpoints", "device", "score_splits", "checkpoint_seconds", "encoded_bytes")
+    about = {name: getattr(lab, name) for name in names} | {"execution": asdict(lab.execution)} | changes
+    return json.dumps(about | {"posts": str(lab.posts.folder), "cache": str(lab.cache.root)})
+
+
+@lru_cache(1)
+def rebuild(about: str) -> Lab:
+    """The lab that `describe` described; one process keeps one, with its backbone, from job to job."""
+    options = json.loads(about)
+    options["execution"] = Execution(**options["execution"])
+    return Lab(open_posts(options.pop("posts")), Cache(Path(options.pop("cache"))), **options)
+
+
+def _read(about: str, address: Address, backbone: str, split: str) -> None:
+    lab = rebuild(about)
+    lab.bar = partial(remote_bar, address)
+    lab.encoded(backbone, split)
+
+
+def _train(
+    about: str, address: Address, group: Sequence[Job], teacher: SoftLabels | None, side: SideFiles | None
+) -> None:
+    lab = rebuild(about)
+    lab.bar = partial(remote_bar, address)
+    for spec, title in group:
+        lab.train(spec, teacher=teacher, side=side, title=title)
+
+
+def _cost(lab: Lab, spec: RunSpec) -> tuple[bool, float]:
+    """Orders runs by expected work: the longest should not start last. First come those that train their own tower."""
+    return not lab.shares_encoded(spec.backbone), float(lab.steps(spec) * spec.recipe.batch_size * _weights(lab, spec))
 
 
 def _weights(lab: Lab, spec: RunSpec) -> int:
@@ -134,116 +188,22 @@ def _weights(lab: Lab, spec: RunSpec) -> int:
     return sum(path.stat().st_size for path in folder.glob("*.safetensors")) if folder else 1 << 34
 
 
-@contextmanager
-def _threads(number: int, *, on: bool) -> Iterator[None]:
-    before = torch.get_num_threads()
-    if on:
-        torch.set_num_threads(number)
+def main(text: str) -> None:
+    """One of the processes of `train_over_processes`."""
+    job = json.loads(text)
+    end_with(job["parent"])
+    lab, files = rebuild(job["lab"]), {name: SoftLabels.open(path) for name, path in job["files"].items()}
+    state = PartialState(cpu=lab.device == "cpu", timeout=PATIENCE)
+    lab.device, lab.bar = str(state.device), partial(remote_bar, job["address"]) if state.is_main_process else no_bar
+    teacher, side = files.pop("teacher", None), SideFiles(job["prior"], **files)
     try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+        for spec, title in job["jobs"]:
+            lab.train(RunSpec.from_json(spec), teacher=teacher, side=side, title=title)
+    except RadarError as error:
+        print(json.dumps({"error": str(error)}), flush=True)
+        sys.exit(1)
+    state.destroy_process_group()
 
 
-def _train_in_processes(
-    lab: Lab, jobs: Sequence[tuple[RunSpec, str]], do: Callable[[Sequence[tuple[RunSpec, str]]], None], workers: int,
-    desc: str,
-) -> None:  # fmt: skip
-    context = multiprocessing.get_context("spawn")  # no copies of this process's threads
-    messages = context.Queue()
-    rebuild = {
-        "checkpoints": lab.checkpoints, "score_splits": lab.score_splits, "checkpoint_seconds": lab.checkpoint_seconds,
-        "execution": lab.execution, "encoded_bytes": lab.encoded_bytes, "readers": workers,
-    }  # fmt: skip
-    start = (lab.posts.folder, lab.cache.root, rebuild, messages, torch.get_num_threads())
-    others = set(multiprocessing.active_children())
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start, initargs=start)
-    try:
-        splits = {split: lab.posts.splits[split] for split in ("train", *lab.score_splits)}
-        reads = [(name, split) for name in dict.fromkeys(spec.backbone for spec, _ in jobs) for split in splits
-                 if lab.shares_encoded(name) and not lab.encoded_entry(name, split).complete]  # fmt: skip
-        reads.sort(key=lambda read: -splits[read[1]])
-        total = sum(splits[split] for _, split in reads)
-        with lab.bar(total=total, desc="reading posts", unit="post", mininterval=2) as bar:
-            _follow([pool.submit(_read, *read) for read in reads], messages, bar, unit="post")
-        groups = sorted(_together(lab, jobs), key=lambda group: _cost(lab, group[0][0]), reverse=True)
-        total = sum(lab.steps(spec) for spec, _ in jobs)
-        with lab.bar(total=total, desc=desc, unit="step", mininterval=2) as bar:
-            _follow([pool.submit(do, group) for group in groups], messages, bar, unit="step")
-    except BaseException as error:
-        for process in set(multiprocessing.active_children()) - others:
-            process.terminate()
-        if isinstance(error, BrokenProcessPool):
-            raise RadarError(
-                "a training process died, perhaps for lack of memory. Finished runs are kept; go on with fewer at a "
-                "time: parameter workers=1."
-            ) from None
-        raise
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _together(lab: Lab, jobs: Sequence[tuple[RunSpec, str]]) -> list[list[tuple[RunSpec, str]]]:
-    """One group per run, but one per backbone where reading the posts is part of each run's process."""
-    groups: dict[Any, list[tuple[RunSpec, str]]] = {}
-    for number, (spec, title) in enumerate(jobs):
-        groups.setdefault(number if lab.shares_encoded(spec.backbone) else spec.backbone, []).append((spec, title))
-    return list(groups.values())
-
-
-def _cost(lab: Lab, spec: RunSpec) -> tuple[bool, float]:
-    """Orders runs by expected work: the longest should not start last. First come those that train their own tower."""
-    return not lab.shares_encoded(spec.backbone), float(lab.steps(spec) * spec.recipe.batch_size * _weights(lab, spec))
-
-
-def _follow(futures: Sequence[Future], messages: Any, bar: Any, *, unit: str) -> None:
-    """Move the bar by what the workers say in its unit, until all futures are done; the first failure is raised."""
-    said: dict[str, str] = {}
-    while True:
-        done = all(future.done() for future in futures)
-        failed = next((f for f in futures if f.done() and not f.cancelled() and f.exception()), None)
-        if failed is not None:
-            failed.result()
-        try:
-            while True:
-                # where all are done, the last words may still be under way
-                _show(bar, unit, said, messages.get(timeout=0.2 if done else 0.5))
-        except Empty:
-            if done:
-                return
-
-
-def _show(bar: Any, unit: str, said: dict[str, str], message: Message) -> None:
-    title, its_unit, units, text = message
-    bar.update(units if its_unit == unit else 0)
-    said[title] = text
-    if text is None:
-        del said[title]
-    bar.set_postfix_str("; ".join(f"{name} {value}" for name, value in said.items() if value))
-
-
-def _start(folder: Path, root: Path, rebuild: dict[str, Any], messages: Any, threads: int) -> None:
-    """Prepare a worker: its own lab, and an end when its parent ends."""
-    global _lab
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    torch.set_num_threads(threads)
-    _lab = Lab(open_posts(folder), Cache(root), bar=partial(Report, messages.put), **rebuild)
-
-
-def _start_plain() -> None:
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    torch.set_num_threads(1)
-
-
-def _end_with_parent() -> None:
-    multiprocessing.parent_process().join()
-    os._exit(1)
-
-
-def _read(backbone: str, split: str) -> None:
-    _lab.encoded(backbone, split)
-
-
-def _train(group: Sequence[tuple[RunSpec, str]], *, teacher: SoftLabels | None, side: SideFiles | None) -> None:
-    for spec, title in group:
-        _lab.train(spec, teacher=teacher, side=side, title=title)
+if __name__ == "__main__":
+    main(sys.argv[1])

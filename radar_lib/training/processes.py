@@ -1,18 +1,14 @@
-"""Processes that work together: who is who under torchrun, who goes first, one array from all, and their bars."""
+"""Processes that train one run together: who is who under torchrun, who goes first, and one array from all."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from time import perf_counter
-from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Shaped
 from torch import distributed
-
-Message = tuple[str, str, int, str | None]  # title, unit, units done, last words; None for those at the end
 
 
 def rank_and_size() -> tuple[int, int]:
@@ -46,34 +42,3 @@ def sum_over_processes(array: Shaped[np.ndarray, "*shape"], *, device: str) -> S
     tensor = torch.from_numpy(array).to(device)
     distributed.all_reduce(tensor)
     return tensor.cpu().numpy()
-
-
-class Report:
-    """Stands in for tqdm in a process whose bar is elsewhere: it is told on as messages, twice a second at most."""
-
-    def __init__(
-        self, send: Callable[[Message], None], *, desc: str = "", unit: str = "", initial: int = 0, **_: Any
-    ):  # fmt: skip
-        self.send, self.desc, self.unit = send, desc, unit
-        self.waiting, self.text, self.sent = initial, "", 0.0
-
-    def update(self, steps: int = 1) -> None:
-        self.waiting += steps
-        if perf_counter() - self.sent > 0.5:
-            self._send(self.text)
-
-    def set_postfix_str(self, text: str) -> None:
-        self.text = text
-
-    def close(self) -> None:
-        self._send(None)
-
-    def _send(self, text: str | None) -> None:
-        self.send((self.desc, self.unit, self.waiting, text))
-        self.waiting, self.sent = 0, perf_counter()
-
-    def __enter__(self) -> Report:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()

@@ -24,13 +24,9 @@ def logit_columns(categories: Sequence[str]) -> list[str]:
 
 
 def write_scores(
-    path: str | Path,
-    *,
-    post_ids: Sequence[str],
-    splits: Sequence[str],
-    logits: Float[np.ndarray, "post category"],
+    path: str | Path, *, post_ids: Sequence[str], splits: Sequence[str], logits: Float[np.ndarray, "post category"],
     categories: Sequence[str],
-) -> None:
+) -> None:  # fmt: skip
     """Write `post_id`, `split` and one float32 `logit_<category>` column per risk, atomically.
 
     Raises:

@@ -66,14 +66,6 @@ class SoftLabels:
     def open(cls, path: str | Path) -> SoftLabels:
         return cls(Path(path), digest_file(path))
 
-    @classmethod
-    def from_json(cls, saved: Mapping[str, str] | None) -> SoftLabels | None:
-        """What `to_json` made of it."""
-        return None if saved is None else cls(Path(saved["path"]), saved["digest"])
-
-    def to_json(self) -> dict[str, str]:
-        return {"path": str(self.path), "digest": self.digest}
-
     def logits(self, post_ids: Sequence[str], categories: Sequence[str]) -> Float[np.ndarray, "post category"]:
         return logits_for(read_scores(self.path), post_ids, categories)
 
@@ -91,15 +83,6 @@ class SideFiles:
     prior: Mapping[str, float] = field(default_factory=dict)
     propensity: SoftLabels | None = None
     imputed: SoftLabels | None = None
-
-    @classmethod
-    def from_json(cls, saved: Mapping[str, Any]) -> SideFiles:
-        """What `to_json` made of it."""
-        return cls(saved["prior"], *(SoftLabels.from_json(saved[name]) for name in ("propensity", "imputed")))
-
-    def to_json(self) -> dict[str, Any]:
-        files = {name: getattr(self, name) for name in ("propensity", "imputed")}
-        return {"prior": dict(self.prior)} | {name: file and file.to_json() for name, file in files.items()}
 
     def digests(self, needs: Sequence[str], categories: Sequence[str]) -> dict[str, Any]:
         """What of it decides the result of a run that needs these fields.

@@ -181,34 +181,25 @@ def workers_for(device: str) -> int:
     return max(1, min(MOST_WORKERS, (os.cpu_count() or 1) // max(1, torch.cuda.device_count())))
 
 
-def too_large(backbone: Backbone, rows: Rows, folder: Path, limit: int | None = None, *, readers: int = 1) -> str:
-    """Whether to stream a split instead of keeping it: the one rule for training, teaching and scoring.
+def encoded_size(backbone: Backbone, rows: Rows) -> int:
+    """Bytes that a split takes once encoded, from a sample of its posts.
 
-    Kept are the tower's outputs on disk, or, for a backbone whose tower is trained, the decoded frames in memory. A
-    sample of posts says how many bytes that will be.
-
-    Args:
-        folder: of the cache; it need not exist.
-        limit: the most bytes a split may take; None for half of the free disk, or a quarter of the free memory.
-        readers: processes that each keep a split at the same time, and so share what is free.
-
-    Returns:
-        Why the split must be streamed, as a sentence; empty where it can be kept.
+    Kept are the tower's outputs, or the decoded frames where the tower is trained.
     """
     sample = np.linspace(0, len(rows) - 1, min(SAMPLE, len(rows))).astype(int)
     encoded = backbone.cache_features(backbone.encode(rows.read(sample)))
     tensors = [t for post in encoded for t in (post.input_ids, *post.frames, *(post.features or ()))]
-    size = lambda t: t.numel() * (4 if t.is_floating_point() else t.element_size())  # noqa: E731  kept in float32
-    needed = sum(map(size, tensors)) * len(rows) // len(sample)
-    if backbone.features_cacheable:
-        existing = next(path for path in (folder, *folder.parents) if path.exists())
-        what, room = "of disk", int(DISK_SHARE * psutil.disk_usage(str(existing)).free)
-    else:
-        what, room = "of memory", int(MEMORY_SHARE * psutil.virtual_memory().available)
-    room = room // readers if limit is None else limit
-    if needed <= room:
-        return ""
-    return (
-        f"{len(rows):,} posts would take {needed / 1e9:,.3g} GB {what} once encoded and may take {room / 1e9:,.3g}: "
-        "they are decoded whenever they are read"
-    )
+    sizes = [t.numel() * (4 if t.is_floating_point() else t.element_size()) for t in tensors]  # kept in float32
+    return sum(sizes) * len(rows) // len(sample)
+
+
+def room_for(backbone: Backbone, folder: Path) -> int:
+    """The most bytes that a split may take: half of the free disk, or a quarter of the free memory.
+
+    Args:
+        folder: of the cache; it need not exist.
+    """
+    if not backbone.features_cacheable:
+        return int(MEMORY_SHARE * psutil.virtual_memory().available)
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    return int(DISK_SHARE * psutil.disk_usage(str(existing)).free)

@@ -12,15 +12,11 @@ disk, start the same thing before it:
 from __future__ import annotations
 
 import argparse
-import contextlib
 import math
 import os
-import subprocess
-import sys
-import tempfile
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -34,10 +30,13 @@ from radar_lib.errors import RadarError
 from radar_lib.files import atomic_path
 from radar_lib.models.base import Backbone
 from radar_lib.models.router import RadarRouter
+from radar_lib.training.bars import Address, follow, remote_bar
 from radar_lib.training.cache import Cache, Entry
 from radar_lib.training.folds import part_of
 from radar_lib.training.lab import Lab, Run
+from radar_lib.training.parallel import describe, rebuild
 from radar_lib.training.scores import logit_columns, logits_for, read_scores
+from radar_lib.training.workers import side_by_side
 
 PART_POSTS = 8192  # what a killed process loses at most: some minutes of three 8B experts on one GPU
 BAR = "experts read posts"
@@ -191,32 +190,27 @@ def _missing(
 
 def _score_in_processes(lab: Lab, panel: Sequence[Run], splits: Sequence[str], processes: int) -> None:
     """Every shard in a process of its own, each on its own GPU where there are some."""
-    todo = [part for _, part in _missing(lab, panel, splits)]
     lab.release()
-    command = [sys.executable, "-m", "radar_lib.training.teachers", "--posts", str(lab.posts.folder), "--cache",
-               str(lab.cache.root), "--checkpoints", lab.checkpoints, "--splits", *splits]  # fmt: skip
-    command += ["--experts", *(str(run.entry.folder) for run in panel)]
-    running: list[subprocess.Popen] = []
-    with contextlib.ExitStack() as stack:
-        bar = stack.enter_context(lab.bar(total=sum(len(rows) for *_, rows in todo), desc=BAR, unit="post"))
-        logs = [stack.enter_context(tempfile.TemporaryFile("w+")) for _ in range(processes)]
-        try:
-            for i, log in enumerate(logs):
-                device = f"cuda:{i}" if lab.device == "cuda" else lab.device
-                call = [*command, "--device", device, "--shard", f"{i}/{processes}"]
-                running.append(subprocess.Popen(call, stdin=subprocess.DEVNULL, stdout=log, stderr=log))
-            while any(process.poll() is None for process in running) and not any(p.returncode for p in running):
-                time.sleep(0.5)
-                bar.update(sum(len(rows) for _, file, rows in todo if file.exists()) - bar.n)
-            for process, log in zip(running, logs, strict=True):
-                if process.returncode:
-                    log.seek(0)
-                    last = (log.read().strip().splitlines() or [f"exit status {process.returncode}"])[-1]
-                    raise RadarError(f"a process of the teacher inference ended with: {last}\nFinished parts are kept.")
-        finally:
-            for process in running:
-                process.kill()
-                process.wait()
+    folders = [run.entry.folder for run in panel]
+    total = sum(len(rows) for _, (*_, rows) in _missing(lab, panel, splits))
+    devices = [f"cuda:{i}" if lab.device == "cuda" else lab.device for i in range(processes)]
+    # posts that are not kept yet are streamed, as no two may write one entry of the cache
+    labs = [describe(lab, device=device, encoded_bytes=0) for device in devices]
+    with lab.bar(total=total, desc=BAR, unit="post") as bar, follow(bar, "post") as address:
+        jobs = [(about, address, folders, splits, (i, processes)) for i, about in enumerate(labs)]
+        list(side_by_side(_score_apart, jobs, workers=processes))
+
+
+def _score_apart(
+    about: str, address: Address, folders: Sequence[Path], splits: Sequence[str], shard: tuple[int, int]
+) -> None:
+    lab = rebuild(about)
+    lab.bar = partial(remote_bar, address)
+    score_shard(lab, in_order(lab.posts.categories, _by_category(folders)), splits=splits, shard=shard)
+
+
+def _by_category(folders: Sequence[Path]) -> dict[str, Run]:
+    return {category: run for run in map(Run.load, folders) for category in run.spec.categories}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -232,13 +226,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--checkpoints", required=True, help="hub, a folder, or package:NAME")
     parser.add_argument("--device", default=f"cuda:{local or 0}" if gpu else "cpu")
     args = parser.parse_args(arguments)
-    posts = open_posts(args.posts)
-    # posts that are not kept yet are streamed: processes side by side must not write one entry of the cache
-    lab = Lab(posts, Cache(args.cache), checkpoints=args.checkpoints, device=args.device, encoded_bytes=0)
-    experts = {category: run for run in map(Run.load, args.experts) for category in run.spec.categories}
-    index, count = map(int, args.shard.split("/"))
-    splits = [split for split in args.splits if split in posts.splits]
-    score_shard(lab, in_order(posts.categories, experts), splits=splits, shard=(index, count))
+    place = {"checkpoints": args.checkpoints, "device": args.device}
+    lab = Lab(open_posts(args.posts), Cache(args.cache), encoded_bytes=0, **place)  # as in `_score_in_processes`
+    panel, shard = in_order(lab.posts.categories, _by_category(args.experts)), tuple(map(int, args.shard.split("/")))
+    score_shard(lab, panel, splits=[split for split in args.splits if split in lab.posts.splits], shard=shard)
 
 
 if __name__ == "__main__":

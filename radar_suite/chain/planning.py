@@ -111,7 +111,7 @@ def machine_of(device: str, results: Path) -> Machine:
     import psutil
     import torch
 
-    from radar_lib.training.parallel import MOST_WORKERS
+    from radar_lib.training.workers import MOST_WORKERS
     from radar_suite.report.workspace import resolve_device
 
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -26,8 +26,8 @@ from radar_lib.errors import RadarError
 from radar_lib.metrics import average_precision
 from radar_lib.models.router import RadarRouter
 from radar_lib.training.encoded import EncodedPosts, StoredPosts
+from radar_lib.training.inference import predict
 from radar_lib.training.lab import Lab, Run
-from radar_lib.training.loop import predict
 from radar_lib.training.scores import logits_for, read_scores, write_scores
 from radar_lib.training.streamed import Retouch, Rows, encode_blank
 from radar_suite.report.style import category_colour

@@ -19,7 +19,7 @@ from tqdm import tqdm
 from radar_lib.evidence import AVERAGE, Evidence
 from radar_lib.sources import digest_sources
 from radar_lib.training.cache import Entry
-from radar_lib.training.parallel import side_by_side
+from radar_lib.training.workers import side_by_side
 from radar_suite.studies.frozen import Place, frozen_features
 from radar_suite.studies.heads import HeadRecipe, Member, head_logits, train_heads
 from radar_suite.studies.pool import Pool, draw_training_set, missing_cells, plan_pool, sizes_of

@@ -24,9 +24,9 @@ from radar_lib.models.backbones import BACKBONES, Backbone, checkpoint_digest, l
 from radar_lib.sources import digest_sources
 from radar_lib.training.cache import Cache, Entry
 from radar_lib.training.encoded import EncodedPosts
-from radar_lib.training.lab import DECIDING_PACKAGES
-from radar_lib.training.loop import predict, weights_dtype
-from radar_lib.training.parallel import side_by_side
+from radar_lib.training.encoder import DECIDING_PACKAGES
+from radar_lib.training.inference import predict, weights_dtype
+from radar_lib.training.workers import side_by_side
 from radar_suite.world.build import render_posts
 from radar_suite.world.dials import CorpusConfig, corpus_digest
 from radar_suite.world.pipelines import Selection

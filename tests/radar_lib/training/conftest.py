@@ -8,6 +8,7 @@ from PIL import Image
 
 from radar_lib.data.posts import write_corpus
 from radar_lib.models.backbones import BACKBONES
+from radar_lib.training.loop import no_bar
 from radar_suite.world.standins.checkpoint import write_random_standin
 from radar_suite.world.standins.geometry import GEOMETRIES, tiny
 
@@ -53,3 +54,26 @@ def checkpoints(tmp_path_factory):
         standin = BACKBONES[name].folder
         write_random_standin(folder / standin, standin, texts, geometry=tiny(GEOMETRIES[standin]), vocabulary=420)
     return folder
+
+
+@pytest.fixture
+def interrupting():
+    """Makes bars that press Ctrl-C after so many units."""
+
+    def bars(after: int, unit: str = "step"):
+        left = [after]
+
+        def update(n: int = 1) -> None:
+            left[0] -= n
+            if left[0] <= 0:
+                raise KeyboardInterrupt
+
+        def bar(**about):
+            shown = no_bar(**about)
+            if about["unit"] == unit:
+                shown.update = update
+            return shown
+
+        return bar
+
+    return bars

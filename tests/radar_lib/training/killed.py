@@ -14,8 +14,9 @@ import torch
 
 from radar_lib.data.posts import open_posts
 from radar_lib.training.cache import Cache
-from radar_lib.training.lab import Lab, RunSpec
+from radar_lib.training.lab import Lab
 from radar_lib.training.loop import Recipe, no_bar
+from radar_lib.training.specs import RunSpec
 
 
 def train(posts: Path, checkpoints: Path, cache: Path, on_step) -> None:

@@ -7,7 +7,7 @@ import torch
 
 from radar_lib.files import read_json, write_json
 from radar_lib.training.cache import Cache
-from radar_lib.training.encoded import EncodedPosts, chunks
+from radar_lib.training.encoded import EncodedPosts, chunks, store
 from radar_lib.training.lab import Lab
 from radar_lib.training.loop import no_bar
 
@@ -33,18 +33,15 @@ def test_a_batch_from_the_store_is_the_batch_from_memory(lab, name):
     assert list(part.lengths) == [kept.lengths[2], kept.lengths[5]]
 
 
-def test_posts_without_frames_or_text_survive_the_store(lab, monkeypatch):
+def test_posts_without_frames_or_text_survive_the_store(lab):
     bare = [{"title": "", "ocr_text": "", "asr_text": "", "frames": []}]
     full = [{"title": "hello", "ocr_text": "", "asr_text": "", "frames": lab.posts.split("test")[0]["frames"]}]
-    for posts in (bare * 2, bare + full, full + bare):
-        model = lab.backbone("Qwen3-VL-8B")
+    model = lab.backbone("Qwen3-VL-8B")
+    for number, posts in enumerate((bare * 2, bare + full, full + bare)):
         encoded = model.cache_features(model.encode(posts))
-        monkeypatch.setattr(lab, "_chunks", lambda *_, e=encoded: iter([e[:1], e[1:]]))
-        lab._encoded.clear()
-        entry = lab.encoded_entry("Qwen3-VL-8B", "test")
-        (entry.folder / "run.json").unlink(missing_ok=True)
-        kept = lab.encoded("Qwen3-VL-8B", "test")
-        expected = model.collate(encoded)
+        entry = lab.cache.entry("encoded", {"number": number})
+        store([encoded[:1], encoded[1:]], entry)
+        expected, kept = model.collate(encoded), EncodedPosts.stored(model, entry.folder)
         assert all(torch.equal(expected[key], value) for key, value in kept.batch([0, 1]).items())
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+
 import numpy as np
 import pytest
 import torch
 
 from radar_lib.errors import RadarError
 from radar_lib.partial_losses import OBJECTIVES, SideInformation
-from radar_lib.training import loop
-from radar_lib.training.loop import Execution, Recipe, TrainingSet, learning_rate_factor, no_bar, predict, train
+from radar_lib.training.inference import predict
+from radar_lib.training.loop import Execution, Recipe, TrainingSet, learning_rate_factor, no_bar, train
 
 
 class Features:
@@ -54,28 +56,14 @@ def test_the_loss_falls_and_every_trainable_weight_moves(tmp_path):
 
 
 @pytest.mark.parametrize("changes", [*({"objective": name} for name in OBJECTIVES), {"lam": 0.5}, {"lam": 1.0}])
-def test_a_killed_run_resumes_to_the_bit(tmp_path, monkeypatch, changes):
+def test_an_interrupted_run_resumes_to_the_bit(tmp_path, interrupting, changes):
     recipe = Recipe(**{"epochs": 3, "batch_size": 8, "learning_rate": 0.05, **changes})
     whole = Linear()
     expected = train(whole, problem(), recipe, folder=tmp_path / "whole", bar=no_bar)
 
-    class Killed(Exception):
-        pass
-
-    calls = {"n": 0}
-
-    def killing(*arguments, **options):
-        calls["n"] += 1
-        if calls["n"] == 20:
-            raise Killed
-        return real(*arguments, **options)
-
-    real = loop._loss
-    with monkeypatch.context() as patch:
-        patch.setattr(loop, "_loss", killing)
-        with pytest.raises(Killed):
-            train(Linear(), problem(), recipe, folder=tmp_path / "cut", checkpoint_seconds=0, bar=no_bar)
-    assert (tmp_path / "cut" / loop.CHECKPOINT).exists()
+    with pytest.raises(KeyboardInterrupt):
+        train(Linear(), problem(), recipe, folder=tmp_path / "cut", checkpoint_seconds=0, bar=interrupting(20))
+    assert (tmp_path / "cut" / "checkpoint.safetensors").exists()
 
     resumed = Linear()
     history = train(resumed, problem(), recipe, folder=tmp_path / "cut", bar=no_bar)
@@ -175,3 +163,20 @@ def test_predictions_come_in_the_order_of_the_posts():
     model, data = Linear(), problem()
     expected = model({"x": data.inputs.x}).detach().numpy()
     assert np.allclose(predict(model, data.inputs, batch_size=16), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("after", [0, 20])
+def test_tensorboard_shows_the_curves_where_it_is_installed(tmp_path, interrupting, after):
+    if after:
+        with pytest.raises(KeyboardInterrupt):
+            train(Linear(), problem(), RECIPE, folder=tmp_path, checkpoint_seconds=0, bar=interrupting(after))
+    history = train(Linear(), problem(), RECIPE, folder=tmp_path, validate=lambda m: {"LQC": 0.5}, bar=no_bar)
+    if find_spec("tensorboard") is None:
+        assert not list(tmp_path.rglob("*tfevents*"))
+        return
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    curves = EventAccumulator(str(tmp_path / "curves")).Reload()
+    shown = [(event.step, event.value) for event in curves.Scalars("train/loss")]  # each once, resumed or not
+    assert shown == [(entry["step"], pytest.approx(entry["loss"])) for entry in history.steps]
+    assert [event.value for event in curves.Scalars("validation/LQC")] == [0.5] * len(history.epochs)

@@ -1,24 +1,39 @@
-"""Runs side by side give what they give alone, say how far they are, and stop together when one fails."""
+"""Runs side by side, or over several processes, give what they give alone, and end together however they end."""
 
 from __future__ import annotations
 
+import contextlib
 import os
-from unittest.mock import MagicMock
+import signal
+import sys
+import time
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import psutil
 import pytest
 import torch
+from joblib import cpu_count
+from safetensors.torch import load_file
 
 from radar_lib.errors import RadarError
-from radar_lib.files import read_json
-from radar_lib.training import launch, parallel
+from radar_lib.training import parallel
 from radar_lib.training.cache import Cache
-from radar_lib.training.lab import Lab, RunSpec, SideFiles, SoftLabels
-from radar_lib.training.loop import Recipe, no_bar
-from radar_lib.training.parallel import side_by_side, train_all, worker_count
+from radar_lib.training.lab import Lab
+from radar_lib.training.loop import Execution, Recipe, no_bar
+from radar_lib.training.parallel import (
+    describe,
+    rebuild,
+    train_all,
+    train_over_processes,
+    worker_count,
+)
 from radar_lib.training.scores import write_scores
+from radar_lib.training.specs import RunSpec, SideFiles, SoftLabels
+from radar_lib.training.workers import side_by_side
+
+RECIPE = Recipe(epochs=1, batch_size=8, learning_rate=5e-3)
 
 
 class Bars:
@@ -31,113 +46,187 @@ class Bars:
         self.totals[desc] = total
         bar = no_bar(total=total)
         bar.update = lambda n=1: self.done.update({desc: self.done.get(desc, 0) + n})
-        bar.set_postfix_str = lambda text, **_: self.texts.append(text)
+        bar.set_postfix_str = self.texts.append
         return bar
 
 
+@pytest.fixture
+def lab(posts, checkpoints, tmp_path):
+    return Lab(posts, Cache(tmp_path / "together"), checkpoints=str(checkpoints), bar=no_bar)
+
+
+@pytest.fixture
 def specs(posts):
-    recipe = Recipe(epochs=1, batch_size=8, learning_rate=5e-3)
-    return [
-        RunSpec("Qwen3-VL-8B", ("LQC",), recipe, 4, 8),
-        RunSpec("SigLIP2", posts.categories, recipe, 4, 8),
-        RunSpec("SigLIP2", posts.categories, Recipe(objective="unmasked", epochs=1, batch_size=8), 4, 8),
-    ]
+    router = RunSpec("SigLIP2", posts.categories, RECIPE, 4, 8)
+    return [RunSpec("Qwen3-VL-8B", ("LQC",), RECIPE, 4, 8), router, router.with_recipe(objective="unmasked")]
 
 
-def side_files(posts, path):
-    ids, logits = posts.table("train")["post_id"].tolist(), np.random.default_rng(0).normal(size=(48, 3))
-    write_scores(path, post_ids=ids, splits=["train"] * 48, logits=logits, categories=posts.categories)
-    return SideFiles(propensity=SoftLabels.open(path), imputed=SoftLabels.open(path))
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-def test_two_processes_give_what_one_gives(posts, checkpoints, tmp_path, monkeypatch):
-    monkeypatch.setattr(parallel, "_cores", lambda: 2)
-    bars = Bars()
-    together = Lab(posts, Cache(tmp_path / "a"), checkpoints=str(checkpoints), bar=bars)
-    all_specs = [*specs(posts), specs(posts)[1].with_recipe(objective="dr")]
-    side = side_files(posts, tmp_path / "side.parquet")
-    found = train_all(together, all_specs, titles="abcd", side=side, workers=2, desc="four runs")
+def test_two_workers_give_what_one_gives_to_the_bit(lab, specs, tmp_path):
+    ids, logits = lab.table("train")["post_id"].tolist(), np.random.default_rng(0).normal(size=(48, 3))
+    path = tmp_path / "side.parquet"
+    write_scores(path, post_ids=ids, splits=["train"] * 48, logits=logits, categories=lab.posts.categories)
+    side = SideFiles(propensity=SoftLabels.open(path), imputed=SoftLabels.open(path))
+    specs = [*specs, specs[1].with_recipe(objective="dr")]
+    lab.bar = bars = Bars()
+    runs = train_all(lab, specs, titles="abcd", side=side, workers=2, desc="four runs")
     assert bars.totals == {"reading posts": 48 + 24 + 30, "four runs": 2 + 6 + 6 + 6}
     assert bars.done == {"reading posts": 102, "four runs": 20}  # the posts that SigLIP2 reads are no steps
-    alone = Lab(posts, Cache(tmp_path / "b"), checkpoints=str(checkpoints), bar=no_bar)
-    for spec, run in zip(all_specs, found, strict=True):
+    assert any("loss" in text for text in bars.texts)
+    alone = Lab(lab.posts, Cache(tmp_path / "alone"), checkpoints=lab.checkpoints, bar=no_bar)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(max(1, cpu_count() // 2))
+    for spec, run in zip(specs, runs, strict=True):
         assert run.spec == spec
         pd.testing.assert_frame_equal(run.scores(), alone.train(spec, side=side).scores(), check_exact=True)
+    torch.set_num_threads(threads)
+    assert not workers_of(psutil.Process())  # they hold no memory afterwards
+    before = bars.done.copy()
+    assert [run.digest for run in train_all(lab, specs, titles="abcd", side=side)] == [run.digest for run in runs]
+    assert bars.done == before  # all of it was in the cache
 
-    monkeypatch.setattr(parallel, "_train_in_processes", None)  # all are in the cache now
-    again = train_all(together, all_specs, titles="abcd", side=side)
-    assert [run.digest for run in again] == [run.digest for run in found]
+
+def workers_of(process):
+    return [p for p in process.children(recursive=True) if "resource_tracker" not in " ".join(p.cmdline())]
 
 
-def test_a_failing_run_stops_the_others_and_is_named(posts, checkpoints, tmp_path):
-    lab = Lab(posts, Cache(tmp_path), checkpoints=str(checkpoints), bar=no_bar)
-    good, *_ = specs(posts)
-    bad = good.with_recipe(learning_rate=1e30, batch_size=2, warmup=0.0)
+def test_a_failing_run_stops_the_others_and_is_named(lab, specs):
+    bad = specs[0].with_recipe(learning_rate=1e30, batch_size=2, warmup=0.0)
+    good = [specs[0].with_recipe(epochs=500, seed=seed) for seed in (1, 2)]
     with pytest.raises(RadarError, match="the bad one: the loss is"):
-        train_all(lab, [good.with_recipe(seed=7), bad], titles=["good", "the bad one"], workers=2)
-    assert not [p for p in psutil.Process().children() if "spawn_main" in " ".join(p.cmdline())]
+        train_all(lab, [bad, *good], titles=["the bad one", "first", "second"], workers=2)
+    assert not workers_of(psutil.Process())
 
 
-def test_workers_follow_cores_runs_memory_and_device(posts, checkpoints, tmp_path, monkeypatch):
-    lab = Lab(posts, Cache(tmp_path), checkpoints=str(checkpoints), bar=no_bar)
-    monkeypatch.setattr(parallel, "_cores", lambda: 16)
-    assert worker_count(lab, specs(posts)) == 1  # 14 steps in all
+def test_as_many_workers_as_cores_runs_memory_and_device_allow(lab, specs, monkeypatch):
+    monkeypatch.setattr(parallel, "cpu_count", lambda: 16)
+    assert worker_count(lab, specs) == 1  # 14 steps in all
     monkeypatch.setattr(parallel, "FEWEST_STEPS", 14)
     memory = psutil.virtual_memory()
     monkeypatch.setattr(psutil, "virtual_memory", lambda: memory._replace(available=1 << 36))
-    assert worker_count(lab, specs(posts)) == 3
-    lab.checkpoints = "package:radar_suite.world.standins"
-    assert worker_count(lab, specs(posts)) == 3
-    assert worker_count(lab, specs(posts) * 4) == parallel.MOST_WORKERS
-    assert worker_count(lab, specs(posts), workers=2) == 2
+    assert [worker_count(lab, runs) for runs in (specs, specs * 4)] == [3, parallel.MOST_WORKERS]
+    assert worker_count(lab, specs, workers=2) == 2
     monkeypatch.setattr(psutil, "virtual_memory", lambda: memory._replace(available=1 << 28))
-    assert worker_count(lab, specs(posts)) == 1
+    assert worker_count(lab, specs) == 1
     lab.device = "cuda"
-    assert worker_count(lab, specs(posts), workers=4) == 1
+    assert worker_count(lab, specs, workers=4) == 1
 
 
-def test_workers_and_torchrun_are_told_how_much_a_split_may_take(posts, checkpoints, tmp_path, monkeypatch):
-    lab = Lab(posts, Cache(tmp_path), checkpoints=str(checkpoints), bar=no_bar, encoded_bytes=7)
-    told = {}
-
-    def no_pool(workers, *, mp_context, initializer, initargs):
-        monkeypatch.setattr(parallel.threading, "Thread", MagicMock())  # it would wait for a parent
-        monkeypatch.setattr(parallel, "_lab", None)
-        initializer(*initargs)
-        told["worker"] = (parallel._lab.encoded_bytes, parallel._lab.readers, parallel._lab.execution)
-        raise KeyboardInterrupt
-
-    def no_torchrun(command, **_):
-        job = read_json(command[-1])
-        assert SideFiles.from_json(job["side"]) == side
-        told["torchrun"] = job["encoded_bytes"]
-        raise KeyboardInterrupt
-
-    side = side_files(posts, tmp_path / "side.parquet")
-    monkeypatch.setattr(parallel, "ProcessPoolExecutor", no_pool)
-    monkeypatch.setattr(launch.subprocess, "Popen", no_torchrun)
-    with pytest.raises(KeyboardInterrupt):
-        train_all(lab, specs(posts), titles="abc", workers=2)
-    monkeypatch.setattr(parallel, "_devices", lambda lab: 2)
-    with pytest.raises(KeyboardInterrupt):
-        train_all(lab, specs(posts), titles="abc", side=side, workers=1)
-    assert told == {"worker": (7, 2, lab.execution), "torchrun": 7}
+def test_another_process_rebuilds_the_lab(lab):
+    own = Lab(lab.posts, lab.cache, checkpoints=lab.checkpoints, score_splits=["test"], checkpoint_seconds=3,
+              execution=Execution(accumulate=2), encoded_bytes=7)  # fmt: skip
+    there = rebuild(describe(own, readers=2))
+    assert describe(there) == describe(own) and there.readers == 2 and there.encoded_bytes == 7
+    assert there.execution == own.execution and there.posts.digest == lab.posts.digest
 
 
-def test_side_by_side_keeps_the_order():
+def test_results_side_by_side_come_in_order():
     assert list(side_by_side(divmod, [(7, 2), (9, 4)], workers=1)) == [(3, 1), (2, 1)]
     assert list(side_by_side(divmod, [(7, 2), (9, 4), (5, 5)], workers=2)) == [(3, 1), (2, 1), (1, 0)]
     assert list(side_by_side(divmod, [])) == []
 
 
-def test_side_by_side_names_the_remedy_when_a_process_dies():
+def test_a_process_that_dies_names_the_remedy():
     with pytest.raises(RadarError, match="workers=1"):
         list(side_by_side(os._exit, [(1,), (1,)], workers=2))
+
+
+def weights(run):
+    files = [run.router_folder / name for name in ("adapter_model.safetensors", "heads.safetensors")]
+    return {name: value.numpy() for path in files for name, value in load_file(path).items()}
+
+
+def assert_close(run, other):
+    for curve in ("steps", "epochs"):
+        pairs = zip(getattr(run.history, curve), getattr(other.history, curve), strict=True)
+        assert all(entry == pytest.approx(expected, abs=2e-5) for entry, expected in pairs)
+    theirs = weights(other)
+    assert all(np.allclose(value, theirs[name], atol=2e-5) for name, value in weights(run).items())
+    assert np.allclose(run.scores().iloc[:, 2:], other.scores().iloc[:, 2:], atol=1e-4)
+
+
+def test_two_processes_train_what_one_trains_and_each_continues_what_the_other_began(lab, interrupting, tmp_path):
+    # 48 posts: the router's last batch has three, so shares differ; the expert's has one, so one process goes without
+    expert = RunSpec("Qwen3-VL-8B", ("LQC",), replace(RECIPE, epochs=3, batch_size=5), 4, 8)
+    router = RunSpec("SigLIP2", lab.posts.categories, replace(RECIPE, epochs=3, batch_size=9), 4, 8)
+    alone = Lab(lab.posts, Cache(tmp_path / "alone"), checkpoints=lab.checkpoints, bar=no_bar)
+
+    def killing(**about):
+        """A bar that kills one of the processes when the router has a checkpoint."""
+        bar = no_bar(**about)
+        bar.update = lambda n=1: kill() if together.entry(router).path("checkpoint.safetensors").exists() else None
+        return bar
+
+    def kill():
+        os.kill(max(workers_of(psutil.Process()), key=lambda process: process.pid).pid, signal.SIGKILL)
+
+    together = Lab(lab.posts, lab.cache, checkpoints=lab.checkpoints, bar=interrupting(8), checkpoint_seconds=0,
+                   execution=Execution(accumulate=4))  # fmt: skip
+    with pytest.raises(KeyboardInterrupt):
+        together.train(expert)  # one process begins, two continue
+    together.bar = killing
+    with pytest.raises(RadarError, match="2 processes failed"):
+        train_over_processes(together, [(expert, "expert"), (router, "router")], teacher=None, side=None, processes=2,
+                             desc="both")  # fmt: skip
+    assert together.entry(expert).complete and not together.entry(router).complete
+    together.bar = no_bar
+    assert_close(together.train(expert), alone.train(expert))
+    assert_close(together.train(router), alone.train(router))  # two began, one continues
+
+
+MARK = "RADAR_TEST_FAMILY"  # of the environment
+
+PARENT = """
+import sys, time
+from pathlib import Path
+from radar_lib.data.posts import open_posts
+from radar_lib.training.cache import Cache
+from radar_lib.training.lab import Lab
+from radar_lib.training.loop import Recipe
+from radar_lib.training.parallel import train_all, train_over_processes
+from radar_lib.training.specs import RunSpec
+from radar_lib.training.workers import side_by_side
+
+if __name__ == "__main__":
+    how, posts, checkpoints, cache = sys.argv[1:]
+    lab = Lab(open_posts(posts), Cache(Path(cache)), checkpoints=checkpoints)
+    specs = [RunSpec("Qwen3-VL-8B", ("LQC",), Recipe(epochs=10_000, seed=seed), 4, 8) for seed in (1, 2)]
+    if how == "train_all":
+        train_all(lab, specs, titles="ab", workers=2)
+    elif how == "side_by_side":
+        list(side_by_side(time.sleep, [(600,), (600,)], workers=2))
+    else:
+        train_over_processes(lab, [(specs[0], "a")], teacher=None, side=None, processes=2, desc="")
+"""
+
+
+@pytest.mark.parametrize(
+    ("how", "moments"),
+    [("side_by_side", [0.0, 1.0]), ("train_all", [3.0]), ("train_over_processes", [8.0])],
+)
+def test_a_killed_parent_leaves_no_process(how, moments, posts, checkpoints, tmp_path):
+    for moment in moments:
+        command = [sys.executable, "-c", PARENT, how, str(posts.folder), str(checkpoints), str(tmp_path / "cache")]
+        mark = f"{os.getpid()}-{how}-{moment}"
+        with open(tmp_path / "log", "wb") as log:
+            parent = psutil.Popen(command, env=os.environ | {MARK: mark}, stdout=log, stderr=log)
+        while len(family(mark)) < 2:
+            assert parent.poll() is None, (tmp_path / "log").read_text()
+            time.sleep(0.05)
+        time.sleep(moment)
+        assert parent.poll() is None, (tmp_path / "log").read_text()
+        parent.kill()
+        parent.wait()
+        deadline = time.monotonic() + 30
+        while left := family(mark):
+            assert time.monotonic() < deadline, left
+            time.sleep(0.1)
+
+
+def family(mark):
+    """Living processes that inherited an environment."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if process.environ().get(MARK) == mark and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+    return found

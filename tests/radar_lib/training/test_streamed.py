@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 import pickle
+from functools import partial
 
 import numpy as np
 import psutil
 import pytest
 import torch
 
-from radar_lib.training import runs, streamed
 from radar_lib.training.cache import Cache
-from radar_lib.training.encoded import EncodedPosts, StoredPosts
-from radar_lib.training.lab import Lab, RunSpec
-from radar_lib.training.loop import Recipe, no_bar, predict
-from radar_lib.training.streamed import Rows, StreamedPosts, too_large
+from radar_lib.training.encoded import StoredPosts, chunks, keep
+from radar_lib.training.lab import Lab
+from radar_lib.training.loop import Recipe, no_bar
+from radar_lib.training.specs import RunSpec
+from radar_lib.training.streamed import Rows, StreamedPosts, encoded_size, room_for
 
 RECIPE = Recipe(epochs=2, batch_size=8, learning_rate=5e-3)
 
@@ -37,7 +39,9 @@ def streaming(posts, checkpoints, tmp_path):
 def test_a_streamed_run_is_the_kept_run(lab, streaming, name, capsys):
     spec = RunSpec(name, lab.posts.categories, RECIPE, 4, 8)
     kept, again = lab.train(spec), streaming.train(spec)
-    assert isinstance(streaming.encoded(name, "train"), StreamedPosts)
+    posts = streaming.encoded(name, "train")
+    assert isinstance(posts, StreamedPosts) and isinstance(posts.posts, Rows)  # memory does not grow with them
+    assert not any(isinstance(value, torch.Tensor) for value in vars(posts).values())
     assert not streaming.encoded_entry(name, "train").folder.exists()
     assert f"{name}, train: 48 posts would take" in capsys.readouterr().out
     assert np.array_equal(streaming.encoded(name, "test").lengths, lab.encoded(name, "test").lengths)
@@ -63,19 +67,11 @@ def test_workers_make_the_same_batches_without_the_weights(streaming):
 
 @pytest.mark.slow
 def test_real_worker_processes(streaming):
-    import dataclasses
-
     posts = streaming.encoded("Qwen3-VL-8B", "test")
     plan = [[0, 5, 2], [7], [9, 1]]
     with_workers = dataclasses.replace(posts, workers=2)
     for expected, found in zip(posts.batches(plan), with_workers.batches(plan), strict=True):
         assert all(torch.equal(expected[key], found[key]) for key in expected)
-
-
-def test_memory_does_not_grow_with_the_posts(streaming):
-    posts = streaming.encoded("SigLIP2", "train")
-    assert isinstance(posts.posts, Rows) and posts.all_lengths.nbytes == 8 * 48
-    assert not any(isinstance(value, torch.Tensor) for value in vars(posts).values())
 
 
 def test_fields_come_from_where_they_are_said_to_come(posts):
@@ -97,56 +93,26 @@ def darken(frames):
     return [frame.point(lambda _: 0) for frame in frames]
 
 
-def test_the_rule_measures_the_posts_and_respects_disk_memory_and_limit(lab, monkeypatch):
-    rows = Rows(lab.posts.folder, "test")
-    for name in ("Qwen3-VL-8B", "SigLIP2"):
-        model = lab.backbone(name)
-        assert too_large(model, rows, lab.cache.root) == ""
-        lab.encoded(name, "test")
-        if name == "SigLIP2":
-            kept = sum(t.nbytes for post in lab.encoded(name, "test").posts for t in (post.input_ids, *post.frames))
-        else:
-            folder = lab.encoded_entry(name, "test").folder
-            kept = sum((folder / f"{part}.bin").stat().st_size for part in ("input_ids", "features_0", "features_1"))
-            levels = StoredPosts(folder)[0].features
-            kept += sum((folder / f"features_{i}.bin").stat().st_size for i in range(2, len(levels)))
-        assert too_large(model, rows, lab.cache.root, kept + 30) == ""
-        assert "of disk" in (why := too_large(model, rows, lab.cache.root, kept - 30)) or "of memory" in why
-    usage = psutil.disk_usage("/")
-    monkeypatch.setattr(psutil, "disk_usage", lambda _: usage._replace(free=100))
-    assert "of disk" in too_large(lab.backbone("Qwen3-VL-8B"), rows, lab.cache.root)
-    assert streamed.workers_for("cpu") == 0
-
-
 @pytest.mark.parametrize("name", ["Qwen3-VL-8B", "SigLIP2"])
-def test_processes_that_read_at_once_share_what_is_free(lab, monkeypatch, name):
+def test_the_rule_measures_the_posts_and_shares_disk_or_memory_among_readers(lab, monkeypatch, name):
     rows, model = Rows(lab.posts.folder, "test"), lab.backbone(name)
-    said = too_large(model, rows, lab.cache.root, 0)
-    needed = 1e9 * float(said.split(" would take ")[1].split()[0])  # three digits of it
+    posts, needed = lab.encoded(name, "test").posts, encoded_size(model, rows)
+    tensors = [t for post in posts for t in (post.input_ids, *post.frames, *(post.features or ()))]
+    assert needed == pytest.approx(sum(t.nbytes for t in tensors), abs=30)
+    assert isinstance(posts, StoredPosts) == (name != "SigLIP2")
     usage, memory = psutil.disk_usage("/"), psutil.virtual_memory()
     monkeypatch.setattr(psutil, "disk_usage", lambda _: usage._replace(free=int(3 * needed)))
     monkeypatch.setattr(psutil, "virtual_memory", lambda: memory._replace(available=int(6 * needed)))
-    assert too_large(model, rows, lab.cache.root) == "" != too_large(model, rows, lab.cache.root, readers=2)
-    lab.readers = 2
-    assert isinstance(lab.encoded(name, "test"), StreamedPosts)
+    assert room_for(model, lab.cache.root / "not there yet") == pytest.approx(1.5 * needed, rel=1e-6)
+    for readers, kind in ((1, type(posts)), (2, Rows)):
+        again = Lab(lab.posts, Cache(lab.cache.root / str(readers)), checkpoints=lab.checkpoints, bar=no_bar,
+                    readers=readers)  # fmt: skip
+        assert isinstance(again.encoded(name, "test").posts, kind)
 
 
-def test_torchruns_processes_each_hold_a_split_in_memory_but_one_writes_it(lab, monkeypatch):
-    asked = []
-    monkeypatch.setattr(runs, "rank_and_size", lambda: (0, 4))
-    monkeypatch.setattr(runs, "too_large", lambda *_, readers: asked.append(readers) or "too large")
-    for name in ("SigLIP2", "Qwen3-VL-8B"):
-        assert lab._kept(lab.backbone(name), name, "test") is None
-    assert asked == [4, 1]
-
-
-def test_scores_of_streamed_posts_equal_those_of_kept_ones(lab, streaming):
-    from radar_lib.models.router import RadarRouter, RouterConfig
-
-    found = []
-    for each in (lab, streaming):
-        router = RadarRouter(each.backbone("Qwen3-VL-8B"), RouterConfig(("X",), lora_rank=4, lora_alpha=8))
-        inputs = each.encoded("Qwen3-VL-8B", "test")
-        assert isinstance(inputs, StreamedPosts) == (each is streaming) and isinstance(inputs, EncodedPosts)
-        found.append(predict(router, inputs, batch_size=7))
-    np.testing.assert_allclose(*found, rtol=0, atol=1e-5)
+@pytest.mark.parametrize("name", ["Qwen3-VL-8B", "SigLIP2"])
+def test_what_does_not_fit_is_not_kept(lab, name):
+    entry, model = lab.encoded_entry(name, "test"), lab.backbone(name)
+    read = partial(chunks, model, lab.posts.split("test"))
+    assert keep(model, read, entry, fits=lambda readers: False, device="cpu") is None and not entry.complete
+    assert len(keep(model, read, entry, fits=lambda readers: True, device="cpu")) == 30

@@ -14,8 +14,10 @@ from radar_lib.errors import RadarError
 from radar_lib.models.router import RadarRouter, RouterConfig
 from radar_lib.training import teachers
 from radar_lib.training.cache import Cache
-from radar_lib.training.lab import Lab, Run, RunSpec
-from radar_lib.training.loop import Recipe, no_bar, predict
+from radar_lib.training.inference import predict
+from radar_lib.training.lab import Lab
+from radar_lib.training.loop import Recipe, no_bar
+from radar_lib.training.specs import Run, RunSpec
 from radar_lib.training.teachers import Panel, in_order, look_once, parts, score_shard, soft_labels
 
 NAME = "Qwen3-VL-8B"
@@ -76,29 +78,23 @@ def small_parts(monkeypatch):
     monkeypatch.setattr(teachers, "PART_POSTS", 10)
 
 
-def test_a_killed_inference_goes_on_with_the_parts_that_are_missing(fresh, small_parts, tmp_path, monkeypatch):
+def test_an_interrupted_inference_goes_on_with_the_parts_that_are_missing(fresh, small_parts, tmp_path, interrupting):
     lab, experts = fresh
-    real, calls = Lab.write_scores, []
-
-    def dying(self, *arguments, **options):
-        calls.append(arguments)
-        if len(calls) == 3:
-            raise KeyboardInterrupt
-        return real(self, *arguments, **options)
-
-    monkeypatch.setattr(Lab, "write_scores", dying)
+    lab.bar = interrupting(11, unit="post")
     with pytest.raises(KeyboardInterrupt):
         soft_labels(lab, experts, splits=["train"], path=tmp_path / "cut.parquet")
     assert not (tmp_path / "cut.parquet").exists() and not hasattr(lab.backbone(NAME).model, "peft_config")
+    done = {path: path.stat().st_mtime_ns for path in (lab.cache.root / "teacher").glob("*/part-*.parquet")}
+    assert done
+    lab.bar = no_bar
     soft_labels(lab, experts, splits=["train"], path=tmp_path / "cut.parquet")
-    done = len(list((lab.cache.root / "teacher").glob("*/part-*.parquet")))
-    assert len(calls) == done + 1  # none twice but the one that was cut off
+    assert all(path.stat().st_mtime_ns == time for path, time in done.items())  # none was scored again
 
     shutil.rmtree(lab.cache.root / "teacher")
     soft_labels(lab, experts, splits=["train"], path=tmp_path / "whole.parquet")
     assert (tmp_path / "cut.parquet").read_bytes() == (tmp_path / "whole.parquet").read_bytes()
 
-    monkeypatch.setattr(Lab, "write_scores", None)  # everything is there
+    lab.bar = interrupting(1, unit="post")  # everything is there
     soft_labels(lab, experts, splits=["train"], path=tmp_path / "again.parquet")
     assert (tmp_path / "again.parquet").read_bytes() == (tmp_path / "whole.parquet").read_bytes()
 
@@ -123,17 +119,16 @@ def test_shards_together_are_the_whole(fresh, small_parts, tmp_path):
 
 
 @pytest.mark.slow
-def test_two_processes_give_what_one_gives_and_a_failure_is_told(fresh, tmp_path, monkeypatch):
+def test_two_processes_give_what_one_gives_and_a_failure_is_told(fresh, tmp_path):
     lab, experts = fresh
     one = soft_labels(lab, experts, splits=["train", "validation"], path=tmp_path / "one.parquet")
     shutil.rmtree(lab.cache.root / "teacher")
-    monkeypatch.setattr(teachers, "score_shard", lambda *_, **__: None)  # all of it is left to the processes
     two = soft_labels(lab, experts, splits=["train", "validation"], path=tmp_path / "two.parquet", processes=2)
     np.testing.assert_allclose(two.filter(like="logit"), one.filter(like="logit"), rtol=0, atol=1e-5)
 
     shutil.rmtree(lab.cache.root / "teacher")
     (experts["LQC"].router_folder / "heads.safetensors").unlink()
-    with pytest.raises(RadarError, match="heads.safetensors is missing"):
+    with pytest.raises(RadarError, match="heads.safetensors"):
         soft_labels(lab, experts, splits=["train", "validation"], path=tmp_path / "x.parquet", processes=2)
 
 

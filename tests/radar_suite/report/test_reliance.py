@@ -16,8 +16,9 @@ from radar_lib.metrics import average_precision
 from radar_lib.models.backbones import BACKBONES
 from radar_lib.models.router import RadarRouter
 from radar_lib.training.cache import Cache
+from radar_lib.training.inference import predict
 from radar_lib.training.lab import Lab, RunSpec
-from radar_lib.training.loop import Recipe, no_bar, predict
+from radar_lib.training.loop import Recipe, no_bar
 from radar_suite.report import reliance
 from radar_suite.report.reliance import Ablation, ablated_posts, ablated_scores, donors, jpeg60
 from radar_suite.world.standins.checkpoint import write_random_standin

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -12,12 +10,13 @@ import torch
 from radar_lib.errors import RadarError
 from radar_lib.models.backbones import load_backbone
 from radar_lib.models.router import RadarRouter, RouterConfig
-from radar_lib.training import runs
 from radar_lib.training.cache import Cache
 from radar_lib.training.encoded import chunks
-from radar_lib.training.lab import Lab, Run, RunSpec, SideFiles, SoftLabels
-from radar_lib.training.loop import Execution, Recipe, no_bar, spare_casts
+from radar_lib.training.inference import predict, spare_casts
+from radar_lib.training.lab import Lab
+from radar_lib.training.loop import Execution, Recipe, no_bar
 from radar_lib.training.scores import logits_for, read_scores, write_scores
+from radar_lib.training.specs import Run, RunSpec, SideFiles, SoftLabels
 from radar_lib.training.teachers import soft_labels
 
 RECIPE = Recipe(epochs=2, batch_size=8, learning_rate=5e-3)
@@ -32,7 +31,7 @@ def lab(posts, checkpoints, tmp_path):
     return Lab(posts, Cache(tmp_path / "cache"), checkpoints=str(checkpoints), bar=no_bar)
 
 
-def test_a_run_is_trained_once_and_leaves_scores_curves_and_a_router(lab, monkeypatch):
+def test_a_run_is_trained_once_and_leaves_scores_curves_and_a_router(lab, interrupting):
     spec = expert("LQC")
     run = lab.train(spec)
     scores = run.scores()
@@ -44,65 +43,41 @@ def test_a_run_is_trained_once_and_leaves_scores_curves_and_a_router(lab, monkey
     loaded = Run.load(run.entry.folder)
     assert loaded.spec == spec and loaded.digest == run.digest
 
-    monkeypatch.setattr(runs, "train", None)  # a second training would fail
+    lab.bar = interrupting(1)  # a second training would fail
     assert lab.train(spec).digest == run.digest
 
-
-def test_a_saved_router_gives_the_same_scores(lab):
-    run = lab.train(expert("RCS"))
     router = RadarRouter.from_pretrained(run.router_folder, backbone=lab.backbone("Qwen3-VL-8B"))
-    own = np.flatnonzero(lab.labels("test", ["RCS"])[:, 0] >= 0)
-    again = runs.predict(router, lab.encoded("Qwen3-VL-8B", "test").subset(own))
+    own = np.flatnonzero(lab.labels("test", ["LQC"])[:, 0] >= 0)
+    again = predict(router, lab.encoded("Qwen3-VL-8B", "test").subset(own))
     router.detach()
-    test = run.scores().query("split == 'test'")
-    assert np.array_equal(again[:, 0], test["logit_RCS"].to_numpy())
+    assert np.array_equal(again[:, 0], scores.query("split == 'test'")["logit_LQC"].to_numpy())
 
 
-def test_validation_reads_as_many_posts_at_once_as_streaming_allows_and_leaves_out_what_has_no_violation(
-    posts, checkpoints, tmp_path, monkeypatch
-):
-    lab = Lab(posts, Cache(tmp_path), checkpoints=str(checkpoints), bar=no_bar, encoded_bytes=0)
-    asked, known = [], lab.labels
-
-    def predict(router, inputs, *, batch_size, device):
-        asked.append((batch_size, inputs.at_once))
-        return np.arange(len(inputs), dtype=np.float32)[:, None]
-
-    monkeypatch.setattr(runs, "predict", predict)
-    assert lab._validation(expert("LQC"))(None).keys() == {"LQC"}
-    monkeypatch.setattr(lab, "labels", lambda *of: np.minimum(known(*of), 0))
-    assert lab._validation(expert("LQC"))(None) == {}
-    assert asked == [(32, 32), (32, 32)]
-
-
-def test_an_interrupted_run_continues_to_the_same_scores(posts, checkpoints, tmp_path, monkeypatch):
+def test_an_interrupted_run_continues_to_the_same_scores(posts, checkpoints, tmp_path, interrupting):
     spec = RunSpec("SigLIP2", posts.categories, RECIPE, 4, 8)
     options = {"checkpoints": str(checkpoints), "bar": no_bar, "checkpoint_seconds": 0}
     whole = Lab(posts, Cache(tmp_path / "whole"), **options).train(spec)
 
-    cut = Lab(posts, Cache(tmp_path / "cut"), **options)
-    real, calls = runs.EncodedPosts.batch, []
-
-    def dying(self, indices):
-        calls.append(1)
-        if len(calls) == 9:
-            raise KeyboardInterrupt
-        return real(self, indices)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(runs.EncodedPosts, "batch", dying)
-        with pytest.raises(KeyboardInterrupt):
-            cut.train(spec)
-    assert cut.entry(spec).state == "partial"
+    cut = Lab(posts, Cache(tmp_path / "cut"), **options | {"bar": interrupting(9)})
+    with pytest.raises(KeyboardInterrupt):
+        cut.train(spec)
+    cut.bar = no_bar
+    assert cut.entry(spec).folder.exists() and not cut.entry(spec).complete
     resumed = cut.train(spec)
     pd.testing.assert_frame_equal(resumed.scores(), whole.scores(), check_exact=True)
     assert resumed.digest == whole.digest and resumed.record["scores"] == whole.record["scores"]
 
 
+def test_validation_leaves_out_a_risk_without_violations(lab, monkeypatch):
+    known = lab.labels
+    monkeypatch.setattr(lab, "labels", lambda *of: np.minimum(known(*of), 0))
+    assert lab.train(expert("LQC")).history.epochs == [{"epoch": 1}, {"epoch": 2}]
+
+
 def test_experts_train_on_their_own_pipeline_and_routers_on_all(lab):
-    own = lab._training_set(expert("FE"), None)
+    own = lab.training_set(expert("FE"), None)
     assert (own.labels >= 0).all() and len(own.post_ids) == 16
-    assert len(lab._training_set(RunSpec("Qwen3-VL-8B", lab.posts.categories, RECIPE), None).post_ids) == 48
+    assert len(lab.training_set(RunSpec("Qwen3-VL-8B", lab.posts.categories, RECIPE), None).post_ids) == 48
 
 
 def test_the_run_hash_covers_what_decides_the_result(lab, tmp_path):
@@ -131,8 +106,6 @@ def test_side_information_enters_the_hash_and_the_loss_where_the_objective_needs
         files.append(SoftLabels.open(tmp_path / f"{number}.parquet"))
     prior = {"LQC": 0.1, "RCS": 0.2, "FE": 0.3}
     one, other = SideFiles(prior, files[0], files[1]), SideFiles(prior | {"FE": 0.4}, files[1], files[1])
-    assert SideFiles.from_json(json.loads(json.dumps(other.to_json()))) == other
-    assert SideFiles.from_json(SideFiles().to_json()) == SideFiles()
     assert lab.entry(spec, side=one).digest == lab.entry(spec).digest  # the masked loss reads nothing of it
     for objective in ("csl", "nnpu", "ipw", "dr"):
         this = spec.with_recipe(objective=objective)
@@ -144,11 +117,11 @@ def test_side_information_enters_the_hash_and_the_loss_where_the_objective_needs
     with pytest.raises(RadarError, match="needs prior of FE"):
         lab.entry(spec.with_recipe(objective="csl"), side=SideFiles({"LQC": 0.1, "RCS": 0.1}))
 
-    read = lab._training_set(RunSpec("Qwen3-VL-8B", ("FE", "LQC"), Recipe(objective="dr")), None, one)
+    read = lab.training_set(RunSpec("Qwen3-VL-8B", ("FE", "LQC"), Recipe(objective="dr")), None, one)
     logits = files[0].logits(read.post_ids, ("FE", "LQC"))
     assert len(read.post_ids) == 32 and np.allclose(read.side.propensity, 1 / (1 + np.exp(-logits)))
     assert np.array_equal(read.side.imputed, files[1].logits(read.post_ids, ("FE", "LQC"))) and read.side.prior is None
-    read = lab._training_set(RunSpec("Qwen3-VL-8B", ("FE", "LQC"), Recipe(objective="csl")), None, one)
+    read = lab.training_set(RunSpec("Qwen3-VL-8B", ("FE", "LQC"), Recipe(objective="csl")), None, one)
     assert np.allclose(read.side.prior, [0.3, 0.1]) and read.side.imputed is None
 
 

@@ -1,0 +1,142 @@
+"""A corpus as backbones take it: where checkpoints are, which one is loaded, and its posts encoded, each once."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Int8
+from tqdm import tqdm
+
+from radar_lib.data.posts import LABEL_PREFIX, Posts, labels
+from radar_lib.errors import RadarError
+from radar_lib.models.backbones import BACKBONES, Backbone, checkpoint_digest, load_backbone, resolve_checkpoint
+from radar_lib.models.base import Encoded
+from radar_lib.models.families import FAMILIES
+from radar_lib.models.packing import Packing
+from radar_lib.sources import digest_sources
+from radar_lib.training.cache import Cache, Entry
+from radar_lib.training.encoded import EncodedPosts, chunks, keep
+from radar_lib.training.inference import weights_dtype
+from radar_lib.training.streamed import Rows, StreamedPosts, encoded_size, room_for, workers_for
+
+DECIDING_PACKAGES = ("torch", "transformers", "peft")
+
+
+class Encoder:
+    """Posts, checkpoints, cache and device; the backbone in use, with the posts encoded for it.
+
+    Args:
+        posts: an open corpus.
+        cache: where encoded posts are kept, and runs.
+        checkpoints: 'hub', a folder of checkpoint folders, or 'package:' and its name (see `resolve_checkpoint`).
+        device: 'cpu' or 'cuda'.
+        packing: posts end to end instead of padded, where the family can.
+        bar: makes progress bars, called as tqdm is.
+        encoded_bytes: the most that a split's encoded posts may take; larger ones are streamed; None: see `room_for`.
+        readers: processes that read a split each at the same time, this one included; they share disk and memory.
+    """
+
+    def __init__(
+        self, posts: Posts, cache: Cache, *, checkpoints: str = "hub", device: str = "cpu", packing: bool = False,
+        bar: Callable[..., Any] = tqdm, encoded_bytes: int | None = None, readers: int = 1,
+    ) -> None:  # fmt: skip
+        self.posts, self.cache, self.checkpoints, self.device = posts, cache, checkpoints, device
+        self.packing, self.bar, self.encoded_bytes, self.readers = packing, bar, encoded_bytes, readers
+        self._backbone: tuple[str, Backbone] | None = None
+        self._encoded: dict[str, EncodedPosts] = {}
+
+    def checkpoint(self, backbone: str) -> str:
+        """Folder or Hub id that a backbone's name stands for in this lab."""
+        if backbone not in BACKBONES:
+            raise RadarError(f"no backbone is called {backbone!r}. Known: {', '.join(BACKBONES)}.")
+        return resolve_checkpoint(BACKBONES[backbone], self.checkpoints)
+
+    def backbone(self, name: str) -> Backbone:
+        """Load a backbone; only the latest one is kept in memory, with the posts encoded for it."""
+        if self._backbone is None or self._backbone[0] != name:
+            self.release()
+            backbone = load_backbone(self.checkpoint(name), dtype=weights_dtype(self.device), device=self.device)
+            if self.packing and isinstance(backbone, Packing):
+                backbone.pack(True)
+            self._backbone = (name, backbone)
+        return self._backbone[1]
+
+    def release(self) -> None:
+        """Forget the backbone and the posts encoded for it."""
+        self._backbone, self._encoded = None, {}
+        gc.collect()
+
+    def table(self, split: str) -> pd.DataFrame:
+        """`post_id` and labels of a split, in the order of its encoded posts."""
+        columns = ["post_id", *(f"{LABEL_PREFIX}{category}" for category in self.posts.categories)]
+        return self.posts.table(split, columns=columns)
+
+    def labels(self, split: str, categories: Sequence[str]) -> Int8[np.ndarray, "post category"]:
+        """Label matrix (1, 0, -1) of a split."""
+        return labels(self.table(split), categories)
+
+    def encoded(self, backbone: str, split: str) -> EncodedPosts:
+        """The posts of a split as `backbone` takes them, through its tower once and for all where that is frozen.
+
+        They are kept on disk (or in memory, where the tower is trained), and streamed where they are too many: the one
+        rule for training, teaching and scoring.
+        """
+        model = self.backbone(backbone)
+        if split in self._encoded:
+            return self._encoded[split]
+        rows, entry = Rows(self.posts.folder, split), self.encoded_entry(backbone, split)
+
+        def fits(processes: int) -> bool:
+            needed, room = encoded_size(model, rows), self.encoded_bytes
+            room = room_for(model, self.cache.root) // (self.readers * processes) if room is None else room
+            if needed > room:
+                tqdm.write(
+                    f"{backbone}, {split}: {len(rows):,} posts would take {needed / 1e9:,.3g} GB once encoded and may "
+                    f"take {room / 1e9:,.3g}: they are decoded whenever they are read."
+                )
+            return needed <= room
+
+        kept = keep(model, partial(self._read, backbone, split), entry, fits=fits, device=self.device)
+        self._encoded[split] = self.streamed(backbone, rows) if kept is None else kept
+        return self._encoded[split]
+
+    def _read(self, backbone: str, split: str) -> Iterator[list[Encoded]]:
+        """Encode a split, chunk by chunk, with a bar."""
+        dataset = self.posts.split(split)
+        with self.bar(total=len(dataset), desc=f"{backbone}: reading {split}", unit="post", mininterval=2) as bar:
+            for chunk in chunks(self.backbone(backbone), dataset):
+                yield chunk
+                bar.update(len(chunk))
+
+    def streamed(self, backbone: str, rows: Rows, *, positions: Sequence[int] | None = None) -> StreamedPosts:
+        """Posts (some, or all) that `backbone` decodes and encodes anew whenever a batch is asked for."""
+        workers = workers_for(self.device)
+        return StreamedPosts.open(self.backbone(backbone), rows, positions=positions, workers=workers)
+
+    def shares_encoded(self, backbone: str) -> bool:
+        """Whether a backbone's encoded posts are kept in the cache, for other runs and processes."""
+        return FAMILIES[BACKBONES[backbone].family].features_cacheable
+
+    def encoded_entry(self, backbone: str, split: str) -> Entry:
+        """Cache entry of a split's encoded posts: its hash covers posts, checkpoint, device and this code."""
+        code = digest_sources(__name__)
+        return self.cache.entry("encoded", {**self.deciding(backbone, code=code), "split": split})
+
+    def features_entry(self, backbone: str, split: str) -> Entry:
+        """Cache entry of a frozen backbone's pooled vectors of a split (see `radar_lib.training.features`)."""
+        code = digest_sources("radar_lib.training.features")
+        return self.cache.entry("features", {**self.deciding(backbone, code=code), "split": split})
+
+    def deciding(self, backbone: str, *, code: str) -> dict[str, Any]:
+        """What decides any result that this code makes with a backbone: also posts, checkpoint, device, versions."""
+        return {
+            "posts": self.posts.digest, "checkpoint": checkpoint_digest(self.checkpoint(backbone)),
+            "device": self.device.split(":")[0], "code": code,
+            "packages": {package: version(package) for package in DECIDING_PACKAGES},
+        }  # fmt: skip
