@@ -37,8 +37,7 @@ from radar_lib.models.base import Backbone, Encoded
 from radar_lib.models.router import RadarRouter, RouterConfig
 from radar_lib.training.encoded import EncodedPosts
 from radar_lib.training.loop import Recipe, TrainingSet, no_bar, predict, train
-from radar_suite.chain.flops import PostFlops, geometry_of, matrix_peak, post_flops
-from radar_suite.chain.geometries import published_config
+from radar_suite.chain.flops import Cost, published_config, router_cost
 from radar_suite.world.build import CorpusConfig, plan_corpus, render_posts
 from radar_suite.world.policies import CATEGORIES
 from radar_suite.world.standins import FOLDER as STANDINS
@@ -63,10 +62,17 @@ class Case:
         config = RouterConfig(CATEGORIES, lora_rank=self.rank, lora_alpha=2 * self.rank)
         return RadarRouter(backbone, config, seed=seed)
 
-    def flops(self) -> list[PostFlops]:
-        g = geometry_of(self.backbone.model.config)
-        return [post_flops(g, text_tokens=post.n_tokens - sum(post.frame_tokens), frames=len(post.frame_tokens),
-                           px=self.px, rank=self.rank) for post in self.posts]  # fmt: skip
+    def cost(self) -> Cost:
+        return router_cost(self.backbone.model.config, px=self.px, rank=self.rank)
+
+    def flops(self) -> dict[str, float]:
+        """Operations that one pass over all posts requires, by what is done."""
+        cost = self.cost()
+        shapes = [(post.n_tokens - sum(post.frame_tokens), len(post.frame_tokens)) for post in self.posts]
+        return {"tower": sum(frames * cost.tower for _, frames in shapes),
+                "inference": sum(cost.inference(*shape) for shape in shapes),
+                "step": sum(cost.step(*shape) for shape in shapes),
+                "step_features_given": sum(cost.step(*shape, given=True) for shape in shapes)}  # fmt: skip
 
 
 @contextlib.contextmanager
@@ -269,6 +275,23 @@ def timed(line: Callable[[], Any], device: str) -> tuple[float, float]:
     return time.perf_counter() - wall, time.process_time() - cpu
 
 
+def matrix_peak(device: str = "cpu", *, seconds: float = 0.5) -> float:
+    """Operations per second of a large square matrix product, the best of many: what a device can do at most.
+
+    bfloat16 on a GPU; float32 on a CPU, with as many threads as torch has now.
+    """
+    size, dtype = (8192, torch.bfloat16) if device.startswith("cuda") else (512, torch.float32)
+    a = torch.ones(size, size, dtype=dtype, device=device)
+    out, best, end = torch.empty_like(a), float("inf"), time.perf_counter() + seconds
+    while time.perf_counter() < end or best == float("inf"):
+        started = time.perf_counter()
+        torch.mm(a, a, out=out)
+        if device.startswith("cuda"):
+            torch.cuda.synchronize(device)
+        best = min(best, time.perf_counter() - started)
+    return 2.0 * size**3 / best
+
+
 def training_record(model: str, *, device: str, posts: int, batch: int, repeats: int) -> dict[str, Any]:
     """The record of one model on one device."""
     return compare(*make_case(model, device=device, posts=posts, batch=batch), repeats=repeats) | {"model": model}
@@ -278,9 +301,7 @@ def compare(case: Case, plain: Backbone, *, repeats: int) -> dict[str, Any]:
     """All lines, interleaved `repeats` times after one warm-up; medians."""
     epochs, n = case.recipe.epochs, len(case.posts)
     cached, need = epochs > 1, case.flops()
-    tower, inference, step, given = (
-        sum(getattr(post, name) for post in need) for name in ("tower", "inference", "lora", "lora_cached")
-    )
+    tower, inference, step, given = need.values()
     own, held = case.backbone, (epochs * given + tower if cached else epochs * step)
     kept = own.cache_features(case.posts) if cached else None
     lines = {  # name: (what to run, passes over the posts, operations required)
@@ -315,13 +336,10 @@ def compare(case: Case, plain: Backbone, *, repeats: int) -> dict[str, Any]:
             ratios = np.array(times[ORDINARY]) / np.array(times[name])  # repeat by repeat: by the wall, by the process
             out[-1]["times_the_ordinary"] = round(float(np.median(ratios[:, 0 if gpu else 1])), 2)
             out[-1]["range"] = [round(float(f(ratios[:, 0 if gpu else 1])), 2) for f in (np.min, np.max)]
-    tokens = [post.tokens for post in need]
-    g = geometry_of(case.backbone.model.config)
     return {
         "what": "training and inference beside the ordinary recipe", "lines": out, "same_batches": same,
-        "matrix_peak_tflops": round(peak / 1e12, 4), "parameters": g.parameters, "lora_rank": case.rank,
+        "matrix_peak_tflops": round(peak / 1e12, 4), "parameters": int(case.cost().parameters), "lora_rank": case.rank,
         "posts": n, "epochs": epochs, "batch": case.recipe.batch_size, "repeats": repeats,
-        "frame_px": case.px, "tokens_per_post": round(float(np.mean(tokens)), 1),
-        "gflop_per_post": {"step": round(step / n / 1e9, 4), "step_features_given": round(given / n / 1e9, 4),
-                           "tower": round(tower / n / 1e9, 4), "inference": round(inference / n / 1e9, 4)},
+        "frame_px": case.px, "tokens_per_post": round(float(np.mean([post.n_tokens for post in case.posts])), 1),
+        "gflop_per_post": {name: round(total / n / 1e9, 4) for name, total in need.items()},
     }  # fmt: skip

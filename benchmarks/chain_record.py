@@ -2,8 +2,8 @@
 
     rm -rf runs && make reproduce && python benchmarks/chain_record.py --profile cpu --note "nothing else was running"
 
-Takes the seconds and peak memory that `radar reproduce` noted in `figures/<profile>/run.json`. A notebook that finds
-its training in the cache is quick, so the run must have begun with an empty `runs/` folder: only the caller knows that.
+Takes the minutes and peak memory that `radar reproduce` noted in `figures/<profile>/manifest.json`. A notebook that
+finds its training in the cache is quick, so the run must begin without a `runs/` folder: only the caller knows that.
 """
 
 from __future__ import annotations
@@ -25,8 +25,12 @@ def main() -> None:
     parser.add_argument("--note", required=True, help="what else the machine did meanwhile")
     parser.add_argument("--out", type=Path, default=RECORDS, help="folder of the records")
     args = parser.parse_args()
-    run = read_json(FIGURES / args.profile / "run.json")
-    device = read_json(FIGURES / args.profile / "table1.json")["device"]
+    manifest = read_json(FIGURES / args.profile / "manifest.json")
+    notebooks = [{"name": name, "seconds": round(60 * ran["minutes"], 1),
+                  "peak_memory_mb": round(1024 * ran["peak_memory_gib"])}
+                 for name, ran in manifest["notebooks"].items()]  # fmt: skip
+    run = {"seconds": round(sum(notebook["seconds"] for notebook in notebooks), 1), "notebooks": notebooks}
+    device = manifest["entries"]["table1"]["device"]
     about = provenance("cpu") | {"device": device, "profile": args.profile, "what": args.note}
     del about["load_average_at_start"]  # of now, not of the run
     write_json(args.out / f"chain-{args.profile}.json", about | run)

@@ -28,10 +28,10 @@ from radar_lib.intervals import (
     RELIABLE_RECALL,
     average_precision_difference,
     average_precision_interval,
-    drawn_difference,
-    drawn_interval,
     draws,
+    percentile_interval,
     recall_at_precision_is_reliable,
+    replicate_difference,
 )
 from radar_lib.metrics import table_metrics
 
@@ -121,8 +121,8 @@ def drawn_lines(world: World, recall: float, posts: int, *, repeats: int, seed: 
         drawn = [table_metrics(labels, scores, weights=weights) for scores in both]
         for metric in DRAWN:
             values, replicates = [one[metric] for one in found], [one[metric] for one in drawn]
-            alone = drawn_interval(values[0], replicates[0])
-            apart = drawn_difference(values[0] - values[1], replicates[0] - replicates[1])
+            alone = percentile_interval(values[0], replicates[0])
+            apart = replicate_difference(values[0] - values[1], replicates[0] - replicates[1])
             for name, interval in ((metric, alone), (f"{metric} difference", apart)):
                 hits[name] += interval.low <= truth[name] <= interval.high
         small = [not recall_at_precision_is_reliable(one["R@P60"]) for one in found]

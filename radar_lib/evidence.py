@@ -3,7 +3,7 @@
 A row is one run, or several of the same kind at different seeds, and then its number is their mean. There are three
 intervals, chosen by `over`. "posts" is that of the test posts: PR-AUC by influence functions, the other metrics by one
 bootstrap whose replicates are shared by all rows, so that any two rows are compared on the same draws. "seeds" is that
-of training, on these posts: Student's t over the runs. "both" joins them, by the model of `seeds.combined_interval`.
+of training, on these posts: Student's t over the runs. "both" joins them, by the model of `combined_interval`.
 The last two need two runs or more. Distilled routers of all seeds had one teacher, so their spread leaves out its own.
 
 An average over risks is treated as one number: posts that several risks share count once, posts of one risk only move
@@ -22,19 +22,22 @@ from radar_lib.intervals import (
     Difference,
     Interval,
     average_precision_influence,
-    drawn_difference,
-    drawn_interval,
-    draws,
+    bootstrap,
+    combined_difference,
+    combined_interval,
     logit_interval,
     normal_difference,
+    percentile_interval,
+    replicate_difference,
+    seed_difference,
+    seed_interval,
 )
+from radar_lib.labels import valid_mask
 from radar_lib.metrics import score_table, table_metrics
-from radar_lib.seeds import combined_difference, combined_interval, seed_difference, seed_interval
 
 Over = Literal["posts", "seeds", "both"]
 AREA, AVERAGE = "PR-AUC", "Average"
 REPLICATES = 2000
-POSTS_AT_ONCE = 10_000_000  # replicates x posts held in memory together, a byte each
 
 
 class Evidence:
@@ -52,19 +55,15 @@ class Evidence:
     """
 
     def __init__(
-        self,
-        truth: Int8[np.ndarray, "post category"],
-        rows: Mapping[Hashable, Sequence[Float[np.ndarray, "post category"]]],
-        categories: Sequence[str],
-        *,
-        replicates: int = REPLICATES,
-        seed: int,
-    ):
+        self, truth: Int8[np.ndarray, "post category"],
+        rows: Mapping[Hashable, Sequence[Float[np.ndarray, "post category"]]], categories: Sequence[str], *,
+        replicates: int = REPLICATES, seed: int,
+    ):  # fmt: skip
         self.categories, self.rows = tuple(categories), tuple(rows)
         self._tables = {row: [score_table(truth, one, categories) for one in runs] for row, runs in rows.items()}
         self._influence: dict[tuple[Hashable, str], np.ndarray] = {}
         for k, category in enumerate(categories):
-            known = truth[:, k] >= 0
+            known = valid_mask(truth[:, k])
             for row, runs in rows.items():
                 parts = [average_precision_influence(truth[known, k], one[known, k]) for one in runs]
                 self._influence[row, category] = np.zeros(len(truth))
@@ -102,8 +101,8 @@ class Evidence:
         Raises:
             ValueError: seeds are asked for and the row has one run; unknown `over`.
         """
-        found = self._interval(row, category, metric, level, _known(over))
-        return Interval(found.estimate, *(float(end) for end in np.clip(found[1:], 0, 1)))
+        estimate, *ends = self._interval(row, category, metric, level, _known(over))
+        return Interval(estimate, *(float(end) for end in np.clip(ends, 0, 1)))
 
     def _interval(self, row: Hashable, category: str, metric: str, level: float, over: Over) -> Interval:
         runs = self.runs(row, category, metric)
@@ -112,7 +111,7 @@ class Evidence:
         if metric == AREA:
             posts = logit_interval(float(np.mean(runs)), self._influence[row, category], level=level)
         else:
-            posts = drawn_interval(float(np.mean(runs)), self._drawn[row, category, metric], level=level)
+            posts = percentile_interval(float(np.mean(runs)), self._drawn[row, category, metric], level=level)
         return posts if over == "posts" else combined_interval(posts, runs, level=level)
 
     def difference(
@@ -158,27 +157,27 @@ class Evidence:
         estimate = float(sum(weight * self.value(row, category, metric) for row, weight in weights.items()))
         if metric == AREA:
             return normal_difference(estimate, summed(self._influence, category), level=level)
-        return drawn_difference(estimate, summed(self._drawn, category, metric), level=level)
+        return replicate_difference(estimate, summed(self._drawn, category, metric), level=level)
 
     def _bootstrap(
         self, truth: np.ndarray, rows: Mapping[Hashable, Sequence[np.ndarray]], replicates: int, seed: int
     ) -> dict[tuple[Hashable, str, str], np.ndarray]:
         """Replicates of the metrics without a closed form; posts are drawn once for all rows and risks."""
-        generator = np.random.default_rng(seed)
-        parts: dict[tuple[Hashable, str, str], list[np.ndarray]] = {}
-        at_once = max(1, POSTS_AT_ONCE // len(truth))
-        for start in range(0, replicates, at_once):
-            weights = draws(generator, min(at_once, replicates - start), len(truth))
-            for k, category in enumerate(self.categories):
-                known = np.flatnonzero(truth[:, k] >= 0)
+        metrics = [metric for metric in self.metrics if metric != AREA]
+
+        def values(weights: np.ndarray) -> np.ndarray:
+            parts = []
+            for k in range(len(self.categories)):
+                known = np.flatnonzero(valid_mask(truth[:, k]))
                 labels, times = truth[known, k], np.take(weights, known, axis=1)
-                for row, runs in rows.items():
-                    found = [table_metrics(labels, one[known, k], weights=times) for one in runs]
-                    for metric in found[0]:
-                        if metric != AREA:
-                            mean = np.mean([one[metric] for one in found], axis=0)
-                            parts.setdefault((row, category, metric), []).append(mean)
-        return {key: np.concatenate(values) for key, values in parts.items()}
+                for runs in rows.values():
+                    tables = [table_metrics(labels, one[known, k], weights=times) for one in runs]
+                    parts += [np.mean([table[metric] for table in tables], axis=0) for metric in metrics]
+            return np.stack(parts)
+
+        drawn = bootstrap(values, posts=len(truth), replicates=replicates, seed=seed)
+        places = ((row, category, metric) for category in self.categories for row in rows for metric in metrics)
+        return dict(zip(places, drawn, strict=True))
 
 
 def _pair(row: Hashable, other: Hashable) -> dict[Hashable, float]:

@@ -1,42 +1,41 @@
-"""How far a metric would move with another sample of test posts.
+"""How far a metric would move with another sample of test posts, with other seeds of training, and with both.
 
-Average precision has a closed form, by its influence function (what one post adds to it, as DeLong's is for the
-ROC area): O(n log n), and for the difference of two models on the same posts as well. The other metrics have jumps, and
-are bootstrapped: posts drawn with replacement, the same ones for both models of a difference. How often these intervals
-cover is measured by `benchmarks/interval_coverage.py`.
+*Test posts*, for one trained model. Average precision has a closed form, by its influence function (what one post adds
+to it, as DeLong's is for the ROC area): O(n log n), and for the difference of two models on the same posts as well. The
+other metrics have jumps, and are bootstrapped: posts drawn with replacement, the same ones for both models of a
+difference. How often these intervals cover is measured by `benchmarks/interval_coverage.py`.
 
-This is the uncertainty of the test set, for one trained model. Training again with another seed is another source of
-variation: `radar_lib.seeds`, which also joins the two.
+*Seeds*: runs that differ in their seed alone are a sample of what the recipe gives: Student's t over their values, on
+the posts as they are. *Both*: by the model stated at `combined_interval`.
 
-Degenerate input, in every function that takes posts: what the metric refuses (no violating or no cleared post, NaN or
-infinite scores), this refuses with the same ValueError. Scores that are all equal: the metric's `DegenerateWarning`,
-and NaN for the estimate and its ends; such a difference has p-value 1, being no evidence of any. A perfect order, or
-replicates that are all equal, say nothing about the error: NaN ends.
+Degenerate input. What the metric refuses (no violating or no cleared post, NaN or infinite scores), this refuses with
+the same ValueError. Scores that are all equal: the metric's `DegenerateWarning`, and NaN for the estimate and its ends;
+such a difference has p-value 1, being no evidence of any. A perfect order, or replicates that are all equal, say
+nothing about the error: NaN ends. One run is refused; runs that agree exactly have no interval over seeds (NaN ends),
+and leave the interval over posts as it is; NaN ends of the interval over posts stay NaN.
 """
 
 import warnings
-from collections.abc import Callable
-from typing import NamedTuple, Protocol, runtime_checkable
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Num, UInt8
+from jaxtyping import Float, UInt8
+from scipy.optimize import brentq
 from scipy.special import expit, logit
 from scipy.stats import norm
 from scipy.stats import t as student
 
-from radar_lib.metrics import average_precision, recall_at_precision
+from radar_lib.metrics import Labels, Scores, Values, average_precision, recall_at_precision
 
 RELIABLE_RECALL = 0.1  # of R@P: the coverage of its bootstrap has a bar from this value up
 _CELLS_AT_ONCE = 10_000_000  # replicates x posts held in memory together, a byte each
+_LEAST = -300.0  # logarithm of the smallest p-value that is told from 0
 
-
-@runtime_checkable
-class Metric(Protocol):
-    """A metric of `radar_lib.metrics`, with its options bound by `functools.partial`."""
-
-    def __call__(
-        self, labels: np.ndarray, scores: np.ndarray, *, weights: np.ndarray | None = None
-    ) -> float | np.ndarray: ...
+# A metric of `radar_lib.metrics` with its options bound by `functools.partial`: (labels, scores, *, weights=None).
+Metric = Callable[..., Values]
+Parts = Float[np.ndarray, " post"]  # what each post adds to an error: independent, with mean 0
+Replicates = Float[np.ndarray, " replicate"]  # a metric under each draw of posts, NaN where it is not defined
 
 
 class Interval(NamedTuple):
@@ -56,9 +55,7 @@ class Difference(NamedTuple):
     p_value: float
 
 
-def average_precision_influence(
-    labels: Num[np.ndarray, " post"], scores: Float[np.ndarray, " post"]
-) -> Float[np.ndarray, " post"]:
+def average_precision_influence(labels: Labels, scores: Scores) -> Parts:
     """The influence of each post on average precision: its derivative when that post's weight grows.
 
     With T(s) and A(s) the shares of posts, and of violating posts, that score at least s, h = A / T (precision), pi the
@@ -75,7 +72,7 @@ def average_precision_influence(
     return _area(labels, scores)[1]
 
 
-def _area(labels: np.ndarray, scores: np.ndarray) -> tuple[float, Float[np.ndarray, " post"]]:
+def _area(labels: Labels, scores: Scores) -> tuple[float, Parts]:
     """Average precision, and the influence of each post on it."""
     theta = average_precision(labels, scores)
     labels, scores = np.asarray(labels), np.asarray(scores)
@@ -91,9 +88,7 @@ def _area(labels: np.ndarray, scores: np.ndarray) -> tuple[float, Float[np.ndarr
     return theta, influence * len(y) / y.sum()
 
 
-def average_precision_interval(
-    labels: Num[np.ndarray, " post"], scores: Float[np.ndarray, " post"], *, level: float = 0.95
-) -> Interval:
+def average_precision_interval(labels: Labels, scores: Scores, *, level: float = 0.95) -> Interval:
     """Average precision with its influence-function interval on the logit scale, which keeps it inside (0, 1).
 
     A perfect order has no interval (its ends are NaN): the posts say nothing about how far it is from perfect.
@@ -110,15 +105,9 @@ def average_precision_interval(
 
 
 def average_precision_difference(
-    labels: Num[np.ndarray, " post"],
-    ours: Float[np.ndarray, " post"],
-    theirs: Float[np.ndarray, " post"],
-    *,
-    level: float = 0.95,
+    labels: Labels, ours: Scores, theirs: Scores, *, level: float = 0.95
 ) -> Difference:
     """Average precision of `ours` minus that of `theirs` on the same posts, by the difference of their influences.
-
-    Two perfect orders differ by 0 with p-value 1.
 
     Raises:
         ValueError: as `average_precision`; `level` outside (0, 1).
@@ -128,15 +117,9 @@ def average_precision_difference(
 
 
 def bootstrap_difference(
-    metric: Metric,
-    labels: Num[np.ndarray, " post"],
-    ours: Float[np.ndarray, " post"],
-    theirs: Float[np.ndarray, " post"],
-    *,
-    replicates: int = 1000,
-    level: float = 0.95,
+    metric: Metric, labels: Labels, ours: Scores, theirs: Scores, *, replicates: int = 1000, level: float = 0.95,
     seed: int,
-) -> Difference:
+) -> Difference:  # fmt: skip
     """The metric of `ours` minus that of `theirs`, each replicate on the same posts for both.
 
     Raises:
@@ -144,35 +127,26 @@ def bootstrap_difference(
     """
     ours, theirs = np.asarray(ours), np.asarray(theirs)
     estimate = float(metric(labels, ours)) - float(metric(labels, theirs))
-    values = _replicates(
+    drawn = bootstrap(
         lambda weights: metric(labels, ours, weights=weights) - metric(labels, theirs, weights=weights),
         posts=len(labels), replicates=replicates, seed=seed,
     )  # fmt: skip
-    return drawn_difference(estimate, values, level=level)
+    return replicate_difference(estimate, drawn, level=level)
 
 
 def bootstrap_interval(
-    metric: Metric,
-    labels: Num[np.ndarray, " post"],
-    scores: Float[np.ndarray, " post"],
-    *,
-    replicates: int = 1000,
-    level: float = 0.95,
-    seed: int,
+    metric: Metric, labels: Labels, scores: Scores, *, replicates: int = 1000, level: float = 0.95, seed: int
 ) -> Interval:
     """Percentile interval of `metric` over posts drawn with replacement.
 
-    Posts are drawn one by one, so the number of violating posts varies as it would in another sample. Replicates
-    of one kind only are left out. The interval describes one model on posts like these; it is too narrow when the posts
-    are near-copies of one another. Of R@P below `RELIABLE_RECALL` it is computed with a UserWarning. Its ends are NaN
-    where all replicates are equal.
+    Posts are drawn one by one, so the number of violating posts varies as it would in another sample. Replicates of one
+    kind only are left out. It is too narrow where posts are near-copies of one another. Of R@P below `RELIABLE_RECALL`
+    it is computed with a UserWarning.
 
     Args:
         metric: called with weights of shape (replicates, posts): how often each replicate drew each post.
-        labels: 1 or 0, verified posts only.
-        scores: logits.
-        replicates: number of resamples.
-        level: coverage aimed at, such as 0.95.
+        labels: of verified posts only.
+        level: coverage aimed at.
         seed: equal seeds give equal intervals.
 
     Raises:
@@ -187,10 +161,10 @@ def bootstrap_interval(
     if getattr(metric, "func", metric) is recall_at_precision and not recall_at_precision_is_reliable(estimate):
         warnings.warn(f"R@P is {estimate:.3f}: below {RELIABLE_RECALL} how often its interval covers is not promised",
                       stacklevel=2)  # fmt: skip
-    values = _replicates(
+    drawn = bootstrap(
         lambda weights: metric(labels, scores, weights=weights), posts=len(labels), replicates=replicates, seed=seed
     )
-    return drawn_interval(estimate, values, level=level)
+    return percentile_interval(estimate, drawn, level=level)
 
 
 def recall_at_precision_is_reliable(value: float) -> bool:
@@ -205,23 +179,25 @@ def recall_at_precision_is_reliable(value: float) -> bool:
     return bool(value >= RELIABLE_RECALL)
 
 
-def _replicates(
-    value: Callable[[np.ndarray], np.ndarray], *, posts: int, replicates: int, seed: int
-) -> Float[np.ndarray, " replicate"]:
-    """`value` of each replicate's weights, NaN where it is not defined."""
+def bootstrap(
+    values: Callable[[UInt8[np.ndarray, "replicate post"]], Float[np.ndarray, "*value replicate"]], *,
+    posts: int, replicates: int, seed: int,
+) -> Float[np.ndarray, "*value replicate"]:  # fmt: skip
+    """`values` of how often each replicate drew each post, a part of the replicates in memory at a time.
+
+    Raises:
+        ValueError: fewer than 2 replicates.
+    """
     if replicates < 2:
         raise ValueError(f"replicates is {replicates}; it must be at least 2")
     generator = np.random.default_rng(seed)
     at_once = max(1, _CELLS_AT_ONCE // posts)
     sizes = [min(at_once, replicates - start) for start in range(0, replicates, at_once)]
-    return np.concatenate([value(draws(generator, size, posts)) for size in sizes])
+    return np.concatenate([values(draws(generator, size, posts)) for size in sizes], axis=-1)
 
 
-def logit_interval(estimate: float, parts: Float[np.ndarray, " post"], *, level: float = 0.95) -> Interval:
-    """Normal interval on the logit scale of a fraction whose error is the sum of independent `parts`, one per post.
-
-    The ends are NaN where the estimate is 0 or 1.
-    """
+def logit_interval(estimate: float, parts: Parts, *, level: float = 0.95) -> Interval:
+    """Normal interval on the logit scale of a fraction whose error is the sum of `parts`; NaN ends at 0 and 1."""
     z = quantile(level)
     if not 0.0 < estimate < 1.0:
         return Interval(estimate, np.nan, np.nan)
@@ -229,15 +205,13 @@ def logit_interval(estimate: float, parts: Float[np.ndarray, " post"], *, level:
     return Interval(estimate, float(expit(logit(estimate) - z * error)), float(expit(logit(estimate) + z * error)))
 
 
-def normal_difference(estimate: float, parts: Float[np.ndarray, " post"], *, level: float = 0.95) -> Difference:
-    """Normal interval and p-value of a difference whose error is the sum of independent `parts`, one per post."""
+def normal_difference(estimate: float, parts: Parts, *, level: float = 0.95) -> Difference:
+    """Normal interval and p-value of a difference whose error is the sum of `parts`."""
     return student_difference(estimate, float(np.sqrt(np.square(parts).sum())), level=level)
 
 
-def drawn_interval(estimate: float, drawn: Float[np.ndarray, " replicate"], *, level: float = 0.95) -> Interval:
-    """Percentile interval from bootstrap replicates; undefined ones (NaN) are left out.
-
-    The ends are NaN if the estimate is, or if all replicates are equal.
+def percentile_interval(estimate: float, drawn: Replicates, *, level: float = 0.95) -> Interval:
+    """Percentile interval from bootstrap replicates. Undefined ones (NaN) are left out; NaN ends if all are equal.
 
     Raises:
         ValueError: more than half of the replicates of a defined estimate are undefined; `level` outside (0, 1).
@@ -250,13 +224,13 @@ def drawn_interval(estimate: float, drawn: Float[np.ndarray, " replicate"], *, l
     return Interval(estimate, float(low), float(high))
 
 
-def drawn_difference(estimate: float, drawn: Float[np.ndarray, " replicate"], *, level: float = 0.95) -> Difference:
+def replicate_difference(estimate: float, drawn: Replicates, *, level: float = 0.95) -> Difference:
     """Interval and p-value of a difference, normal with the standard error of its bootstrap replicates.
 
     Not percentiles: a correction for many comparisons needs tails that no affordable number of replicates reaches.
 
     Raises:
-        ValueError: as `drawn_interval`.
+        ValueError: as `percentile_interval`.
     """
     drawn = _defined(estimate, drawn)
     error = 0.0 if np.isnan(estimate) or np.ptp(drawn) == 0 else float(np.std(drawn))
@@ -273,7 +247,7 @@ def student_difference(estimate: float, error: float, freedom: float = np.inf, *
     return Difference(estimate, estimate - width, estimate + width, 1.0)
 
 
-def _defined(estimate: float, drawn: Float[np.ndarray, " replicate"]) -> Float[np.ndarray, " replicate"]:
+def _defined(estimate: float, drawn: Replicates) -> Replicates:
     """The replicates that hold posts of both kinds."""
     defined = drawn[~np.isnan(drawn)]
     if 2 * len(defined) < len(drawn) and not np.isnan(estimate):
@@ -298,3 +272,108 @@ def draws(generator: np.random.Generator, replicates: int, posts: int) -> UInt8[
     for row in counts:  # one at a time stays in the processor's cache
         row[:] = np.bincount(generator.integers(0, posts, posts, dtype=np.int32), minlength=posts)
     return counts
+
+
+def seed_interval(runs: Sequence[float], *, level: float = 0.95) -> Interval:
+    """Where the mean over all seeds lies, on these test posts: Student's t over the values of S runs.
+
+    Raises:
+        ValueError: fewer than 2 runs; `level` outside (0, 1).
+
+    >>> [round(end, 2) for end in seed_interval([0.5, 0.6, 0.7])]
+    [0.6, 0.35, 0.85]
+    """
+    variance, freedom = _mean_variance(runs)
+    mean, half = float(np.mean(runs)), quantile(level, freedom) * variance**0.5
+    return Interval(mean, mean - half, mean + half) if half > 0 else Interval(mean, np.nan, np.nan)
+
+
+def seed_difference(ours: Sequence[float], theirs: Sequence[float], *, level: float = 0.95) -> Difference:
+    """The mean of `ours` minus that of `theirs` over seeds, on these test posts.
+
+    Runs that are equally many have the same seeds in the same order, and are paired; else this is Welch's t.
+
+    Raises:
+        ValueError: as `seed_interval`.
+    """
+    variance, freedom = _difference_variance(ours, theirs)
+    return student_difference(float(np.mean(ours) - np.mean(theirs)), variance**0.5, freedom, level=level)
+
+
+def combined_interval(posts: Interval, runs: Sequence[float], *, level: float = 0.95) -> Interval:
+    """Where the metric lies with other test posts and other seeds: the interval of a method, not of its checkpoints.
+
+    The model: metric(seed s, sample) = mu + a_s + b_sample + e, all independent with mean 0. The mean of S runs that
+    are scored on one sample has the variance
+
+        V = V_posts + s^2 / S,
+
+    where V_posts is that of the mean run over posts (b, and the part of e that averaging leaves), and s^2 the sample
+    variance of the runs' values (a and e). The variance of e, over S, is in both and so counted twice.
+
+    The half-widths of the two intervals, normal with V_posts and Student's t with s^2 / S, add in squares (Howe 1974;
+    Zou and Donner 2008 for sides that differ): 95 % means 95 to 98 under the model with three seeds. One t with
+    Satterthwaite's degrees of freedom would be shorter, and covers 92 % where seeds differ more than samples: by luck
+    three runs lie close together, and then it also believes that it has many degrees of freedom.
+
+    Args:
+        posts: estimate of the mean run and its interval over posts, at this level.
+        runs: the metric of each run on these posts.
+
+    Raises:
+        ValueError: as `seed_interval`.
+    """
+    variance, freedom = _mean_variance(runs)
+    half = quantile(level, freedom) * variance**0.5
+    below, above = posts.estimate - posts.low, posts.high - posts.estimate
+    # A percentile interval may leave the estimate out; it is then moved as far.
+    low, high = (np.hypot(max(side, 0.0), half) + min(side, 0.0) for side in (below, above))
+    return Interval(posts.estimate, float(posts.estimate - low), float(posts.estimate + high))
+
+
+def combined_difference(
+    posts: Difference, ours: Sequence[float], theirs: Sequence[float], *, level: float = 0.95
+) -> Difference:
+    """The difference of two methods with other test posts and other seeds; paired by post and, as
+    `seed_difference`, by seed. The model is that of `combined_interval`, for the difference.
+
+    The p-value is the level at which the interval reaches 0.
+
+    Args:
+        posts: of the mean runs, over posts, at this level; its sides are equal.
+        ours, theirs: the metric of each run on these posts.
+
+    Raises:
+        ValueError: as `seed_interval`.
+    """
+    variance, freedom = _difference_variance(ours, theirs)
+    if variance == 0 or np.isnan(posts.high):
+        return posts
+    error = (posts.high - posts.low) / 2 / quantile(level)
+
+    def half(log_p: float) -> float:
+        tail = np.exp(log_p) / 2
+        return float(np.hypot(norm.isf(tail) * error, student.isf(tail, freedom) * variance**0.5))
+
+    estimate, width = posts.estimate, half(np.log(1 - level))
+    distance = abs(estimate)
+    p_value = np.exp(brentq(lambda log_p: half(log_p) - distance, _LEAST, 0.0)) if distance < half(_LEAST) else 0.0
+    return Difference(estimate, estimate - width, estimate + width, float(p_value))
+
+
+def _mean_variance(runs: Sequence[float]) -> tuple[float, float]:
+    """Variance of the mean of independent runs, and its degrees of freedom."""
+    if len(runs) < 2:
+        raise ValueError(f"{len(runs)} run: how far seeds lie apart takes two or more")
+    variance = float(np.var(runs, ddof=1)) if np.ptp(runs) > 0 else 0.0  # equal numbers may miss their mean by a bit
+    return variance / len(runs), len(runs) - 1.0
+
+
+def _difference_variance(ours: Sequence[float], theirs: Sequence[float]) -> tuple[float, float]:
+    """As `_mean_variance`, of a difference: paired, or Welch's."""
+    if len(ours) == len(theirs):
+        return _mean_variance(np.subtract(ours, theirs))
+    parts = [_mean_variance(runs) for runs in (ours, theirs)]
+    total = sum(variance for variance, _ in parts)
+    below = sum(variance**2 / freedom for variance, freedom in parts)
+    return total, total**2 / below if below > 0 else np.inf

@@ -5,7 +5,7 @@ A batch has N posts and K risk categories. `labels` is the label matrix of Eq. 4
 log(p) is not. Every scalar loss is the sum over categories averaged over posts: the number of verified cells
 never enters the denominator, so a post verified for two risks weighs twice as much as one verified for one.
 
-    Eq. 4   valid_mask         m_k = 1 where y_k != -1
+    Eq. 4   valid_mask         m_k = 1 where y_k != -1 (in `radar_lib.labels`)
     Eq. 5   masked_bce         sum_k m_k bce(p_k, y_k)
             unmasked_bce       the baseline 'BCE w/o Mask': -1 is taken for 0
     Eq. 6   distillation_loss  sum_k KL(t_k || p_k), cell by cell in bernoulli_kl
@@ -20,26 +20,15 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Num
 from torch import Tensor
 
-UNVERIFIED = -1
+from radar_lib.labels import valid_mask
+
+Logits = Float[Tensor, "post category"]
+Labels = Num[Tensor, "post category"]  # 1, 0, or -1 where not verified
+Mask = Bool[Tensor, "post category"]
+Loss = Float[Tensor, ""]  # nats per post
 
 
-def valid_mask(labels: Num[Tensor, "*shape"]) -> Bool[Tensor, "*shape"]:
-    """True where a label was verified, `y != -1` (Eq. 4).
-
-    A NaN label counts as verified, as Eq. 4 has it, so that a hole in a label file shows up as a NaN loss.
-
-    >>> valid_mask(torch.tensor([[1, 0, -1], [-1, -1, 0]]))
-    tensor([[ True,  True, False],
-            [False, False,  True]])
-    """
-    return labels != UNVERIFIED
-
-
-def masked_bce(
-    logits: Float[Tensor, "post category"],
-    targets: Num[Tensor, "post category"],
-    valid: Bool[Tensor, "post category"],
-) -> Float[Tensor, ""]:
+def masked_bce(logits: Logits, targets: Labels, valid: Mask) -> Loss:
     """Binary cross-entropy summed over the valid cells, divided by the number of posts (Eq. 5).
 
     Cells where `valid` is False add exactly zero to the loss and to every gradient, whatever they hold, NaN
@@ -66,7 +55,7 @@ def masked_bce(
     return per_post(bce_cells(at_least_float32(logits), targets, valid))
 
 
-def unmasked_bce(logits: Float[Tensor, "post category"], labels: Num[Tensor, "post category"]) -> Float[Tensor, ""]:
+def unmasked_bce(logits: Logits, labels: Labels) -> Loss:
     """The baseline 'BCE w/o Mask': unverified labels are taken for 0 and every cell counts (section 3.4).
 
     Same units and denominator as `masked_bce`, so that the two are equal on a fully verified batch.
@@ -113,9 +102,7 @@ def bernoulli_kl(
     )
 
 
-def distillation_loss(
-    teacher_logits: Float[Tensor, "post category"], student_logits: Float[Tensor, "post category"]
-) -> Float[Tensor, ""]:
+def distillation_loss(teacher_logits: Logits, student_logits: Logits) -> Loss:
     """KL(t || p) summed over all K categories, verified or not, averaged over posts (Eq. 6).
 
     Raises:
@@ -128,14 +115,9 @@ def distillation_loss(
 
 
 def radar_loss(
-    logits: Float[Tensor, "post category"],
-    labels: Num[Tensor, "post category"],
-    teacher_logits: Float[Tensor, "post category"] | None = None,
-    *,
-    lam: float,
-    lam_verified: float | None = None,
-    lam_unverified: float | None = None,
-) -> Float[Tensor, ""]:
+    logits: Logits, labels: Labels, teacher_logits: Logits | None = None, *, lam: float,
+    lam_verified: float | None = None, lam_unverified: float | None = None,
+) -> Loss:  # fmt: skip
     """(1 - lambda) masked BCE + lambda distillation, per post (Eq. 7).
 
     Up to the teacher's entropy, which has no gradient, this is BCE towards (1 - lambda) y + lambda t on verified
@@ -143,15 +125,10 @@ def radar_loss(
     unverified cells against the verified ones. The two roles can be taken apart with the last two options.
 
     Args:
-        logits: student logits.
-        labels: 1, 0, or -1 where not verified.
         teacher_logits: the experts' logits for every cell; not needed, and not read, where its weight is 0.
         lam: lambda of Eq. 7, in [0, 1]; 0 is `masked_bce`, 1 is `distillation_loss`.
         lam_verified: lambda on verified cells, if other than `lam`.
         lam_unverified: weight of the distillation on unverified cells, if other than `lam`.
-
-    Returns:
-        The loss in nats per post.
 
     Raises:
         ValueError: a lambda outside [0, 1], shapes that differ, or lambda > 0 without a teacher.
@@ -185,11 +162,7 @@ def radar_loss(
     return per_post(cells)
 
 
-def bce_cells(
-    logits: Float[Tensor, "post category"],
-    targets: Num[Tensor, "post category"],
-    valid: Bool[Tensor, "post category"],
-) -> Float[Tensor, "post category"]:
+def bce_cells(logits: Logits, targets: Labels, valid: Mask) -> Float[Tensor, "post category"]:
     """Cross-entropy of each valid cell and exactly 0, with gradient exactly 0, in the others."""
     safe_logits = torch.where(valid, logits, 0.0)
     safe_targets = torch.where(valid, targets.to(logits.dtype), 0.0)
@@ -197,7 +170,7 @@ def bce_cells(
     return torch.where(valid, cells, 0.0)
 
 
-def per_post(cells: Float[Tensor, "post category"]) -> Float[Tensor, ""]:
+def per_post(cells: Float[Tensor, "post category"]) -> Loss:
     """Sum over categories, mean over posts; an empty batch gives 0, not 0/0."""
     return cells.sum() / max(cells.shape[0], 1)
 

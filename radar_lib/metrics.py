@@ -30,6 +30,13 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Num
 
+from radar_lib.labels import valid_mask
+
+Labels = Num[np.ndarray, " post"]  # 1 violating, 0 cleared
+Scores = Float[np.ndarray, " post"]  # logits
+Weights = Num[np.ndarray, "*replicate post"]  # how often each post counts
+Values = float | Float[np.ndarray, "*replicate"]  # one value, or one per row of weights
+
 
 class DegenerateWarning(UserWarning):
     """All scores are equal: the model orders nothing, and a metric of its order is not defined."""
@@ -43,7 +50,7 @@ class PRCurve(NamedTuple):
     thresholds: Float[np.ndarray, " block"]
 
 
-def pr_curve(labels: Num[np.ndarray, " post"], scores: Float[np.ndarray, " post"]) -> PRCurve:
+def pr_curve(labels: Labels, scores: Scores) -> PRCurve:
     """One point per distinct score, the highest first.
 
     >>> pr_curve(np.array([1, 0, 1, 0]), np.array([2.0, 1.0, 1.0, -1.0])).precision.round(3).tolist()
@@ -53,12 +60,7 @@ def pr_curve(labels: Num[np.ndarray, " post"], scores: Float[np.ndarray, " post"
     return PRCurve(blocks.precision, blocks.recall, blocks.scores)
 
 
-def average_precision(
-    labels: Num[np.ndarray, " post"],
-    scores: Float[np.ndarray, " post"],
-    *,
-    weights: Num[np.ndarray, "*replicate post"] | None = None,
-) -> float | Float[np.ndarray, "*replicate"]:
+def average_precision(labels: Labels, scores: Scores, *, weights: Weights | None = None) -> Values:
     """PR-AUC as the paper's tables use it here: precision at each block, weighted by the recall it adds.
 
     The expected value for scores without information is the prevalence.
@@ -72,7 +74,7 @@ def average_precision(
     return _average_precision(_blocks(labels, scores, weights))
 
 
-def pr_auc_trapezoid(labels: Num[np.ndarray, " post"], scores: Float[np.ndarray, " post"]) -> float:
+def pr_auc_trapezoid(labels: Labels, scores: Scores) -> float:
     """Area under the PR curve joined by straight lines, from (recall 0, precision 1). An option, not the default.
 
     Points on such a line cannot be reached by any threshold, so it is optimistic where average precision is not.
@@ -85,12 +87,8 @@ def pr_auc_trapezoid(labels: Num[np.ndarray, " post"], scores: Float[np.ndarray,
 
 
 def recall_at_precision(
-    labels: Num[np.ndarray, " post"],
-    scores: Float[np.ndarray, " post"],
-    *,
-    precision: float = 0.6,
-    weights: Num[np.ndarray, "*replicate post"] | None = None,
-) -> float | Float[np.ndarray, "*replicate"]:
+    labels: Labels, scores: Scores, *, precision: float = 0.6, weights: Weights | None = None
+) -> Values:
     """R@P: the largest recall among thresholds whose precision is at least `precision`; 0 if there is none.
 
     >>> recall_at_precision(np.array([1, 0, 1, 0]), np.array([4.0, 3.0, 2.0, 1.0]), precision=0.7)
@@ -99,13 +97,7 @@ def recall_at_precision(
     return _recall_at_precision(_blocks(labels, scores, weights), precision)
 
 
-def apr_at_recall(
-    labels: Num[np.ndarray, " post"],
-    scores: Float[np.ndarray, " post"],
-    *,
-    recall: float,
-    weights: Num[np.ndarray, "*replicate post"] | None = None,
-) -> float | Float[np.ndarray, "*replicate"]:
+def apr_at_recall(labels: Labels, scores: Scores, *, recall: float, weights: Weights | None = None) -> Values:
     """APR@R: the largest share of posts with score <= tau such that recall of score > tau is at least `recall` (Eq. 3).
 
     tau is chosen on these same posts, as in the paper. The expected value for scores without information is
@@ -117,9 +109,7 @@ def apr_at_recall(
     return _apr_at_recall(_blocks(labels, scores, weights), recall)
 
 
-def threshold_at_recall(
-    labels: Num[np.ndarray, " post"], scores: Float[np.ndarray, " post"], *, recall: float
-) -> float:
+def threshold_at_recall(labels: Labels, scores: Scores, *, recall: float) -> float:
     """The tau of `apr_at_recall`: the largest number with recall of score > tau at least `recall` on these posts.
 
     It lies one float (of the scores' type) below the score that must be dispatched, because Eq. 2 dispatches
@@ -154,24 +144,17 @@ def normalised_apr(apr: float, *, recall: float, prevalence: float) -> float:
 
 
 def table_metrics(
-    labels: Num[np.ndarray, " post"],
-    scores: Float[np.ndarray, " post"],
-    *,
-    precision: float = 0.6,
-    recalls: Sequence[float] = (0.9, 0.95),
-    weights: Num[np.ndarray, "*replicate post"] | None = None,
-) -> dict[str, float | Float[np.ndarray, "*replicate"]]:
+    labels: Labels, scores: Scores, *, precision: float = 0.6, recalls: Sequence[float] = (0.9, 0.95),
+    weights: Weights | None = None,
+) -> dict[str, Values]:  # fmt: skip
     """The metrics of one risk in Tables 1 and 2: "PR-AUC", "R@P60", "APR@R90", "APR@R95", from one sort of the posts.
 
     >>> table_metrics(np.array([1, 0, 1, 0]), np.array([4.0, 3.0, 2.0, 1.0]), recalls=[0.5])
     {'PR-AUC': 0.8333333333333333, 'R@P60': 1.0, 'APR@R50': 0.75}
     """
     blocks = _blocks(labels, scores, weights)
-    found = {
-        "PR-AUC": _average_precision(blocks),
-        _name("R@P", precision): _recall_at_precision(blocks, precision),
-    }
-    return found | {_name("APR@R", recall): _apr_at_recall(blocks, recall) for recall in recalls}
+    areas = {"PR-AUC": _average_precision(blocks), _name("R@P", precision): _recall_at_precision(blocks, precision)}
+    return areas | {_name("APR@R", recall): _apr_at_recall(blocks, recall) for recall in recalls}
 
 
 def uninformed_metrics(
@@ -190,20 +173,19 @@ def uninformed_metrics(
     """
     if not 0.0 <= prevalence <= 1.0:
         raise ValueError(f"prevalence is {prevalence}; it must lie in [0, 1]")
-    for name, value in (("precision", precision), *(("recall", recall) for recall in recalls)):
-        _check_fraction(**{name: value})
-    found = {"PR-AUC": prevalence, _name("R@P", precision): float(prevalence >= precision)}
-    return found | {_name("APR@R", recall): 1.0 - recall for recall in recalls}
+    _check_fraction(precision=precision)
+    for recall in recalls:
+        _check_fraction(recall=recall)
+    areas = {"PR-AUC": prevalence, _name("R@P", precision): float(prevalence >= precision)}
+    return areas | {_name("APR@R", recall): 1.0 - recall for recall in recalls}
 
 
 def score_table(
-    labels: Num[np.ndarray, "post category"],
-    logits: Float[np.ndarray, "post category"],
-    categories: Sequence[str],
+    labels: Num[np.ndarray, "post category"], logits: Float[np.ndarray, "post category"], categories: Sequence[str]
 ) -> dict[str, dict[str, float]]:
     """The numbers of one row of Tables 1 and 2, as fractions.
 
-    Category k is scored on the posts with label_k >= 0 only: the others were never verified for it.
+    Category k is scored on the posts that were verified for it (`valid_mask`).
 
     Returns:
         {category: `table_metrics` and "prevalence", "posts", "positives"}, and under "Average" the plain mean of the
@@ -218,7 +200,7 @@ def score_table(
         raise ValueError(f"labels {labels.shape}, logits {logits.shape} and {len(categories)} categories do not fit")
     table: dict[str, dict[str, float]] = {}
     for k, category in enumerate(categories):
-        verified = labels[:, k] != -1
+        verified = valid_mask(labels[:, k])
         y, z = labels[verified, k], logits[verified, k]
         try:
             row = table_metrics(y, z)
@@ -245,8 +227,7 @@ class _Blocks:
     @cached_property
     def precision(self) -> Float[np.ndarray, "*replicate block"]:
         """0 where nothing is dispatched yet."""
-        out = np.zeros(self.caught.shape)
-        return np.divide(self.caught, self.dispatched, out=out, where=self.dispatched > 0)
+        return np.divide(self.caught, self.dispatched, out=np.zeros(self.caught.shape), where=self.dispatched > 0)
 
     @cached_property
     def recall(self) -> Float[np.ndarray, "*replicate block"]:
@@ -285,17 +266,17 @@ def _blocks(labels: np.ndarray, scores: np.ndarray, weights: np.ndarray | None) 
     return _Blocks(caught, dispatched, scores[ends], both & (scores[0] != scores[-1]))
 
 
-def _average_precision(blocks: _Blocks) -> float | np.ndarray:
+def _average_precision(blocks: _Blocks) -> Values:
     gained = np.diff(blocks.recall, axis=-1, prepend=0.0)
     return _result((gained * blocks.precision).sum(-1), blocks)
 
 
-def _recall_at_precision(blocks: _Blocks, precision: float) -> float | np.ndarray:
+def _recall_at_precision(blocks: _Blocks, precision: float) -> Values:
     _check_fraction(precision=precision)
     return _result(np.where(blocks.precision >= precision, blocks.recall, 0.0).max(-1), blocks)
 
 
-def _apr_at_recall(blocks: _Blocks, recall: float) -> float | np.ndarray:
+def _apr_at_recall(blocks: _Blocks, recall: float) -> Values:
     _check_fraction(recall=recall)
     first = np.argmax(blocks.recall >= recall, axis=-1)[..., None]
     fewest = np.take_along_axis(blocks.dispatched, first, axis=-1)[..., 0]
@@ -337,6 +318,6 @@ def _check_fraction(**values: float) -> None:
             raise ValueError(f"{name} is {value}; it must lie in (0, 1]")
 
 
-def _result(value: np.ndarray | np.floating, blocks: _Blocks) -> float | np.ndarray:
+def _result(value: np.ndarray | np.floating, blocks: _Blocks) -> Values:
     value = np.where(blocks.decided, value, np.nan)
     return value if value.ndim else float(value)

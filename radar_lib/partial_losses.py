@@ -26,10 +26,21 @@ from dataclasses import dataclass, fields
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int, Num
+from jaxtyping import Float, Int
 from torch import Tensor
 
-from radar_lib.losses import at_least_float32, bce_cells, masked_bce, per_post, same_shape, unmasked_bce, valid_mask
+from radar_lib.labels import valid_mask
+from radar_lib.losses import (
+    Labels,
+    Logits,
+    Loss,
+    at_least_float32,
+    bce_cells,
+    masked_bce,
+    per_post,
+    same_shape,
+    unmasked_bce,
+)  # fmt: skip
 
 # CSL: gamma and alpha are the defaults of the authors' code (Alibaba-MIIL/PartialLabelingCSL, train.py), the share is
 # their 5 likeliest of COCO's 80 labels per image. Their eta of 0.05 leaves out the commonest of many categories; a
@@ -66,15 +77,10 @@ class SideInformation:
 class Objective:
     """A loss of logits, labels and what it `needs` of `SideInformation`, in nats per post."""
 
-    loss: Callable[..., Float[Tensor, ""]]
+    loss: Callable[..., Loss]
     needs: tuple[str, ...] = ()
 
-    def __call__(
-        self,
-        logits: Float[Tensor, "post category"],
-        labels: Num[Tensor, "post category"],
-        side: SideInformation | None = None,
-    ) -> Float[Tensor, ""]:
+    def __call__(self, logits: Logits, labels: Labels, side: SideInformation | None = None) -> Loss:
         """The loss.
 
         Raises:
@@ -88,15 +94,9 @@ class Objective:
 
 
 def class_aware_selective(
-    logits: Float[Tensor, "post category"],
-    labels: Num[Tensor, "post category"],
-    prior: Float[Tensor, " category"],
-    *,
-    alpha: float = CSL_ALPHA,
-    gamma: float = CSL_GAMMA,
-    eta: float = CSL_ETA,
-    top_share: float = CSL_TOP_SHARE,
-) -> Float[Tensor, ""]:
+    logits: Logits, labels: Labels, prior: Float[Tensor, " category"], *, alpha: float = CSL_ALPHA,
+    gamma: float = CSL_GAMMA, eta: float = CSL_ETA, top_share: float = CSL_TOP_SHARE,
+) -> Loss:  # fmt: skip
     """Class-aware selective loss: unverified cells are negatives, unless a violation is likely there.
 
     An unverified cell adds alpha p^gamma l-. It adds nothing where its category's prior exceeds `eta`, or where it is
@@ -125,11 +125,7 @@ def class_aware_selective(
     return per_post(bce_cells(logits, labels, valid) + torch.where(used, negatives, 0.0))
 
 
-def nonnegative_pu(
-    logits: Float[Tensor, "post category"],
-    labels: Num[Tensor, "post category"],
-    prior: Float[Tensor, " category"],
-) -> Float[Tensor, ""]:
+def nonnegative_pu(logits: Logits, labels: Labels, prior: Float[Tensor, " category"]) -> Loss:
     """Non-negative PU learning for the unverified cells, beside the verified ones of both signs.
 
     Of each category k, with pi its prior, P the batch's verified violations and U its unverified cells:
@@ -171,12 +167,8 @@ def nonnegative_pu(
 
 
 def inverse_propensity(
-    logits: Float[Tensor, "post category"],
-    labels: Num[Tensor, "post category"],
-    propensity: Float[Tensor, "post category"],
-    *,
-    floor: float = FLOOR,
-) -> Float[Tensor, ""]:
+    logits: Logits, labels: Labels, propensity: Float[Tensor, "post category"], *, floor: float = FLOOR
+) -> Loss:
     """Verified cells weighted by 1 / P(verified for k | post): sum_k (m_k / max(e_k, floor)) bce(p_k, y_k).
 
     Where e is right and at least `floor`, and verification does not depend on the label given the post, the mean over
@@ -188,7 +180,6 @@ def inverse_propensity(
 
     Args:
         propensity: read on verified cells only.
-        floor: smallest propensity that is divided by.
 
     Raises:
         ValueError: shapes that differ, or a verified cell's propensity outside (0, 1].
@@ -200,13 +191,9 @@ def inverse_propensity(
 
 
 def doubly_robust(
-    logits: Float[Tensor, "post category"],
-    labels: Num[Tensor, "post category"],
-    propensity: Float[Tensor, "post category"],
-    imputed: Float[Tensor, "post category"],
-    *,
+    logits: Logits, labels: Labels, propensity: Float[Tensor, "post category"], imputed: Logits, *,
     floor: float = FLOOR,
-) -> Float[Tensor, ""]:
+) -> Loss:  # fmt: skip
     """Cross-entropy of every cell towards y_DR = q + (m / e) (y - q), with q = sigmoid(imputed).
 
     Cross-entropy is linear in its target, bce(p, y) = l-(z) - y z, so this is the doubly robust estimate of the fully
@@ -221,7 +208,6 @@ def doubly_robust(
     Args:
         propensity: read on verified cells only.
         imputed: logits of an outcome model for every cell; no gradient flows to it.
-        floor: smallest propensity that is divided by.
 
     Raises:
         ValueError: shapes that differ, or a verified cell's propensity outside (0, 1].
@@ -234,7 +220,7 @@ def doubly_robust(
     return per_post(F.softplus(logits) - target * logits)
 
 
-def _masked(logits: Float[Tensor, "post category"], labels: Num[Tensor, "post category"]) -> Float[Tensor, ""]:
+def _masked(logits: Logits, labels: Labels) -> Loss:
     return masked_bce(logits, labels, valid_mask(labels))
 
 

@@ -7,31 +7,33 @@ counts of a source is its syntax tree without docstrings, so a comment, a docstr
 from __future__ import annotations
 
 import ast
+from collections.abc import Collection
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
 from radar_lib.files import digest_bytes, digest_file, digest_json
 
-PACKAGES = ("radar_lib", "radar_suite")  # followed; what other packages are is in their versions
+LIBRARY = __name__.partition(".")[0]
 PROSE = {".md", ".pyc"}  # files beside a module that decide nothing
 
 
 @cache
 def source_of(module: str) -> Path | None:
-    """The file of one of this project's modules; None where no module has that name."""
+    """The file of a module of this library or of a package that stands on it; None where no module has that name."""
     package, *rest = module.split(".")
-    spec = find_spec(package) if package in PACKAGES else None
-    if spec is None:
+    spec = find_spec(package)
+    if spec is None or spec.origin is None:
         return None
     path = Path(spec.origin).parent.joinpath(*rest)
     return next((file for file in (path / "__init__.py", path.with_suffix(".py")) if file.is_file()), None)
 
 
-def imports_of(source: str, *, package: str = "") -> set[str]:
-    """Dotted names of this project's modules that a source imports, wherever in it.
+def imports_of(source: str, *, packages: Collection[str] = (LIBRARY,), package: str = "") -> set[str]:
+    """Dotted names of the modules of some packages that a source imports, wherever in it.
 
     Args:
+        packages: that are followed, by name; what others are is in their versions.
         package: the package that relative imports start from.
     """
     names = set()
@@ -42,25 +44,30 @@ def imports_of(source: str, *, package: str = "") -> set[str]:
             above = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
             base = ".".join([*above, *([node.module] if node.module else [])])
             names |= {base, *(f"{base}.{alias.name}" for alias in node.names)}
-    return {name for name in names if source_of(name)}
+    return {name for name in names if name.partition(".")[0] in packages and source_of(name)}
 
 
 @cache
-def _imports(module: str) -> frozenset[str]:
+def _imports(module: str, packages: frozenset[str]) -> frozenset[str]:
     path = source_of(module)
     package = module if path.name == "__init__.py" else module.rpartition(".")[0]
-    return frozenset(imports_of(path.read_text(encoding="utf-8"), package=package))
+    return frozenset(imports_of(path.read_text(encoding="utf-8"), packages=packages, package=package))
 
 
-def imported(modules: set[str] | tuple[str, ...]) -> list[str]:
-    """These modules and all of this project's that importing them runs, their packages included, sorted."""
-    found: set[str] = set()
+def imported(modules: Collection[str], *, without: tuple[str, ...] = ()) -> list[str]:
+    """These modules and all that importing them runs, sorted: of this library and of their own packages.
+
+    Args:
+        without: prefixes of modules that are left out and not followed.
+    """
+    packages = frozenset({LIBRARY, *(name.partition(".")[0] for name in modules)})
+    closure: set[str] = set()
     new = set(modules)
-    while new:
-        found |= new
+    while new := {name for name in new if not name.startswith(without)}:
+        closure |= new
         above = {name.rpartition(".")[0] for name in new} - {""}
-        new = (above.union(*map(_imports, new))) - found
-    return sorted(found)
+        new = above.union(*(_imports(name, packages) for name in new)) - closure
+    return sorted(closure)
 
 
 @cache
@@ -92,9 +99,9 @@ def source_digests(*modules: str, without: tuple[str, ...] = ()) -> dict[str, st
     """Digest by name of everything that decides what `modules` do: sources and the data files beside them.
 
     Args:
-        without: packages that are not followed, such as one whose content is shown and computes nothing.
+        without: prefixes of modules that are not followed, such as a package whose content computes nothing.
     """
-    names = [name for name in imported(tuple(modules)) if not name.startswith(without or ("\0",))]
+    names = imported(modules, without=without)
     digests = {name: digest_syntax(source_of(name)) for name in names}
     for package in [name for name in names if source_of(name).name == "__init__.py"]:
         digests |= {f"{package}/{name}": digest for name, digest in _files_beside(source_of(package).parent).items()}

@@ -1,1 +1,7 @@
-"""The seven backbones, the RADAR router on top of them, and the stand-in checkpoints."""
+"""Backbones and the RADAR router on top of them.
+
+`backbones` lists the seven and loads any; `checkpoints` finds their files and says whether they are fit to load. What a
+family does (prompt, visual tokens, tower, pooling) is stated by its class: `base` what all share, `causal` the decoder
+families, `families` each of them, `siglip` the dual encoder; `attention` and `packing` are the same numbers in less
+time. `router` is RadarRouter: LoRA targets, MLP and heads, saved and loaded.
+"""

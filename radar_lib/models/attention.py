@@ -1,8 +1,8 @@
 """Two exchanges inside Qwen3-VL's vision tower that give the same numbers in less time on a CPU.
 
 Its attention runs frame by frame in Python unless a flash implementation is asked for, which is then called once with
-the frames' boundaries. `batched_frames` takes that one call and hands all frames of one size to PyTorch's SDPA as a
-batch (bit-equal, tested). Its patch embedding is a Conv3d whose stride equals its kernel, which is a matrix product.
+the frames' boundaries. `attend_within_frames` takes that one call and hands all frames of one size to PyTorch's SDPA
+as a batch (bit-equal, tested). Its patch embedding is a Conv3d with stride equal to its kernel: a matrix product.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 _NAME = "radar_flash_batched_frames"  # transformers looks for "flash" in the name before it makes the one call
 
 
-def batched_frames(
+def attend_within_frames(
     module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None = None, *,
     scaling: float | None = None, dropout: float = 0.0, cu_seq_lens_q: Tensor, **_: Any,
 ) -> tuple[Tensor, None]:  # fmt: skip
@@ -43,7 +43,7 @@ def speed_up_vision_tower(tower: nn.Module) -> None:
     from transformers import AttentionInterface
 
     if tower.config._attn_implementation == "sdpa":
-        AttentionInterface.register(_NAME, batched_frames)
+        AttentionInterface.register(_NAME, attend_within_frames)
         config = copy.copy(tower.config)  # for the attention modules only; the model keeps a name that can be saved
         config._attn_implementation = _NAME
         for block in tower.blocks:

@@ -3,8 +3,9 @@
     load_backbone(resolve_checkpoint(BACKBONES["Qwen3-VL-4B"], "hub"))        # at its pinned commit
     load_backbone(resolve_checkpoint(BACKBONES["Qwen3-VL-4B"], "my/folder"))  # its folder there
 
- Weights are read from safetensors only. No code from a checkpoint is run, but for LLaVA-OneVision-1.5, which has
-no class in transformers 5.23: its repository's code runs once you allow it by name (`checkpoints.TRUST`).
+A new backbone is a row in `BACKBONES`; a new model family is a class in `families.py`. Weights are read from
+safetensors only. No code from a checkpoint is run, but for LLaVA-OneVision-1.5, which has no class in transformers
+5.23: its repository's code runs once you allow it by name (`checkpoints.TRUST`).
 
 The commits are those under which public projects record their results with these checkpoints; another one is taken
 with `owner/name@REVISION` (see `resolve_checkpoint`). A loaded backbone names the commit that it really has.
@@ -12,6 +13,8 @@ with `owner/name@REVISION` (see `resolve_checkpoint`). A loaded backbone names t
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,13 +32,12 @@ from radar_lib.models.checkpoints import (
     checkpoint_folder,
     open_checkpoint,
     pretraining_record,
-)
+)  # fmt: skip
 from radar_lib.models.families import FAMILIES
-from radar_lib.models.quiet import quiet_transformers
 
 __all__ = [
-    "BACKBONES", "Backbone", "BackboneSpec", "Encoded", "checkpoint_digest", "checkpoint_folder",
-    "load_backbone", "load_files", "pretraining_record", "resolve_checkpoint",
+    "BACKBONES", "Backbone", "BackboneSpec", "Encoded", "checkpoint_digest", "checkpoint_folder", "load_backbone",
+    "pretraining_record", "quiet_transformers", "resolve_checkpoint",
 ]  # fmt: skip
 
 CHOSEN = "checkpoints.yaml"
@@ -122,24 +124,30 @@ def _chosen(path: Path) -> dict[str, str]:
     return {name: str(reference) for name, reference in chosen.items()}
 
 
-def warm_up() -> None:
-    """Import now what `load_backbone` and `RadarRouter` import at their first call, which takes some seconds."""
-    import peft  # noqa: F401
-    from transformers import AutoConfig, AutoModel, AutoTokenizer  # noqa: F401
-    from transformers.models.auto.image_processing_auto import AutoImageProcessor  # noqa: F401
+@contextlib.contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """Without transformers' progress bar per file and its advice about its own defaults; restored afterwards."""
+    from transformers.utils import logging
+
+    bars, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()
 
 
 def load_backbone(
-    checkpoint: str | Path,
-    *,
-    dtype: torch.dtype = torch.float32,
-    device: str | torch.device = "cpu",
-    max_text_tokens: int | None = None,
-    padding_side: str = "right",
-) -> Backbone:
+    checkpoint: str | Path | CheckpointFiles, *, dtype: torch.dtype = torch.float32,
+    device: str | torch.device = "cpu", max_text_tokens: int | None = None, padding_side: str = "right",
+) -> Backbone:  # fmt: skip
     """Load a checkpoint folder, one of a package ("package:DOTTED.NAME/FOLDER") or a Hub id ("owner/name@REVISION").
 
     Args:
+        checkpoint: or the files that `open_checkpoint` gave for it.
         dtype: of the model's weights. Pooled vectors are float32 whatever it is.
         device: "meta" leaves the weights out: a post can be encoded and parameters counted, nothing computed.
         max_text_tokens: cut a post's text there; default is the tokenizer's own limit, at most 512.
@@ -147,24 +155,15 @@ def load_backbone(
     Raises:
         RadarError: see `open_checkpoint`; or weights are missing, or tokenizer or image processor do not load.
     """
-    return load_files(
-        open_checkpoint(checkpoint), dtype=dtype, device=device, max_text_tokens=max_text_tokens,
-        padding_side=padding_side,
-    )  # fmt: skip
-
-
-def load_files(
-    files: CheckpointFiles, *, dtype: torch.dtype = torch.float32, device: str | torch.device = "cpu",
-    max_text_tokens: int | None = None, padding_side: str = "right",
-) -> Backbone:  # fmt: skip
-    """As `load_backbone`, for files that `open_checkpoint` has checked."""
     from transformers import AutoConfig, AutoModel, AutoTokenizer
 
     # under its top-level name some versions ask for torchvision, which the PIL backend does not need
     from transformers.models.auto.image_processing_auto import AutoImageProcessor
 
+    files = checkpoint if isinstance(checkpoint, CheckpointFiles) else open_checkpoint(checkpoint)
     reference, source, family = files.reference, str(files.folder), FAMILIES[files.model_type]
     options = {"local_files_only": True, "trust_remote_code": files.runs_code}
+    missing, unused = (), ()
     try:
         with quiet_transformers():
             config = AutoConfig.from_pretrained(source, **options)
@@ -175,7 +174,6 @@ def load_files(
                     model = AutoModel.from_config(
                         config, dtype=dtype, attn_implementation="sdpa", trust_remote_code=files.runs_code
                     )
-                missing, unused = [], []
             else:
                 model, info = AutoModel.from_pretrained(
                     source, config=config, dtype=dtype, use_safetensors=True, attn_implementation="sdpa",
@@ -194,13 +192,9 @@ def load_files(
     if template.is_file():
         tokenizer.chat_template = read_json(template)["chat_template"]
     backbone = family(
-        model.model if hasattr(model, "lm_head") else model,
-        tokenizer,
-        image_processor,
-        checkpoint=reference,
-        digest=files.digest,
-        max_text_tokens=max_text_tokens or min(tokenizer.model_max_length, DEFAULT_TEXT_TOKENS),
+        model.model if hasattr(model, "lm_head") else model, tokenizer, image_processor, checkpoint=reference,
+        digest=files.digest, max_text_tokens=max_text_tokens or min(tokenizer.model_max_length, DEFAULT_TEXT_TOKENS),
         padding_side=padding_side,
-    )
+    )  # fmt: skip
     backbone.unused_weights = tuple(unused)
     return backbone.to(device).eval()

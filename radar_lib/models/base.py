@@ -7,8 +7,7 @@ A `Backbone` wraps one transformers model with its tokenizer and its image proce
     collate   list of `Encoded` -> one padded batch of tensors
     forward   batch -> pooled vectors, float32
 
-`causal.py`, `families.py` and `siglip.py` have the model families; `checkpoints.py` checks and fetches files;
-`backbones.py` lists the seven checkpoints and loads them.
+`causal.py`, `families.py` and `siglip.py` have the model families. Each class states its LoRA targets and how it pools.
 """
 
 from __future__ import annotations
@@ -19,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int, UInt8
 from PIL import Image
 from torch import Tensor, nn
@@ -60,14 +60,9 @@ def post_text(post: Mapping[str, Any]) -> str:
 def pad(rows: Sequence[Tensor], value: int, side: str) -> Tensor:
     """Stack tensors of different last dimension, filling up with `value` on the given side ("left" or "right")."""
     length = max(row.shape[-1] for row in rows)
-    out = rows[0].new_full((len(rows), *rows[0].shape[:-1], length), value)
-    for i, row in enumerate(rows):
-        n = row.shape[-1]
-        if side == "left":
-            out[i, ..., length - n :] = row
-        else:
-            out[i, ..., :n] = row
-    return out
+    gaps = [length - row.shape[-1] for row in rows]
+    sides = [(gap, 0) if side == "left" else (0, gap) for gap in gaps]
+    return torch.stack([F.pad(row, both, value=value) for row, both in zip(rows, sides, strict=True)])
 
 
 def last_real_token(

@@ -142,9 +142,12 @@ def open_checkpoint(checkpoint: str | Path) -> CheckpointFiles:
         RadarError: the files are missing, damaged, not safetensors, or of a family that is not in the registry.
     """
     reference, folder = str(checkpoint), checkpoint_folder(checkpoint)
-    if folder is not None and not (folder / "config.json").is_file():
-        raise RadarError(f"{reference}: {folder} holds no config.json, so it is not a checkpoint folder.")
-    if folder is None:
+    if folder is not None:
+        if not (folder / "config.json").is_file():
+            raise RadarError(f"{reference}: {folder} holds no config.json, so it is not a checkpoint folder.")
+        model_type, runs_code = _check_family(folder / "config.json", reference)
+        digest = None
+    else:
         from huggingface_hub import hf_hub_download, snapshot_download
 
         identifier, commit = hub_reference(reference)
@@ -153,9 +156,6 @@ def open_checkpoint(checkpoint: str | Path) -> CheckpointFiles:
         model_type, runs_code = _check_family(config, reference)  # before many gigabytes are on their way
         options = {"allow_patterns": [*FILES, "*.py"] if runs_code else FILES, "ignore_patterns": ["*/*"]}
         folder, digest = Path(_from_hub(snapshot_download, identifier, commit, **options)), reference
-    else:
-        model_type, runs_code = _check_family(folder / "config.json", reference)
-        digest = None
     shards, weight_map = _shards(folder, reference)
     tensors = {}
     for shard in shards:
@@ -167,11 +167,12 @@ def open_checkpoint(checkpoint: str | Path) -> CheckpointFiles:
             )
         tensors |= header
     verified = _check_hashes(folder, shards)
-    digest = digest or folder_digest(folder)
-    return CheckpointFiles(reference, folder, digest, model_type, shards, tensors, verified, runs_code)
+    return CheckpointFiles(
+        reference, folder, digest or folder_digest(folder), model_type, shards, tensors, verified, runs_code
+    )
 
 
-def trusted(reference: str) -> bool:
+def may_run_code(reference: str) -> bool:
     """Whether the user has opted in to running this checkpoint's own code: its id or folder is in the variable."""
     return reference.partition("@")[0] in os.environ.get(TRUST, "").split(",")
 
@@ -188,7 +189,7 @@ def _check_family(config: Path, reference: str) -> tuple[str, bool]:
 
     if model_type in CONFIG_MAPPING_NAMES:
         return model_type, False
-    if not trusted(reference):
+    if not may_run_code(reference):
         raise RadarError(
             f"{reference}: this transformers has no class for {model_type!r}; the checkpoint brings code of its own, "
             "which would run with all your rights, on your files and your posts. Read it first; then allow this one "
@@ -258,10 +259,9 @@ def _check_hashes(folder: Path, shards: Iterable[Path]) -> int:
         expected = known.get(shard.name) or _hub_hash(shard)
         if expected is None:
             continue
-        found = _file_digest(shard)
-        if found != expected[:DIGEST_LENGTH]:
+        if (digest := _file_digest(shard)) != expected[:DIGEST_LENGTH]:
             raise RadarError(
-                f"{shard} has the wrong hash: its bytes begin {found}, {expected[:DIGEST_LENGTH]} is expected. "
+                f"{shard} has the wrong hash: its bytes begin {digest}, {expected[:DIGEST_LENGTH]} is expected. "
                 + _again(shard)
             )
         checked += 1

@@ -3,6 +3,8 @@
 pooled vector -> LayerNorm -> Linear -> GELU -> K separate Linear heads -> K logits. The paper says "MLP" and "separate
 heads"; the LayerNorm (the families' hidden states differ in scale by an order of magnitude) and the MLP's width (the
 pooled width) are our choices. MLP and heads are float32 whatever the backbone is. An expert is a router with K = 1.
+Which layers LoRA adapts is stated by each family's class and chosen in `lora_targets`; which state stands for a post
+(pooling) by its `forward`.
 """
 
 from __future__ import annotations
@@ -53,6 +55,16 @@ class RouterConfig:
             raise RadarError("a router needs at least one category")
 
 
+def lora_targets(backbone: Backbone, *, vision: bool) -> str:
+    """LoRA targets: a regular expression over the names of the linear layers that are adapted.
+
+    By default those of the language model (attention and MLP; of a dual encoder, both towers'); with `vision` the
+    vision tower's as well.
+    """
+    parts = [backbone.lora_targets, backbone.vision_lora_targets if vision else ""]
+    return "|".join(part for part in parts if part)
+
+
 class RadarRouter(nn.Module):
     """Posts' pooled vectors to K risk logits.
 
@@ -74,20 +86,15 @@ class RadarRouter(nn.Module):
             raise RadarError(f"{backbone.checkpoint} already carries a router; call its detach() first.")
         self.config = config
         self.backbone = backbone
-        targets = backbone.lora_targets
         if config.lora_vision and backbone.vision_lora_targets:
-            targets = f"{targets}|{backbone.vision_lora_targets}"
             backbone.features_cacheable = False  # from now on its tower changes; `detach` takes this back
         commit = backbone.digest.partition("@")[2]  # of a Hub checkpoint
         name = backbone.model.name_or_path = backbone.checkpoint.removesuffix(f"@{commit}")  # peft looks there too
         lora = LoraConfig(
-            r=config.lora_rank,
-            lora_alpha=config.lora_alpha,
-            lora_dropout=config.lora_dropout,
-            target_modules=targets,
-            base_model_name_or_path=name,
+            r=config.lora_rank, lora_alpha=config.lora_alpha, lora_dropout=config.lora_dropout,
+            target_modules=lora_targets(backbone, vision=config.lora_vision), base_model_name_or_path=name,
             revision=commit or None,
-        )
+        )  # fmt: skip
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             with warnings.catch_warnings():
@@ -96,11 +103,9 @@ class RadarRouter(nn.Module):
                 peft_model = get_peft_model(backbone.model, lora)
             width = config.mlp_hidden or backbone.hidden_size
             self.mlp = nn.Sequential(
-                nn.LayerNorm(backbone.hidden_size),
-                nn.Linear(backbone.hidden_size, width),
-                nn.GELU(),
+                nn.LayerNorm(backbone.hidden_size), nn.Linear(backbone.hidden_size, width), nn.GELU(),
                 nn.Dropout(config.mlp_dropout),
-            )
+            )  # fmt: skip
             self.heads = nn.ModuleList(nn.Linear(width, 1) for _ in config.categories)
         self._peft = [peft_model]  # in a list: its weights are the backbone's, and must not be registered twice
         for parameter in backbone.own_parameters().values():
@@ -181,7 +186,7 @@ class RadarRouter(nn.Module):
         """
         from peft import get_peft_model_state_dict, set_peft_model_state_dict
 
-        from radar_lib.models.backbones import load_files
+        from radar_lib.models.backbones import load_backbone
 
         folder = Path(folder)
         for name in (CONFIG, ADAPTER, HEADS):
@@ -198,7 +203,7 @@ class RadarRouter(nn.Module):
                 f"{folder} was trained on {base['checkpoint']} (digest {base['digest']}), not on {name} "
                 f"(digest {digest}). Load that base, or train again on this one."
             )
-        router = cls(load_files(files) if files else backbone, RouterConfig(**saved))
+        router = cls(backbone or load_backbone(files), RouterConfig(**saved))
         adapter, heads = load_file(str(folder / ADAPTER)), load_file(str(folder / HEADS))
         own = get_peft_model_state_dict(router._peft[0], save_embedding_layers=False)
         if _shapes(adapter) != _shapes(own) or _shapes(heads) != _shapes(router._head_state()):

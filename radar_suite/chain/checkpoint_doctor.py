@@ -48,7 +48,7 @@ def examine(checkpoint: str, *, say: Callable[[str], None] = print) -> int:
 def _checks(checkpoint: str) -> Iterator[Check]:
     import torch
 
-    from radar_lib.models.backbones import BACKBONES, load_files, resolve_checkpoint
+    from radar_lib.models.backbones import BACKBONES, load_backbone, resolve_checkpoint
     from radar_lib.models.checkpoints import open_checkpoint
     from radar_suite.world.standins import WORD, checkpoints_named
 
@@ -61,7 +61,7 @@ def _checks(checkpoint: str) -> Iterator[Check]:
     yield Check("ok", "files", f"{files.reference}, digest {files.digest}, in {files.folder}")
     text = f"{len(files.shards)} safetensors, {size / 1e6:,.1f} MB, whole by their headers"
     yield Check("ok", "weights", f"{text}; {files.verified} of them compared with a known hash")
-    empty = load_files(files, device="meta")
+    empty = load_backbone(files, device="meta")
     own_code = ", with the checkpoint's own code" if files.runs_code else ""
     yield Check("ok", "family", f"{files.model_type}: {type(empty.model).__name__}{own_code}")
     parameters = sum(p.numel() for p in empty.model.parameters())
@@ -83,7 +83,7 @@ def _checks(checkpoint: str) -> Iterator[Check]:
         text = f"left out: {parameters * 2 * MARGIN / 2**30:.1f} GiB are needed in bfloat16"
         yield Check("warn", "forward", text, "run it where there is that much; until then the weights are unseen")
         return
-    backbone = load_files(files, dtype=dtype, device=where)
+    backbone = load_backbone(files, dtype=dtype, device=where)
     if backbone.unused_weights:
         yield Check("ok", "left out", ", ".join(backbone.unused_weights[:3]) + ", which a router does not need")
     begun = time.perf_counter()

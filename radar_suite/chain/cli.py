@@ -259,7 +259,7 @@ def report_again(args: argparse.Namespace) -> int:
 
 def renew_readme(args: argparse.Namespace) -> int:
     """`radar readme`."""
-    from radar_suite.report.readme import update_project
+    from radar_suite.report.results import update_project
 
     project = notebooks_folder(args).parent
     for name, changed in update_project(project, args.record or project / "figures" / "cpu").items():

@@ -1,296 +1,186 @@
-"""Floating-point operations that a post requires: a function of the model's geometry and the post's shape alone.
+"""Operations and sizes of a router, counted by torch's FlopCounterMode on models without weights (the meta device).
 
-Counted are matrix products, two operations per multiply-add, as torch's FlopCounterMode counts them (tested), and only
-those that the definition of the model requires: no padding, no recomputation (of activations or of attention scores),
-no language-model head. Attention is counted over all pairs of tokens, causal or not, as is usual. For a weight matrix
-of m x n and one token, with r the rank of its LoRA:
+Counted are matrix products, two operations per multiply-add, and only those that the definition of the model requires:
+no padding, no recomputation, no language-model head; attention over all pairs of tokens, by torch's unfused backend,
+because the counter does not know every fused kernel. Inference is counted without LoRA, a training step with it:
+gradients reach the adapters and nothing frozen, the first layer's inputs least of all.
 
-    forward            2mn                     LoRA forward       2r(m + n)
-    backward, frozen   2mn (input)             LoRA backward      4r(m + n) (input and both factors)
-    backward, trained  4mn (input and weight)
+Layers of a stack are equal, so models of one and two layers are counted and everything follows (exact, tested):
 
-A LoRA step is therefore a little above 4 operations per block parameter and token, not the 6 of full fine-tuning. The
-first layer's query, key and value need no input gradient under LoRA: nothing below them is trained.
+    cost(n layers)  = c(1) + (n - 1) (c(2) - c(1)),  of the language model and of the tower each by itself
+    cost(T tokens)  = a T + b T^2
+    head            = 2 w (w + K),  w the pooled width, K risks; three times that in training
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
-from radar_suite.chain.geometries import RICE, published_config
+import numpy as np
+import torch
+import yaml
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
 
-Shape = tuple[int, int]  # inputs and outputs of a linear layer
+from radar_lib.models.backbones import quiet_transformers
+from radar_lib.models.families import FAMILIES
 
-
-@dataclass(frozen=True)
-class Stack:
-    """Equal transformer layers; `gated` for an MLP of three matrices instead of two."""
-
-    layers: int
-    hidden: int
-    intermediate: int
-    heads: int
-    kv_heads: int
-    head_dim: int
-    gated: bool
-
-    @property
-    def reading(self) -> tuple[Shape, ...]:
-        """Query, key and value of one layer."""
-        kv = self.kv_heads * self.head_dim
-        return (self.hidden, self.heads * self.head_dim), (self.hidden, kv), (self.hidden, kv)
-
-    @property
-    def linears(self) -> tuple[Shape, ...]:
-        """All weight matrices of one layer."""
-        up = (self.hidden, self.intermediate)
-        return (*self.reading, (self.heads * self.head_dim, self.hidden), *[up] * (1 + self.gated), up[::-1])
-
-    @property
-    def parameters(self) -> int:
-        """Weights of the linear layers, the "block parameters" of a FLOP count."""
-        return self.layers * _weights(self.linears)
-
-    def attention(self, lengths: Sequence[float]) -> float:
-        """Forward operations of the scores and of their product with the values."""
-        return 4.0 * self.layers * self.heads * self.head_dim * sum(length**2 for length in lengths)
-
-    def forward(self, lengths: Sequence[float]) -> float:
-        """Forward operations of some sequences."""
-        return 2.0 * self.parameters * sum(lengths) + self.attention(lengths)
-
-    def lora(self, lengths: Sequence[float], rank: int) -> float:
-        """Forward and backward operations when every linear layer carries LoRA of this rank and all else is frozen."""
-        per_token = 4.0 * self.parameters + 6.0 * rank * self.layers * _edges(self.linears)
-        untouched = 2.0 * _weights(self.reading) + 2.0 * rank * sum(m for m, _ in self.reading)
-        return (per_token - untouched) * sum(lengths) + 3 * self.attention(lengths)
-
-    def full(self, lengths: Sequence[float]) -> float:
-        """Forward and backward operations when everything is trained."""
-        return 3 * self.forward(lengths)
-
-
-def _weights(shapes: Sequence[Shape]) -> int:
-    return sum(m * n for m, n in shapes)
-
-
-def _edges(shapes: Sequence[Shape]) -> int:
-    return sum(m + n for m, n in shapes)
+PUBLISHED = Path(__file__).with_name("published.yaml")
+COUNTED = ("qwen3_vl", "gemma3", "llava_onevision", "siglip")  # families
+LENGTHS = (64, 128)  # of the two sequences that give a and b
 
 
 @dataclass(frozen=True)
-class Geometry:
-    """What decides the operations, the memory and the tokens of a model, read from its configuration.
+class Cost:
+    """What a router on one backbone takes.
 
     Attributes:
-        patch, patch_values: side of a patch in pixels, and the values that are embedded for one.
-        merge: patches along each side that become one visual token.
-        frame_px: side of the frames where it is fixed, None where they keep their resolution.
-        class_tokens, newline_tokens: added to a frame's patches, and to its visual tokens.
-        projector: linear layers that each visual token passes between tower and language model.
-        pooling: linear layers of a tower's pooling head, run once per frame (after keys and values of every patch).
-        trains_vision: LoRA sits on the vision tower too (dual encoders).
-        vocabulary: rows of the token embedding.
-        text_length: tokens of every text, where it is fixed.
+        parameters, trained: of the backbone, and of its adapters.
+        tower, tower_step: one frame through tower and projector; in training (equal where the tower is frozen).
+        language, language_step: (b, a) of a sequence.
+        head: forward operations of MLP and heads, per post.
+        frame_tokens, frame_values: that one frame adds to the sequence; numbers that the tower gives for it.
+        text_length: tokens of every text, where that is fixed (dual encoders).
+        width, layers: of the language model.
+        frozen_tower: its output can be kept, so that it runs once.
     """
 
-    family: str
-    text: Stack
-    vision: Stack
-    patch: int
-    patch_values: int
-    merge: int
-    frame_px: int | None
-    projector: tuple[Shape, ...]
-    pooling: tuple[Shape, ...] = ()
-    class_tokens: int = 0
-    newline_tokens: int = 0
-    trains_vision: bool = False
-    vocabulary: int = 0
-    text_length: int | None = None
-
-    @property
-    def pooled_width(self) -> int:
-        """Width of the vector that the router's MLP reads."""
-        return self.text.hidden + (self.vision.hidden if self.trains_vision else 0)
-
-    @property
-    def levels(self) -> int:
-        """Outputs of the tower that reach the language model: one, and Qwen3-VL's deepstack levels."""
-        return len(self.projector) // 2 if self.family == "qwen3_vl" else 1
-
-    @property
-    def parameters(self) -> int:
-        """Weights in memory, without norms, biases, positions and the language-model head (within 1 % of all)."""
-        own = self.vocabulary * self.text.hidden + self.patch_values * self.vision.hidden
-        return own + self.text.parameters + self.vision.parameters + _weights(self.projector) + _weights(self.pooling)
-
-    def lora_parameters(self, rank: int) -> int:
-        """Trained weights of adapters of this rank."""
-        stacks = (self.text, self.vision) if self.trains_vision else (self.text,)
-        return sum(rank * stack.layers * _edges(stack.linears) for stack in stacks)
-
-    def patches(self, px: int) -> int:
-        """Patches of one square frame of `px` pixels, as the image processor leaves it."""
-        if self.frame_px is not None:
-            return (self.frame_px // self.patch) ** 2
-        unit = self.patch * self.merge
-        return (max(1, round(px / unit)) * self.merge) ** 2
-
-    def visual_tokens(self, px: int) -> int:
-        """Tokens of one frame in the language model's sequence; 0 for a dual encoder."""
-        return 0 if self.trains_vision else self.patches(px) // self.merge**2 + self.newline_tokens
-
-
-@dataclass(frozen=True)
-class PostFlops:
-    """Operations of one post, router head included.
-
-    Attributes:
-        tokens: of the language model's sequence (or the text tower's).
-        tower: vision tower and projector, forward.
-        inference: all of a forward pass.
-        lora: one training step with LoRA; a frozen tower runs forward only.
-        lora_cached: the same with a frozen tower's output given.
-        full: one training step of everything.
-    """
-
-    tokens: float
+    parameters: float
+    trained: float
     tower: float
-    inference: float
-    lora: float
-    lora_cached: float
-    full: float
+    tower_step: float
+    language: tuple[float, float]
+    language_step: tuple[float, float]
+    head: float
+    frame_tokens: int
+    frame_values: int
+    text_length: int | None
+    width: int
+    layers: int
+    frozen_tower: bool
+
+    def tokens(self, words: float, frames: float) -> float:
+        """Length of the sequence of a post with `words` tokens besides the visual ones."""
+        return (self.text_length or words) + frames * self.frame_tokens
+
+    def inference(self, words: float, frames: float, *, given: bool = False) -> float:
+        """Operations of a forward pass over one post; `given`: the tower's output is kept from before."""
+        tower = 0.0 if given and self.frozen_tower else frames * self.tower
+        return tower + _sequence(self.language, self.tokens(words, frames)) + self.head
+
+    def step(self, words: float, frames: float, *, given: bool = False) -> float:
+        """Operations of a training step on one post. Means of many posts may be given: attention is then too small."""
+        tower = 0.0 if given and self.frozen_tower else frames * self.tower_step
+        return tower + _sequence(self.language_step, self.tokens(words, frames)) + 3 * self.head
 
 
-def post_flops(
-    geometry: Geometry, *, text_tokens: float, frames: float, px: int, rank: int = 128, categories: int = 3
-) -> PostFlops:
-    """Operations of a post with `frames` frames of `px` pixels and `text_tokens` tokens besides the visual ones.
-
-    Means of many posts may be given instead; only attention, which is quadratic, is then slightly too small.
-    """
-    g, patches = geometry, geometry.patches(px)
-    text_tokens = g.text_length or text_tokens
-    tokens = text_tokens + frames * g.visual_tokens(px)
-    lengths = [patches + g.class_tokens]
-    embed = 2.0 * g.patch_values * g.vision.hidden * patches
-    if g.trains_vision:  # the probe attends to all patches; the text's pooled state passes one linear layer
-        w = g.vision.hidden
-        after = 4.0 * w * w * patches + 4.0 * w * patches + 2.0 * (_weights(g.pooling) - 2 * w * w)
-        pooled = 2.0 * _weights(g.projector)
-    else:
-        after, pooled = 2.0 * _weights(g.projector) * (patches // g.merge**2), 0.0
-    tower = frames * (embed + g.vision.forward(lengths) + after)
-    head = 2.0 * (g.pooled_width**2 + g.pooled_width * categories)
-    language = g.text.forward([tokens]) + pooled
-    step = g.text.lora([tokens], rank) + 2 * pooled + 3 * head
-    cached = step
-    if g.trains_vision:
-        cached = step = step + frames * (embed + g.vision.lora(lengths, rank) + 2 * after)
-    else:
-        step = step + tower
-    whole = 3 * (language + head) + frames * (2 * embed + g.vision.full(lengths) + 3 * after)
-    return PostFlops(tokens, tower, tower + language + head, step, cached, whole)
+def _sequence(coefficients: tuple[float, float], tokens: float) -> float:
+    return float(np.polyval(coefficients, tokens) * tokens)
 
 
-def geometry_of(config: Any) -> Geometry:
-    """The geometry in a transformers configuration of one of the families of `families.FAMILIES`.
+def count_flops(call: Callable[[], Any]) -> tuple[float, Any]:
+    """Operations of a call by torch's counter, and what the call returns."""
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        result = call()
+    return float(counter.get_total_flops()), result
+
+
+@lru_cache
+def published_config(name: str) -> Any:
+    """The transformers configuration of one of the paper's checkpoints, by the paper's name for it."""
+    from transformers import AutoConfig
+
+    values = dict(yaml.safe_load(PUBLISHED.read_text(encoding="utf-8"))[name])
+    return AutoConfig.for_model(values.pop("model_type"), **values)
+
+
+def router_cost(config: Any, *, px: int, rank: int, categories: int = 3) -> Cost:
+    """Cost of a router on a model of this transformers configuration, for square frames of `px` pixels.
 
     Raises:
-        KeyError: another family.
+        KeyError: a family that is not in `COUNTED`.
     """
-    return _READERS[config.model_type](config)
-
-
-def _text(config: Any) -> Stack:
-    heads = config.num_attention_heads
-    return Stack(
-        config.num_hidden_layers, config.hidden_size, config.intermediate_size, heads, config.num_key_value_heads,
-        getattr(config, "head_dim", None) or config.hidden_size // heads, gated=True,
+    (one, shape), (two, _) = (_count(config, layers, px=px, rank=rank) for layers in (1, 2))
+    layers, depth = (_layers(part) for part in (config.text_config, config.vision_config))
+    text, tower = (c1 + (n - 1) * (c2 - c1) for c1, c2, n in zip(one, two, (layers, depth), strict=True))
+    forward, step = np.split(text[2:], 2)
+    reader, vision = config.text_config, config.vision_config
+    dual = config.model_type == "siglip"
+    lengths = (reader.max_position_embeddings,) if dual else LENGTHS
+    fits = [(0.0, *np.polyfit(lengths, total / np.array(lengths), len(lengths) - 1))[-2:] for total in (forward, step)]
+    width = reader.projection_size + vision.hidden_size if dual else reader.hidden_size
+    tokens, values = shape
+    return Cost(
+        text[0] + tower[0], text[1] + tower[1], *tower[2:], *fits, 2.0 * width * (width + categories),
+        0 if dual else tokens, values, lengths[0] if dual else None, reader.hidden_size, layers, not dual,
     )  # fmt: skip
 
 
-def _tower(config: Any) -> Stack:
-    heads = config.num_attention_heads
-    width = config.hidden_size // heads
-    return Stack(
-        config.num_hidden_layers, config.hidden_size, config.intermediate_size, heads, heads, width, gated=False
-    )
+def _layers(part: Any) -> int:
+    return part.depth if hasattr(part, "depth") else part.num_hidden_layers
 
 
-def _qwen3_vl(config: Any) -> Geometry:
-    text, vision = config.text_config, config.vision_config
-    merged = vision.hidden_size * vision.spatial_merge_size**2
-    mergers = 1 + len(vision.deepstack_visual_indexes)
-    return Geometry(
-        "qwen3_vl", _text(text), _tower(vision), vision.patch_size,
-        3 * vision.temporal_patch_size * vision.patch_size**2, vision.spatial_merge_size, None,
-        ((merged, merged), (merged, vision.out_hidden_size)) * mergers, vocabulary=text.vocab_size,
-    )  # fmt: skip
+def _count(config: Any, layers: int, *, px: int, rank: int) -> tuple[tuple[np.ndarray, np.ndarray], list[int]]:
+    """Of a model of so few layers: parameters, trained ones, operations forward and in training, of the language model
+    and of the rest; tokens and numbers that the tower gives for a frame."""
+    from peft import LoraConfig, inject_adapter_in_model
+    from transformers import AutoModel
+
+    family, dual = FAMILIES[config.model_type], config.model_type == "siglip"
+    config = deepcopy(config)
+    for part in (config.text_config, config.vision_config):
+        setattr(part, "depth" if hasattr(part, "depth") else "num_hidden_layers", layers)
+        if getattr(part, "layer_types", None):
+            part.layer_types = part.layer_types[:layers]
+    lengths = (config.text_config.max_position_embeddings,) if dual else LENGTHS
+    with torch.device("meta"), quiet_transformers():
+        model = AutoModel.from_config(config, attn_implementation="sdpa").eval().requires_grad_(False)
+    reader = model.text_model if dual else model.language_model
+    own, every = (sum(p.numel() for p in part.parameters()) for part in (reader, model))
+    tower, out = count_flops(lambda: _tower(model, config, px))
+    forward = [count_flops(lambda n=n: _text(model, config, n))[0] for n in lengths]
+    with torch.device("meta"):
+        inject_adapter_in_model(LoraConfig(r=rank, target_modules=family.lora_targets), model)
+    new, all_new = (sum(p.numel() for p in part.parameters() if p.requires_grad) for part in (reader, model))
+    tower_step = count_flops(lambda: _tower(model, config, px)[0].sum().backward())[0] if dual else tower
+    step = [count_flops(lambda n=n: _text(model, config, n).sum().backward())[0] for n in lengths]
+    counts = np.array([own, new, *forward, *step], float), np.array([every - own, all_new - new, tower, tower_step])
+    return counts, [len(out[0]), sum(level.numel() for level in out)]
 
 
-def _gemma3(config: Any) -> Geometry:
-    text, vision = config.text_config, config.vision_config
-    side = vision.image_size // vision.patch_size
-    return Geometry(
-        "gemma3", _text(text), _tower(vision), vision.patch_size, 3 * vision.patch_size**2,
-        side // round(config.mm_tokens_per_image**0.5), vision.image_size,
-        ((vision.hidden_size, text.hidden_size),), vocabulary=text.vocab_size,
-    )  # fmt: skip
+def _text(model: nn.Module, config: Any, tokens: int) -> Tensor:
+    """A sequence through the language model or the text tower; its mask is ready, so that no value is looked at."""
+    if config.model_type == "siglip":
+        return model.text_model(input_ids=torch.zeros(1, tokens, dtype=torch.long, device="meta")).pooler_output
+    states, mask = _empty(1, tokens, config.text_config.hidden_size), _empty(1, 1, tokens, tokens)
+    return model.language_model(inputs_embeds=states, attention_mask=mask, use_cache=False).last_hidden_state
 
 
-def _llava_onevision(config: Any) -> Geometry:
-    text, vision = config.text_config, config.vision_config
-    return Geometry(
-        "llava_onevision", _text(text), _tower(vision), vision.patch_size, 3 * vision.patch_size**2, 1,
-        vision.image_size, ((vision.hidden_size, text.hidden_size), (text.hidden_size, text.hidden_size)),
-        class_tokens=int(vision.model_type == "mlcd_vision_model"), newline_tokens=1, vocabulary=text.vocab_size,
-    )  # fmt: skip
+def _empty(*shape: int) -> Tensor:
+    return torch.empty(*shape, device="meta")
 
 
-def _siglip(config: Any) -> Geometry:
-    text, vision = config.text_config, config.vision_config
-    v, i = vision.hidden_size, vision.intermediate_size
-    return Geometry(
-        "siglip", _tower(text), _tower(vision), vision.patch_size, 3 * vision.patch_size**2, 1, vision.image_size,
-        ((text.hidden_size, text.projection_size),), pooling=(*[(v, v)] * 4, (v, i), (i, v)), trains_vision=True,
-        vocabulary=text.vocab_size, text_length=text.max_position_embeddings,
-    )  # fmt: skip
-
-
-_READERS = {"qwen3_vl": _qwen3_vl, "gemma3": _gemma3, "llava_onevision": _llava_onevision, "siglip": _siglip}
-
-
-def published_geometry(name: str) -> Geometry:
-    """The geometry of one of the paper's checkpoints, LLaVA-OneVision-1.5 with its own tower."""
-    geometry = geometry_of(published_config(name))
-    if name != "LLaVA-OV-1.5-4B":
-        return geometry
-    merged = geometry.vision.hidden * RICE["spatial_merge_size"] ** 2
-    return replace(
-        geometry, merge=RICE["spatial_merge_size"], frame_px=None, newline_tokens=0,
-        projector=((merged, merged), (merged, geometry.text.hidden)),
-    )  # fmt: skip
-
-
-def matrix_peak(device: str = "cpu", *, seconds: float = 0.5) -> float:
-    """Operations per second of a large square matrix product, the best of many: what a device can do at most.
-
-    bfloat16 on a GPU; float32 on a CPU, with as many threads as torch has now.
-    """
-    import torch
-
-    size, dtype = (8192, torch.bfloat16) if device.startswith("cuda") else (512, torch.float32)
-    a = torch.ones(size, size, dtype=dtype, device=device)
-    out, best, end = torch.empty_like(a), float("inf"), time.perf_counter() + seconds
-    while time.perf_counter() < end or best == float("inf"):
-        started = time.perf_counter()
-        torch.mm(a, a, out=out)
-        if device.startswith("cuda"):
-            torch.cuda.synchronize(device)
-        best = min(best, time.perf_counter() - started)
-    return 2.0 * size**3 / best
+def _tower(model: nn.Module, config: Any, px: int) -> list[Tensor]:
+    """One frame through the tower and what projects it: levels of (token, width)."""
+    vision = config.vision_config
+    if config.model_type == "qwen3_vl":  # its own forward reads the frames' sizes, which have no values here
+        patches = (max(1, round(px / (vision.patch_size * vision.spatial_merge_size))) * vision.spatial_merge_size) ** 2
+        angles = _empty(patches, vision.hidden_size // vision.num_heads)
+        ends = torch.tensor([0, patches])
+        hidden = model.visual.patch_embed(_empty(patches, 3 * vision.temporal_patch_size * vision.patch_size**2))
+        for block in model.visual.blocks:
+            hidden = block(hidden, cu_seqlens=ends, position_embeddings=(angles, angles))
+        return [model.visual.merger(hidden), *(merger(hidden) for merger in model.visual.deepstack_merger_list)]
+    frame = _empty(1, 3, vision.image_size, vision.image_size)
+    if config.model_type == "siglip":
+        return [model.vision_model(frame).pooler_output]
+    if config.model_type == "gemma3":
+        return [model.get_image_features(frame, return_dict=True).pooler_output[0]]
+    sizes, group = (torch.tensor(x) for x in ([[vision.image_size] * 2], [2]))  # two: no crops
+    return list(model.get_image_features(frame[None], sizes, batch_num_images=group, return_dict=True).pooler_output)

@@ -1,55 +1,83 @@
-"""The report of a run: `<run>/report/index.html` and a page per notebook, readable without a network.
+"""The report of a run, `<run>/report/index.html`: what was found first, then a link per notebook and per file.
 
-nbconvert's own pages load MathJax, require.js and widgets from elsewhere; these carry everything they show.
+The folder is whole: pages beside the index, copies of figures and tables in `files/`.
 """
 
 from __future__ import annotations
 
-import csv
+import base64
 import html
 import os
 import platform
+import shutil
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import psutil
 
-from radar_lib.files import atomic_write_text, digest_json, read_json
+from radar_lib.files import atomic_path, atomic_write_text, digest_json, read_json
 from radar_lib.sources import digest_sources
 from radar_suite.chain.exits import UsageError
 from radar_suite.chain.ledger import EXECUTED, FIGURES, Ledger
 from radar_suite.chain.notebooks import Notebook
 from radar_suite.chain.progress import duration
 
-IMAGES = (".svg", ".png", ".jpg")
-LARGE = 2 * 2**20  # bytes; a larger SVG is shown as its PNG
+IMAGES = (".png", ".svg", ".jpg")
+FIRST = ("figure2", "verdicts", "phase_map", "reduced_map")  # figures of the index, in this order
+LEGEND = ("<p>Cells are the comparisons behind a claim: they hold, fail, or are inconclusive at 5 % after Holm's "
+          "correction. Exceptions are those that the paper itself excepts, counted apart. Paper above and below: how "
+          "often the paper's own difference lies outside our interval.</p>")  # fmt: skip
+STUDIES = "studies"  # what `radar studies` leaves beside the notebooks
 
 
-def stand_ins(parameters: Mapping[str, Any]) -> list[str]:
-    """What is real in a run and what stands in for it, from its parameters."""
+@dataclass(frozen=True)
+class Exhibit:
+    """A figure or table that a notebook left: its files lie in `folder`."""
+
+    name: str
+    notebook: str
+    folder: Path
+    caption: str
+    device: str
+    files: tuple[str, ...]
+
+    def path(self, *suffixes: str) -> Path | None:
+        """Its file with the first of these suffixes that there is."""
+        there = [file for suffix in suffixes for file in self.files if file.endswith(suffix)]
+        return self.folder / there[0] if there else None
+
+
+def exhibits(folder: Path, notebook: str) -> list[Exhibit]:
+    """What `folder/manifest.json` enters, or, in an older run, what has a stamp `<name>.json` beside it."""
+    if (folder / "manifest.json").is_file():
+        entries = read_json(folder / "manifest.json").get("entries", {})
+    else:
+        files = [path.name for path in sorted(folder.glob("*")) if path.is_file() and path.suffix != ".json"]
+        entries = {path.stem: read_json(path) | {"files": [f for f in files if Path(f).stem == path.stem]}
+                   for path in sorted(folder.glob("*.json")) if isinstance(read_json(path), dict)}  # fmt: skip
+    return [
+        Exhibit(name, notebook, folder, str(entry.get("caption", name)), str(entry.get("device", "")), files)
+        for name, entry in entries.items()
+        if (files := tuple(f for f in entry.get("files", ()) if Path(f).name == f and (folder / f).is_file()))
+    ]
+
+
+def stand_ins(parameters: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What is real in a run and what stands in for it, from its parameters: (what, which) for posts and checkpoints."""
     lines = []
     if "posts" in parameters or "public_sources" in parameters:
-        if parameters.get("posts"):
-            lines.append(f"Posts: yours, from the folder `{Path(parameters['posts']).name}`.")
-        elif parameters.get("public_sources"):
-            lines.append(
-                "Posts: three public sources, one per pipeline, in place of the paper's private posts."
-            )
-        else:
-            lines.append("Posts: the built-in corpus stands in for the paper's 1.7 million private posts.")
-    match parameters.get("checkpoints"):
-        case None:
-            pass
-        case "standins":
-            lines.append(
-                "Backbones: small stand-in checkpoints of the same model classes, not the paper's weights."
-            )
-        case "hub":
-            lines.append("Backbones: the published checkpoints, from the Hub.")
-        case folder:
-            lines.append(f"Backbones: checkpoints from the folder `{Path(folder).name}`.")
+        own, public = parameters.get("posts"), parameters.get("public_sources")
+        built = "built-in corpus, in place of the paper's 1.7 million private posts"
+        sources = "three public sources, one per pipeline, in place of the paper's private posts"
+        lines.append(("posts", f"yours, {Path(own).name}" if own else sources if public else built))
+    if models := parameters.get("checkpoints"):
+        known = {"standins": "small stand-ins of the same model classes, not the paper's weights",
+                 "hub": "the published ones, from the Hub"}  # fmt: skip
+        lines.append(("checkpoints", known.get(models, f"yours, {Path(models).name}")))
     return lines
 
 
@@ -66,134 +94,134 @@ def write_report(run_dir: Path, notebooks: Sequence[Notebook]) -> Path:
     finished = [book for book in notebooks if ledger.done(book) and (run_dir / book.name / EXECUTED).exists()]
     if not finished:
         raise UsageError(f"{run_dir}: no notebook has finished yet. `radar reproduce` runs them.")
-    index = run_dir / "report" / "index.html"
-    code = digest_sources(__name__)
-    key = digest_json([ledger.entries, code, [book.title for book in notebooks]])
+    index, left = run_dir / "report" / "index.html", []
+    for name, folder in [(b.name, run_dir / b.name / FIGURES) for b in finished] + [
+        (STUDIES, run_dir / STUDIES), (STUDIES, run_dir / STUDIES / FIGURES)]:  # fmt: skip
+        left += exhibits(folder, name)
+    sizes = [[e.name, [[file, (e.folder / file).stat().st_mtime_ns] for file in e.files]] for e in left]
+    code = digest_sources(__name__, "radar_suite.chain.notebook_page")
+    key = digest_json([ledger.entries, code, [book.title for book in notebooks], sizes])
     if index.exists() and key in index.read_text(encoding="utf-8")[-100:]:
         return index
-    sys.modules.setdefault(
-        "rfc3987_syntax", None
-    )  # three seconds of nbformat's import, for URI checks it never makes
-    from radar_suite.chain.report_page import notebook_body, page
+    sys.modules.setdefault("rfc3987_syntax", None)  # three seconds of nbformat's import, for URI checks it never makes
+    from radar_suite.chain.notebook_page import notebook_page, page
 
-    pages = {book.name for book in finished}
+    pages = frozenset(book.name for book in finished)
     for before, book, after in zip([None, *finished], finished, [*finished[1:], None], strict=False):
         links = [("index", "report")] + [(other.name, other.name) for other in (before, after) if other]
-        navigation = " · ".join(f'<a href="{name}.html">{html.escape(text)}</a>' for name, text in links)
-        body = notebook_body(run_dir / book.name / EXECUTED, source_folder=book.path.parent, pages=pages)
-        atomic_write_text(index.parent / f"{book.name}.html", page(book.title, body, navigation=navigation))
-    body = _index(run_dir, notebooks, ledger)
-    atomic_write_text(index, page(f"RADAR · {run_dir.name}", body) + f"<!-- {key} -->\n")
+        navigation = " · ".join(_link(f"{name}.html", text) for name, text in links)
+        text = notebook_page(run_dir / book.name / EXECUTED, book.title, navigation=navigation, pages=pages)
+        atomic_write_text(index.parent / f"{book.name}.html", text)
+    with atomic_path(index.parent / "files") as temporary:
+        for one in left:
+            (temporary / one.notebook).mkdir(parents=True, exist_ok=True)
+            for file in one.files:
+                shutil.copyfile(one.folder / file, temporary / one.notebook / file)
+        temporary.mkdir(exist_ok=True)
+    title, body = f"RADAR, profile {run_dir.name}", _index(run_dir, notebooks, ledger, left)
+    atomic_write_text(index, page(title, f"<h1>{html.escape(title)}</h1>{body}") + f"<!-- {key} -->\n")
     return index
 
 
-def _index(run_dir: Path, notebooks: Sequence[Notebook], ledger: Ledger) -> str:
+def _index(run_dir: Path, notebooks: Sequence[Notebook], ledger: Ledger, left: Sequence[Exhibit]) -> str:
     done = {book.name: ledger.entries[book.name] for book in notebooks if ledger.done(book)}
     parameters = {name: value for entry in done.values() for name, value in entry["parameters"].items()}
-    stamps = {book.name: _stamps(run_dir / book.name / FIGURES) for book in notebooks if book.name in done}
-    devices = sorted(
-        {stamp["device"] for found in stamps.values() for stamp in found.values() if "device" in stamp}
-    )
-    peak = max(entry["peak_memory_mb"] for entry in done.values())
-    seconds, memory = sum(entry["seconds"] for entry in done.values()), psutil.virtual_memory().total
+    seconds, by_name = sum(entry["seconds"] for entry in done.values()), {one.name: one for one in left}
+    devices = sorted({one.device for one in left if one.device}) or [str(parameters.get("device", "not recorded"))]
+    machine = f"{os.cpu_count()} processors, {psutil.virtual_memory().total / 2**30:.0f} GiB, {platform.system()}"
     facts = [
-        ("profile", run_dir.name),
+        *stand_ins(parameters), ("device", "; ".join(devices)), ("machine", machine),
+        ("seed", parameters.get("seed", "not recorded")),
         ("finished", max(entry["finished"] for entry in done.values())),
         ("time", f"{duration(seconds)} in {len(done)} of {len(notebooks)} notebooks"),
-        ("peak memory", f"{peak:,} MiB (largest process tree, sum of resident sizes)"),
-        ("device", "; ".join(devices) or str(parameters.get("device", "not recorded"))),
-        ("seed", parameters.get("seed", "not recorded")),
-        ("machine", f"{os.cpu_count()} processors, {memory / 2**30:.0f} GiB, {platform.system()}"),
-    ]
-    parts = [f"<h1>RADAR, profile {html.escape(run_dir.name)}</h1>", _table([], facts)]
-    told = [f"<li>{html.escape(line)}</li>" for line in stand_ins(parameters)]
-    if told:
-        parts.append(f"<h2>What is real and what stands in</h2><ul>{''.join(told)}</ul>")
-    parts.append("<h2>Notebooks</h2>")
-    parts.append(
-        _table(["notebook", "title", "time", "peak memory", "state"], _notebook_rows(notebooks, ledger))
-    )
-    for kind, title in (("table", "Tables"), ("figure", "Figures")):
-        shown = [
-            _exhibit(run_dir / name / FIGURES, stem, stamp, name, kind)
-            for name, found in stamps.items()
-            for stem, stamp in found.items()
-        ]
-        if any(shown):
-            parts.append(f"<h2>{title}</h2>" + "".join(shown))
-    parts += ["<h2>Parameters</h2>", _table(["name", "value", "notebooks"], _parameter_rows(done))]
-    versions = {(name, value) for entry in done.values() for name, value in entry["packages"].items()}
-    parts += ["<h2>Versions</h2>", _table([], sorted(versions))]
+        ("peak memory", f"{max(entry['peak_memory_mb'] for entry in done.values()):,} MiB, the largest process tree"),
+    ]  # fmt: skip
+    parts = [_table((), facts), *_findings(by_name)]
+    parts += [_figure(by_name[name]) for name in FIRST if name in by_name]
+    lines = []
+    for book in notebooks:
+        entry = done.get(book.name)
+        state = ledger.entries.get(book.name, {"state": "not run"})["state"]
+        times = [duration(entry["seconds"]), f"{entry['peak_memory_mb']:,} MiB", "done"] if entry else ["", "", state]
+        lines.append([_link(f"{book.name}.html", book.name) if entry else book.name, book.title, *times])
+    parts += ["<h2>Notebooks</h2>", _table(("notebook", "title", "time", "peak memory", "state"), lines)]
+    files = [[one.name, _link(f"{one.notebook}.html", one.notebook) if one.notebook in done else one.notebook,
+              _Html(" ".join(_link(f"files/{quote(f'{one.notebook}/{file}')}", Path(file).suffix[1:])
+                             for file in one.files)), one.caption] for one in left]  # fmt: skip
+    parts += ["<h2>Figures and tables</h2>", _table(("name", "notebook", "files", "caption"), files)]
+    users: dict[tuple[str, str], list[str]] = {}
+    for notebook, entry in done.items():
+        for name, value in entry["parameters"].items():
+            users.setdefault((name, repr(value)), []).append(notebook[:2])
+    given = [[name, value, " ".join(numbers)] for (name, value), numbers in sorted(users.items())]
+    versions = sorted({pair for entry in done.values() for pair in entry["packages"].items()})
+    parts += ["<details><summary>Parameters and versions</summary>", _table(("name", "value", "notebooks"), given),
+              _table((), versions), "</details>"]  # fmt: skip
     return "\n".join(parts)
+
+
+def _findings(by_name: Mapping[str, Exhibit]) -> list[str]:
+    """Claims with their verdicts, the size of each effect with its interval, Tables 1 and 2 with the paper's beside."""
+    import pandas as pd
+
+    from radar_suite.report import tables
+
+    read = {name: pd.read_csv(path) for name, one in by_name.items() if (path := one.path(".csv"))
+            and name in ("claims", "claim_cells", "lambda_claims", "lambda_claim_cells", "intervals")}  # fmt: skip
+    parts = []
+    if verdicts := [read[name] for name in ("claims", "lambda_claims") if name in read]:
+        lines = pd.concat(verdicts, ignore_index=True)
+        order = ["claim", "verdict", *(name for name in lines if name not in ("claim", "verdict", "about"))]
+        parts += ["<h2>What the paper claims, and what this run says of it</h2>", _frame(lines[order]), LEGEND]
+    cells = [read[name] for name in ("claim_cells", "lambda_claim_cells") if name in read]
+    if cells and len(average := pd.concat(cells).query("category == @tables.AVERAGE and ours.notna()")):
+        average = average.assign(text=[f"{x.ours:+.1f} [{x.low:+.1f}, {x.high:+.1f}]" for x in average.itertuples()])
+        metrics = [metric for metric in tables.METRICS if metric in set(average["metric"])]
+        effects = average.pivot_table(
+            index=["row", "against"], columns="metric", values="text", aggfunc="first", sort=False
+        )[metrics]
+        parts += ["<h3>Sizes: differences of averages over risks, in points, with 95 % intervals over test posts</h3>",
+                  _frame(effects.reset_index().rename_axis(columns=None))]  # fmt: skip
+    if "intervals" in read:
+        rows = read["intervals"]
+        paper = tables.paper_results()
+        same = set(rows["category"]) == set(paper["category"])
+        for number, title in tables.TITLES.items():
+            spread = tables.wide(rows, number, "sd") if "sd" in rows else None
+            styled = tables.style_table(tables.wide(rows, number), tables.wide(paper, number) if same else None, spread)
+            styled = styled.format(escape="html").format_index(escape="html").format_index(escape="html", axis=1)
+            note = "%; the paper's in brackets" if same else "%"
+            parts += [f"<h2>Table {number}. {title} ({note})</h2>", styled.to_html(table_uuid=f"table{number}")]
+    return parts
+
+
+def _figure(one: Exhibit) -> str:
+    path = one.path(*IMAGES)
+    if path is None:
+        return ""
+    kind = {".png": "png", ".svg": "svg+xml", ".jpg": "jpeg"}[path.suffix]
+    source = f"data:image/{kind};base64,{base64.b64encode(path.read_bytes()).decode()}"
+    caption = html.escape(one.caption)
+    return (f'<figure id="{html.escape(one.name)}"><img src="{source}" alt="{caption}">'
+            f"<figcaption>{caption} {_link(f'{one.notebook}.html', one.notebook)}</figcaption></figure>")  # fmt: skip
 
 
 class _Html(str):
     """Text that is already HTML."""
 
 
+def _link(target: str, text: str) -> _Html:
+    return _Html(f'<a href="{html.escape(target)}">{html.escape(text)}</a>')
+
+
+def _frame(frame: Any) -> str:
+    return frame.to_html(index=False, escape=True, border=0, na_rep="", float_format="{:g}".format)
+
+
 def _table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    def cell(value: Any) -> str:
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        text = value if isinstance(value, _Html) else html.escape(str(value))
-        return f"<td{' class=number' if number else ''}>{text}</td>"
+    def line(cells: Sequence[Any], tag: str) -> str:
+        texts = (cell if isinstance(cell, _Html) else html.escape(str(cell)) for cell in cells)
+        return "<tr>" + "".join(f"<{tag}>{text}</{tag}>" for text in texts) + "</tr>"
 
-    top = (
-        "<thead><tr>" + "".join(f"<th>{html.escape(text)}</th>" for text in head) + "</tr></thead>"
-        if head
-        else ""
-    )
-    return (
-        f"<table>{top}<tbody>"
-        + "".join(f"<tr>{''.join(map(cell, row))}</tr>" for row in rows)
-        + "</tbody></table>"
-    )
-
-
-def _notebook_rows(notebooks: Sequence[Notebook], ledger: Ledger) -> Iterable[list[Any]]:
-    for book in notebooks:
-        entry = ledger.entries.get(book.name, {"state": "not run"})
-        if ledger.done(book):
-            link = _Html(f'<a href="{book.name}.html">{html.escape(book.name)}</a>')
-            yield [link, book.title, duration(entry["seconds"]), f"{entry['peak_memory_mb']:,} MiB", "done"]
-        else:
-            yield [book.name, book.title, "", "", entry["state"]]
-
-
-def _parameter_rows(done: Mapping[str, Mapping[str, Any]]) -> list[list[Any]]:
-    users: dict[tuple[str, str], list[str]] = {}
-    for notebook, entry in done.items():
-        for name, value in entry["parameters"].items():
-            users.setdefault((name, repr(value)), []).append(notebook[:2])
-    return [[name, value, " ".join(numbers)] for (name, value), numbers in sorted(users.items())]
-
-
-def _stamps(folder: Path) -> dict[str, dict[str, Any]]:
-    """By name of each figure or table in a folder: its provenance stamp, or {} when it has none."""
-    files = [path for path in sorted(folder.glob("*")) if path.is_file() and not path.name.startswith(".")]
-    stems = dict.fromkeys(path.stem for path in files if path.suffix in (*IMAGES, ".md", ".csv"))
-    stamps = {
-        stem: read_json(folder / f"{stem}.json") if (folder / f"{stem}.json").exists() else {}
-        for stem in stems
-    }
-    return {stem: stamp if isinstance(stamp, dict) else {} for stem, stamp in stamps.items()}
-
-
-def _exhibit(folder: Path, stem: str, stamp: Mapping[str, Any], notebook: str, kind: str) -> str:
-    """One figure or table with its caption; empty when it is of the other kind."""
-    from radar_suite.chain.report_page import inline_image, markdown
-
-    files = {suffix: folder / f"{stem}{suffix}" for suffix in (*IMAGES, ".md", ".csv")}
-    images = [path for suffix, path in files.items() if suffix in IMAGES and path.is_file()]
-    if (kind == "figure") != bool(images):
-        return ""
-    caption = str(stamp.get("caption", stem))
-    if images:
-        small = [path for path in images if path.stat().st_size <= LARGE] or images[-1:]
-        content = f'<img src="{inline_image(small[0])}" alt="{html.escape(caption)}">'
-    elif files[".md"].is_file():
-        content = markdown(files[".md"].read_text(encoding="utf-8"))
-    else:
-        rows = list(csv.reader(files[".csv"].read_text(encoding="utf-8").splitlines()))
-        content = _table(rows[0], rows[1:]) if rows else ""
-    source = f'<a href="{notebook}.html">{html.escape(notebook)}</a>'
-    return f'<figure id="{html.escape(stem)}">{content}<figcaption>{markdown(caption)}{source}</figcaption></figure>'
+    top = f"<thead>{line(head, 'th')}</thead>" if head else ""
+    return f"<table>{top}<tbody>{''.join(line(row, 'td') for row in rows)}</tbody></table>"

@@ -25,6 +25,7 @@ from radar_suite.chain.parameters import without_magics
 from radar_suite.chain.profiles import FOLDERS
 
 # Their versions can change a number; the rest of the environment is the doctor's business.
+PROJECT = ("radar_lib", "radar_suite")  # packages whose sources notebooks are keyed by
 PACKAGES = ("torch", "transformers", "peft", "accelerate", "datasets", "numpy", "pandas", "scikit-learn")
 FIGURES = "figures"  # every notebook may leave figures and tables here
 EXECUTED = "executed.ipynb"
@@ -37,7 +38,7 @@ def sources_of(notebook: Notebook) -> dict[str, str]:
 
     Exercises are shown and compute nothing that is kept, so a reworded one makes no notebook stale.
     """
-    modules = {name for source in notebook.sources for name in imports_of(without_magics(source))}
+    modules = {name for source in notebook.sources for name in imports_of(without_magics(source), packages=PROJECT)}
     return source_digests(*sorted(modules), without=("radar_suite.exercises",))
 
 

@@ -1,70 +1,82 @@
-"""Copy the figures and tables that the notebooks left to the project's `figures/<run>/`, whole or not at all."""
+"""Copy what finished notebooks state to the project's `figures/<run>/`, under one manifest.
+
+`manifest.json` has an entry per figure, table and claim (`Workspace.enter`), and minutes and memory of each notebook.
+A rerun that changes no result changes no byte: what is measured anew each time stays as it was recorded.
+"""
 
 from __future__ import annotations
 
+import os
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from radar_lib.files import atomic_path, read_json, write_json
+from radar_lib.files import atomic_path, digest_file, read_json, write_json
 from radar_suite.chain.ledger import FIGURES
 
-RECORD = "run.json"
+MANIFEST = "manifest.json"
 RUNS = "runs.parquet"  # of radar_suite.report.record: every run with what it reached
-MANIFEST = "manifest.json"  # which notebook each file came from
+STUDIES = "studies"  # what `radar studies` leaves lies below this name; a study that did not run now keeps its own
+Manifest = dict[str, dict[str, dict[str, Any]]]
 
 
-def publish(run_dir: Path, names: Iterable[str], target: Path) -> list[str]:
+def read_manifest(folder: Path) -> Manifest:
+    """Content of a folder's manifest, `entries` by name and `notebooks` by name; both empty where there is none."""
+    return {"entries": {}, "notebooks": {}} | (read_json(folder / MANIFEST) if (folder / MANIFEST).is_file() else {})
+
+
+def publish(
+    run_dir: Path, names: Iterable[str], target: Path, ledger: Mapping[str, Mapping[str, Any]] | None = None, *,
+    only: Collection[str] | None = None,
+) -> list[str]:  # fmt: skip
     """Replace in `target` what these notebooks left there before by what they left now.
 
-    Files of other notebooks, and files of yours, stay. Where two notebooks use one file name, the later notebook's
-    gets its notebook's name in front.
+    Files of other notebooks, and files of yours, stay. Where two notebooks use one name, the later notebook's gets its
+    notebook's name in front. All copies are made before the first file is replaced, and the manifest comes last, so a
+    full disk changes nothing, and what a kill left half done the next call completes.
 
     Args:
         run_dir: `<runs>/<run>`.
-        names: notebooks that have finished.
+        names: notebooks that have finished, or `STUDIES`.
         target: e.g. `figures/cpu`.
+        ledger: entries by notebook, with `seconds` and `peak_memory_mb`.
+        only: entries to publish, by the name in their notebook's manifest; all if None.
 
     Returns:
         The files that are now there and came from a notebook.
     """
-    names = list(names)
-    before = read_json(target / MANIFEST) if (target / MANIFEST).exists() else {}
-    owners = {
-        file: owner for file, owner in before.items() if owner not in names and (target / file).is_file()
-    }
-    sources: dict[str, Path] = {}
+    names, before = list(names), read_manifest(target)
+    entries = {key: entry for key, entry in before["entries"].items()
+               if entry["notebook"] not in names or entry["notebook"] == STUDIES}  # fmt: skip
+    times, copies = dict(before["notebooks"]), {}
     for name in names:
-        folder = run_dir / name / FIGURES
-        for path in sorted(
-            path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(".")
-        ):
-            file = path.relative_to(folder)
-            if file.as_posix() in owners:
-                file = file.with_name(f"{name}_{file.name}")
-            owners[file.as_posix()], sources[file.as_posix()] = name, path
-    if owners == before and all(_same(path, target / file) for file, path in sources.items()):
-        return sorted(owners)
-    if owners:
-        with atomic_path(target) as temporary:
-            if target.is_dir():
-                gone = {file for file in before if file not in owners}
-                shutil.copytree(target, temporary, ignore=lambda at, files: _below(target, at, files, gone))
-            for file, path in sources.items():
-                (temporary / file).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(path, temporary / file)
-            write_json(temporary / MANIFEST, dict(sorted(owners.items())))
-    return sorted(owners)
+        own = {}
+        for key, entry in read_manifest(run_dir / name / FIGURES)["entries"].items():
+            if only is not None and key not in only:
+                continue
+            prefix = _prefix(key, entry, name, entries)
+            sources = {prefix + file: run_dir / name / FIGURES / file for file in entry["files"]}
+            new = entry | {"files": {prefix + file: digest for file, digest in entry["files"].items()}}
+            old = before["entries"].get(prefix + key, {"files": {}})
+            own[prefix + key] = new | {"files": old["files"]} if _stays(new, old, target) else new
+            copies |= {file: sources[file] for file, digest in own[prefix + key]["files"].items()
+                       if _digest(target / file) != digest}  # fmt: skip
+        lasted = _times(name, own, before, (ledger or {}).get(name))
+        times |= {name: lasted} if lasted else {}
+        entries |= {key: entry | ({"minutes": lasted["minutes"]} if lasted else {}) for key, entry in own.items()}
+    files = {file for entry in entries.values() for file in entry["files"]}
+    gone = {file for entry in before["entries"].values() for file in entry["files"]} - files
+    now: Manifest = {"entries": dict(sorted(entries.items())), "notebooks": dict(sorted(times.items()))}
+    if copies or gone or now["entries"] != before["entries"]:
+        _replace(target, copies, gone, now)
+    publish_runs(run_dir, target)
+    return sorted(files)
 
 
-def record_run(target: Path, entries: Mapping[str, Mapping[str, Any]], names: Iterable[str]) -> None:
-    """Write `run.json` beside the figures: seconds and peak memory of each notebook when it last ran."""
-    keys = ("seconds", "peak_memory_mb", "finished")
-    notebooks = [{"name": name, **{key: entries[name][key] for key in keys}} for name in names]
-    record = {"seconds": round(sum(notebook["seconds"] for notebook in notebooks), 1), "notebooks": notebooks}
-    if target.is_dir():
-        write_json(target / RECORD, record)
+def publish_studies(run_dir: Path, target: Path, names: Collection[str]) -> None:
+    """Publish these entries of `<run_dir>/studies` as `studies/<name>`, and the record of all runs."""
+    publish(run_dir, [STUDIES], target, only=names)
 
 
 def publish_runs(run_dir: Path, target: Path) -> None:
@@ -72,20 +84,62 @@ def publish_runs(run_dir: Path, target: Path) -> None:
 
     Lines of studies that this run has not, because it is a fresh clone's, stay (`radar_suite.report.record.merged`).
     """
-    if not (run_dir / RUNS).is_file() or not target.is_dir():
-        return
-    if (target / RUNS).is_file():
+    if (run_dir / RUNS).is_file() and target.is_dir():
         from radar_suite.report.record import WHOLE, read_record, record
 
         record(target / RUNS, read_record(run_dir / RUNS), whole=WHOLE)
-        return
-    with atomic_path(target / RUNS) as temporary:
-        shutil.copyfile(run_dir / RUNS, temporary)
 
 
-def _below(target: Path, at: str, files: list[str], gone: set[str]) -> list[str]:
-    return [file for file in files if (Path(at) / file).relative_to(target).as_posix() in gone]
+def _prefix(key: str, entry: Mapping[str, Any], name: str, entries: Mapping[str, Mapping[str, Any]]) -> str:
+    """What to put in front of a notebook's names, so that they are nobody else's."""
+    if name == STUDIES:
+        return f"{STUDIES}/"
+    taken = {file for other in entries.values() for file in other["files"]}
+    return f"{name}_" if key in entries or taken & entry["files"].keys() else ""
 
 
-def _same(first: Path, second: Path) -> bool:
-    return second.is_file() and first.read_bytes() == second.read_bytes()
+def _stays(new: Mapping[str, Any], old: Mapping[str, Any], target: Path) -> bool:
+    """Whether what was measured before stays: equal in all but the files' bytes, which are whole."""
+    causes = new.keys() - {"files"}
+    return (
+        new["tolerance"] is None
+        and all(new[name] == old.get(name) for name in causes)
+        and new["files"].keys() == old["files"].keys()
+        and all(_digest(target / file) == digest for file, digest in old["files"].items())
+    )
+
+
+def _times(name: str, own: Mapping[str, Any], before: Manifest, ran: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """Minutes and peak memory of a notebook: as recorded before while nothing changed, else of its last run.
+
+    Equal results in less than half of the time found their training in the cache: then too the recorded time stays.
+    """
+    old = before["notebooks"].get(name)
+    if ran is None:
+        return old
+    new = {"minutes": round(ran["seconds"] / 60, 2), "peak_memory_gib": round(ran["peak_memory_mb"] / 1024, 1)}
+    then = {key: entry for key, entry in before["entries"].items() if entry["notebook"] == name}
+    same = own == {key: {k: v for k, v in entry.items() if k != "minutes"} for key, entry in then.items()}
+    results = [{key: entry["files"] for key, entry in entries.items() if entry["tolerance"] is not None}
+               for entries in (own, then)]  # fmt: skip
+    cached = old is not None and results[0] == results[1] and new["minutes"] < old["minutes"] / 2
+    return old if old is not None and (same or cached) else new
+
+
+def _replace(target: Path, copies: Mapping[str, Path], gone: Iterable[str], manifest: Manifest) -> None:
+    for left in target.glob(f".{MANIFEST}.*.tmp"):  # of a killed call
+        shutil.rmtree(left, ignore_errors=True)
+    with atomic_path(target / MANIFEST) as temporary:
+        staged = {file: temporary.with_name(str(number)) for number, file in enumerate(copies)}
+        for file, source in copies.items():
+            shutil.copyfile(source, staged[file])
+        for file in gone:
+            (target / file).unlink(missing_ok=True)
+        for file, copy in staged.items():
+            (target / file).parent.mkdir(parents=True, exist_ok=True)
+            os.replace(copy, target / file)
+        write_json(temporary, manifest)
+
+
+def _digest(path: Path) -> str:
+    return digest_file(path) if path.is_file() else ""

@@ -17,7 +17,7 @@ from radar_suite.chain.ledger import Ledger
 from radar_suite.chain.notebooks import discover, select
 from radar_suite.chain.profiles import CHECKPOINT_WORDS, Value, absolute_paths, load_profile, parse_override, resolve
 from radar_suite.chain.progress import duration, near
-from radar_suite.chain.publish import publish, publish_runs, record_run
+from radar_suite.chain.publish import publish
 from radar_suite.chain.runner import Chain, run_chain
 
 
@@ -146,9 +146,7 @@ def finish(chain: Chain, args: argparse.Namespace, *, seconds: float) -> None:
     target = args.figures.resolve() if args.figures else project / "figures"
     own = args.set or args.profile.endswith((".yaml", ".yml")) or runs_folder(args) != project / "runs"
     if args.figures or not own:
-        files = publish(chain.run_dir, names, target / chain.run_dir.name)
-        record_run(target / chain.run_dir.name, ledger.entries, names)
-        publish_runs(chain.run_dir, target / chain.run_dir.name)
+        files = publish(chain.run_dir, names, target / chain.run_dir.name, ledger.entries)
         figures = f"{near(target / chain.run_dir.name)} ({len(files)} files)"
     else:
         figures = f"{near(chain.run_dir)}/*/figures (--figures DIR copies them)"

@@ -5,21 +5,18 @@ from __future__ import annotations
 import argparse
 import json
 import shlex
-import shutil
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from importlib import import_module
-from pathlib import Path
 from typing import Any
 
-from radar_lib.files import atomic_path, read_json, write_json
 from radar_suite.chain import exits
-from radar_suite.chain.ledger import FIGURES, Ledger
+from radar_suite.chain.ledger import Ledger
 from radar_suite.chain.notebooks import discover
 from radar_suite.chain.processes import run_lock, stop_signals
 from radar_suite.chain.profiles import GIVEN_BY_THE_CHAIN, absolute_paths, load_profile, parse_override, resolve
 from radar_suite.chain.progress import duration, near
-from radar_suite.chain.publish import MANIFEST, publish_runs
+from radar_suite.chain.publish import publish_studies
 from radar_suite.chain.reproduce import notebooks_folder, runs_folder
 
 STUDIES = {  # by name, a module of radar_suite.studies with a function `study(stage)`, and what it asks
@@ -106,29 +103,3 @@ def check_parameters(ledger: Ledger, parameters: Mapping[str, Mapping[str, Any]]
         raise exits.UsageError("\n".join([
             "a study takes the parameters that the chain was run with, and these would differ:", *lines,
             "Or run `radar reproduce` again with the values that you mean."]))  # fmt: skip
-
-
-def publish_studies(run_dir: Path, target: Path, names: Iterable[str]) -> None:
-    """Copy figures and tables of studies, and the record of all runs, to the profile's committed record.
-
-    Its other files stay. An entry of the studies' manifest becomes `studies/<name>` in the record's.
-
-    Args:
-        names: of entries in the manifest of `<run_dir>/studies/figures`.
-    """
-    from radar_suite.studies.stage import NAME
-
-    source = run_dir / NAME / FIGURES
-    theirs = read_json(source / MANIFEST)["entries"]
-    with atomic_path(target) as temporary:
-        if target.is_dir():
-            shutil.copytree(target, temporary)
-        (temporary / NAME).mkdir(parents=True, exist_ok=True)
-        manifest = read_json(temporary / MANIFEST) if (temporary / MANIFEST).is_file() else {}
-        entries = manifest.get("entries", {})
-        for name in names:
-            entries[f"{NAME}/{name}"] = theirs[name]
-            for file in theirs[name]["files"]:
-                shutil.copyfile(source / file, temporary / NAME / file)
-        write_json(temporary / MANIFEST, manifest | {"entries": dict(sorted(entries.items()))})
-    publish_runs(run_dir, target)

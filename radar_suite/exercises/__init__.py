@@ -1,1 +1,1 @@
-"""The notebooks' exercises: engine and bank."""
+"""The notebooks' exercises: the engine hands one out, `bank.notebook_05` holds the wording of notebook 05."""

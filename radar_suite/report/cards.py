@@ -1,7 +1,7 @@
 """Data cards from a record: the counts of the built-in corpus' card and its Croissant file.
 
 Notebook 01 leaves `corpus_record.json` beside its figures; `radar readme` renews from it what stands between the
-markers of the card (see `report.readme`) and `data_cards/built_in_corpus.croissant.json`. Prose is written by hand, in
+markers of the card (see `report.results`) and `data_cards/built_in_corpus.croissant.json`. Prose is written by hand, in
 the card and in `built_in_corpus.rai.yaml`.
 """
 
@@ -57,17 +57,14 @@ def corpus_record(
         columns: names of the posts' columns, frames included.
         truth: hidden truth of all posts, in their order; None if there is none.
     """
-    rates = prevalence(table, posts.categories)
-    rates = rates[rates["verified"] > 0].rename(columns={"group": "split"})
-    pipelines = table.loc[table["split"] == "train", "pipeline"].value_counts()
+    rates = prevalence(table, posts.categories).query("verified > 0").rename(columns={"group": "split"})
     record: dict[str, Any] = {
         "name": posts.name, "digest": posts.digest, "config": posts.info.get("config", {}),
         "posts": len(posts), "splits": posts.splits, "categories": list(posts.categories), "columns": list(columns),
-        "training_pipelines": {name: int(n) for name, n in pipelines.items()},
+        "training_pipelines": table.loc[table["split"] == "train", "pipeline"].value_counts().to_dict(),
         "labels": rates[["split", "category", "verified", "positives"]].to_dict("records"),
-        "languages": {name: int(n) for name, n in table["language"].value_counts().items()},
-        "regions": int(table["region"].nunique()),
-        "distinct_titles": int(table["title"].nunique()),
+        "languages": table["language"].value_counts().to_dict(),
+        "regions": table["region"].nunique(), "distinct_titles": table["title"].nunique(),
         "shard_bytes": sum(path.stat().st_size for path in posts.shards()),
     }  # fmt: skip
     if truth is not None:
@@ -92,15 +89,16 @@ def counts(record: Path) -> str:
     """Posts per split, verified labels and violations per risk."""
     about = read_json(record / RECORD)
     labels = {(row["split"], row["category"]): row for row in about["labels"]}
-    head = ["split", "posts", *(f"{category}: verified, violating" for category in about["categories"])]
-    lines = ["| " + " | ".join(head) + " |", "| --- " + "| ---: " * (len(head) - 1) + "|"]
-    for split, n in about["splits"].items():
-        cells = [split, f"{n:,}"]
-        for category in about["categories"]:
-            row = labels.get((split, category))
-            share = row and row["positives"] / row["verified"]
-            cells.append(f"{row['verified']:,}, {row['positives']:,} ({share:.1%})" if row else "none")
-        lines.append("| " + " | ".join(cells) + " |")
+
+    def cell(split: str, category: str) -> str:
+        row = labels.get((split, category), {"verified": 0, "positives": 0})
+        n, violating = row["verified"], row["positives"]
+        return f"{n:,}, {violating:,} ({violating / n:.1%})" if n else "none"
+
+    rows = [["split", "posts", *(f"{category}: verified, violating" for category in about["categories"])]]
+    rows += [[split, f"{n:,}", *(cell(split, c) for c in about["categories"])] for split, n in about["splits"].items()]
+    lines = ["| " + " | ".join(row) + " |" for row in rows]
+    lines.insert(1, "| --- " + "| ---: " * (len(rows[0]) - 1) + "|")
     pipelines = ", ".join(f"{name} {n:,}" for name, n in about["training_pipelines"].items())
     return "\n".join(lines) + (
         f"\n\nSeed {about['config']['seed']}, digest `{about['digest']}`. Training posts by pipeline: {pipelines}.\n"
@@ -132,7 +130,6 @@ def croissant(record: Path, rai: Path) -> dict[str, Any]:
         rai: YAML with name, description, url, keywords, cite_as, and the RAI properties by their names.
     """
     about, words = read_json(record / RECORD), yaml.safe_load(rai.read_text(encoding="utf-8"))
-    said = {f"rai:{name}": value for name, value in words["rai"].items()}
     return {
         "@context": _CONTEXT, "@type": "sc:Dataset",
         "conformsTo": ["http://mlcommons.org/croissant/1.0", "http://mlcommons.org/croissant/RAI/1.0"],
@@ -141,7 +138,7 @@ def croissant(record: Path, rai: Path) -> dict[str, Any]:
         "datePublished": str(words["date_published"]), "keywords": words["keywords"],
         "inLanguage": list(about["languages"]), "citeAs": words["cite_as"],
         "creator": {"@type": "sc:Organization", "name": words["creator"], "url": words["url"]},
-        **said,
+        **{f"rai:{name}": value for name, value in words["rai"].items()},
         "distribution": [
             {"@type": "cr:FileSet", "@id": "shards", "name": "shards", "encodingFormat": "application/x-parquet",
              "includes": "data/*.parquet",

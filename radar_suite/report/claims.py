@@ -11,7 +11,7 @@ its p-value, corrected over the cells of its claim (Holm 1979, 5 %), allows; els
 hold, and is inconclusive otherwise. Stability and traffic have rules of their own, at `stability` and `traffic`.
 
 Where both rows were trained at `METHOD_SEEDS` seeds or more, the difference is that of the method: its error joins test
-posts and seeds (`radar_lib.seeds`). With fewer it is that of these checkpoints, over test posts alone. The column
+posts and seeds (`radar_lib.intervals`). With fewer it is that of these checkpoints, over test posts alone. The column
 `about` says which. Either way a verdict is about this corpus and these (stand-in) backbones.
 
 The paper says of the mask that it helps in both tables, and of distillation that any lambda above 0 improves PR-AUC

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.patches import FancyBboxPatch
@@ -69,59 +70,29 @@ def _training(ax: Axes) -> None:
     _box(ax, 6.2, 4.4, 3.0, 1.5, "K experts\n(8B, one per risk)", face=_FROZEN)
     _box(ax, 10.0, 4.4, 2.5, 1.3, "soft labels tₖ\nin every cell", face="#dcebf5")
     _box(ax, 15.9, 3.0, 5.4, 1.5, "(1 − λ) masked BCE  +  λ KL(tₖ ‖ pₖ)\n(Eq. 7)", face="#ffffff")
-    masked = {"colour": style.ORANGE, "dashed": True}
-    distilled = {"colour": style.BLUE, "dashed": True}
-    _arrow(ax, (1.7, 6.7), (1.7, 3.25), **masked)
-    _arrow(ax, (3.2, 2.2), (4.7, 1.7), **masked)
-    _arrow(ax, (7.7, 1.6), (8.75, 1.6), **masked)
-    _arrow(ax, (11.25, 1.7), (13.2, 2.7), **masked)
-    _arrow(ax, (6.2, 2.25), (6.2, 3.65), **masked)
+    for start, end in (((1.7, 6.7), (1.7, 3.25)), ((3.2, 2.2), (4.7, 1.7)), ((7.7, 1.6), (8.75, 1.6)),
+                       ((11.25, 1.7), (13.2, 2.7)), ((6.2, 2.25), (6.2, 3.65))):  # fmt: skip
+        _arrow(ax, start, end, colour=style.ORANGE, line=_DASHES)
     ax.text(6.35, 2.95, "own column", fontsize=8, ha="left", va="center")
-    _arrow(ax, (2.6, 6.7), (4.7, 4.7), bend=0.2, **distilled)
-    _arrow(ax, (7.7, 4.4), (8.75, 4.4), **distilled)
-    _arrow(ax, (11.25, 4.3), (13.2, 3.3), **distilled)
-    ax.annotate(
-        "", (9.4, 6.65), (14.6, 3.75),
-        arrowprops={"arrowstyle": "-|>", "color": style.BLACK, "ls": ":", "connectionstyle": "arc3,rad=0.08"},
-    )  # fmt: skip
+    for start, end, bend in (((2.6, 6.7), (4.7, 4.7), 0.2), ((7.7, 4.4), (8.75, 4.4), 0.0),
+                             ((11.25, 4.3), (13.2, 3.3), 0.0)):  # fmt: skip
+        _arrow(ax, start, end, colour=style.BLUE, line=_DASHES, bend=bend)
+    _arrow(ax, (14.6, 3.75), (9.4, 6.65), line=":", bend=0.08)
     ax.text(13.0, 5.35, "gradient to LoRA,\nMLP and heads", fontsize=8, ha="left", va="center", linespacing=0.95)
 
 
 def _box(ax: Axes, x: float, y: float, width: float, height: float, text: str, *, face: str) -> None:
-    corner = (x - width / 2, y - height / 2)
-    ax.add_patch(
-        FancyBboxPatch(
-            corner, width, height, boxstyle="round,pad=0,rounding_size=0.18", fc=face, ec="#333333", lw=1.0, zorder=2
-        )
-    )
+    corner, shape = (x - width / 2, y - height / 2), "round,pad=0,rounding_size=0.18"
+    ax.add_patch(FancyBboxPatch(corner, width, height, boxstyle=shape, fc=face, ec="#333333", lw=1.0, zorder=2))
     ax.text(x, y, text, ha="center", va="center", fontsize=9, zorder=3, linespacing=1.25, parse_math=False)
 
 
 def _arrow(
-    ax: Axes,
-    start: tuple[float, float],
-    end: tuple[float, float],
-    *,
-    text: str = "",
-    colour: str = style.BLACK,
-    dashed: bool = False,
-    bend: float = 0.0,
-) -> None:
-    ax.annotate(
-        "",
-        end,
-        start,
-        arrowprops={
-            "arrowstyle": "-|>",
-            "color": colour,
-            "lw": 1.3,
-            "ls": _DASHES if dashed else "-",
-            "shrinkA": 0,
-            "shrinkB": 0,
-            "connectionstyle": f"arc3,rad={bend}",
-        },
-        zorder=1,
-    )
+    ax: Axes, start: tuple[float, float], end: tuple[float, float], *, text: str = "", colour: str = style.BLACK,
+    line: Any = "-", bend: float = 0.0,
+) -> None:  # fmt: skip
+    look = {"arrowstyle": "-|>", "color": colour, "lw": 1.3, "ls": line, "shrinkA": 0, "shrinkB": 0}
+    ax.annotate("", end, start, arrowprops=look | {"connectionstyle": f"arc3,rad={bend}"}, zorder=1)
     if text:
         middle = ((start[0] + end[0]) / 2, (start[1] + end[1]) / 2 + 0.12)
         ax.text(*middle, text, ha="center", va="bottom", fontsize=8, linespacing=0.95)

@@ -3,7 +3,8 @@
 A line is one metric of one risk (or their average) of one run: what was run, with which configuration, on what, how
 long it took, and what it reached. Notebooks 06 and 07 enter their studies whole, `radar studies` row by row. New lines
 replace those of the same study and row, at any seed, and those of the same study on other posts: a study has lines on
-one set of posts only. The committed copy lies in `figures/<profile>/runs.parquet`.
+one set of posts only. Lines that differ from those of before in their seconds alone change nothing. The committed copy
+lies in `figures/<profile>/runs.parquet`.
 """
 
 from __future__ import annotations
@@ -23,46 +24,34 @@ from radar_suite.report.workspace import Workspace
 
 FILE = "runs.parquet"
 KEYS = ["study", "row", "seed", "category", "metric"]
-ABOUT = ["run", "config", "seconds", "posts_digest", "code", "device", "versions"]
-COLUMNS = [*KEYS, "value", "posts", "positives", *ABOUT]
+ABOUT = ["run", "config", "posts_digest", "device", "versions"]
+LASTING = [*KEYS, "value", "posts", "positives", *ABOUT]  # all but what each training measures anew
+COLUMNS = [*LASTING, "seconds"]
 WHOLE = ("tables", "lambda")  # studies that are entered whole, by `enter`
 
 
 def run_lines(
-    study: str,
-    row: str,
-    seed: int,
-    scored: Mapping[str, Mapping[str, float]],
-    *,
-    run: str,
-    config: Mapping[str, Any],
-    seconds: float,
-    workspace: Workspace,
-) -> pd.DataFrame:
+    study: str, row: str, seed: int, scored: Mapping[str, Mapping[str, float]], *, run: str, config: Mapping[str, Any],
+    seconds: float, workspace: Workspace,
+) -> pd.DataFrame:  # fmt: skip
     """Lines of one run.
 
     Args:
         study: 'tables', 'lambda', 'losses', 'controls', 'phase', ...
         row: name of the row within its study.
         scored: of `score_table`: by category (and Average) its metrics, with posts and positives.
-        run: run hash; of a row that joins several runs (the experts) their hashes, with spaces between.
+        run: run hash, which covers code and data; of a row that joins several runs (the experts) their hashes, with
+            spaces between.
         config: JSON values that decide the run, beyond what the hash covers for the reader.
         seconds: of training.
-        workspace: of whoever records; gives posts, code, device and versions.
+        workspace: of whoever records; gives posts, device and versions.
     """
     stamp = workspace.stamp()
     about = {
-        "study": study,
-        "row": row,
-        "seed": seed,
-        "run": run,
-        "config": json.dumps(dict(config), sort_keys=True),
-        "seconds": float(seconds),
-        "posts_digest": stamp["inputs"].get("posts", ""),
-        "code": stamp["code"],
-        "device": stamp["device"],
+        "study": study, "row": row, "seed": seed, "run": run, "config": json.dumps(dict(config), sort_keys=True),
+        "seconds": float(seconds), "posts_digest": stamp["inputs"].get("posts", ""), "device": stamp["device"],
         "versions": json.dumps(stamp["versions"]),
-    }
+    }  # fmt: skip
     counts = ("posts", "positives")
     lines = [
         about | {"category": category, "metric": metric, "value": float(value)}
@@ -105,16 +94,17 @@ def merged(before: pd.DataFrame, lines: pd.DataFrame, *, whole: Collection[str] 
     """One record of two: `lines`, and of `before` what they do not replace, in the order of `KEYS`.
 
     Of a study in `lines` they replace the rows that they have and what is on other posts, and everything if the study
-    is in `whole`. Studies that `lines` does not have stay.
+    is in `whole`. Studies that `lines` does not have stay, and so do the seconds of lines that are equal otherwise.
     """
     posts = lines.groupby("study")["posts_digest"].agg(set).to_dict()
     rows = set(zip(lines["study"], lines["row"], strict=True))
-    stays = [
-        study not in posts or (study not in whole and digest in posts[study] and (study, row) not in rows)
-        for study, row, digest in zip(before["study"], before["row"], before["posts_digest"], strict=True)
-    ]
+    places = zip(before["study"], before["row"], before["posts_digest"], strict=True)
+    stays = [study not in posts or (study not in whole and digest in posts[study] and (study, row) not in rows)
+             for study, row, digest in places]  # fmt: skip
+    timed = lines[LASTING].merge(before[COLUMNS], how="left", on=LASTING)["seconds"]
+    lines = lines.assign(seconds=timed.fillna(lines["seconds"].reset_index(drop=True)).to_numpy())
     both = pd.concat([before[np.array(stays, dtype=bool)], lines], ignore_index=True) if any(stays) else lines
-    return both.sort_values(KEYS, kind="stable", ignore_index=True)
+    return both[COLUMNS].sort_values(KEYS, kind="stable", ignore_index=True)
 
 
 def read_record(path: Path) -> pd.DataFrame:
@@ -129,4 +119,4 @@ def read_record(path: Path) -> pd.DataFrame:
     missing = [column for column in COLUMNS if column not in found.columns]
     if missing:
         raise RadarError(f"{path} has no column {', '.join(missing)}: delete it and run `radar reproduce` again.")
-    return found
+    return found[COLUMNS]

@@ -1,46 +1,191 @@
 """What does a model look at? The ranking quality lost when a modality is emptied or taken from its pipeline's posts.
 
 An emptied modality also looks unlike anything in training; one from another post looks ordinary but belongs to nobody,
-so the two answer slightly different questions. Losses are paired: the same posts, scored by the same model twice.
+so the two answer slightly different questions; frames saved as JPEG once more say how much of a loss is noise. Losses
+are paired: the same posts, scored by the same model twice. The changed scores lie beside the run's own, as
+`scores.<ablation>.parquet`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import io
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from jaxtyping import Int, Int8
+import pyarrow.compute as pc
+from jaxtyping import Float, Int, Int8
 from matplotlib.figure import Figure
+from PIL import Image
 
-from radar_lib.intervals import (
-    Difference,
-    average_precision_difference,
-    average_precision_influence,
-    normal_difference,
-)
+from radar_lib import intervals
+from radar_lib.data.posts import FRAMES, TEXT_COLUMNS, Posts
+from radar_lib.errors import RadarError
 from radar_lib.metrics import average_precision
+from radar_lib.models.router import RadarRouter
+from radar_lib.training.encoded import EncodedPosts, StoredPosts
 from radar_lib.training.lab import Lab, Run
-from radar_lib.training.scores import logits_for
-from radar_suite.report.ablations import Ablation, ablated_scores, modalities_of
+from radar_lib.training.loop import predict
+from radar_lib.training.scores import logits_for, read_scores, write_scores
+from radar_lib.training.streamed import Retouch, Rows, encode_blank
 from radar_suite.report.style import category_colour
 
-LOOKS = {  # marker, height within its line, and what it is called
-    "blank": ("o", 0.12, "left empty"),
-    "permute": ("s", -0.12, "from another post"),
-    "replay": ("D", 0.0, "same, as JPEG"),
-}
+MODALITIES = {"title": "title", "ocr": "ocr_text", "asr": "asr_text", "frames": FRAMES}  # and the column of each
 
 
-def ablations_for(lab: Lab, split: str) -> list[Ablation]:
-    """Each modality of the split's posts left empty and taken from others; and, for the noise, frames as JPEG again."""
-    there = modalities_of(lab.posts, split)
-    found = [Ablation(kind, what) for kind in ("blank", "permute") for what in there]
-    return found + ([Ablation("replay", "jpeg60")] if "frames" in there else [])
+def jpeg60(frames: list[Image.Image]) -> list[Image.Image]:
+    """Each frame once more through JPEG, at quality 60."""
+    out = []
+    for frame in frames:
+        buffer = io.BytesIO()
+        frame.convert("RGB").save(buffer, format="JPEG", quality=60)
+        out.append(Image.open(buffer))
+    return out
 
 
-def sampled(labels: Int8[np.ndarray, " post"], *, cleared: int, seed: int) -> Int[np.ndarray, " sample"]:
+REPLAYS: dict[str, Retouch] = {"jpeg60": jpeg60}
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """One change of all posts of a split.
+
+    Attributes:
+        kind: 'blank' leaves a modality empty (no text, no frames); 'permute' takes it from another post of the same
+            pipeline and split (see `donors`); 'replay' treats the same frames in another way.
+        what: one of `MODALITIES`, or of `REPLAYS`.
+        seed: of the permutation.
+    """
+
+    kind: str
+    what: str
+    seed: int = 1
+
+    def __post_init__(self) -> None:
+        known = {"blank": MODALITIES, "permute": MODALITIES, "replay": REPLAYS}
+        if self.kind not in known:
+            raise RadarError(f"an ablation cannot {self.kind!r}. Known: {', '.join(known)}.")
+        if self.what not in known[self.kind]:
+            raise RadarError(f"there is no {self.what!r} to {self.kind}. Known: {', '.join(known[self.kind])}.")
+
+    @property
+    def name(self) -> str:
+        return f"{self.kind}-{self.what}" + (f"-own-{self.seed}" if self.kind == "permute" else "")
+
+    def rows(self, lab: Lab, split: str) -> Rows:
+        """The changed posts of a split."""
+        rows = Rows(lab.posts.folder, split)
+        if self.kind == "replay":
+            return replace(rows, retouch=REPLAYS[self.what])
+        source = None
+        if self.kind == "permute":
+            source = donors(lab.posts.table(split, columns=["pipeline"])["pipeline"], seed=self.seed)
+        return replace(rows, sources={MODALITIES[self.what]: source})
+
+
+def ablations_for(posts: Posts, split: str) -> list[Ablation]:
+    """Each modality that a post of the split has, left empty and taken from others; frames also as JPEG again."""
+    texts = posts.table(split, columns=list(TEXT_COLUMNS))
+    present = {name: (texts[name] != "").any() for name in TEXT_COLUMNS}
+    present[FRAMES] = pc.sum(pc.list_value_length(posts.split(split).data.column(FRAMES))).as_py() > 0
+    names = [name for name, column in MODALITIES.items() if present[column]]
+    changes = [Ablation(kind, what) for kind in ("blank", "permute") for what in names]
+    return changes + ([Ablation("replay", "jpeg60")] if "frames" in names else [])
+
+
+def donors(pipelines: Sequence[str] | pd.Series, *, seed: int) -> Int[np.ndarray, " post"]:
+    """For each post of a split another one of its pipeline, by a random cyclic permutation within each.
+
+    What is borrowed is then ordinary for the expert of that pipeline. A post that is its pipeline's only one borrows
+    from any other post of the split. No post borrows from itself.
+
+    Raises:
+        RadarError: fewer than two posts.
+    """
+    names = np.asarray(pipelines)
+    if len(names) < 2:
+        raise RadarError(f"{len(names)} post cannot change places with another: permuting needs two or more.")
+    random = np.random.default_rng(seed)
+    out = np.empty(len(names), dtype=np.int64)
+    for name in np.unique(names):
+        order = random.permutation(np.flatnonzero(names == name))
+        out[order] = np.roll(order, 1) if len(order) > 1 else (order + random.integers(1, len(names))) % len(names)
+    return out
+
+
+def ablated_posts(lab: Lab, backbone: str, split: str, ablation: Ablation, positions: Sequence[int]) -> EncodedPosts:
+    """Some posts of a split, changed, as `backbone` takes them.
+
+    Where the tower's output is kept, it is taken from there, that of the other post's frames included: only text is
+    encoded anew. Replayed frames and a split that is streamed pass the tower again.
+    """
+    rows, kept = ablation.rows(lab, split), lab.encoded(backbone, split)
+    if ablation.kind == "replay" or not isinstance(kept.posts, StoredPosts):
+        return lab.streamed(backbone, rows, positions=positions)
+    encoded = encode_blank(kept.backbone, rows.read(positions, sizes_only=True))
+    owner = rows.sources.get(FRAMES, np.arange(len(rows)))
+    features = [None] * len(encoded) if owner is None else [kept.posts[int(owner[i])].features for i in positions]
+    posts = [replace(post, frames=(), features=its) for post, its in zip(encoded, features, strict=True)]
+    return EncodedPosts.in_memory(kept.backbone, posts)
+
+
+def ablated_scores(
+    lab: Lab, run: Run, ablations: Iterable[Ablation], *, splits: Sequence[str] = ("test",),
+    post_ids: Iterable[str] | None = None,
+) -> dict[str, pd.DataFrame]:  # fmt: skip
+    """Scores of a finished run on changed posts, by the name of the ablation; columns as in the run's own scores.
+
+    Each ablation is written when it is done, and later calls add only the posts that are missing.
+
+    Args:
+        lab: on the posts and checkpoints that the run was trained with.
+        splits: splits that the run was scored on.
+        post_ids: which of the posts that the run was scored on; None for all.
+
+    Raises:
+        RadarError: the run knows other posts, or has no scores for a post.
+    """
+    if run.record["inputs"]["posts"] != lab.posts.digest:
+        raise RadarError(f"run {run.digest} was trained on other posts than those of {lab.posts.folder}.")
+    own, categories = run.scores(), run.spec.categories
+    wanted = own[own["split"].isin(splits)]
+    if post_ids is not None:
+        wanted = wanted.set_index("post_id").loc[list(post_ids)].reset_index()
+    out: dict[str, pd.DataFrame] = {}
+    router: RadarRouter | None = None
+    try:
+        for ablation in ablations:
+            path = run.entry.path(f"scores.{ablation.name}.parquet")
+            done = read_scores(path) if path.exists() else own[:0]
+            missing = wanted[~wanted["post_id"].isin(done["post_id"])]
+            if len(missing):
+                backbone = lab.backbone(run.spec.backbone)
+                router = router or RadarRouter.from_pretrained(run.router_folder, backbone=backbone)
+                done = pd.concat([done, _scores(lab, run, router, ablation, missing)], ignore_index=True)
+                ids, logits = done["post_id"].tolist(), logits_for(done, done["post_id"], categories)
+                write_scores(path, post_ids=ids, splits=done["split"].tolist(), logits=logits, categories=categories)
+            out[ablation.name] = done.set_index("post_id").loc[wanted["post_id"]].reset_index()
+    finally:
+        if router is not None:
+            router.detach()
+    return out
+
+
+def _scores(lab: Lab, run: Run, router: RadarRouter, ablation: Ablation, missing: pd.DataFrame) -> pd.DataFrame:
+    parts = []
+    for split, group in missing.groupby("split", sort=False):
+        order = pd.Series(np.arange(lab.posts.splits[split]), index=lab.table(split)["post_id"])
+        positions = order.loc[group["post_id"]].to_numpy()
+        inputs = ablated_posts(lab, run.spec.backbone, split, ablation, positions)
+        scores = group.copy()
+        scores.iloc[:, 2:] = predict(router, inputs, batch_size=inputs.at_once, device=lab.device)
+        parts.append(scores)
+    return pd.concat(parts)
+
+
+def sample(labels: Int8[np.ndarray, " post"], *, cleared: int, seed: int) -> Int[np.ndarray, " sample"]:
     """Positions, ascending, of all violating posts and at most `cleared` cleared ones, drawn at random."""
     negatives = np.flatnonzero(labels == 0)
     drawn = np.random.default_rng(seed).permutation(negatives)[:cleared]
@@ -57,72 +202,56 @@ def reliance(
             than in the split, and so is PR-AUC.
 
     Returns:
-        Columns category, kind, what, posts, PR-AUC (as the posts are), loss, low, high (fractions).
+        Columns category, posts, PR-AUC (as the posts are), kind, what, loss, low, high (fractions).
     """
     ids = lab.table(split)["post_id"].to_numpy()
     labels = lab.labels(split, run.spec.categories)
-    samples = [sampled(column, cleared=cleared, seed=seed) for column in labels.T]
-    union = np.unique(np.concatenate(samples))
-    changed = ablated_scores(lab, run, ablations, splits=[split], post_ids=ids[union])
+    samples = [sample(column, cleared=cleared, seed=seed) for column in labels.T]
+    changed = ablated_scores(lab, run, ablations, splits=[split], post_ids=ids[np.unique(np.concatenate(samples))])
     own, lines = run.scores(), []
-    for k, (category, sample) in enumerate(zip(run.spec.categories, samples, strict=True)):
-        truth = labels[sample, k]
+    for k, (category, chosen) in enumerate(zip(run.spec.categories, samples, strict=True)):
+        truth = labels[chosen, k]
         if len(np.unique(truth)) < 2:
             continue
-        clean = logits_for(own, ids[sample], [category])[:, 0]
-        about = {"category": category, "posts": len(sample), "PR-AUC": average_precision(truth, clean)}
+        clean = logits_for(own, ids[chosen], [category])[:, 0]
+        about = {"category": category, "posts": len(chosen), "PR-AUC": average_precision(truth, clean)}
         for ablation in ablations:
-            ablated = logits_for(changed[ablation.name], ids[sample], [category])[:, 0]
-            loss = lost(truth, clean, ablated)
+            loss = precision_lost(truth, clean, logits_for(changed[ablation.name], ids[chosen], [category])[:, 0])
             line = {"kind": ablation.kind, "what": ablation.what, "loss": loss.estimate}
             lines.append(about | line | {"low": loss.low, "high": loss.high})
     return pd.DataFrame(lines)
 
 
-def lost(truth: np.ndarray, clean: np.ndarray, ablated: np.ndarray) -> Difference:
+def precision_lost(
+    truth: Int8[np.ndarray, " post"], clean: Float[np.ndarray, " post"], ablated: Float[np.ndarray, " post"]
+) -> intervals.Difference:
     """PR-AUC lost; where the ablated posts all look alike (their only modality is empty), what is left is chance."""
     if np.ptp(ablated) > 0:
-        return average_precision_difference(truth, clean, ablated)
+        return intervals.average_precision_difference(truth, clean, ablated)
     centred = truth - truth.mean()
-    parts = (average_precision_influence(truth, clean) - centred) / len(truth)
-    return normal_difference(average_precision(truth, clean) - truth.mean(), parts)
+    parts = (intervals.average_precision_influence(truth, clean) - centred) / len(truth)
+    return intervals.normal_difference(average_precision(truth, clean) - truth.mean(), parts)
 
 
 def in_points(table: pd.DataFrame) -> pd.DataFrame:
-    """Losses in points with their intervals, as text: one line per modality and kind, one column per category."""
-    percent = 100 * table[["loss", "low", "high"]]
-    text = ["-" if np.isnan(loss) else f"{loss:.1f} [{low:.1f}, {high:.1f}]" for loss, low, high in percent.to_numpy()]
-    wide = table.assign(lost=text).pivot(index=["what", "kind"], columns="category", values="lost")
+    """Losses in points with their intervals: one line per modality and kind, one column per category."""
+    cells = 100 * table[["loss", "low", "high"]].to_numpy()
+    text = ["-" if np.isnan(loss) else f"{loss:.1f} [{low:.1f}, {high:.1f}]" for loss, low, high in cells]
+    wide = table.assign(text=text).pivot(index=["what", "kind"], columns="category", values="text")
     return wide.loc[table[["what", "kind"]].drop_duplicates().agg(tuple, axis=1).tolist(), table["category"].unique()]
-
-
-def most_borrowed(table: pd.DataFrame) -> str:
-    """For each category the borrowed modality that costs most, with its interval; named only where that is above 0."""
-    borrowed, parts = table[table["kind"] == "permute"], []
-    for category, part in borrowed.groupby("category", sort=False):
-        part = part.dropna(subset="loss")
-        if part.empty:
-            parts.append(f"Expert {category} orders no posts, so it has nothing to lose.")
-            continue
-        shown = part[part["low"] > 0]
-        x = (part if shown.empty else shown).sort_values("loss").iloc[-1]
-        lost = f"{100 * x['loss']:.1f} [{100 * x['low']:.1f}, {100 * x['high']:.1f}] of {100 * x['PR-AUC']:.1f} points"
-        if shown.empty:
-            parts.append(f"Expert {category}: none can be shown; the largest loss is by {x['what']}, {lost}.")
-        else:
-            parts.append(f"Expert {category} loses most to another post's {x['what']}: {lost}.")
-    return " ".join(parts)
 
 
 def figure(table: pd.DataFrame) -> Figure:
     """Losses with their intervals, one panel per category, one line per modality; right is worse."""
+    looks = {"blank": ("o", 0.12, "left empty"), "permute": ("s", -0.12, "from another post"),
+             "replay": ("D", 0.0, "same, as JPEG")}  # marker, height within its line, label  # fmt: skip
     categories, rows = list(dict.fromkeys(table["category"])), list(dict.fromkeys(table["what"]))[::-1]
     size = (3.6 * len(categories), 0.5 * len(rows) + 1.6)
     drawn, axes = plt.subplots(1, len(categories), figsize=size, squeeze=False, sharey=True)
     for axis, category in zip(axes[0], categories, strict=True):
         axis.axvline(0, color="#999999", linewidth=0.9, linestyle=":")
         for position, (kind, part) in enumerate(table[table["category"] == category].groupby("kind", sort=False)):
-            marker, offset, label = LOOKS[kind]
+            marker, offset, label = looks[kind]
             height = np.array([rows.index(what) for what in part["what"]]) + offset
             ends = 100 * np.stack([part["loss"] - part["low"], part["high"] - part["loss"]])
             axis.errorbar(100 * part["loss"], height, xerr=np.maximum(ends, 0), fmt=marker, markersize=5,

@@ -117,11 +117,11 @@ def read_row_scores(path: Path) -> RowScores:
     return RowScores(table["post_id"].to_pylist(), truth, categories, rows)
 
 
-def save_row_scores(workspace: Workspace, name: str, scores: RowScores, *, caption: str) -> None:
-    """Write `figures/<name>.parquet` and its entry in the manifest, which holds the file's digest."""
-    path = workspace.path(f"figures/{name}.parquet")
+def save_row_scores(ws: Workspace, name: str, scores: RowScores, *, caption: str) -> None:
+    """Write `figures/<name>.parquet` and enter it, with its digest, in the notebook's manifest."""
+    path = ws.path(f"figures/{name}.parquet")
     scores.write(path)
-    workspace.enter(name, [path], kind="scores", caption=caption)
+    ws.enter(name, [path], kind="scores", caption=caption)
 
 
 def row_of(entry: Mapping[str, Any]) -> Hashable:

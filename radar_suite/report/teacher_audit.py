@@ -1,8 +1,4 @@
-"""Can the soft labels be trusted? Reliability of the experts by kind of cell, and what they say where nobody looked.
-
-A cell is a (post, risk) pair. An expert trained on the verified cells of its own pipeline; all other cells are new to
-it, and its confidence may differ between the two.
-"""
+"""Can the soft labels be trusted? Reliability of an expert on a group of cells: (post, risk) pairs, labels known."""
 
 from __future__ import annotations
 
@@ -13,8 +9,6 @@ from scipy.special import expit
 from scipy.stats import binomtest
 from sklearn.metrics import cohen_kappa_score, log_loss
 
-from radar_lib.data.posts import Posts
-from radar_lib.losses import UNVERIFIED
 from radar_lib.metrics import average_precision
 
 
@@ -25,76 +19,36 @@ def reliability_bins(
 
     Args:
         labels: 0 or 1.
-        logits: of the same cells.
         bins: number of groups; fewer where there are fewer cells than that.
 
     Returns:
         Columns predicted, observed, posts, and low and high, the ends of Wilson's 95 % interval of the observed rate;
         one line per group.
     """
-    order = np.argsort(logits, kind="stable")
-    groups = [group for group in np.array_split(order, bins) if len(group)]
-    probs = expit(np.asarray(logits, dtype=np.float64))
-    lines = []
-    for g in groups:
-        interval = binomtest(int(labels[g].sum()), len(g)).proportion_ci(method="wilson")
-        lines.append((probs[g].mean(), labels[g].mean(), len(g), *interval))
+    probs, lines = expit(np.asarray(logits, dtype=np.float64)), []
+    for group in np.array_split(np.argsort(logits, kind="stable"), bins):
+        if len(group):
+            interval = binomtest(int(labels[group].sum()), len(group)).proportion_ci(method="wilson")
+            lines.append((probs[group].mean(), labels[group].mean(), len(group), *interval))
     return pd.DataFrame(lines, columns=["predicted", "observed", "posts", "low", "high"])
 
 
-def calibration_error(
-    labels: Int8[np.ndarray, " cell"], logits: Float[np.ndarray, " cell"], *, bins: int = 10
-) -> float:
-    """Expected calibration error over equally large groups: mean |predicted - observed|, weighted by posts."""
-    table = reliability_bins(labels, logits, bins=bins)
-    return float(np.average((table["predicted"] - table["observed"]).abs(), weights=table["posts"]))
-
-
 def quality(labels: Int8[np.ndarray, " cell"], logits: Float[np.ndarray, " cell"]) -> dict[str, float]:
-    """Numbers of one expert on one group of cells: count, rate, mean probability, PR-AUC, log loss (nats), ECE.
+    """Numbers of one expert on one group of cells: count, rate, mean probability, PR-AUC, log loss (nats).
 
+    The expected calibration error is the mean of |predicted - observed| over the `reliability_bins`, weighted by posts.
     Agreement is the share of cells where the label is the likelier of the two to the expert, and kappa (Cohen's) how
     much of that is more than two judges with these rates would reach by chance: 0 for none, 1 for all.
     """
-    probs = expit(np.asarray(logits, dtype=np.float64))
+    probs, bins = expit(np.asarray(logits, dtype=np.float64)), reliability_bins(labels, logits)
+    both = 0 < np.mean(labels) < 1
     return {
         "cells": len(labels),
         "observed rate": float(np.mean(labels)),
         "mean probability": float(probs.mean()),
-        "PR-AUC": float(average_precision(labels, logits)) if len(np.unique(labels)) == 2 else float("nan"),
+        "PR-AUC": float(average_precision(labels, logits)) if both else float("nan"),
         "log loss": float(log_loss(labels, probs, labels=[0, 1])),
-        "calibration error": calibration_error(labels, logits),
+        "calibration error": float(np.average((bins["predicted"] - bins["observed"]).abs(), weights=bins["posts"])),
         "agreement": float(np.mean((probs > 0.5) == labels)),
-        "kappa": float(cohen_kappa_score(labels, probs > 0.5)) if 0 < np.mean(labels) < 1 else float("nan"),
+        "kappa": float(cohen_kappa_score(labels, probs > 0.5)) if both else float("nan"),
     }
-
-
-def unverified_mass(
-    labels: Int8[np.ndarray, "post category"], teacher: Float[np.ndarray, "post category"], categories: tuple[str, ...]
-) -> pd.DataFrame:
-    """What the experts say of the cells that were never verified: how many, and how many violations they expect.
-
-    The expected number is the sum of the soft labels: what training without the mask would call 0.
-    """
-    probs = expit(np.asarray(teacher, dtype=np.float64))
-    lines = []
-    for k, category in enumerate(categories):
-        hidden = labels[:, k] == UNVERIFIED
-        expected = probs[hidden, k].sum()
-        line = {"category": category, "verified cells": int((~hidden).sum()), "unverified cells": int(hidden.sum())}
-        line |= {"expected violations among them": float(expected)}
-        lines.append(line | {"share (%)": float(100 * expected / max(hidden.sum(), 1))})
-    return pd.DataFrame(lines)
-
-
-def hidden_truth(posts: Posts, split: str) -> Int8[np.ndarray, "post category"] | None:
-    """True labels of all K risks, in the order of the split; None where nobody knows them.
-
-    Only the built-in corpus knows them. They are for audits and evaluation: no training or inference code reads them.
-    """
-    path = posts.folder / "hidden" / "truth.parquet"
-    if not path.exists():
-        return None
-    truth = pd.read_parquet(path, columns=["post_id", *(f"true_{category}" for category in posts.categories)])
-    ids = posts.table(split, columns=["post_id"])["post_id"]
-    return truth.set_index("post_id").loc[ids].to_numpy(dtype=np.int8)

@@ -33,7 +33,7 @@ from radar_suite.world.dials import SHARE, CorpusConfig, corpus_digest, plan_cor
 from radar_suite.world.draws import Draws
 from radar_suite.world.facts import DOMAINS, MAX_SEGMENTS, stream_key
 from radar_suite.world.flaws import KINDS, NEAR, disguise
-from radar_suite.world.language import bank, retagged, write_text
+from radar_suite.world.language import bank, retag, write_text
 from radar_suite.world.pipelines import TRAFFIC, Selection, panel_votes
 from radar_suite.world.policies import CATEGORIES, intake_cues, posteriors
 from radar_suite.world.rendering import draw_frames
@@ -125,7 +125,7 @@ def _content(config: CorpusConfig, s: Selection, n: int, facts: dict) -> tuple[s
             if not crop and own.chance(0.5):
                 anew = write_text(facts, own, template=words)
                 # What the frames show as text cannot be worded anew; such a copy only gets another tag.
-                text = (retagged(text[0], own), *text[1:]) if text[1] or anew[1] else anew
+                text = (retag(text[0], own), *text[1:]) if text[1] or anew[1] else anew
     return *text, frames, second
 
 

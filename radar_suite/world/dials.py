@@ -14,6 +14,8 @@ from radar_suite.world.pipelines import Selection, select_annotated, select_traf
 from radar_suite.world.policies import CATEGORIES
 
 SHARE = (800, 300, 600)  # training posts per pipeline, ratio (LQC : RCS : FE)
+SIZES = ("train_posts", "validation_posts", "test_positives", "calibration_positives", "unlabelled_posts",
+         "audit_posts", "pretrain_posts")
 _KINDS = {int: "a whole number", float: "a number", tuple: "a list"}
 
 
@@ -56,11 +58,9 @@ class CorpusConfig:
             allowed = {int: int, float: (int, float), tuple: (tuple, list)}[kind]
             _require(isinstance(value, allowed) and not isinstance(value, bool),
                      f"{field.name} is {value!r}; it is {_KINDS[kind]}")
-        for name in ("train_posts", "validation_posts", "test_positives", "calibration_positives",
-                     "unlabelled_posts", "audit_posts", "pretrain_posts"):
+        for name in SIZES:
             _require(getattr(self, name) >= 0, f"{name} is {getattr(self, name)}; it must be 0 or more")
-        _require(sum((self.train_posts, self.test_positives, self.calibration_positives, self.validation_posts,
-                      self.unlabelled_posts, self.audit_posts, self.pretrain_posts)) > 0, "the corpus has no posts")
+        _require(any(getattr(self, name) for name in SIZES), "the corpus has no posts")
         _require(32 <= self.frame_px <= 1024, f"frame_px is {self.frame_px}; it must be between 32 and 1024")
         _require(1 <= self.min_frames <= self.max_frames <= 5,
                  f"min_frames {self.min_frames} and max_frames {self.max_frames} must be ordered within 1 to 5")
@@ -76,8 +76,8 @@ class CorpusConfig:
         _require(0 <= self.intake_beta <= 6, f"intake_beta is {self.intake_beta}; it must be between 0 and 6")
         object.__setattr__(self, "languages", tuple(self.languages))
         for code in self.languages:
-            _require(code in LANGUAGES, f"unknown language {code!r}; the built-in corpus speaks "
-                                        f"{', '.join(sorted(LANGUAGES))}")
+            known = ", ".join(sorted(LANGUAGES))
+            _require(code in LANGUAGES, f"unknown language {code!r}; the built-in corpus speaks {known}")
 
 
 def _require(holds: bool, message: str) -> None:

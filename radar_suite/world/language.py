@@ -121,7 +121,7 @@ def write_text(facts: Mapping[str, str], draws: Draws, *, template: Draws | None
     return title, _join(fields[1], draws, language, end=""), _join(fields[2], draws, language)
 
 
-def retagged(title: str, draws: Draws) -> str:
+def retag(title: str, draws: Draws) -> str:
     """The title with one more tag."""
     return f"{title} {draws.of(_TAGS)}"
 

@@ -80,7 +80,7 @@ def panel_votes(s: Selection, seed: int) -> Int8[np.ndarray, "post category"]:
     votes = s.truth.copy()
     for k in range(p.shape[1]):
         for reviewer in (1, 2):
-            votes[:, k] += hashed_uniform(s.index, key + np.uint64(2 * k + reviewer)) < p[:, k]
+            votes[:, k] += hash_uniform(s.index, key + np.uint64(2 * k + reviewer)) < p[:, k]
     return votes
 
 
@@ -179,7 +179,7 @@ class _Chosen:
         return Selection(split, stream, *own, self.columns)
 
 
-def hashed_uniform(index: UInt32[np.ndarray, "post"], key: np.uint64) -> Float[np.ndarray, "post"]:
+def hash_uniform(index: UInt32[np.ndarray, "post"], key: np.uint64) -> Float[np.ndarray, "post"]:
     """Uniform on [0, 1) for each index, a hash of (key, index) alone."""
     return _mix(_mix(index.astype(np.uint64)) ^ key) / 2.0**64
 

@@ -44,7 +44,7 @@ def _when(condition: Bool[np.ndarray, "post"], p: float, otherwise=0.0) -> Float
     return np.where(condition, p, otherwise)
 
 
-def contradicted(f: Facts) -> Bool[np.ndarray, "post"]:
+def contradicts(f: Facts) -> Bool[np.ndarray, "post"]:
     """True where the title claims a spectacle that the frames do not show."""
     return (f["claim"] > 0) & (f["claim"] != f["spectacle"])
 
@@ -58,7 +58,7 @@ def low_quality(f: Facts) -> Float[np.ndarray, "post"]:
     still = on["static"] & ~on["speech"] & (on["overlay"] | on["shouting"])
     defects = sum(on[name].astype(int) for name in ("border", "blur", "lowbit", "static", "overlay"))
     return _noisy_or(
-        _when(repost & (defects > 0), 0.80, _when(repost, 0.15)), _when(contradicted(f), 0.80),
+        _when(repost & (defects > 0), 0.80, _when(repost, 0.15)), _when(contradicts(f), 0.80),
         _when(unwatchable, 0.80), _when(still, 0.80),
         _when(on["watermark"] & on["commentary"] & (defects > 1), 0.45), _when((defects >= 3) & ~on["archive"], 0.5),
         np.full(len(repost), 0.004))

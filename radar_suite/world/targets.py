@@ -46,13 +46,11 @@ def targets(config: CorpusConfig | None = None, *, blocks: int = 40) -> Iterator
     facts = [sample_block(SEED, "targets", b, co_violation=config.co_violation) for b in range(blocks)]
     p = np.concatenate([posteriors(f) for f in facts])
     truth = np.random.Generator(np.random.Philox(SEED)).random(p.shape) < p
-    ceilings = []
     for k, c in enumerate(CATEGORIES):
         paper = CorpusConfig().test_prevalence[k]
         yield Target(f"{c}: prevalence in traffic", p[:, k].mean(), 0.6 * paper, 1.4 * paper, paper)
-    for k in range(len(CATEGORIES)):
-        weight = weighted_to(truth[:, k], config.test_prevalence[k])
-        ceilings.append(average_precision(truth[:, k], p[:, k], weights=weight))
+    ceilings = [average_precision(truth[:, k], p[:, k], weights=weighted_to(truth[:, k], rate))
+                for k, rate in enumerate(config.test_prevalence)]
     yield Target("oracle: average PR-AUC at test prevalence", float(np.mean(ceilings)), 0.70, 0.85)
     disagree = (np.abs(p - 0.5) < 0.25).any(axis=1).mean()
     yield Target("posts on which honest reviewers disagree", float(disagree), 0.005, 0.03)
@@ -64,17 +62,16 @@ def targets(config: CorpusConfig | None = None, *, blocks: int = 40) -> Iterator
             yield Target(f"{c}: prevalence in {s.split}", (s.labels[own, k] == 1).mean(), paper - margin,
                          paper + margin, paper)
     for k, c in enumerate(CATEGORIES):
-        share = SHARE[k] / sum(SHARE)
-        found = (train.pipeline == k).mean()
-        yield Target(f"{c}: share of the training posts", found, share - 1e-3, share + 1e-3, share)
+        share, measured = SHARE[k] / sum(SHARE), (train.pipeline == k).mean()
+        yield Target(f"{c}: share of the training posts", measured, share - 1e-3, share + 1e-3, share)
     unseen = train.truth[train.pipeline > 0, 0].mean()
     yield Target("LQC: violating among posts that others annotate", unseen, 0.10, 0.20)
 
 
-def table(found: Iterable[Target]) -> str:
+def table(targets: Iterable[Target]) -> str:
     """The targets as aligned lines: measured, declared, the paper's, met or not."""
     lines = [f"{'':52}{'measured':>9}  {'declared':>15}  {'paper':>6}"]
-    for t in found:
+    for t in targets:
         paper = "" if t.paper is None else f"{t.paper:.3f}"
         lines.append(f"{t.name:52}{t.measured:9.3f}  {t.low:6.3f} to {t.high:5.3f}  {paper:>6}  "
                      f"{'met' if t.met else 'NOT MET'}")

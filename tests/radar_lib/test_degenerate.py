@@ -1,4 +1,4 @@
-"""All functions of metrics, intervals and seeds on degenerate input: a named error, or a warning and NaN."""
+"""All functions of metrics and intervals on degenerate input: a named error, or a warning and NaN."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from functools import partial
 import numpy as np
 import pytest
 
-from radar_lib import intervals, metrics, seeds
+from radar_lib import intervals, metrics
 from radar_lib.metrics import DegenerateWarning
 
 NAN, INF = np.nan, np.inf
@@ -18,6 +18,8 @@ POSTS = {
     "no post": ([], []),
     "nan": ([1, 0, 1], [1.0, NAN, 2.0]),
     "infinite": ([1, 0, 1], [1.0, INF, 2.0]),
+    "unequal": ([1, 0], [1.0]),
+    "matrix": ([[1, 0]], [[1.0, 2.0]]),
     "not verified": ([1, -1, 0], [1.0, 2.0, 3.0]),
     "tied": ([1, 0, 1, 0, 0], [2.0] * 5),
     "no negative": ([1, 1, 1], [1.0, 2.0, 3.0]),
@@ -25,7 +27,8 @@ POSTS = {
     "one cleared post": ([0], [2.0]),
 }
 REFUSED = {"no positive": "no violating post", "no post": "no post", "nan": "NaN or infinite",
-           "infinite": "NaN or infinite", "not verified": "not verified", "one cleared post": "no violating post",
+           "infinite": "NaN or infinite", "unequal": "one length", "matrix": "two vectors",
+           "not verified": "not verified", "one cleared post": "no violating post",
            "no negative": "no cleared post", "one post": "no cleared post"}  # fmt: skip
 STATE_THE_DISPATCH = ("pr_curve", "threshold_at_recall")
 R60, R90 = partial(metrics.recall_at_precision, precision=0.6), partial(metrics.apr_at_recall, recall=0.9)
@@ -64,23 +67,27 @@ OTHERS = {
     "student_difference": [(lambda f: f(0.2, 0.0, level=0.95), (0.2, NAN, NAN, 1)),
                            (lambda f: f(NAN, 0.0, level=0.95), (NAN, NAN, NAN, 1)),
                            (lambda f: f(0.0, 0.0, level=0.95), (0, 0, 0, 1))],
-    "drawn_interval": [(lambda f: f(0.2, FEW), "3 of 4 replicates"), (lambda f: f(0.2, np.ones(4)), (0.2, NAN, NAN)),
-                       (lambda f: f(NAN, FEW), (NAN, NAN, NAN))],
-    "drawn_difference": [(lambda f: f(0.2, FEW), "3 of 4 replicates"),
-                         (lambda f: f(0.2, np.ones(4)), (0.2, NAN, NAN, 1)),
-                         (lambda f: f(NAN, FEW), (NAN, NAN, NAN, 1))],
+    "percentile_interval": [(lambda f: f(0.2, FEW), "3 of 4 replicates"),
+                            (lambda f: f(0.2, np.ones(4)), (0.2, NAN, NAN)), (lambda f: f(NAN, FEW), (NAN, NAN, NAN))],
+    "replicate_difference": [(lambda f: f(0.2, FEW), "3 of 4 replicates"),
+                             (lambda f: f(0.0, np.zeros(4)), (0, 0, 0, 1)),
+                             (lambda f: f(0.2, np.ones(4)), (0.2, NAN, NAN, 1)),
+                             (lambda f: f(NAN, FEW), (NAN, NAN, NAN, 1))],
+    "bootstrap": [(lambda f: f(lambda weights: weights.sum(-1), posts=3, replicates=1, seed=1), "replicates is 1")],
     "quantile": [(lambda f: f(1.0), "level is 1"), (lambda f: f(NAN), "level is nan")],
     "draws": [(lambda f: f(np.random.default_rng(0), 2, 0).shape, (2, 0))],
     "recall_at_precision_is_reliable": [(lambda f: (f(NAN), f(0.0)), (False, False))],
     "seed_interval": [(lambda f: f([0.5]), "1 run"), (lambda f: f([]), "0 run"),
                       (lambda f: f([0.1] * 3), (NAN, NAN)), (lambda f: f([0.1, NAN]), (NAN, NAN, NAN)),
                       (lambda f: f([0.0] * 3), (0, NAN, NAN))],
-    "seed_difference": [(lambda f: f([0.5, NAN], [0.4, 0.4]), (NAN, NAN, NAN, 1)),
+    "seed_difference": [(lambda f: f([0.5] * 3, [0.5] * 3), (0, 0, 0, 1)),
+                        (lambda f: f([0.5, NAN], [0.4, 0.4]), (NAN, NAN, NAN, 1)),
                         (lambda f: f([0.5], [0.4]), "1 run"), (lambda f: f([0.5] * 3, [0.5]), "1 run")],
     "combined_interval": [(lambda f: f(NOTHING, [1.0, NAN]), (NAN, NAN, NAN)),
                           (lambda f: f(POINT, [1.0]), "1 run"), (lambda f: f(POINT, [1.0, 1.0]), POINT)],
     "combined_difference": [(lambda f: f(UNDEFINED, [1.0, NAN], [0.5, 0.4]), UNDEFINED),
                             (lambda f: f(UNKNOWN, [1.0], [0.5]), "1 run"),
+                            (lambda f: f(UNKNOWN, [1.0], [0.5, 0.4]), "1 run"),
                             (lambda f: f(UNKNOWN, [1.0, 0.9], [0.5, 0.4]), UNKNOWN)],
 }  # fmt: skip
 
@@ -92,15 +99,15 @@ def public(module):
 
 
 def test_every_public_function_is_here():
-    assert set(OF_POSTS) | set(OTHERS) == public(metrics) | public(intervals) | public(seeds)
+    assert set(OF_POSTS) | set(OTHERS) == public(metrics) | public(intervals)
 
 
 @pytest.mark.parametrize("kind", POSTS)
 @pytest.mark.parametrize("name", OF_POSTS)
 def test_posts_that_decide_nothing_are_refused_or_flagged(name, kind):
     labels, scores = np.array(POSTS[kind][0]), np.array(POSTS[kind][1])
-    if name == "score_table" and kind == "not verified":
-        return  # its own business: tests/test_metrics.py
+    if name == "score_table" and kind in ("not verified", "unequal", "matrix"):
+        return  # takes a table, of which it reads verified cells only: test_metrics.py
     if kind in REFUSED:
         with pytest.raises(ValueError, match=REFUSED[kind]):
             OF_POSTS[name](labels, scores)
@@ -156,7 +163,7 @@ def test_rows_of_weights_that_decide_nothing_are_nan():
 
 @pytest.mark.parametrize("name, call, expected", [(name, *case) for name, cases in OTHERS.items() for case in cases])
 def test_the_other_functions(name, call, expected):
-    function = next(vars(module)[name] for module in (metrics, intervals, seeds) if name in vars(module))
+    function = next(vars(module)[name] for module in (metrics, intervals) if name in vars(module))
     if isinstance(expected, str):
         with pytest.raises(ValueError, match=expected):
             call(function)

@@ -49,20 +49,28 @@ def test_what_is_better_is_found_better_and_the_same_is_the_same(evidence, metri
         assert one.low <= one.estimate <= one.high
 
 
-def test_the_error_of_an_average_is_that_of_a_bootstrap_over_posts(world, evidence):
+def error_of_a_bootstrap(labels, rows, weights):
+    """Width of the percentile interval of a weighted sum of the rows' average PR-AUC, by a plain loop over posts."""
+    generator, drawn = np.random.default_rng(5), []
+    for _ in range(400):
+        index = generator.integers(0, len(labels), len(labels))
+        scored = {row: score_table(labels[index], rows[row][0][index], RISKS)[AVERAGE]["PR-AUC"] for row in weights}
+        drawn.append(sum(weight * scored[row] for row, weight in weights.items()))
+    return pytest.approx(np.diff(np.quantile(drawn, [0.025, 0.975]))[0], rel=0.2)
+
+
+def test_the_error_of_an_average_and_of_an_interaction_is_that_of_a_bootstrap_over_posts(world, evidence):
     """Also where the risks share their posts: the second world verifies both risks on the same 300 posts."""
     truth, rows = world
     shared = truth[:300].copy()
     shared[:, 1] = truth[300:, 1]
     both = {"good": [np.stack([rows["good"][0][:300, 0]] * 2, axis=1)]}  # and one row's mistakes are shared too
-    generator = np.random.default_rng(5)
     for labels, logits in ((truth, rows), (shared, both)):
-        found = Evidence(labels, logits, RISKS, replicates=10, seed=1).interval("good", AVERAGE, "PR-AUC")
-        drawn = []
-        for _ in range(400):
-            index = generator.integers(0, len(labels), len(labels))
-            drawn.append(score_table(labels[index], logits["good"][0][index], RISKS)[AVERAGE]["PR-AUC"])
-        assert found.high - found.low == pytest.approx(np.diff(np.quantile(drawn, [0.025, 0.975]))[0], rel=0.2)
+        average = Evidence(labels, logits, RISKS, replicates=10, seed=1).interval("good", AVERAGE, "PR-AUC")
+        assert average.high - average.low == error_of_a_bootstrap(labels, logits, {"good": 1.0})
+    weights = {"good": 1.0, "noisy": -0.5, "blind": -0.5}
+    interaction = evidence.contrast(weights, AVERAGE, "PR-AUC")
+    assert interaction.high - interaction.low == error_of_a_bootstrap(truth, rows, weights)
 
 
 def test_several_runs_are_their_mean(world):
@@ -79,7 +87,7 @@ def test_several_runs_are_their_mean(world):
 
 
 def test_equal_seeds_draw_equal_posts_in_parts_of_any_size(world, evidence, monkeypatch):
-    monkeypatch.setattr("radar_lib.evidence.POSTS_AT_ONCE", 600 * 37)
+    monkeypatch.setattr("radar_lib.intervals._CELLS_AT_ONCE", 600 * 37)
     again = Evidence(*world, RISKS, replicates=400, seed=3)
     place = ("good", "noisy", AVERAGE, "R@P60")
     assert again.difference(*place) == evidence.difference(*place)
@@ -97,18 +105,6 @@ def test_a_contrast_is_the_sum_of_its_rows_and_no_wider_than_its_parts_allow(wor
     assert abs(widths[0] - widths[1]) <= found.high - found.low <= sum(widths)
     doubled = evidence.contrast({row: 2 * w for row, w in weights.items()}, *place)
     np.testing.assert_allclose(doubled[:3], 2 * np.array(found[:3]))
-
-
-def test_the_error_of_an_interaction_is_that_of_a_bootstrap_over_posts(world, evidence):
-    truth, rows = world
-    weights = {"good": 1.0, "noisy": -0.5, "blind": -0.5}
-    found = evidence.contrast(weights, AVERAGE, "PR-AUC")
-    generator, drawn = np.random.default_rng(5), []
-    for _ in range(400):
-        index = generator.integers(0, len(truth), len(truth))
-        scored = {row: score_table(truth[index], rows[row][0][index], RISKS)[AVERAGE]["PR-AUC"] for row in weights}
-        drawn.append(sum(weight * scored[row] for row, weight in weights.items()))
-    assert found.high - found.low == pytest.approx(np.diff(np.quantile(drawn, [0.025, 0.975]))[0], rel=0.2)
 
 
 def test_seeds_and_posts_are_apart_and_join_by_the_stated_model(world):

@@ -13,15 +13,8 @@ from hypothesis import strategies as st
 from torch.distributions import Bernoulli, kl_divergence
 from torch.testing import assert_close
 
-from radar_lib import losses
-from radar_lib.losses import (
-    bernoulli_kl,
-    distillation_loss,
-    masked_bce,
-    radar_loss,
-    unmasked_bce,
-    valid_mask,
-)
+from radar_lib import labels, losses
+from radar_lib.losses import bernoulli_kl, distillation_loss, masked_bce, radar_loss, unmasked_bce, valid_mask
 
 POISONS = (math.nan, math.inf, -math.inf)
 
@@ -46,17 +39,17 @@ def gradient(loss_of, logits):
 
 
 def test_doctests():
-    assert doctest.testmod(losses).failed == 0
+    assert doctest.testmod(losses).failed == doctest.testmod(labels).failed == 0
 
 
 def test_valid_mask_by_hand():
-    labels = torch.tensor([[1, -1, 0, -1], [-1, -1, -1, -1]], dtype=torch.int8)
-    assert valid_mask(labels).tolist() == [[True, False, True, False], [False] * 4]
-    assert valid_mask(labels).dtype == torch.bool
-    assert valid_mask(torch.tensor([math.nan, -1.0])).tolist() == [True, False]
+    y = torch.tensor([[1, -1, 0, -1], [-1, -1, -1, -1]], dtype=torch.int8)
+    assert valid_mask(y).tolist() == [[True, False, True, False], [False] * 4]
+    assert valid_mask(y).dtype == torch.bool and (valid_mask(y.numpy()) == valid_mask(y).numpy()).all()
+    assert valid_mask(torch.tensor([math.nan, -1.0])).tolist() == [True, False]  # a hole shows up as a NaN loss
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(batches)
 def test_masked_bce_is_torchs_sum_over_kept_cells_per_post(data):
     logits, labels, _ = data
@@ -65,7 +58,7 @@ def test_masked_bce_is_torchs_sum_over_kept_cells_per_post(data):
     assert_close(masked_bce(logits, labels, valid), oracle)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(batches, st.sampled_from(POISONS), st.sampled_from(POISONS))
 def test_poison_in_masked_cells_changes_neither_loss_nor_gradient(data, in_logits, in_targets):
     logits, labels, _ = data
@@ -79,44 +72,16 @@ def test_poison_in_masked_cells_changes_neither_loss_nor_gradient(data, in_logit
     assert torch.equal(grad[~valid], torch.zeros_like(grad[~valid]))
 
 
-def test_the_two_naive_masks_fail_where_ours_does_not():
-    logits = torch.tensor([[0.3, math.nan]])
-    labels = torch.tensor([[1.0, -1.0]])
-    valid = valid_mask(labels)
-
-    def product(z):
-        return (F.binary_cross_entropy_with_logits(z, labels, reduction="none") * valid).sum()
-
-    def where_on_the_output(z):
-        cells = F.binary_cross_entropy_with_logits(z, labels, reduction="none")
-        return torch.where(valid, cells, 0.0).sum()
-
-    assert gradient(product, logits)[0].isnan()
-    right, _ = gradient(lambda z: masked_bce(z, labels, valid), logits)
-    loss, grad = gradient(where_on_the_output, logits)
-    assert_close(loss, right)
-    assert grad.isnan().any()
-
-
 @pytest.mark.parametrize("categories", [1, 3, 7])
-def test_all_masked_rows_and_batches(categories):
+def test_a_batch_without_a_verified_cell(categories):
     logits, labels, _ = batch(0, 8, categories)
-    labels[3] = -1
-    _, grad = gradient(lambda z: masked_bce(z, labels, valid_mask(labels)), logits)
-    assert grad[3].eq(0).all()
     labels[:] = -1
     loss, grad = gradient(lambda z: masked_bce(z, labels, valid_mask(labels)), logits)
     assert loss == 0 and grad.eq(0).all()
-    empty = masked_bce(logits[:0], labels[:0], valid_mask(labels[:0]))
-    assert empty == 0
+    assert masked_bce(logits[:0], labels[:0], valid_mask(labels[:0])) == 0
 
 
-def test_the_denominator_is_posts_not_cells():
-    logits, labels = torch.zeros(4, 3), torch.tensor([[1, 0, 1], [-1, -1, 0], [-1, -1, -1], [-1, 1, -1]])
-    assert_close(masked_bce(logits, labels, valid_mask(labels)), torch.tensor(5 * math.log(2) / 4))
-
-
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(batches)
 def test_unmasked_bce_reads_unverified_as_cleared(data):
     logits, labels, _ = data
@@ -126,16 +91,17 @@ def test_unmasked_bce_reads_unverified_as_cleared(data):
     assert_close(unmasked_bce(logits, verified), masked_bce(logits, verified, valid_mask(verified)))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(batches)
 def test_kl_is_torchs(data):
     student, _, teacher = (x.double() if x.is_floating_point() else x for x in data)
     oracle = kl_divergence(Bernoulli(logits=teacher), Bernoulli(logits=student))
     assert_close(bernoulli_kl(teacher, student), oracle)
     assert_close(distillation_loss(teacher, student), oracle.sum() / len(oracle))
+    assert bernoulli_kl(teacher, teacher).eq(0).all()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(batches)
 def test_kl_gradient_is_p_minus_t_and_stays_off_the_teacher(data):
     student, _, teacher = data
@@ -146,7 +112,6 @@ def test_kl_gradient_is_p_minus_t_and_stays_off_the_teacher(data):
 
 
 @given(st.floats(-1e4, 1e4, width=32))
-@settings(deadline=None)
 def test_kl_is_zero_at_the_teacher_and_never_below(value):
     logits = torch.tensor(value)
     assert bernoulli_kl(logits, logits) == 0
@@ -171,7 +136,7 @@ def test_kl_keeps_its_digits_in_both_tails():
     assert_close(bernoulli_kl(teacher, student).double(), exact, rtol=1e-5, atol=0)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(batches, st.floats(0, 1), st.floats(0, 1))
 def test_eq_7_is_mixed_targets_on_verified_and_weighted_teacher_elsewhere(data, on_verified, on_unverified):
     logits, labels, teacher = (x.double() if x.is_floating_point() else x for x in data)
@@ -186,7 +151,7 @@ def test_eq_7_is_mixed_targets_on_verified_and_weighted_teacher_elsewhere(data, 
     assert_close(ours, bce - constant)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(batches, st.floats(0, 1))
 def test_eq_7_as_the_paper_writes_it(data, lam):
     logits, labels, teacher = data
@@ -233,6 +198,7 @@ def test_shapes_must_agree():
         radar_loss(logits, labels, teacher[:, :1], lam=0.5)
 
 
-def test_importable_without_transformers():
-    code = "import sys, radar_lib.losses; assert 'transformers' not in sys.modules"
+@pytest.mark.parametrize("module", ["losses", "partial_losses", "evidence"])
+def test_the_maths_is_importable_without_transformers(module):
+    code = f"import sys, radar_lib.{module}; assert not {{'transformers', 'datasets'}} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,6 +1,14 @@
-"""The exercises by name: one module per theme, each with its tasks, references and typical mistakes."""
+"""The exercises by name. One module per notebook: tasks, hints, references and typical mistakes, in its order."""
 
-from radar_suite.exercises.bank import experts, lambdas, masking, primer, routers, tables, teachers
+from radar_suite.exercises.bank import (
+    notebook_00,
+    notebook_03,
+    notebook_04,
+    notebook_05,
+    notebook_06,
+    notebook_07,
+    notebook_08,
+)
 
-THEMES = (primer, experts, teachers, routers, tables, lambdas, masking)
-BANK = {one.name: one for theme in THEMES for one in theme.EXERCISES}
+NOTEBOOKS = (notebook_00, notebook_03, notebook_04, notebook_05, notebook_06, notebook_07, notebook_08)
+BANK = {one.name: one for notebook in NOTEBOOKS for one in notebook.EXERCISES}

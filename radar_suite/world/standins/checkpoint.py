@@ -13,8 +13,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from radar_lib.files import atomic_path
-from radar_lib.models.quiet import quiet_transformers
-from radar_suite.world.standins.geometry import GEOMETRIES, Geometry, build_image_processor, build_model
+from radar_lib.models.backbones import quiet_transformers
+from radar_suite.world.standins.geometry import GEOMETRIES, StandinGeometry, build_image_processor, build_model
 from radar_suite.world.standins.tokenizers import VOCABULARY, train_tokenizer
 
 
@@ -27,7 +27,7 @@ def write_checkpoint(folder: Path, model: Any, tokenizer: Any, image_processor: 
 
 
 def write_random_standin(
-    folder: Path, name: str, texts: Iterable[str], *, seed: int = 1, geometry: Geometry | None = None,
+    folder: Path, name: str, texts: Iterable[str], *, seed: int = 1, geometry: StandinGeometry | None = None,
     vocabulary: int = VOCABULARY,
 ) -> None:  # fmt: skip
     """A stand-in before pretraining: the named geometry, random weights, a tokenizer trained on `texts`."""

@@ -20,10 +20,12 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from radar_lib.errors import RadarError
+from radar_lib.metrics import average_precision
 from radar_lib.models.base import Backbone
-from radar_lib.models.families import CausalBackbone, Siglip
+from radar_lib.models.siglip import Siglip
 
 PARTS = ("seen", "read")
+PIXEL_KEYS = ("pixel_values", "image_grid_thw", "image_sizes", "batch_num_images")
 _CAPTION = re.compile(r"Seen: (?P<seen>.*?)\.\s*Read: (?P<read>.*)", re.DOTALL)
 
 
@@ -83,7 +85,7 @@ class Describer(nn.Module):
             return both, [(self.seen_head(image), self.seen), (self.read_head(text), ~self.seen)]
         if "pixel_values" not in batch:
             return self.head(self.backbone(batch)), []
-        levels = self._features(batch)
+        levels = self.backbone.tower({k: batch[k] for k in PIXEL_KEYS if k in batch})
         batch = {k: v for k, v in batch.items() if k not in PIXEL_KEYS}
         batch |= {f"features_{i}": level for i, level in enumerate(levels)}
         pooled = self.backbone(batch)
@@ -91,14 +93,6 @@ class Describer(nn.Module):
         counts = torch.bincount(owner, minlength=len(pooled)).clamp(min=1)
         mean = torch.zeros_like(pooled).index_add(0, owner, levels[0].float()) / counts[:, None]
         return self.head(pooled), [(self.seen_head(mean), self.seen)]
-
-    def _features(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
-        backbone = self.backbone
-        assert isinstance(backbone, CausalBackbone)
-        return backbone.tower({k: batch[k] for k in PIXEL_KEYS if k in batch})
-
-
-PIXEL_KEYS = ("pixel_values", "image_grid_thw", "image_sizes", "batch_num_images")
 
 
 def word_weights(targets: Bool[np.ndarray, "post word"], *, largest: float = 5.0) -> Float[Tensor, " word"]:
@@ -111,12 +105,9 @@ def word_weights(targets: Bool[np.ndarray, "post word"], *, largest: float = 5.0
 
 
 def description_loss(
-    out: tuple[Tensor, list[tuple[Tensor, Tensor]]],
-    targets: Float[Tensor, "batch word"],
-    *,
-    weights: Float[Tensor, " word"] | None = None,
-    auxiliary: float = 0.5,
-) -> Float[Tensor, ""]:
+    out: tuple[Tensor, list[tuple[Tensor, Tensor]]], targets: Float[Tensor, "batch word"], *,
+    weights: Float[Tensor, " word"] | None = None, auxiliary: float = 0.5,
+) -> Float[Tensor, ""]:  # fmt: skip
     """Binary cross-entropy averaged over posts and words, plus `auxiliary` times that of each auxiliary head."""
     logits, extra = out
     loss = F.binary_cross_entropy_with_logits(logits, targets, pos_weight=weights)
@@ -131,16 +122,11 @@ def word_quality(
     logits: Float[np.ndarray, "post word"], targets: Bool[np.ndarray, "post word"], vocabulary: Sequence[str]
 ) -> dict[str, dict[str, float]]:
     """Average precision `ap` and `prevalence` (that of a random ranking), in percent, of words that some posts have."""
-    from radar_lib.metrics import average_precision
-
     return {
-        word: {
-            "ap": round(100 * average_precision(targets[:, i], logits[:, i]), 1),
-            "prevalence": round(100 * float(targets[:, i].mean()), 1),
-        }
-        for i, word in enumerate(vocabulary)
-        if 0 < targets[:, i].mean() < 1
-    }
+        word: {"ap": round(100 * average_precision(targets[:, i], logits[:, i]), 1),
+               "prevalence": round(100 * float(targets[:, i].mean()), 1)}
+        for i, word in enumerate(vocabulary) if 0 < targets[:, i].mean() < 1
+    }  # fmt: skip
 
 
 def description_quality(words: Mapping[str, Mapping[str, float]]) -> dict[str, float]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from radar_lib.models.backbones import BackboneSpec
-from radar_suite.world.standins.geometry import Geometry
+from radar_suite.world.standins.geometry import StandinGeometry
 
 _CLASSES = {
     ("qwen3_vl", "qwen3_vl"): "`Qwen3VLModel`",
@@ -21,7 +21,7 @@ model, not for the tower.
 """
 
 
-def standin_card(spec: BackboneSpec, geometry: Geometry, record: dict[str, Any]) -> str:
+def standin_card(spec: BackboneSpec, geometry: StandinGeometry, record: dict[str, Any]) -> str:
     """Markdown with Hub front matter. `record` is what `recipe.pretrain` returned, or has no "quality" if untrained."""
     g = geometry
     quality = record.get("quality")

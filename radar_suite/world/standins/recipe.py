@@ -7,8 +7,6 @@
 A folder that is finished is left alone (delete it to make it again), and a run that was stopped goes on where it was:
 the corpus shard by shard, the training from its last checkpoint. With `--posts 0` nothing is trained, and the
 tokenizers have bytes only. Use a folder made anywhere with `resolve_checkpoint(spec, "/tmp/checkpoints")`.
-
-Needs the corpus generator, and so sits above both; nothing in `radar_lib.models` imports it.
 """
 
 from __future__ import annotations
@@ -39,7 +37,7 @@ from radar_suite.world.standins.describe import (
     description_quality,
     word_quality,
     word_weights,
-)
+)  # fmt: skip
 from radar_suite.world.standins.geometry import GEOMETRIES
 from radar_suite.world.standins.model_cards import standin_card
 
@@ -50,7 +48,7 @@ TOKENIZER_POSTS = 12_000
 
 
 @dataclass(frozen=True)
-class Recipe:
+class PretrainingRecipe:
     """Settings of one pretraining run. `posts` includes the held-out ones.
 
     Weight matrices inside the towers and layers are trained by Muon (orthogonalised momentum: Jordan et al. 2024), its
@@ -91,10 +89,9 @@ class PretrainPosts:
 def load_posts(folder: Path, *, posts: int, workers: int) -> PretrainPosts:
     """Build (or open) the pretrain corpus below `folder` and decode its frames once into a memory-mapped file."""
     from radar_suite.world.build import CorpusConfig, build_corpus, corpus_digest
+    from radar_suite.world.dials import SIZES
 
-    nothing = ("train_posts", "validation_posts", "test_positives", "calibration_positives", "unlabelled_posts",
-               "audit_posts")  # fmt: skip
-    config = CorpusConfig(seed=CORPUS_SEED, pretrain_posts=posts, **dict.fromkeys(nothing, 0))
+    config = CorpusConfig(seed=CORPUS_SEED, **(dict.fromkeys(SIZES, 0) | {"pretrain_posts": posts}))
     digest = corpus_digest(config)
     corpus = build_corpus(config, folder / f"pretrain-{digest}", workers=workers)
     table = corpus.table("pretrain")
@@ -163,7 +160,7 @@ def schedule(step: int, steps: int, *, warmup: float) -> float:
     return 0.5 * (1 + math.cos(math.pi * (step - first) / max(1, steps - first)))
 
 
-def make_optimizers(model: Describer, recipe: Recipe) -> list[torch.optim.Optimizer]:
+def make_optimizers(model: Describer, recipe: PretrainingRecipe) -> list[torch.optim.Optimizer]:
     """Muon for the matrices that map hidden states to hidden states, AdamW for all else; vectors are not decayed."""
     hidden, other, vectors = [], [], []
     for name, parameter in model.named_parameters():
@@ -194,7 +191,7 @@ def evaluate(model: Describer, encoded: Sequence[Encoded], posts: PretrainPosts)
 
 
 def pretrain(
-    backbone: Backbone, posts: PretrainPosts, recipe: Recipe, *, name: str, state_file: Path,
+    backbone: Backbone, posts: PretrainPosts, recipe: PretrainingRecipe, *, name: str, state_file: Path,
     max_steps: int | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Train all of a backbone's parameters to describe posts, in place. Resumes from `state_file`.
@@ -252,20 +249,15 @@ def pretrain(
     by_word = evaluate(model, encoded, posts)
     backbone.model.requires_grad_(False).eval()
     return {
-        "steps": step,
-        "posts_seen": step * recipe.batch_size,
+        "steps": step, "posts_seen": step * recipe.batch_size,
         "posts_per_second": round(step * recipe.batch_size / max(seconds, 1e-9), 1),
         "loss_every_20_steps": [round(float(np.mean(losses[i : i + 20])), 5) for i in range(0, len(losses), 20)],
-        "held_out_posts": posts.held_out,
-        "quality": description_quality(by_word),
-        "by_word": by_word,
-        "words": len(posts.vocabulary),
-        "corpus": posts.corpus,
-        "mean_tokens": round(float(np.mean(lengths)), 1),
-    }
+        "held_out_posts": posts.held_out, "quality": description_quality(by_word), "by_word": by_word,
+        "words": len(posts.vocabulary), "corpus": posts.corpus, "mean_tokens": round(float(np.mean(lengths)), 1),
+    }  # fmt: skip
 
 
-def make_standin(name: str, out: Path, posts: PretrainPosts | None, recipe: Recipe, work: Path) -> None:
+def make_standin(name: str, out: Path, posts: PretrainPosts | None, recipe: PretrainingRecipe, work: Path) -> None:
     """One finished folder: checkpoint, record and card."""
     folder = out / name
     if (folder / "record.json").is_file():
@@ -296,7 +288,7 @@ def _versions() -> dict[str, str]:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Command line; see the module's docstring."""
-    defaults = Recipe()
+    defaults = PretrainingRecipe()
     parser = argparse.ArgumentParser(prog="recipe", description="Make the stand-in checkpoints.")
     parser.add_argument("--posts", type=int, default=defaults.posts, help="pretrain posts, held-out ones included")
     parser.add_argument("--epochs", type=float, default=defaults.epochs)
@@ -307,7 +299,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--workers", type=int, default=1, help="processes that draw the corpus")
     options = parser.parse_args(argv)
     torch.set_num_threads(options.threads)
-    recipe = Recipe(posts=options.posts, epochs=options.epochs)
+    recipe = PretrainingRecipe(posts=options.posts, epochs=options.epochs)
     options.work.mkdir(parents=True, exist_ok=True)
     todo = [name for name in options.only if not (options.out / name / "record.json").is_file()]
     posts = load_posts(options.work, posts=recipe.posts, workers=options.workers) if todo and recipe.posts else None

@@ -11,13 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from radar_lib.errors import RadarError
-from radar_lib.models.backbones import (
-    BACKBONES,
-    checkpoint_digest,
-    load_backbone,
-    pretraining_record,
-    resolve_checkpoint,
-)
+from radar_lib.models.backbones import BACKBONES, checkpoint_digest, load_backbone, pretraining_record
 from radar_lib.models.checkpoints import open_checkpoint
 from radar_lib.models.families import FAMILIES
 from radar_suite.world.standins.geometry import GEOMETRIES
@@ -38,26 +32,6 @@ def test_registry_has_the_papers_seven_and_each_has_a_geometry_of_its_family():
     assert {spec.folder for spec in BACKBONES.values()} == set(GEOMETRIES)
     for name, spec in BACKBONES.items():
         assert spec.name == name and GEOMETRIES[spec.folder].family == spec.family and spec.family in FAMILIES
-
-
-def test_resolving_a_checkpoint(tmp_path):
-    spec = BACKBONES["Qwen3-VL-2B"]
-    assert resolve_checkpoint(spec, "package:some.package") == "package:some.package/qwen3-vl-2b"
-    assert resolve_checkpoint(spec, "hub") == f"Qwen/Qwen3-VL-2B-Instruct@{spec.revision}"
-    with pytest.raises(RadarError, match="expected a folder qwen3-vl-2b or Qwen3-VL-2B"):
-        resolve_checkpoint(spec, str(tmp_path))
-    (tmp_path / "Qwen3-VL-2B").mkdir()
-    assert resolve_checkpoint(spec, str(tmp_path)) == str(tmp_path / "Qwen3-VL-2B")
-    (tmp_path / "qwen3-vl-2b").mkdir()
-    assert resolve_checkpoint(spec, str(tmp_path)) == str(tmp_path / "qwen3-vl-2b")
-
-
-def test_a_backbone_is_frozen_in_evaluation_mode_and_float32(loaded):
-    for name in GEOMETRIES:
-        backbone = loaded(name)
-        assert not backbone.training and not any(p.requires_grad for p in backbone.parameters())
-        assert {p.dtype for p in backbone.model.parameters()} == {torch.float32}
-        assert backbone.family == GEOMETRIES[name].family
 
 
 def test_digest_follows_the_files_that_count(copy):
@@ -91,26 +65,17 @@ def test_text_limit_is_the_tokenizers_or_the_callers(checkpoints, loaded, awkwar
     assert short.encode(awkward_posts[5:])[0].n_tokens < loaded("qwen3-vl-2b").encode(awkward_posts[5:])[0].n_tokens
 
 
-def test_no_such_folder(tmp_path):
-    with pytest.raises(RadarError, match="no checkpoint folder"):
-        load_backbone(tmp_path / "missing")
-    with pytest.raises(RadarError, match=r"config\.json"):
-        load_backbone(tmp_path)
-    with pytest.raises(RadarError, match=r"config\.json"):
-        load_backbone("package:radar_lib.models/no-such-folder")
-
-
-def test_an_unknown_hub_id_says_what_is_needed(monkeypatch):
+@pytest.mark.parametrize(
+    ("reference", "said"),
+    [("{}/missing", "no checkpoint folder"), ("{}", r"config\.json"), ("package:radar_lib.models/none", "config"),
+     ("nobody/no-such-model", "network access"), ("{}/bert", r"'bert' is not one of gemma3.*families\.py")],
+)  # fmt: skip
+def test_a_checkpoint_that_is_absent_or_of_no_known_family(copy, change_json, tmp_path, monkeypatch, reference, said):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(RadarError, match="network access"):
-        load_backbone("nobody/no-such-model")
-
-
-def test_a_family_outside_the_registry(copy, change_json):
-    folder = copy()
-    change_json(folder / "config.json", model_type="bert")
-    with pytest.raises(RadarError, match=r"'bert' is not one of gemma3, llava_onevision, .*models/families\.py"):
-        load_backbone(folder)
+    if reference.endswith("bert"):
+        change_json(copy().rename(tmp_path / "bert") / "config.json", model_type="bert")
+    with pytest.raises(RadarError, match=said):
+        load_backbone(reference.format(tmp_path))
 
 
 def test_a_pickle_is_never_read(copy):
@@ -135,24 +100,20 @@ def sharded(copy, shards):
     return folder
 
 
-def test_a_missing_shard(sharded):
-    (sharded / "model-00002-of-00003.safetensors").unlink()
-    with pytest.raises(RadarError, match=r"1 of 3 shards are missing, first model-00002-of-00003.*Download it"):
-        load_backbone(sharded)
-
-
-def test_a_shard_that_lacks_a_tensor_of_the_index(sharded):
+@pytest.mark.parametrize("damage", ["missing shard", "missing tensor", "other folder"])
+def test_shards_that_do_not_fit_their_index(sharded, change_json, damage):
     shard = sharded / "model-00002-of-00003.safetensors"
-    weights = load_file(shard)
-    gone = weights.popitem()[0]
-    save_file(weights, shard, {"format": "pt"})
-    with pytest.raises(RadarError, match=f"00002-of-00003.safetensors lacks 1 weights that .* first {gone}.*Delete"):
-        load_backbone(sharded)
-
-
-def test_an_index_may_name_files_of_its_own_folder_only(sharded, change_json):
-    change_json(sharded / "model.safetensors.index.json", weight_map={"a": "../model-00001-of-00003.safetensors"})
-    with pytest.raises(RadarError, match="not a safetensors file of this folder"):
+    if damage == "missing shard":
+        shard.unlink()
+        said = r"1 of 3 shards are missing, first model-00002-of-00003.*Download"
+    elif damage == "missing tensor":
+        weights = load_file(shard)
+        said = f"00002-of-00003.safetensors lacks 1 weights .* first {weights.popitem()[0]}.*Delete"
+        save_file(weights, shard, {"format": "pt"})
+    else:
+        change_json(sharded / "model.safetensors.index.json", weight_map={"a": "../model-00001-of-00003.safetensors"})
+        said = "not a safetensors file of this folder"
+    with pytest.raises(RadarError, match=said):
         load_backbone(sharded)
 
 
@@ -201,10 +162,11 @@ def test_a_weight_that_no_file_holds(copy):
         load_backbone(folder)
 
 
-def test_without_weights_a_backbone_still_encodes(checkpoints, loaded, awkward_posts):
-    """For the size of a model that does not fit."""
+def test_a_backbone_is_frozen_float32_and_encodes_without_weights_too(checkpoints, loaded, awkward_posts):
     for name in GEOMETRIES:
-        empty = load_backbone(checkpoints / name, device="meta")
-        assert {p.device.type for p in empty.parameters()} == {"meta"}
-        mine, expected = empty.encode(awkward_posts), loaded(name).encode(awkward_posts)
+        backbone, empty = loaded(name), load_backbone(checkpoints / name, device="meta")
+        assert not backbone.training and not any(p.requires_grad for p in backbone.parameters())
+        assert {p.dtype for p in backbone.model.parameters()} == {torch.float32}
+        assert {p.device.type for p in empty.parameters()} == {"meta"}  # the size of a model that does not fit
+        mine, expected = empty.encode(awkward_posts), backbone.encode(awkward_posts)
         assert all(torch.equal(a.input_ids, b.input_ids) for a, b in zip(mine, expected, strict=True))

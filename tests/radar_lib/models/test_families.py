@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import numpy as np
+from functools import partial
+
 import pytest
 import torch
 
@@ -19,86 +20,58 @@ def pooled(backbone, encoded):
     return backbone(backbone.collate(encoded))
 
 
-@pytest.mark.parametrize("name", CAUSAL)
-def test_cached_features_give_exactly_what_pixels_give(loaded, awkward_posts, name):
-    backbone = loaded(name)
-    encoded = backbone.encode(awkward_posts)
-    cached = backbone.cache_features(encoded)
-    assert backbone.features_cacheable
-    assert torch.equal(pooled(backbone, cached), pooled(backbone, encoded))
-    assert all(not post.frames for post in cached)
-    assert [post.n_tokens for post in cached] == [post.n_tokens for post in encoded]
-    assert cached[0].features is None  # a post without frames has nothing to cache
-    for post in cached[1:2]:
-        assert all(len(level) == sum(post.frame_tokens) for level in post.features)
+@pytest.fixture(scope="module")
+def encoded(loaded, awkward_posts):
+    return {name: loaded(name).encode(awkward_posts) for name in NAMES}
 
 
 @pytest.mark.parametrize("name", CAUSAL)
-def test_features_reach_a_model_that_has_no_argument_for_them(loaded, awkward_posts, name):
+def test_cached_features_give_exactly_what_pixels_give(loaded, encoded, name):
+    backbone, posts = loaded(name), encoded[name]
+    cached, expected = backbone.cache_features(posts), pooled(backbone, posts)
+    assert backbone.features_cacheable and torch.equal(pooled(backbone, cached), expected)
+    assert all(not post.frames for post in cached) and cached[0].features is None  # no frames, nothing to cache
+    torch.testing.assert_close(pooled(backbone, backbone.cache_features(posts, batch_size=1)), expected, **TOLERANCE)
+    with pytest.raises(ValueError, match="either frames or cached features"):
+        backbone.collate([posts[3], cached[4]])
+
+
+@pytest.mark.parametrize("name", CAUSAL)
+def test_features_reach_a_model_that_has_no_argument_for_them(loaded, encoded, name):
     """As in transformers 5.17."""
-    backbone = loaded(name)
+    backbone, posts = loaded(name), encoded[name]
     if name.startswith("qwen") and backbone._takes_features:
         pytest.skip("its deepstack levels have another form in such a version")
-    encoded = backbone.encode(awkward_posts)
-    expected = pooled(backbone, encoded)
+    expected = pooled(backbone, posts)
     takes, backbone._takes_features = backbone._takes_features, False
     try:
-        assert torch.equal(pooled(backbone, backbone.cache_features(encoded)), expected)
+        assert torch.equal(pooled(backbone, backbone.cache_features(posts)), expected)
     finally:
         backbone._takes_features = takes
-    assert torch.equal(pooled(backbone, encoded), expected)  # the exchange is undone
-
-
-@pytest.mark.parametrize("name", CAUSAL)
-def test_features_cached_in_other_batches_differ_by_rounding_only(loaded, awkward_posts, name):
-    backbone = loaded(name)
-    encoded = backbone.encode(awkward_posts)
-    torch.testing.assert_close(
-        pooled(backbone, backbone.cache_features(encoded, batch_size=1)), pooled(backbone, encoded), **TOLERANCE
-    )
-
-
-def test_a_batch_of_posts_without_frames_needs_no_tower(loaded, awkward_posts):
-    for name in NAMES:
-        backbone = loaded(name)
-        encoded = backbone.encode([awkward_posts[0], awkward_posts[2]])
-        out = pooled(backbone, backbone.cache_features(encoded))
-        assert out.shape == (2, backbone.hidden_size) and out.isfinite().all() and out.dtype == torch.float32
-
-
-def test_siglip_features_are_not_cached_because_its_towers_are_trained(loaded, awkward_posts):
-    backbone = loaded("siglip2")
-    encoded = backbone.encode(awkward_posts)
-    assert not backbone.features_cacheable
-    assert backbone.cache_features(encoded) == encoded
+    assert torch.equal(pooled(backbone, posts), expected)  # the exchange is undone
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_neighbours_and_padding_do_not_change_a_post(loaded, awkward_posts, name):
-    backbone = loaded(name)
-    encoded = backbone.encode(awkward_posts)
-    together = pooled(backbone, encoded)
-    alone = torch.cat([pooled(backbone, [post]) for post in encoded])
-    torch.testing.assert_close(alone, together, **TOLERANCE)
-    reversed_order = pooled(backbone, encoded[::-1]).flip(0)
-    torch.testing.assert_close(reversed_order, together, **TOLERANCE)
-    one_at_a_time = torch.cat([pooled(backbone, backbone.encode([post])) for post in awkward_posts])
-    torch.testing.assert_close(one_at_a_time, together, **TOLERANCE)
-
-
-@pytest.mark.parametrize("name", CAUSAL)
-def test_padding_on_the_left_gives_the_same_vectors(loaded, awkward_posts, name):
-    backbone = loaded(name)
-    encoded = backbone.encode(awkward_posts)
-    right = pooled(backbone, encoded)
-    backbone.padding_side = "left"
-    try:
-        batch = backbone.collate(encoded)
-        left = pooled(backbone, encoded)
-    finally:
-        backbone.padding_side = "right"
-    assert batch["attention_mask"][0, 0] == 0 and batch["attention_mask"][:, -1].all()
-    torch.testing.assert_close(left, right, **TOLERANCE)
+def test_neither_neighbours_nor_padding_on_either_side_change_a_post(loaded, awkward_posts, encoded, name):
+    backbone, posts = loaded(name), encoded[name]
+    together = pooled(backbone, posts)
+    assert together.shape == (len(posts), backbone.hidden_size) and together.dtype == torch.float32
+    others = {
+        "alone": torch.cat([pooled(backbone, [post]) for post in posts]),
+        "reversed": pooled(backbone, posts[::-1]).flip(0),
+        "encoded alone": torch.cat([pooled(backbone, backbone.encode([post])) for post in awkward_posts]),
+    }
+    if name in CAUSAL:
+        backbone.padding_side = "left"
+        try:
+            assert backbone.collate(posts)["attention_mask"][:, -1].all()
+            others["padded left"] = pooled(backbone, posts)
+        finally:
+            backbone.padding_side = "right"
+    for vectors in others.values():
+        torch.testing.assert_close(vectors, together, **TOLERANCE)
+    frameless = pooled(backbone, [posts[0], posts[2]])  # such a batch needs no tower
+    torch.testing.assert_close(frameless, together[[0, 2]], **TOLERANCE)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -119,9 +92,7 @@ def test_pixels_equal_the_image_processors_own(loaded, make_frame, name):
     expected = processor([rgb] if backbone.family == "llava_onevision" else rgb, return_tensors="pt")["pixel_values"]
     resized = [backbone.frame_processor.resize(frame) for frame in frames]
     if name == "siglip2":
-        mine = backbone.collate(
-            backbone.encode([{"title": "", "ocr_text": "", "asr_text": "", "frames": frames}])
-        )["pixel_values"]
+        mine = backbone.collate(backbone.encode([_plain("") | {"frames": frames}]))["pixel_values"]
     else:
         mine = backbone.image_inputs(resized)["pixel_values"]
     assert torch.equal(mine, expected)
@@ -129,32 +100,7 @@ def test_pixels_equal_the_image_processors_own(loaded, make_frame, name):
     assert all(torch.equal(backbone.frame_processor.resize(frame), frame) for frame in resized)  # taken as it is
 
 
-def test_an_image_processor_that_neither_rescales_nor_normalises(loaded, make_frame):
-    from radar_lib.models.base import FrameProcessor
-
-    processor = loaded("siglip2").frame_processor.processor
-    plain = type(processor)(size=dict(processor.size), do_rescale=False, do_normalize=False)
-    frame = make_frame(1)
-    mine = FrameProcessor(plain)
-    expected = plain([frame], return_tensors="pt")["pixel_values"].float()
-    assert torch.equal(mine.normalise(mine.resize(frame)[None]), expected)
-
-
-def test_qwen_positions_equal_the_models_own(loaded, awkward_posts):
-    backbone = loaded("qwen3-vl-4b")
-    encoded = backbone.encode(awkward_posts)
-    batch = backbone.collate(encoded)
-    positions, _ = backbone.model.get_rope_index(
-        batch["input_ids"],
-        mm_token_type_ids=(batch["input_ids"] == backbone.image_token_id).int(),
-        image_grid_thw=batch["image_grid_thw"],
-        attention_mask=batch["attention_mask"],
-    )
-    real = batch["attention_mask"].bool()
-    assert torch.equal(batch["position_ids"][:, real], positions[:, real])
-
-
-def test_qwen_takes_frames_of_several_sizes(loaded, make_frame):
+def test_qwen_takes_frames_of_several_sizes_and_its_positions_are_the_models_own(loaded, make_frame):
     """A processor with room between its smallest and largest size keeps the shape of a frame."""
     backbone = loaded("qwen3-vl-2b")
     processor = backbone.frame_processor.processor
@@ -163,25 +109,21 @@ def test_qwen_takes_frames_of_several_sizes(loaded, make_frame):
     backbone.frame_processor._native.clear()
     try:
         frames = [make_frame(1, (48, 48)), make_frame(2, (96, 48)), make_frame(3, (32, 64))]
-        posts = [
-            {"title": "a", "ocr_text": "", "asr_text": "", "frames": frames[:2]},
-            {"title": "b", "ocr_text": "", "asr_text": "", "frames": frames[2:]},
-        ]
+        posts = [_plain("a") | {"frames": frames[:2]}, _plain("b, and more") | {"frames": frames[2:]}]
         encoded = backbone.encode(posts)
         assert [post.frame_tokens for post in encoded] == [(9, 18), (8,)]
         batch = backbone.collate(encoded)
         expected = processor(frames, return_tensors="pt")
-        assert torch.equal(batch["pixel_values"], expected["pixel_values"])
-        assert torch.equal(batch["image_grid_thw"], expected["image_grid_thw"])
+        assert all(torch.equal(batch[key], expected[key]) for key in ("pixel_values", "image_grid_thw"))
         together = pooled(backbone, encoded)
         torch.testing.assert_close(pooled(backbone, encoded[1:]), together[1:], **TOLERANCE)
         assert torch.equal(pooled(backbone, backbone.cache_features(encoded)), together)
         positions, _ = backbone.model.get_rope_index(
-            encoded[0].input_ids[None],
-            mm_token_type_ids=(encoded[0].input_ids[None] == backbone.image_token_id).int(),
-            image_grid_thw=batch["image_grid_thw"][:2],
-        )
-        assert torch.equal(encoded[0].position_ids, positions[:, 0])
+            batch["input_ids"], mm_token_type_ids=(batch["input_ids"] == backbone.image_token_id).int(),
+            image_grid_thw=batch["image_grid_thw"], attention_mask=batch["attention_mask"],
+        )  # fmt: skip
+        real = batch["attention_mask"].bool()
+        assert torch.equal(batch["position_ids"][:, real], positions[:, real])
     finally:
         processor.size = fixed
         backbone.frame_processor._native.clear()
@@ -206,31 +148,21 @@ def test_faster_attention_and_patches_give_what_transformers_gives(checkpoints, 
 
 
 @pytest.mark.parametrize("name", CAUSAL)
-def test_prompt_holds_frames_then_text_then_instruction(loaded, awkward_posts, name):
+def test_prompt_holds_frames_then_text_cut_at_its_end_then_instruction(loaded, awkward_posts, encoded, name):
     backbone = loaded(name)
-    encoded = backbone.encode(awkward_posts)
-    image = backbone.image_token_id
-    for post, row in zip(awkward_posts, encoded, strict=True):
+    image, decode = backbone.image_token_id, partial(backbone.tokenizer.decode, skip_special_tokens=True)
+    for post, row in zip(awkward_posts, encoded[name], strict=True):
         assert len(row.frames) == len(post["frames"])
         assert int((row.input_ids == image).sum()) == sum(row.frame_tokens)
-        text = backbone.tokenizer.decode(row.input_ids[row.input_ids != image], skip_special_tokens=True)
-        assert text.rstrip().endswith(INSTRUCTION)
+        assert decode(row.input_ids[row.input_ids != image]).rstrip().endswith(INSTRUCTION)
         if post["frames"]:
-            last_frame = int((row.input_ids == image).nonzero().max())
-            before = backbone.tokenizer.decode(row.input_ids[:last_frame], skip_special_tokens=True)
+            before = decode(row.input_ids[: int((row.input_ids == image).nonzero().max())])
             assert "Title" not in before and INSTRUCTION not in before
-    whole = backbone.prompts(awkward_posts[3:4])[0]
+    whole, long = backbone.prompts([awkward_posts[3], awkward_posts[5]])
     assert whole.index("Title: مرحبا") < whole.index("OCR: gana") < whole.index("ASR: hallo") < whole.index(INSTRUCTION)
-
-
-@pytest.mark.parametrize("name", CAUSAL)
-def test_long_text_is_cut_from_its_end_and_the_instruction_stays(loaded, awkward_posts, name):
-    backbone = loaded(name)
-    prompt = backbone.prompts(awkward_posts[5:])[0]
-    assert "Title: follow me" in prompt and "never read" not in prompt and INSTRUCTION in prompt
-    row = backbone.encode(awkward_posts[5:])[0]
-    fixed = backbone.encode([awkward_posts[5] | {"title": "x"}])[0]
-    assert row.n_tokens <= fixed.n_tokens + backbone.max_text_tokens + 2
+    assert "Title: follow me" in long and "never read" not in long and INSTRUCTION in long
+    short = backbone.encode([awkward_posts[5] | {"title": "x"}])[0]
+    assert encoded[name][5].n_tokens <= short.n_tokens + backbone.max_text_tokens + 2
 
 
 @pytest.mark.parametrize("name", CAUSAL)
@@ -249,26 +181,6 @@ def _plain(title):
     return {"title": title, "ocr_text": "", "asr_text": "", "frames": []}
 
 
-def test_gemma_prompt_equals_its_own_processors(loaded, awkward_posts, make_frame):
-    from transformers import Gemma3Processor
-
-    backbone = loaded("gemma3-4b")
-    tokenizer = backbone.tokenizer
-    for attribute, token in (("boi", "<start_of_image>"), ("eoi", "<end_of_image>"), ("image", "<image_soft_token>")):
-        setattr(tokenizer, f"{attribute}_token", token)
-        setattr(tokenizer, f"{attribute}_token_id", tokenizer.convert_tokens_to_ids(token))
-    processor = Gemma3Processor(backbone.frame_processor.processor, tokenizer, image_seq_length=9)
-    post = awkward_posts[3] | {"frames": [make_frame(1), make_frame(2)]}
-    before, after = backbone._render_template(0)
-    text = before + "<start_of_image>" * 2 + post_text(post) + "\n" + INSTRUCTION + after
-    expected = processor(text=[text], images=[post["frames"]], return_tensors="pt", add_special_tokens=False)
-    row = backbone.encode([post])[0]
-    assert row.input_ids.tolist() == expected["input_ids"][0].tolist()
-    batch = backbone.collate([row])
-    assert torch.equal(batch["pixel_values"], expected["pixel_values"])
-    assert torch.equal(backbone.extra_inputs(batch)["token_type_ids"][0], expected["token_type_ids"][0])
-
-
 @pytest.mark.parametrize("name", CAUSAL)
 def test_a_checkpoint_without_a_chat_template_gets_a_plain_prompt(loaded, awkward_posts, name):
     backbone = loaded(name)
@@ -281,8 +193,9 @@ def test_a_checkpoint_without_a_chat_template_gets_a_plain_prompt(loaded, awkwar
         backbone.tokenizer.chat_template, backbone._template = template, cache
 
 
-def test_siglip_frames_are_averaged_and_none_is_a_learned_vector(loaded, awkward_posts):
+def test_siglip_frames_are_averaged_and_none_is_a_learned_vector(loaded, awkward_posts, encoded):
     backbone = loaded("siglip2")
+    assert not backbone.features_cacheable and backbone.cache_features(encoded["siglip2"]) == encoded["siglip2"]
     several = awkward_posts[1]
     width = backbone.model.config.vision_config.hidden_size
     singles = [several | {"frames": [frame]} for frame in several["frames"]]
@@ -310,13 +223,6 @@ def test_pooling_takes_the_last_real_token(side):
     assert last_real_token(hidden, mask)[:, 0].tolist() == lengths
 
 
-def test_frames_and_cached_features_do_not_mix(loaded, awkward_posts):
-    backbone = loaded("qwen3-vl-2b")
-    encoded = backbone.encode(awkward_posts[3:5])
-    with pytest.raises(ValueError, match="either frames or cached features"):
-        backbone.collate([encoded[0], backbone.cache_features(encoded)[1]])
-
-
 def test_frozen_tower_stays_in_evaluation_mode(loaded):
     backbone = loaded("gemma3-4b").train()
     try:
@@ -324,9 +230,3 @@ def test_frozen_tower_stays_in_evaluation_mode(loaded):
     finally:
         backbone.eval()
 
-
-def test_encoding_is_the_same_every_time(loaded, awkward_posts):
-    for name in NAMES:
-        first, second = loaded(name).encode(awkward_posts), loaded(name).encode(awkward_posts)
-        assert all(torch.equal(a.input_ids, b.input_ids) for a, b in zip(first, second, strict=True))
-        assert np.all([a.n_tokens == len(a.input_ids) for a in first])

@@ -85,17 +85,22 @@ def test_damage_in_the_hubs_cache_is_seen(sharded, offline_hub):
         load_backbone("owner/name")
 
 
-def test_every_hub_id_is_pinned_to_a_commit(tmp_path):
+def test_resolving_a_checkpoint(tmp_path):
     for spec in BACKBONES.values():
         identifier, _, revision = resolve_checkpoint(spec, "hub").partition("@")
         assert identifier == spec.hub_id and len(revision) == 40 and set(revision) <= set("0123456789abcdef")
-    (tmp_path / "checkpoints.yaml").write_text("Qwen3-VL-4B: Qwen/Qwen3-VL-4B-Instruct@v2\n")
-    assert resolve_checkpoint(BACKBONES["Qwen3-VL-4B"], str(tmp_path)) == "Qwen/Qwen3-VL-4B-Instruct@v2"
-    with pytest.raises(RadarError, match=r"or a line in checkpoints\.yaml"):
-        resolve_checkpoint(BACKBONES["Qwen3-VL-2B"], str(tmp_path))
+    spec = BACKBONES["Qwen3-VL-2B"]
+    assert resolve_checkpoint(spec, "package:some.package") == "package:some.package/qwen3-vl-2b"
+    with pytest.raises(RadarError, match=r"expected a folder qwen3-vl-2b or Qwen3-VL-2B, or a line in checkpoints"):
+        resolve_checkpoint(spec, str(tmp_path))
+    for name in ("Qwen3-VL-2B", "qwen3-vl-2b"):
+        (tmp_path / name).mkdir()
+        assert resolve_checkpoint(spec, str(tmp_path)) == str(tmp_path / name)
+    (tmp_path / "checkpoints.yaml").write_text("Qwen3-VL-2B: Qwen/Qwen3-VL-2B-Instruct@v2\n")
+    assert resolve_checkpoint(spec, str(tmp_path)) == "Qwen/Qwen3-VL-2B-Instruct@v2"
     (tmp_path / "checkpoints.yaml").write_text("Qwen3-VL-4b: x/y\n")
     with pytest.raises(RadarError, match=r"no backbone is called 'Qwen3-VL-4b'"):
-        resolve_checkpoint(BACKBONES["Qwen3-VL-4B"], str(tmp_path))
+        resolve_checkpoint(spec, str(tmp_path))
 
 
 @pytest.mark.parametrize("token", [None, "hf_of_the_environment"])

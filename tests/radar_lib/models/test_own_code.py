@@ -45,11 +45,7 @@ def write_llava_ov_15(source, folder, shards, change):
     change(folder / "preprocessor_config.json", patch_size=8, temporal_patch_size=1, merge_size=2)
     change(folder / "chat_template.json", chat_template=TURN)
     text, vision = LLAVA_CONFIG["text_config"], LLAVA_CONFIG["vision_config"]
-    generator, width, wide = torch.Generator().manual_seed(4), vision["hidden_size"], vision["intermediate_size"]
-
-    def random(*shape: int) -> torch.Tensor:
-        return 0.1 * torch.randn(*shape, generator=generator)
-
+    width, wide = vision["hidden_size"], vision["intermediate_size"]
     shapes = {"visual.patch_embed.proj.weight": (width, 3, 8, 8), "visual.class_embedding": (width,),
               "visual.merger.ln_q.weight": (width,), "visual.merger.ln_q.bias": (width,),
               "visual.merger.mlp.weight": (text["hidden_size"], 4 * width),
@@ -63,10 +59,10 @@ def write_llava_ov_15(source, folder, shards, change):
     from transformers import Qwen3Config, Qwen3Model
 
     language = Qwen3Model(Qwen3Config(**text)).state_dict()
-    tensors = {name: random(*shape) for name, shape in shapes.items()}
-    tensors |= {f"model.{name}": random(*value.shape) for name, value in language.items()}
-    tensors["lm_head.weight"] = random(text["vocab_size"], text["hidden_size"])
-    shards(folder, tensors)
+    shapes |= {f"model.{name}": value.shape for name, value in language.items()}
+    shapes["lm_head.weight"] = (text["vocab_size"], text["hidden_size"])
+    generator = torch.Generator().manual_seed(4)
+    shards(folder, {name: 0.1 * torch.randn(*shape, generator=generator) for name, shape in shapes.items()})
 
 
 @pytest.fixture

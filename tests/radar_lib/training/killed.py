@@ -13,7 +13,6 @@ import numpy as np
 import torch
 
 from radar_lib.data.posts import open_posts
-from radar_lib.models.backbones import warm_up
 from radar_lib.training.cache import Cache
 from radar_lib.training.lab import Lab, RunSpec
 from radar_lib.training.loop import Recipe, no_bar
@@ -47,7 +46,10 @@ def killed_trainer(steps: int, pause: float, *where: Path) -> None:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    warm_up()
+    import peft  # noqa: F401  what each fork would import anew
+    from transformers import AutoConfig, AutoModel, AutoTokenizer  # noqa: F401
+    from transformers.models.auto.image_processing_auto import AutoImageProcessor  # noqa: F401
+
     gc.freeze()  # each trainer collects its garbage first: not all of transformers again
     posts, checkpoints, folder = map(Path, sys.argv[1:])
     train(posts, checkpoints, folder / "whole", lambda: None)

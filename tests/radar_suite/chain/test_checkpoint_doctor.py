@@ -25,7 +25,7 @@ def test_a_sound_checkpoint(name, capsys):
 
 
 def test_a_damaged_one_is_named_with_its_remedy_and_nothing_is_loaded(tmp_path, monkeypatch):
-    monkeypatch.setattr("radar_lib.models.backbones.load_files", None)
+    monkeypatch.setattr("radar_lib.models.backbones.load_backbone", None)
     folder = shutil.copytree(STANDINS / "siglip2", tmp_path / "siglip2")
     weights = folder / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1])

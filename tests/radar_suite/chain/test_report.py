@@ -1,6 +1,8 @@
 """The report carries everything it shows, and asks nobody for anything."""
 
 import json
+import sys
+from urllib.parse import unquote
 
 import pytest
 from bs4 import BeautifulSoup
@@ -8,10 +10,19 @@ from bs4 import BeautifulSoup
 from radar_suite.chain.exits import UsageError
 from radar_suite.chain.htmlreport import stand_ins, write_report
 from radar_suite.chain.ledger import Ledger
+from radar_suite.chain.notebook_page import mathml
 from radar_suite.chain.notebooks import discover
 
 PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
-SVG = '<svg xmlns="http://www.w3.org/2000/svg" width="4" height="4"/>'
+NASTY = "<script>alert(7)</script><img src=https://example.org/x.png>"
+CELLS = f"""row,against,category,metric,ours,low,high
+"A, {NASTY}",B,Average,PR-AUC,1.25,-0.5,3
+"A, {NASTY}",B,LQC,PR-AUC,9,8,10
+"""
+INTERVALS = "loss,method,category,metric,value,low,high\n" + "".join(
+    f"BCE,Individual Experts,{category},{metric},0.4321,0.4,0.5\n"
+    for category in (NASTY, "Average") for metric in ("PR-AUC", "R@P60", "APR@R90", "APR@R95")
+)  # fmt: skip
 PROSE = """# Title
 
 Inline $x_i^2$, a block
@@ -22,7 +33,7 @@ $$\\begin{aligned} L &= \\frac{1}{B} \\\\ y &= \\mathbb{1}[p > \\tau] \\end{alig
 
 ![local](pixel.png) ![far](https://example.org/far.png) ![pasted](attachment:p.png)
 
-[next](01_b.ipynb#x), [out](https://example.org/page) <script src="https://example.org/x.js"></script>"""
+[next](01_b.ipynb#x), [profile](profiles/cpu.yaml), [out](https://example.org/page) <script src="https://example.org/x.js"></script>"""
 
 
 def output(**data):
@@ -59,13 +70,18 @@ def finished(project):
         (folder / "figures").mkdir(parents=True)
         (folder / "executed.ipynb").write_text(json.dumps(content))
     figures = project.runs / "cpu/00_a/figures"
-    (figures / "fig.svg").write_text(SVG)
-    (figures / "fig.json").write_text(json.dumps({"caption": "A figure, $n=3$", "device": "CPU test"}))
-    (figures / "big.svg").write_text(SVG + " " * 3 * 2**20)
-    (figures / "big.png").write_bytes(base64.b64decode(PIXEL))
-    (figures / "table.md").write_text("| a | b |\n|--|--|\n| **1** | <u>2</u> |\n")
-    (figures / "table.json").write_text("[]")
-    (project.runs / "cpu/01_b/figures/plain.csv").write_text("name,value\nx<y,0.5\n")
+    (figures / "figure2.png").write_bytes(base64.b64decode(PIXEL))
+    (figures / "claims.csv").write_text(f"claim,cells,hold,verdict\n{NASTY},3,2,holds\n")
+    (figures / "claim_cells.csv").write_text(CELLS)
+    (figures / "intervals.csv").write_text(INTERVALS)
+    entries = {"figure2": {"caption": f"A figure of {NASTY}", "device": "CPU test", "files": {"figure2.png": "d1"}},
+               "claims": {"caption": "c", "files": ["claims.csv"]},
+               "claim_cells": {"caption": "c", "files": ["claim_cells.csv"]},
+               "intervals": {"caption": "i", "files": ["intervals.csv", "../../../pixel.png", "no.csv"]}}  # fmt: skip
+    (figures / "manifest.json").write_text(json.dumps({"entries": entries}))
+    old = project.runs / "cpu/01_b/figures"  # a run from before there were manifests
+    (old / "plain.csv").write_text("name,value\nx<y,0.5\n")
+    (old / "plain.json").write_text(json.dumps({"caption": "plain & old"}))
     project.close = lambda: [
         Ledger(project.runs / "cpu").finish(book, parameters, seconds=61, peak_memory_mb=2048)
         for book, parameters in zip(
@@ -83,51 +99,57 @@ def pages(project) -> dict[str, BeautifulSoup]:
     return {path.stem: BeautifulSoup(path.read_text(), "html.parser") for path in folder.glob("*.html")}
 
 
-def test_every_page_is_self_contained(finished):
+def test_every_page_is_whole_and_asks_nobody(finished):
     found = pages(finished)
     assert set(found) == {"index", "00_a", "01_b"}
+    folder = finished.runs / "cpu" / "report"
     for soup in found.values():
-        assert not soup.find_all(["script", "link", "iframe", "object", "embed"])
-        assert all(image["src"].startswith("data:") for image in soup.find_all("img"))
-        assert "default-src 'none'" in str(soup.find("meta", attrs={"http-equiv": "Content-Security-Policy"}))
-        assert "url(" not in soup.style.text and "@import" not in soup.style.text
+        policy = soup.find("meta", attrs={"http-equiv": "Content-Security-Policy"})["content"]
+        assert "default-src 'none'" in policy and "script-src" not in policy and "img-src data:;" in policy
+        assert not soup.find_all(["link", "iframe", "object", "embed"]) and "@import" not in soup.style.text
+        for link in soup.find_all("a"):
+            place = link["href"]
+            assert place.startswith("https://example.org/") or (folder / unquote(place.split("#")[0])).is_file(), place
+    images = [image["src"] for image in found["index"].find_all("img")]
+    assert images == [f"data:image/png;base64,{PIXEL}"]
 
 
 def test_a_notebooks_page_shows_what_the_notebook_shows(finished):
     soup = pages(finished)["00_a"]
     assert len(soup.find_all("math")) == 4 and "𝟙" in soup.text and "\\begin" not in soup.text
-    images = {image.get("alt"): image["src"] for image in soup.find_all("img")}
-    assert (
-        images["local"] == images["pasted"] == f"data:image/png;base64,{PIXEL}" and images["far"] == "data:,"
-    )
+    assert soup.find("img", alt="pasted")["src"] == f"data:image/png;base64,{PIXEL}"
+    assert not any(PIXEL[20:] in str(image) for image in soup.find_all("img", alt=["local", "far"]))
     links = {link.text: link["href"] for link in soup.find_all("a")}
     assert (links["next"], links["report"]) == ("01_b.html", "index.html")
-    assert links["out"] == "https://example.org/page"
-    assert "100%" in soup.text and "10%" not in soup.text  # a progress line that was rewritten
-    assert (
-        soup.text.count("An interactive control") == 1
-        and "it/s" not in soup.text
-        and "alert" not in soup.text
-    )
+    assert links["out"] == "https://example.org/page" and "profile" not in links and "profile" in soup.text
+    assert "print" in soup.text and "100%" in soup.text and "10%" not in soup.text  # a line that was rewritten
+    assert soup.text.count("interactive control") == 1 and "it/s" not in soup.text and "example.org'" not in soup.text
 
 
-def test_the_index_tells_the_whole_run(finished):
+def test_the_index_opens_with_what_was_found(finished):
     soup = pages(finished)["index"]
-    text = soup.text
-    for part in (
-        "CPU test",
-        "2m02s in 2 of 3 notebooks",
-        "2,048 MiB",
-        "not run",
-        "stands in for",
-        "stand-in check",
-    ):
+    assert not soup.find("script") and soup.text.count("alert(7)") >= 4
+    text = " ".join(soup.text.split())
+    for part in ("CPU test", "2m02s in 2 of 3 notebooks", "2,048 MiB", "not run", "built-in", "stand-ins"):
         assert part in text, part
-    assert soup.find(id="fig").img["src"].startswith("data:image/svg") and soup.find(id="fig").math
-    assert soup.find(id="big").img["src"].startswith("data:image/png")
-    assert soup.find(id="table").strong.text == "1" and soup.find(id="plain").find_all("td")[0].text == "x<y"
+    order = [text.index(part) for part in ("holds", "+1.2 [-0.5, +3.0]", "Table 1", "43.21", "Table 2", "A figure of",
+                                           "01_b", "plain & old", "Parameters")]  # fmt: skip
+    assert order == sorted(order) and "+9.0" not in text
     rows = [[cell.text for cell in row.find_all("td")] for row in soup.find_all("tr")]
     assert ["seed", "1", "00"] in rows and ["seed", "2", "01"] in rows
+    files = finished.runs / "cpu" / "report" / "files"
+    assert {path.relative_to(files).as_posix() for path in files.rglob("*.*")} == {
+        "00_a/figure2.png", "00_a/claims.csv", "00_a/claim_cells.csv", "00_a/intervals.csv", "01_b/plain.csv"
+    }  # fmt: skip
+
+
+def test_tables_have_the_papers_numbers_beside_where_the_risks_are_the_papers(finished):
+    file = finished.runs / "cpu/00_a/figures/intervals.csv"
+    lines = ["loss,method,category,metric,value", *(f"BCE,Individual Experts,{c},{m},0.4321" for c in
+             ("LQC", "RCS", "FE", "Average") for m in ("PR-AUC", "R@P60", "APR@R90", "APR@R95"))]  # fmt: skip
+    file.write_text("\n".join(lines))
+    cells = pages(finished)["index"].find(id="T_table1").find_all("td")
+    assert len(cells) == 8 and cells[0].text.startswith("43.21 (")
 
 
 def test_an_unchanged_report_is_kept_and_a_changed_one_is_not(finished):
@@ -135,7 +157,6 @@ def test_an_unchanged_report_is_kept_and_a_changed_one_is_not(finished):
     before = index.stat().st_mtime_ns
     write_report(finished.runs / "cpu", discover(finished.notebooks))
     assert index.stat().st_mtime_ns == before
-    finished.close()
     ledger = Ledger(finished.runs / "cpu")
     ledger.fail(discover(finished.notebooks)[2], error="no", where="1.")
     write_report(finished.runs / "cpu", discover(finished.notebooks))
@@ -143,13 +164,9 @@ def test_an_unchanged_report_is_kept_and_a_changed_one_is_not(finished):
 
 
 def test_formulas_survive_without_the_converter(monkeypatch):
-    import sys
-
-    from radar_suite.chain.report_page import markdown
-
     monkeypatch.setitem(sys.modules, "latex2mathml.converter", None)
-    assert "<code>x &lt; 2</code>" in markdown("if $x < 2$ then")
-    assert "<pre>x^2</pre>" in markdown("$$x^2$$")
+    assert mathml("x < 2", block=False) == "<code>x &lt; 2</code>"
+    assert mathml("x^2", block=True) == "<pre>x^2</pre>"
 
 
 def test_a_run_without_a_finished_notebook_has_no_report(project):
@@ -160,18 +177,10 @@ def test_a_run_without_a_finished_notebook_has_no_report(project):
 
 @pytest.mark.parametrize(
     ("parameters", "parts"),
-    [
-        (
-            {"posts": "/x/mine", "checkpoints": "/y/weights"},
-            ["yours, from the folder `mine`", "folder `weights`"],
-        ),
-        (
-            {"posts": "", "public_sources": "/z", "checkpoints": "hub"},
-            ["three public", "published checkpoints"],
-        ),
-        ({"seed": 1}, []),
-    ],
-)
-def test_what_stands_in_is_said(parameters, parts):
-    lines = stand_ins(parameters)
+    [({"posts": "/x/mine", "checkpoints": "/y/weights"}, ["yours, mine", "yours, weights"]),
+     ({"posts": "", "public_sources": "/z", "checkpoints": "hub"}, ["public", "published"]),
+     ({"seed": 1}, [])],
+)  # fmt: skip
+def test_what_stands_in_is_stated(parameters, parts):
+    lines = [text for _, text in stand_ins(parameters)]
     assert len(lines) == len(parts) and all(part in line for part, line in zip(parts, lines, strict=True))

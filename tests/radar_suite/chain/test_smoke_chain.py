@@ -13,10 +13,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from radar_lib.files import read_json, write_json
+from radar_lib.files import read_json
 from radar_suite.chain import exits
 from radar_suite.chain.cli import main
-from radar_suite.chain.publish import publish, publish_runs
+from radar_suite.chain.publish import publish
 from radar_suite.report.record import read_record
 from radar_suite.studies.controls import ROWS
 
@@ -43,7 +43,7 @@ def test_the_chain_ends_with_tables_figures_and_a_report(finished):
     for table in TABLES:
         lines = (run / table).read_text().splitlines()
         assert len(lines) == 14 and all(len(line.split(",")) == 10 for line in lines)
-    for suffix in ("svg", "png", "json"):
+    for suffix in ("svg", "png"):
         assert (run / f"07_lambda_study/figures/figure2.{suffix}").stat().st_size > 500
     assert (run / "report/index.html").stat().st_size > 10_000
 
@@ -64,19 +64,17 @@ def test_every_row_and_point_is_its_own_run_and_two_are_shared(finished):
 def test_what_is_published_follows_from_its_scores_and_a_changed_result_does_not(finished, tmp_path, capsys):
     run, record = finished / "smoke", tmp_path / "figures"
     publish(run, ["06_tables_1_and_2", "07_lambda_study"], record)
-    publish_runs(run, record)
     command = ["verify", "--profile", "smoke", "--runs", str(finished), "--against", str(record)]
     assert main(command) == exits.OK, capsys.readouterr().out
-    path = run / "06_tables_1_and_2/results.json"
-    kept, results = path.read_bytes(), read_json(path)
-    results["rows"][0]["value"] += 0.01
-    write_json(path, results)
+    path = run / "06_tables_1_and_2/figures/intervals.csv"
+    kept = path.read_text()
+    head, first, *lines = kept.splitlines(keepends=True)
+    path.write_text("".join([head, first.replace(first.split(",")[4], "0.123"), *lines]))
     try:
         assert main(command) == exits.FAILURE
     finally:
-        path.write_bytes(kept)
-    said = capsys.readouterr().out
-    assert "results.json: BCE, Individual Experts, LQC, PR-AUC; value: stated" in said and "all agree" in said
+        path.write_text(kept)
+    assert "intervals.csv: BCE, Individual Experts, LQC, PR-AUC; value: stated 0.123" in capsys.readouterr().out
 
 
 def test_a_second_run_is_up_to_date_and_quick(finished):

@@ -30,7 +30,8 @@ def world(tmp_path):
     scores = RowScores([str(i) for i in range(60)], truth, ("A", "B"), rows)
     index = [entry(EXPERTS, seed, f"{c}{seed}", lora_rank=8) for seed in (1, 2) for c in "AB"]
     index += [entry(ROUTER, seed, f"r{seed}", lora_rank=4, lam=0.5) for seed in (1, 2)]
-    return Workspace.open("06", runs_dir=tmp_path, profile="p", seed=1, device="cpu"), scores, index
+    ws = Workspace.open("06", {"runs_dir": str(tmp_path), "profile": "p", "seed": 1, "device": "cpu"})
+    return ws, scores, index
 
 
 def test_every_seed_is_a_line_of_its_own_and_a_second_run_doubles_none(world):
@@ -51,7 +52,7 @@ def test_a_line_says_what_ran_and_how_long_and_experts_are_joined(world):
     experts, router = (lines.loc[(", ".join(row), 2)].iloc[0] for row in (EXPERTS, ROUTER))
     assert (experts["run"], experts["seconds"]) == ("A2 B2", 20.0) and (router["run"], router["seconds"]) == ("r2", 10)
     assert json.loads(router["config"]) == {"lora_rank": 4, "lam": 0.5} and "torch" in json.loads(router["versions"])
-    assert router["device"] and router["code"]
+    assert router["device"]
 
 
 def test_other_studies_stay_and_a_missing_record_is_named(world):
@@ -61,6 +62,18 @@ def test_other_studies_stay_and_a_missing_record_is_named(world):
     assert both["study"].value_counts().to_dict() == {"tables": 48, "again": 24}
     with pytest.raises(RadarError, match="does not exist"):
         record.read_record(ws.runs_dir / "none.parquet")
+
+
+def test_times_alone_change_no_line(world):
+    ws, scores, index = world
+    path = record.enter(ws, "tables", scores, index)
+    before = path.read_bytes()
+    longer = [one | {"seconds": 99.0} for one in index]
+    assert record.enter(ws, "tables", scores, longer).read_bytes() == before
+    moved = replace(scores, rows={row: {seed: one + (row == ROUTER) * np.arange(120).reshape(60, 2) for seed, one in
+                                        runs.items()} for row, runs in scores.rows.items()})  # fmt: skip
+    seconds = entered(ws, moved, longer).groupby("row")["seconds"].agg(set).to_dict()
+    assert seconds["BCE, Individual Experts"] == {20.0} and 99.0 in seconds["Masked BCE, x"]
 
 
 def entered(ws, scores, index, study="tables"):

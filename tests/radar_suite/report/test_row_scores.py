@@ -57,11 +57,11 @@ def test_rows_are_chosen_and_joined():
     assert name_of(("m", "x")) == "m, x" and name_of(0.5) == "lambda 0.5"
 
 
-def test_the_stamp_holds_the_files_digest(tmp_path):
-    ws = Workspace.open("nb", runs_dir=tmp_path, profile="p", seed=3, device="cpu")
+def test_the_manifest_holds_the_files_digest(tmp_path):
+    ws = Workspace.open("nb", {"runs_dir": str(tmp_path), "profile": "p", "seed": 3, "device": "cpu"})
     save_row_scores(ws, "s", scores(("A",), {0.0: [1]}), caption="these")
-    stamp = read_json(ws.path("figures/s.json"))
-    assert (stamp["digest"], stamp["seed"]) == (digest_file(ws.path("figures/s.parquet")), 3)
+    entry = read_json(ws.path("figures/manifest.json"))["entries"]["s"]
+    assert (entry["files"], entry["seed"]) == ({"s.parquet": digest_file(ws.path("figures/s.parquet"))}, 3)
 
 
 def test_other_files_are_refused(tmp_path):

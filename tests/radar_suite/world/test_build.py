@@ -15,7 +15,6 @@ import pytest
 
 from radar_lib.data.posts import open_posts
 from radar_lib.errors import RadarError
-from radar_suite.world import build
 from radar_suite.world.build import SHARE, CorpusConfig, build_corpus, corpus_digest, plan_corpus
 from radar_suite.world.pipelines import select_annotated
 from radar_suite.world.policies import CATEGORIES
@@ -38,29 +37,6 @@ def test_two_workers_write_the_same_bytes(corpus, tmp_path):
     assert files(other.folder) == files(corpus.folder) and other.digest == corpus.digest
 
 
-def test_an_interrupted_build_goes_on_and_ends_with_the_same_bytes(corpus, tmp_path, monkeypatch):
-    from radar_suite.world import build
-
-    out, written = tmp_path / "resumed", []
-
-    def killed(job):
-        if len(written) == 3:
-            raise KeyboardInterrupt
-        written.append(job[2])
-        return original(job)
-
-    original = build._build_shard
-    monkeypatch.setattr(build, "_build_shard", killed)
-    with pytest.raises(KeyboardInterrupt):
-        build_corpus(SMALL, out, progress=False)
-    assert not (out / "corpus.json").exists()
-    kept = {path: path.stat().st_mtime_ns for path in written}
-    monkeypatch.setattr(build, "_build_shard", original)
-    build_corpus(SMALL, out, progress=False)
-    assert files(out) == files(corpus.folder)
-    assert kept == {path: path.stat().st_mtime_ns for path in written}
-
-
 def test_a_build_killed_twice_ends_with_the_same_bytes(corpus, tmp_path):
     out = tmp_path / "killed"
     code = (f"from radar_suite.world.build import CorpusConfig, build_corpus\n"
@@ -77,9 +53,11 @@ def test_a_build_killed_twice_ends_with_the_same_bytes(corpus, tmp_path):
     if not finished:
         with pytest.raises(RadarError, match="half-built"):
             open_posts(out)
+    kept = {path: path.stat().st_mtime_ns for path in out.glob("data/*.parquet")}
     build_corpus(SMALL, out, progress=False)
     assert finished or not left.exists()
     assert files(out) == files(corpus.folder)
+    assert kept == {path: path.stat().st_mtime_ns for path in kept}  # whole shards are not written again
 
 
 def test_a_full_disk_is_one_error_and_nothing_looks_finished(corpus, tmp_path, monkeypatch):
@@ -97,19 +75,11 @@ def test_a_full_disk_is_one_error_and_nothing_looks_finished(corpus, tmp_path, m
     assert files(build_corpus(SMALL, tmp_path / "full", progress=False).folder) == files(corpus.folder)
 
 
-def test_datasets_opens_the_shards(corpus):
-    import datasets
-
-    opened = datasets.load_dataset("parquet", data_files=[str(p) for p in corpus.shards("train")], split="train",
-                                   cache_dir=str(corpus.folder / ".cache" / "hub"))
-    assert len(opened) == 102 and opened[0]["frames"][0].size == (32, 32)
-    assert opened.features["segment"].dtype == "int32"
-
-
 def test_segments_of_a_stream_are_in_order_and_in_one_split(tmp_path):
     config = dataclasses.replace(SMALL, train_posts=0, validation_posts=0, test_positives=0, calibration_positives=0,
                                  unlabelled_posts=60, audit_posts=60, pretrain_posts=0, live_share=0.5)
     table = build_corpus(config, tmp_path / "live", progress=False).table()
+    assert "caption" not in table.columns
     live = table[table["stream_id"] != ""]
     assert len(live) > 20 and (table.loc[table["stream_id"] == "", "segment"] == 0).all()
     for _, stream in live.sort_values("segment").groupby("stream_id"):
@@ -120,6 +90,7 @@ def test_segments_of_a_stream_are_in_order_and_in_one_split(tmp_path):
 
 def test_a_complete_corpus_is_left_alone_and_another_is_refused(corpus, tmp_path):
     before = files(corpus.folder)
+    assert json.loads(before["corpus.json"])["config_digest"] == corpus_digest(SMALL)  # known before building
     assert build_corpus(SMALL, corpus.folder, progress=False).digest == corpus.digest
     with pytest.raises(RadarError, match="another corpus"):
         build_corpus(dataclasses.replace(SMALL, seed=5), corpus.folder, progress=False)
@@ -129,7 +100,7 @@ def test_a_complete_corpus_is_left_alone_and_another_is_refused(corpus, tmp_path
         build_corpus(SMALL, tmp_path, progress=False)
 
 
-def test_labels_are_disjoint_and_only_the_audit_has_all(corpus):
+def test_labels_are_disjoint_only_the_audit_has_all_and_captions_are_for_pretraining(corpus):
     table = corpus.table()
     labels = table[[f"label_{c}" for c in CATEGORIES]].to_numpy()
     verified = (labels >= 0).sum(axis=1)
@@ -140,17 +111,9 @@ def test_labels_are_disjoint_and_only_the_audit_has_all(corpus):
         assert own.any() and (labels[own, k] >= 0).all()
     assert (verified[table["split"] == "audit"] == 3).all()
     assert (verified[table["split"].isin(["unlabelled", "pretrain"])] == 0).all()
-    assert (table.loc[~annotated, "pipeline"] == "traffic").all()
-    assert table["post_id"].is_unique
-
-
-def test_captions_are_for_pretraining_only(corpus, tmp_path):
-    table = corpus.table()
-    assert (table.loc[table["split"] == "pretrain", "caption"].str.startswith("Seen: ")).all()
-    assert (table.loc[table["split"] != "pretrain", "caption"] == "").all()
-    plain = build_corpus(dataclasses.replace(SMALL, pretrain_posts=0, train_posts=0, validation_posts=0, audit_posts=0,
-                                             test_positives=0, calibration_positives=0), tmp_path / "c", progress=False)
-    assert "caption" not in plain.table().columns
+    assert (table.loc[~annotated, "pipeline"] == "traffic").all() and table["post_id"].is_unique
+    pretrain, captions = table["split"] == "pretrain", table["caption"]
+    assert captions[pretrain].str.startswith("Seen: ").all() and (captions[~pretrain] == "").all()
 
 
 def test_truth_lives_apart_and_agrees(corpus):
@@ -172,7 +135,10 @@ def test_prevalence_is_the_same_at_every_dial(beta, co_violation):
     config = CorpusConfig(seed=9, train_posts=1700, duplicate_rate=0.05, validation_posts=0, intake_beta=beta,
                           co_violation=co_violation, test_positives=30, calibration_positives=0, unlabelled_posts=0,
                           audit_posts=0)
-    for selection, rates in zip(plan_corpus(config), (config.train_prevalence, config.test_prevalence), strict=True):
+    train, test = plan_corpus(config)
+    (alone,) = plan_corpus(dataclasses.replace(config, train_posts=0))
+    assert (test.index == alone.index).all()  # whatever else is built
+    for selection, rates in ((train, config.train_prevalence), (test, config.test_prevalence)):
         for k, rate in enumerate(rates):
             label = selection.labels[selection.pipeline == k, k]
             assert abs(label.mean() - rate) <= 3 * np.sqrt(rate * (1 - rate) / len(label))
@@ -193,22 +159,11 @@ def test_intake_dial_selects_on_content_and_co_violation_adds_unseen_violations(
     assert unseen[3.0, 0.9] > 1.4 * unseen[3.0, 0.0] and unseen[3.0, 0.9] > 1.2 * unseen[0.0, 0.9]
 
 
-def test_training_size_leaves_the_test_posts_alone():
-    small, large = (CorpusConfig(train_posts=n, validation_posts=0, unlabelled_posts=0, audit_posts=0)
-                    for n in (170, 1700))
-    assert (plan_corpus(small)[-1].index == plan_corpus(large)[-1].index).all()
-
-
 def test_row_order_tells_no_label():
     s = select_annotated(2, "train", "train", (3000, 1000, 1000), (0.25, 0.2, 0.2), beta=2.0, co_violation=0.9,
                          noisy=True)
     label = s.labels.max(axis=1)
     assert abs(np.corrcoef(np.arange(len(label)), label)[0, 1]) < 0.06
-
-
-def test_digest_is_known_before_building(corpus):
-    assert json.loads((corpus.folder / "corpus.json").read_text())["config_digest"] == corpus_digest(SMALL)
-    assert corpus_digest(SMALL) != corpus_digest(dataclasses.replace(SMALL, intake_beta=0.0))
 
 
 @pytest.mark.parametrize(("change", "said"), [
@@ -240,10 +195,3 @@ def test_a_planned_post_takes_61_bytes():
     (s,) = plan_corpus(CorpusConfig(unlabelled_posts=5000, **dict.fromkeys(sizes, 0)))
     columns = [s.index, s.pipeline, s.labels, s.truth, s.copy, s.origin, s.origin_split, *s.facts.values()]
     assert sum(column.nbytes for column in columns) <= 61 * 5000
-
-
-def test_shards_are_cut_when_a_worker_is_free_for_them(monkeypatch):
-    monkeypatch.setattr(build, "_build_shard", lambda job: job)
-    asked = []
-    done = build._run((asked.append(n) or n for n in range(9)), 1)
-    assert next(done) == 0 and asked == [0]

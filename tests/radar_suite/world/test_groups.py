@@ -1,16 +1,14 @@
 """Posts that belong together: campaigns, live streams; and worlds that speak only some languages."""
 
-import dataclasses
 import re
 
 import numpy as np
 import pytest
-from scipy import stats
 
 from radar_suite.world.draws import Draws
 from radar_suite.world.facts import BLOCK, DOMAINS, LANGUAGES, WORLD, World, campaigns, sample_block
 from radar_suite.world.language import bank, write_text
-from radar_suite.world.pipelines import hashed_uniform, panel_votes, select_traffic, truth_of
+from radar_suite.world.pipelines import panel_votes, select_traffic, truth_of
 from radar_suite.world.policies import posteriors
 from radar_suite.world.regions import REGION_LANGUAGES
 
@@ -93,8 +91,7 @@ def test_three_reviewers_agree_as_often_as_the_posterior_says():
     s = select_traffic(5, "audit", "audit", 8 * BLOCK, co_violation=0.9, verified=True)
     p, votes = posteriors(s.facts), panel_votes(s, 5)
     assert ((votes >= s.truth) & (votes <= s.truth + 2)).all()
-    assert (votes == panel_votes(s.take(slice(0, 50)), 5)[0]).shape and (votes[:50] == panel_votes(
-        s.take(slice(0, 50)), 5)).all()
+    assert (votes[:50] == panel_votes(s.take(slice(0, 50)), 5)).all()
     for low, high in ((0.0, 0.1), (0.3, 0.6), (0.7, 0.9)):
         rows = (p > low) & (p <= high)
         expected = (1 - p[rows] ** 3 - (1 - p[rows]) ** 3).mean()
@@ -104,18 +101,7 @@ def test_three_reviewers_agree_as_often_as_the_posterior_says():
     assert 0.004 < middle < 0.04  # posts on which honest reviewers disagree exist, and are the exception
 
 
-def test_hashed_uniforms_are_uniform_and_of_each_key_its_own():
-    index = np.arange(20_000)
-    a, b = (hashed_uniform(index, np.uint64(key)) for key in (1, 2))
-    assert stats.kstest(a, "uniform").pvalue > 0.01 and stats.kstest(b, "uniform").pvalue > 0.01
-    assert abs(np.corrcoef(a, b)[0, 1]) < 0.03
-
-
 def test_truth_is_a_draw_of_the_posterior():
     f = sample_block(3, "t", 0, co_violation=0.9)
     truth, p = truth_of(f, 3, "t", 0), posteriors(f)
     assert (np.abs(truth.mean(0) - p.mean(0)) < 4 * np.sqrt((p * (1 - p)).sum(0)) / BLOCK).all()
-
-
-def test_worlds_are_plain_values():
-    assert dataclasses.replace(WORLD, live_share=0.5) == World(WORLD.campaign_share, 0.5)

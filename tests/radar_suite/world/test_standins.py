@@ -8,16 +8,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from radar_lib.errors import RadarError
-from radar_lib.models.backbones import BACKBONES, load_backbone
+from radar_lib.models.backbones import load_backbone
 from radar_lib.models.base import post_text
 from radar_lib.models.checkpoints import open_checkpoint
 from radar_suite.world.standins import FOLDER as STANDINS
 from radar_suite.world.standins import WORD, checkpoints_named, recipe
 from radar_suite.world.standins.checkpoint import write_random_standin
 from radar_suite.world.standins.describe import (
-    Describer,
     caption_targets,
     caption_vocabulary,
     caption_words,
@@ -26,14 +26,16 @@ from radar_suite.world.standins.describe import (
     word_quality,
     word_weights,
 )
-from radar_suite.world.standins.geometry import GEOMETRIES, build_model
-from radar_suite.world.standins.model_cards import standin_card
+from radar_suite.world.standins.geometry import GEOMETRIES, build_model, tiny
 from radar_suite.world.standins.tokenizers import VOCABULARY, train_tokenizer
 
 TARGETS = {  # design, section 6, in millions of parameters
     "qwen3-vl-8b": 2.2, "qwen3-vl-4b": 1.0, "gemma3-4b": 1.0, "llava-ov-1.5-4b": 1.0, "qwen3-vl-2b": 0.6,
     "llava-ov-0.5b": 0.35, "siglip2": 0.35,
 }  # fmt: skip
+# Parameters that the task does not use: the contrastive loss's, and a norm after the layer that LLaVA reads.
+UNUSED = {"siglip2": "logit_", "llava-ov-0.5b": "post_layernorm", "llava-ov-1.5-4b": "post_layernorm"}
+FAMILIES = ("qwen3-vl-2b", "gemma3-4b", "llava-ov-1.5-4b", "llava-ov-0.5b", "siglip2")
 LINES = ["Title: follow me and win", "OCR: مرحبا بالجميع", "ASR: сегодня в зале", "Title: 今日は नमस्ते"]
 
 
@@ -88,6 +90,10 @@ def test_vocabulary_leaves_out_constant_and_rare_words():
     assert vocabulary == ["read:music", "read:pets", "seen:gym", "seen:park"]  # 'about' is constant, 'ghost' rare
     targets = caption_targets(captions, vocabulary)
     assert targets.sum(axis=0).tolist() == [40, 60, 40, 60]
+    words = word_quality(targets - 0.5, targets, vocabulary)
+    assert words["read:pets"] == {"ap": 100.0, "prevalence": 60.0}
+    expected = {"seen_map": 100.0, "seen_prevalence": 50.0, "read_map": 100.0, "read_prevalence": 50.0}
+    assert description_quality(words) == expected
     np.testing.assert_allclose(word_weights(targets), [np.sqrt(1.5), np.sqrt(2 / 3)] * 2, rtol=1e-5)
     assert word_weights(np.eye(100, dtype=bool)).max() == 5
 
@@ -109,15 +115,6 @@ def test_loss_is_weighted_binary_cross_entropy_plus_its_auxiliary_part():
     assert plain.item() == pytest.approx(brute(logits, targets, torch.ones(3)), rel=1e-5)
 
 
-def test_quality_is_mean_average_precision_by_part():
-    targets = np.array([[1, 0], [0, 1], [1, 0], [0, 0]], dtype=bool)
-    logits = np.array([[3.0, 0.1], [1.0, 0.4], [2.0, 0.2], [0.0, 0.5]])
-    words = word_quality(logits, targets, ["read:a", "seen:b"])
-    assert words == {"read:a": {"ap": 100.0, "prevalence": 50.0}, "seen:b": {"ap": 50.0, "prevalence": 25.0}}
-    quality = description_quality(words)
-    assert quality == {"seen_map": 50.0, "seen_prevalence": 25.0, "read_map": 100.0, "read_prevalence": 50.0}
-
-
 def test_batches_are_a_seeded_shuffle_of_similar_lengths():
     lengths = np.random.default_rng(0).integers(10, 90, 1000)
     parts = recipe.batches(lengths, batch_size=8, epoch=0, seed=1)
@@ -128,12 +125,6 @@ def test_batches_are_a_seeded_shuffle_of_similar_lengths():
     other = recipe.batches(lengths, batch_size=8, epoch=1, seed=1)
     assert all((a == b).all() for a, b in zip(parts, again, strict=True)) and not (taken == np.concatenate(other)).all()
     assert len(recipe.batches(lengths[:30], batch_size=8, epoch=0, seed=1)) == 3  # a last, smaller batch is left out
-
-
-def test_schedule_warms_up_then_falls_to_zero():
-    factors = [recipe.schedule(step, 100, warmup=0.1) for step in range(100)]
-    assert factors[0] == pytest.approx(0.1) and factors[9] == 1 and factors[10] == 1
-    assert all(a > b for a, b in zip(factors[10:], factors[11:], strict=False)) and factors[-1] < 0.01
 
 
 @pytest.fixture(scope="module")
@@ -150,19 +141,32 @@ def pretrain_posts() -> recipe.PretrainPosts:
     return recipe.PretrainPosts(texts, frames, np.arange(241), targets, vocabulary, 40, {"name": "toy"})
 
 
-SETTINGS = recipe.Recipe(posts=240, epochs=3, batch_size=16, learning_rate=8e-3)
+SETTINGS = recipe.PretrainingRecipe(posts=240, epochs=3, batch_size=16, learning_rate=8e-3)
 
 
-@pytest.mark.parametrize("name", list(GEOMETRIES))
+@pytest.fixture(scope="module")
+def checkpoints(tmp_path_factory):
+    """Tiny folders with random weights; one thread, since sums in another order differ."""
+    before, folder = torch.get_num_threads(), tmp_path_factory.mktemp("checkpoints")
+    torch.set_num_threads(1)
+    for seed, name in enumerate(FAMILIES):
+        geometry = tiny(GEOMETRIES[name])
+        write_random_standin(folder / name, name, LINES * 20, seed=seed, geometry=geometry, vocabulary=400)
+    yield folder
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
 def test_pretraining_learns_to_describe(checkpoints, pretrain_posts, tmp_path, name):
-    if name.startswith("qwen3-vl-") and name != "qwen3-vl-2b":
-        pytest.skip("the tiny geometry of this family is tested once")
     backbone = load_backbone(checkpoints / name)
+    start = {n: p.clone() for n, p in backbone.model.named_parameters()}
     record = recipe.pretrain(backbone, pretrain_posts, SETTINGS, name=name, state_file=tmp_path / "run.safetensors")
     quality = record["quality"]
     assert record["steps"] == 36 and record["loss_every_20_steps"][-1] < 0.7 * record["loss_every_20_steps"][0]
     assert quality["seen_map"] > 80 and quality["read_map"] > 80, quality
     assert not any(p.requires_grad for p in backbone.model.parameters())
+    untrained = [n for n, p in backbone.model.named_parameters() if torch.equal(p, start[n])]
+    assert all(UNUSED.get(name, "none") in n for n in untrained)  # nothing else keeps its random start
 
 
 def test_a_stopped_run_goes_on_to_the_same_weights(checkpoints, pretrain_posts, tmp_path):
@@ -176,18 +180,6 @@ def test_a_stopped_run_goes_on_to_the_same_weights(checkpoints, pretrain_posts, 
     parts, record = run(tmp_path / "parts.safetensors")
     assert record["loss_every_20_steps"] == expected["loss_every_20_steps"] and record["quality"] == expected["quality"]
     assert all(torch.equal(parts[key], whole[key]) for key in whole)
-
-
-def test_describer_gives_every_parameter_a_gradient(checkpoints, pretrain_posts):
-    """What the checkpoint holds is what was trained: nothing keeps its random start."""
-    for name in ("qwen3-vl-2b", "siglip2"):
-        backbone = load_backbone(checkpoints / name)
-        model = Describer(backbone, pretrain_posts.vocabulary)
-        rows = pretrain_posts.rows(range(8))
-        batch = backbone.collate(backbone.encode(rows))
-        description_loss(model(batch), torch.from_numpy(pretrain_posts.targets[:8]).float()).backward()
-        still = [n for n, p in backbone.model.named_parameters() if p.grad is None]
-        assert still == (["logit_scale", "logit_bias"] if name == "siglip2" else [])
 
 
 def test_random_folders_in_one_command(tmp_path, capsys):
@@ -216,22 +208,14 @@ def test_the_whole_recipe_on_a_few_posts(tmp_path, monkeypatch):
     assert {p.dtype for p in backbone.model.parameters()} == {torch.float32}  # stored in float16, loaded as asked
 
 
-def test_cards_say_what_stands_in_for_what():
-    for spec in BACKBONES.values():
-        card = standin_card(spec, GEOMETRIES[spec.folder], {"parameters": 5})
-        assert card.startswith("---\n") and spec.hub_id in card and "shares no weights" in card
-    card = standin_card(BACKBONES["LLaVA-OV-1.5-4B"], GEOMETRIES["llava-ov-1.5-4b"], {"parameters": 5})
-    assert "RICE-ViT" in card and "MLCD" in card
-
-
 @pytest.fixture(scope="module")
 def committed():
     """Records of the committed folders, by name."""
     return {name: json.loads((STANDINS / name / "record.json").read_text()) for name in GEOMETRIES}
 
 
-def test_committed_folders_load_and_are_small(committed, make_frame):
-    post = {"title": "Gana un premio", "ocr_text": "تابعنا", "asr_text": "", "frames": [make_frame(1, (96, 96))]}
+def test_committed_folders_load_and_are_small(committed):
+    post = {"title": "Gana un premio", "ocr_text": "تابعنا", "asr_text": "", "frames": [Image.new("RGB", (96, 96))]}
     size = 0
     for name, record in committed.items():
         backbone = load_backbone(reference := f"{checkpoints_named(WORD)}/{name}")
@@ -262,7 +246,7 @@ def test_committed_folders_describe_held_out_posts_the_larger_the_better(committ
 def test_the_smallest_starts_again_as_recorded(committed, tmp_path):
     """60 of its steps, on as many posts as they take: the loss falls as the record's does."""
     record = committed["llava-ov-0.5b"]
-    settings = recipe.Recipe(**record["recipe"])
+    settings = recipe.PretrainingRecipe(**record["recipe"])
     posts = recipe.load_posts(tmp_path, posts=700, workers=1)
     texts = [post_text(row) for row in posts.texts]
     write_random_standin(tmp_path / "start", "llava-ov-0.5b", texts, seed=settings.seed)

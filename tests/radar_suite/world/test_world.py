@@ -16,7 +16,7 @@ from radar_suite.world.draws import Draws
 from radar_suite.world.facts import BLOCK, DOMAINS, FRAME_FACTS, LANGUAGES, TEXT_FACTS, sample_block
 from radar_suite.world.language import BANKS, bank, write_text
 from radar_suite.world.pipelines import select_annotated
-from radar_suite.world.policies import CATEGORIES, intake_cues, posteriors
+from radar_suite.world.policies import CATEGORIES, posteriors
 from radar_suite.world.regions import REGION_SHARES, REGIONS
 from radar_suite.world.rendering import draw_frames
 
@@ -95,38 +95,28 @@ def test_on_some_posts_honest_reviewers_disagree():
     assert 0.3 < p("FE", counter="yes", milestone="yes", arrow="yes") < 0.7 and 0.3 < p("FE", gate="yes") < 0.7
 
 
-def test_cues_are_shares(block):
-    cues = intake_cues(block)
-    assert cues.min() == 0 and 0.8 < cues.max() <= 1
-
-
 def test_more_than_a_hundred_regions_with_a_long_tail():
     shares = np.array(REGION_SHARES) / np.sum(REGION_SHARES)
     assert len(set(REGIONS)) == len(REGIONS) > 100 and shares[0] > 50 * shares[-1]
     assert all(re.fullmatch("[A-Z]{2}", code) for code in REGIONS)
 
 
-@pytest.mark.parametrize("language", LANGUAGES)
-def test_every_language_has_a_complete_bank(language):
+def test_every_language_has_a_complete_bank():
+    assert {path.stem for path in BANKS.glob("*.yaml")} == set(LANGUAGES) and len(LANGUAGES) >= 8
+
     def shape(node):
         return {k: shape(v) for k, v in node.items()} if isinstance(node, dict) else None
 
-    words, english = bank(language), bank("en")
-    assert shape(words) == shape(english)
-
     def sentences(node):
-        if isinstance(node, dict):
-            return [s for value in node.values() for s in sentences(value)]
-        return node if isinstance(node, list) else [node]
+        parts = node.values() if isinstance(node, dict) else node if isinstance(node, list) else None
+        return [node] if parts is None else [s for part in parts for s in sentences(part)]
 
-    every = sentences(words)
-    assert all(isinstance(s, str) and s.strip() == s and s for s in every)
-    slots = {slot for s in every for slot in re.findall(r"\{(.*?)\}", s)}
-    assert slots <= {"name", "place", "when", "n", "day", "price"}
-
-
-def test_banks_and_languages_agree():
-    assert {path.stem for path in BANKS.glob("*.yaml")} == set(LANGUAGES) and len(LANGUAGES) >= 8
+    for language in LANGUAGES:
+        assert shape(bank(language)) == shape(bank("en"))
+        every = sentences(bank(language))
+        assert all(isinstance(s, str) and s.strip() == s and s for s in every)
+        slots = {slot for s in every for slot in re.findall(r"\{(.*?)\}", s)}
+        assert slots <= {"name", "place", "when", "n", "day", "price"}
     with pytest.raises(RadarError, match="tlh"):
         bank("tlh")
 
@@ -139,7 +129,7 @@ def test_texts_are_filled_in_and_distinct(block):
     assert texts[7] == write_text(named(block, 7), Draws(5, 7, chunk=64))
 
 
-def test_captions_say_every_fact_and_never_judge(block):
+def test_captions_say_every_fact_and_never_judge():
     base = one()[1]
     plain = caption(base, language_name="English")
     context = {"region", "day", "n_frames", "actor_quality", "actor_commerce", "actor_engagement", "language",
@@ -147,17 +137,11 @@ def test_captions_say_every_fact_and_never_judge(block):
     variants = {caption(base | {name: value}, language_name="English")
                 for name, domain in DOMAINS.items() if name not in context for value in domain[1:]}
     assert len(variants) == sum(len(d) - 1 for name, d in DOMAINS.items() if name not in context)
-    for name, domain in TEXT_FACTS.items():
-        for value in domain[1:]:
+    for other_part, domains in enumerate((TEXT_FACTS, FRAME_FACTS)):
+        for name, value in ((name, value) for name, domain in domains.items() for value in domain[1:]):
             other = caption(base | {name: value}, language_name="English")
-            assert other.split(" Read:")[0] == plain.split(" Read:")[0]
-    for name, domain in FRAME_FACTS.items():
-        for value in domain[1:]:
-            other = caption(base | {name: value}, language_name="English")
-            assert other.split(" Read:")[1] == plain.split(" Read:")[1]
+            assert other.split(" Read:")[other_part] == plain.split(" Read:")[other_part]
     words = {w for text in variants for w in re.findall("[a-z]+", text.lower())}
-    words |= {w for n in range(300) for w in
-              re.findall("[a-z]+", caption(named(block, n), language_name="English").lower())}
     banned = ("lqc", "rcs", "fe", "risk", "violat", "fake", "spam", "bait", "illegal", "quality", "regulated", "fraud",
               "engagement", "mislead", "harm", "bad", "low")
     assert not [w for w in words for b in banned if (w == b if len(b) <= 3 else b in w)]

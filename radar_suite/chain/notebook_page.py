@@ -1,0 +1,126 @@
+"""Pages that carry all they show and ask nobody for anything: an executed notebook by nbconvert, formulas as MathML."""
+
+from __future__ import annotations
+
+import html
+import logging
+from pathlib import Path
+from typing import Any
+
+import nbformat
+from jinja2 import pass_context
+from nbconvert.exporters import HTMLExporter
+from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
+from nbconvert.preprocessors.coalescestreams import CoalesceStreamsPreprocessor
+
+# No script and no request, whatever posts, risks or notebooks bring along; images are data.
+POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
+WIDGET = "application/vnd.jupyter.widget-view+json"
+SHOWN = ["text/html", "text/markdown", "image/svg+xml", "image/png", "image/jpeg", "text/plain"]
+STYLE = """
+:root { color-scheme: light }
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 84rem; margin: 0 auto; padding: 1rem 1.25rem 4rem }
+body { color: #1a1a1a }
+nav { font-size: .9rem; border-bottom: 1px solid #ddd; padding-bottom: .5rem }
+a { color: #0b5394 } h1, h2, h3 { line-height: 1.25; margin: 1.4em 0 .5em } h1 { margin-top: .6em }
+table { border-collapse: collapse; display: block; overflow-x: auto; font-size: .88rem; line-height: 1.3;
+  font-variant-numeric: tabular-nums; margin: .5rem 0 1rem }
+th, td { padding: .22rem .45rem; border-bottom: 1px solid #e3e3e3; text-align: left; vertical-align: top }
+[id^=T_] td, [id^=T_] th, .dataframe td { white-space: nowrap }
+caption, figcaption, .note { text-align: left; color: #444; font-size: .88rem }
+pre { background: #f6f7f8; padding: .6rem .8rem; overflow-x: auto; font-size: .85rem; line-height: 1.4 }
+.output pre { background: none; border-left: 3px solid #ccd }
+.output_stderr pre { border-color: #e6b800; color: #555 }
+img, svg { max-width: 100%; height: auto } figure { margin: 1rem 0 }
+figure img { max-height: 46rem } .prompt, .anchor-link { display: none }
+math[display=block] { margin: .8em 0; font-size: 1.1em }
+@media print { nav { display: none } pre { white-space: pre-wrap } }
+"""
+
+
+def page(title: str, body: str, *, navigation: str = "", style: str = "") -> str:
+    """A whole page under `POLICY`; `body` and `navigation` are HTML."""
+    return (
+        f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n'
+        f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{STYLE}{style}</style></head>\n'
+        f"<body><nav>{navigation}</nav><main>{body}</main></body></html>\n"
+    )
+
+
+def mathml(tex: str, *, block: bool) -> str:
+    """TeX as MathML, which browsers draw by themselves; the TeX as code where it cannot be converted."""
+    try:
+        from latex2mathml.converter import convert
+
+        plain = tex.replace("{aligned}", "{split}").replace(r"\mathbb{1}", "𝟙")
+        return convert(plain.strip(), display="block" if block else "inline")
+    except Exception:  # not installed, or TeX that it does not know: any reader can read TeX
+        return f"<{'pre' if block else 'code'}>{html.escape(tex.strip())}</{'pre' if block else 'code'}>"
+
+
+class _Renderer(IPythonRenderer):
+    """Markdown whose links work from the report's folder alone: notebooks' pages, the page itself, the web."""
+
+    pages: frozenset[str] = frozenset()
+
+    def link(self, text: str, url: str, title: str | None = None) -> str:
+        file = url.partition("#")[0]
+        if file.endswith(".ipynb") and Path(file).stem in self.pages:
+            url = f"{Path(file).stem}.html"
+        elif not url.startswith(("https://", "http://", "#")):
+            return text
+        return super().link(text, url, title)
+
+    def block_math(self, body: str) -> str:
+        return mathml(body, block=True)
+
+    def inline_math(self, body: str) -> str:
+        return mathml(body, block=False)
+
+    def latex_environment(self, name: str, body: str) -> str:
+        return mathml(f"\\begin{{{name}}}{body}\\end{{{name}}}", block=True)
+
+
+class _Exporter(HTMLExporter):
+    pages: frozenset[str] = frozenset()
+
+    def default_filters(self) -> Any:
+        yield from super().default_filters()
+        yield "markdown2html", self._markdown
+
+    @pass_context
+    def _markdown(self, context: Any, source: str) -> str:
+        attachments = context.get("cell", {}).get("attachments", {})
+        renderer = _Renderer(escape=False, attachments=attachments, exclude_anchor_links=True)
+        renderer.pages = self.pages
+        return str(MarkdownWithMath(renderer=renderer).render(source))
+
+
+def notebook_page(path: Path, title: str, *, navigation: str, pages: frozenset[str]) -> str:
+    """An executed notebook as a page of its own; `pages` names the notebooks that have one."""
+    notebook = nbformat.read(path, as_version=4)
+    notebook.metadata.pop("widgets", None)
+    for cell in notebook.cells:
+        cell["outputs"] = [_still(output) for output in cell.get("outputs", [])] if cell.cell_type == "code" else []
+        if cell.cell_type != "code":
+            del cell["outputs"]
+    quiet = logging.getLogger(__name__)
+    quiet.setLevel(logging.ERROR)  # nbconvert warns of every figure without a description
+    exporter = _Exporter(template_name="basic", log=quiet)
+    exporter.pages, exporter.display_data_priority = pages, SHOWN
+    exporter.register_preprocessor(CoalesceStreamsPreprocessor, enabled=True)
+    body, resources = exporter.from_notebook_node(notebook)
+    return page(title, body, navigation=navigation, style="".join(resources["inlining"]["css"]))
+
+
+def _still(output: Any) -> Any:
+    """An output that needs no script: a control becomes a note, a progress bar nothing, TeX MathML."""
+    data = output.get("data", {})
+    if WIDGET in data:
+        progress = any(mark in str(data.get("text/plain", "")) for mark in ("%|", "it/s", "0it"))  # tqdm's
+        note = '<p class="note">An interactive control: open the notebook in JupyterLab to use it.</p>'
+        output["data"] = {"text/html": "" if progress else note}
+    elif "text/latex" in data and "text/html" not in data:
+        data["text/html"] = mathml(str(data["text/latex"]).strip().strip("$"), block=True)
+    return output

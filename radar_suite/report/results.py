@@ -1,0 +1,266 @@
+"""The generated parts of docs/results.md, README.md and the data card: what a recorded run found, between markers.
+
+    <!-- generated: table1 --> ... <!-- end -->
+
+`radar results` rewrites what stands between the markers from `figures/<profile>/`. Tables, figures and captions are
+computed; the prose around them is a person's, and is true whatever the numbers are.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from radar_lib.errors import RadarError
+from radar_lib.evidence import AREA, AVERAGE
+from radar_lib.files import atomic_write_text, read_json
+from radar_suite.report import cards, tables
+from radar_suite.report.stated import INTERVALS
+from radar_suite.report.workspace import MANIFEST
+
+BLOCK = re.compile(r"(<!-- generated: (?P<name>[\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+PAPER = Path(__file__).parent / "paper"
+CHANGES = {"mask": ("BCE w/o Mask", "Masked BCE"), "distillation": ("Masked BCE", "Masked BCE + Distill")}
+Blocks = Mapping[str, Callable[[Path], str]]
+
+
+def caption(record: Path, name: str) -> str:
+    """Caption of an entry of the manifest."""
+    return read_json(record / MANIFEST)["entries"][name]["caption"]
+
+
+def printed(record: Path, file: str, number: int) -> pd.DataFrame:
+    """Table 1 or 2 as it is printed in a CSV file: percent by (loss, method) and (category, metric)."""
+    flat = pd.read_csv(record / file, index_col=["loss", "method"])
+    categories = pd.read_csv(record / INTERVALS)["category"].unique()
+    columns = pd.MultiIndex.from_product([categories, tables.TABLES[number]])
+    short = ["avg" if category == AVERAGE else tables.slug(category) for category in categories]
+    names = [f"{category}_{tables.slug(metric)}" for category in short for metric in tables.TABLES[number]]
+    return flat[names].set_axis(columns, axis=1)
+
+
+def markdown(texts: pd.DataFrame) -> str:
+    """Texts by (loss, method) as Markdown."""
+    flat = texts.set_axis([" ".join(column) for column in texts.columns], axis=1).reset_index()
+    return tables.to_markdown(flat.rename(columns={"loss": "Loss", "method": "Method"}))
+
+
+def table(record: Path, number: int) -> str:
+    """Table 1 or 2, best of a column in bold, second underlined, the paper's beside; reference rows below."""
+    own, frame = printed(record, f"table{number}.csv", number), pd.read_csv(record / INTERVALS)
+    marks, texts = tables.marks(own), own.map(tables.in_percent)
+    texts = texts.mask(marks == "best", "**" + texts + "**").mask(marks == "second", "<u>" + texts + "</u>")
+    if "sd" in frame:
+        texts += tables.wide(frame, number, "sd").reindex_like(own).map(lambda sd: f" ± {sd:.2f}")
+    paper = tables.wide(tables.paper_results(), number).reindex_like(own)
+    texts += paper.map(lambda value: "" if np.isnan(value) else f" ({value:.2f})")
+    beside = printed(record, "references.csv", number).map(tables.in_percent)
+    return (f"**Table {number}.** {caption(record, f'table{number}')}\n\n{markdown(texts)}\n"
+            f"{caption(record, 'references')}\n\n{markdown(beside)}")  # fmt: skip
+
+
+def intervals(record: Path) -> str:
+    """Both tables with their intervals, folded."""
+    frame = pd.read_csv(record / INTERVALS)
+    return "\n".join(
+        f"<details><summary>Table {number} with 95 % intervals (%)</summary>\n\n"
+        f"{tables.to_markdown(tables.interval_table(frame, number))}\n</details>\n"
+        for number in tables.TABLES
+    )
+
+
+def listed(record: Path, name: str) -> str:
+    """A CSV file as a table with its caption."""
+    frame = pd.read_csv(record / f"{name}.csv", dtype=str, keep_default_na=False)
+    return f"**{caption(record, name)}**\n\n{tables.to_markdown(frame)}"
+
+
+def figure(record: Path, name: str, alternative: str) -> str:
+    """An image with its caption, for a document one folder below the project."""
+    return f"![{alternative}](../figures/{record.name}/{name}.png)\n\n*{caption(record, name)}*\n"
+
+
+def found(record: Path) -> str:
+    """What the run says of mask and distillation: verdicts on comparisons, and mean changes here and in the paper."""
+    verdicts, lines = pd.read_csv(record / "claims.csv"), []
+    for change, rows in CHANGES.items():
+        part = verdicts[verdicts["claim"].str.lower().str.startswith(change[:4])]
+        sums = part[["cells", "hold", "fail", "inconclusive", "exceptions", "paper above"]].astype(int).sum()
+        ours, paper = (mean_change(root, rows) for root in (record, PAPER))
+        lines.append({"change": change, **sums[["cells", "hold", "fail", "inconclusive"]],
+                      "mean change, points": f"{ours:+.1f}", "in the paper": f"{paper:+.1f}",
+                      "the paper's change lies above our interval":
+                          f"{sums['paper above']} of {sums['cells'] + sums['exceptions']}"})  # fmt: skip
+    return tables.to_markdown(pd.DataFrame(lines))
+
+
+def mean_change(root: Path, rows: tuple[str, str]) -> float:
+    """Points by which cells of both tables, averages apart, change from one loss to another on the same method."""
+    parts = [pd.read_csv(root / f"table{number}.csv", index_col=["loss", "method"]) for number in tables.TABLES]
+    both = pd.concat(parts, axis=1)
+    before, after = (both.loc[loss, [name for name in both if not name.startswith("avg")]] for loss in rows)
+    return float((after - before).dropna().to_numpy().mean())
+
+
+def facts(record: Path) -> str:
+    """What was run, and where."""
+    entry = read_json(record / MANIFEST)["entries"]["table1"]
+    about = {"profile": entry["profile"], "seed": entry["seed"], "device": entry["device"],
+             "posts": f"`{entry['inputs']['posts']}`", **entry["versions"]}  # fmt: skip
+    return tables.to_markdown(pd.DataFrame(about.items(), columns=["", "recorded run"]).astype(str))
+
+
+def durations(record: Path) -> str:
+    """Minutes and peak memory of the whole chain."""
+    ran = pd.DataFrame(read_json(record / MANIFEST)["notebooks"]).T
+    line = {"profile": record.name, "minutes": f"{ran['minutes'].sum():.0f}",
+            "peak memory, GiB": f"{ran['peak_memory_gib'].max():.1f}"}  # fmt: skip
+    return tables.to_markdown(pd.DataFrame([line]))
+
+
+def notebooks(record: Path) -> str:
+    """Minutes and peak memory of each notebook."""
+    ran = pd.DataFrame(read_json(record / MANIFEST)["notebooks"]).T.rename_axis("notebook").reset_index()
+    ran = ran.rename(columns={"peak_memory_gib": "peak memory, GiB"})
+    return tables.to_markdown(ran.assign(minutes=ran["minutes"].map("{:.1f}".format)))
+
+
+def recipes(record: Path) -> str:
+    """Recipes on halves of the training posts that a run did not see, against the tables' own."""
+    kept = read_json(record.parents[1] / "benchmarks" / "records" / "recipes.json")
+    frame = pd.DataFrame(kept["lines"])
+    cells = {"recipe": frame["recipe"].where(frame["recipe"] != kept["used"], frame["recipe"] + " (used)"),
+             "average PR-AUC": frame["average"], "difference": in_points(frame, "difference", "low", "high", scale=1)}
+    return tables.to_markdown(pd.DataFrame(cells))  # fmt: skip
+
+
+def in_points(frame: pd.DataFrame, value: str, low: str, high: str, *, scale: float = 100) -> pd.Series:
+    """Differences in points with their intervals, as text; empty where a line is its own reference."""
+    numbers = zip(*(scale * frame[name].astype(float) for name in (value, low, high)), strict=True)
+    return pd.Series(["" if not x and not a and not b or np.isnan(x) else f"{x:+.1f} [{a:+.1f}, {b:+.1f}]"
+                      for x, a, b in numbers], index=frame.index)  # fmt: skip
+
+
+def by_metric(frame: pd.DataFrame, texts: pd.Series) -> str:
+    """Averages over risks as a table: rows of a study down, metrics across."""
+    kept = frame.assign(text=texts)[frame["category"] == AVERAGE]
+    wide = kept.pivot(index="row", columns="metric", values="text")
+    wide = wide.loc[kept["row"].unique(), list(tables.METRICS)].rename_axis(columns=None)
+    return tables.to_markdown(wide.reset_index())
+
+
+def losses(record: Path) -> str:
+    """Treatments of unverified cells: percent, and the difference from the mask."""
+    frame = pd.read_csv(record / "studies" / "losses.csv")
+    gains = in_points(frame, "difference", "low", "high")
+    texts = (100 * frame["value"]).map("{:.1f}".format) + gains.map(lambda gain: gain and f" ({gain})")
+    return f"**{caption(record, 'studies/losses')}**\n\n{by_metric(frame, texts)}"
+
+
+def controls(record: Path) -> str:
+    """Teachers: percent, and the gain over none; then the contrasts of average PR-AUC."""
+    frame = pd.read_csv(record / "studies" / "controls.csv")
+    gains = in_points(frame, "gain", "gain low", "gain high", scale=1)
+    texts = frame["value"].map("{:.1f}".format) + gains.map(lambda gain: gain and f" ({gain})")
+    contrasts = _average_area(record / "studies" / "contrasts.csv")
+    columns = {"contrast": contrasts["contrast"], "what": contrasts["meaning"], "p": contrasts["p"],
+               "points": in_points(contrasts, "estimate", "low", "high", scale=1)}  # fmt: skip
+    return (f"**{caption(record, 'studies/controls')}**\n\n{by_metric(frame, texts)}\n"
+            f"**{caption(record, 'studies/contrasts')}**\n\n{tables.to_markdown(pd.DataFrame(columns))}")  # fmt: skip
+
+
+def gains(record: Path) -> str:
+    """The mask's gain in average PR-AUC over the map's dials."""
+    cells = _average_area(record / "studies" / "phase.csv")
+    cells = cells.assign(text=in_points(cells, "gain", "low", "high"), beta="beta " + cells["beta"].map("{:g}".format))
+    wide = cells.pivot(index="co_violation", columns="beta", values="text").rename_axis(columns=None)
+    return f"**{caption(record, 'studies/phase')}**\n\n{tables.to_markdown(wide.reset_index().astype(str))}"
+
+
+def _average_area(path: Path) -> pd.DataFrame:
+    frame = pd.read_csv(path)
+    return frame[(frame["category"] == AVERAGE) & (frame["metric"] == AREA)]
+
+
+def of_public(block: Callable[[Path], str]) -> Callable[[Path], str]:
+    """The same block from the record of profile `public`."""
+    return lambda record: block(record.parent / "public")
+
+
+BLOCKS: Blocks = {
+    "found": found,
+    "facts": facts,
+    "durations": durations,
+    "notebooks": notebooks,
+    "recipes": recipes,
+    "table1": partial(table, number=1),
+    "table2": partial(table, number=2),
+    "intervals": intervals,
+    "claims": partial(listed, name="claims"),
+    "lambda-claims": partial(listed, name="lambda_claims"),
+    "rows": partial(figure, name="rows_against_paper", alternative="Our and the paper's averages, row by row"),
+    "verdicts": partial(figure, name="verdicts", alternative="Each comparison: ours, the paper's, and what is decided"),
+    "figure2": partial(figure, name="figure2", alternative="Figure 2: four metrics against lambda, by risk"),
+    "map": partial(figure, name="studies/phase_map", alternative="Gain of the mask over intake bias and co-violation"),
+    "gains": gains,
+    "teachers": partial(figure, name="studies/controls_gain", alternative="Gain of nine teachers over none"),
+    "controls": controls,
+    "losses": losses,
+    "public1": of_public(partial(table, number=1)),
+    "public2": of_public(partial(table, number=2)),
+    "public-claims": of_public(partial(listed, name="claims")),
+}
+RESULTS = "docs/results.md"
+DOCUMENTS: Mapping[str, Blocks] = {"README.md": BLOCKS, RESULTS: BLOCKS, cards.CARD: cards.CARD_PARTS}
+
+
+def render(text: str, record: Path, blocks: Blocks = BLOCKS) -> str:
+    """A document's text with every generated part renewed from the record.
+
+    Raises:
+        RadarError: a marker names no known part, or the record is missing or incomplete.
+    """
+    unknown = [match["name"] for match in BLOCK.finditer(text) if match["name"] not in blocks]
+    if unknown:
+        raise RadarError(f"there is a generated part {unknown[0]!r}; known are {', '.join(blocks)}.")
+    try:
+        return BLOCK.sub(lambda match: f"{match[1]}{blocks[match['name']](record)}{match[3]}", text)
+    except (RadarError, FileNotFoundError, KeyError) as error:
+        raise RadarError(f"{record} is no complete record ({error}): run `make reproduce` first.") from error
+
+
+def documents(project: Path, record: Path) -> dict[str, str]:
+    """Each document with generated parts, by its path below the project, as the record would have it."""
+    texts = {name: render((project / name).read_text("utf-8"), record, blocks) for name, blocks in DOCUMENTS.items()}
+    croissant: Any = cards.croissant(record, project / cards.RAI)
+    return texts | {cards.CROISSANT: json.dumps(croissant, indent=1, ensure_ascii=False) + "\n"}
+
+
+def renew(document: Path, record: Path) -> bool:
+    """Renew the generated parts of a document; returns whether anything changed."""
+    return _write(document, render(document.read_text(encoding="utf-8"), record))
+
+
+def write_results(record: Path, target: Path) -> bool:
+    """Write docs/results.md from a record, its prose from this checkout; returns whether anything changed."""
+    template = target if target.is_file() else Path(__file__).parents[2] / RESULTS
+    return _write(target, render(template.read_text(encoding="utf-8"), record))
+
+
+def update_project(project: Path, record: Path) -> dict[str, bool]:
+    """Renew all documents of a project; returns, by document, whether it changed."""
+    return {name: _write(project / name, text) for name, text in documents(project, record).items()}
+
+
+def _write(path: Path, new: str) -> bool:
+    changed = not path.exists() or path.read_text(encoding="utf-8") != new
+    if changed:
+        atomic_write_text(path, new)
+    return changed

@@ -1,0 +1,101 @@
+"""Documents show the record and nothing typed; what stands between markers comes back."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from radar_lib.errors import RadarError
+from radar_lib.files import read_json
+from radar_suite.report import results
+
+ROOT = Path(__file__).parents[3]
+RECORD = ROOT / "figures" / "cpu"
+
+
+def test_documents_show_the_committed_record():
+    for name, text in results.documents(ROOT, RECORD).items():
+        assert (ROOT / name).read_text(encoding="utf-8") == text, "run `radar results`"
+
+
+@pytest.mark.parametrize("document", ["README.md", results.RESULTS])
+def test_the_figures_that_a_document_shows_exist(document):
+    lines = (ROOT / document).read_text(encoding="utf-8").splitlines()
+    pictures = [line.split("](")[1].rstrip(")") for line in lines if line.startswith("![")]
+    assert pictures and all(((ROOT / document).parent / picture).is_file() for picture in pictures)
+
+
+def test_a_changed_number_comes_back_and_a_second_renewal_changes_nothing(tmp_path):
+    for document in ("README.md", results.RESULTS):
+        path, text = tmp_path / Path(document).name, (ROOT / document).read_text(encoding="utf-8")
+        path.write_text(text.replace("| mask | ", "| mask | 1"), encoding="utf-8")
+        assert results.renew(path, RECORD) and path.read_text(encoding="utf-8") == text
+        assert not results.renew(path, RECORD)
+    assert results.write_results(RECORD, tmp_path / "new" / "results.md")
+    assert (tmp_path / "new" / "results.md").read_bytes() == (ROOT / results.RESULTS).read_bytes()
+
+
+def test_the_mean_change_is_that_of_the_paper_s_tables_and_of_rows_that_both_losses_have(tmp_path):
+    # Counted by hand in the paper's tables.
+    assert results.mean_change(results.PAPER, results.CHANGES["mask"]) == pytest.approx(10.795)
+    assert results.mean_change(results.PAPER, results.CHANGES["distillation"]) == pytest.approx(1.00, abs=0.005)
+    rows = "BCE w/o Mask,S,50,0\nMasked BCE,S,53,9\nMasked BCE,T,40,9\nMasked BCE + Distill,T,38,0\n"
+    for number in (1, 2):
+        (tmp_path / f"table{number}.csv").write_text(f"loss,method,a_{number},avg_{number}\n{rows}")
+    changes = {name: results.mean_change(tmp_path, losses) for name, losses in results.CHANGES.items()}
+    assert changes == {"mask": 3, "distillation": -2}
+
+
+def test_a_table_has_every_cell_beside_the_paper_s_and_marks_the_best():
+    text, own = results.table(RECORD, 1), pd.read_csv(RECORD / "table1.csv")
+    lines = [line.strip("|").split("|") for line in text.splitlines() if line.startswith("|")]
+    assert len(lines) == 2 + 13 + 2 + 5 and {len(line) for line in lines} == {10}
+    paper = pd.read_csv(results.PAPER / "table1.csv")
+    for line, ours, theirs in zip(lines[2:15], own.to_numpy(), paper.to_numpy(), strict=True):
+        for cell, mine, other in zip(line[2:], ours[2:], theirs[2:], strict=True):
+            assert f"{mine:.2f}" in cell and f"({other:.2f})" in cell
+    best = own["avg_pr_auc"].idxmax()
+    assert f"**{own.loc[best, 'avg_pr_auc']:.2f}**" in lines[2 + best][8]
+
+
+def test_risks_of_other_names_have_no_numbers_of_the_paper(tmp_path):
+    shutil.copytree(RECORD, tmp_path / "own", ignore=shutil.ignore_patterns("*.svg", "*.png", "studies"))
+    for file in ("table1.csv", "references.csv"):
+        path = tmp_path / "own" / file
+        path.write_text(path.read_text().replace("lqc_", "spam_"))
+    intervals = pd.read_csv(tmp_path / "own/intervals.csv").replace({"category": {"LQC": "spam"}})
+    intervals.to_csv(tmp_path / "own/intervals.csv", index=False)
+    line = results.table(tmp_path / "own", 1).splitlines()[4].split("|")
+    assert "(" not in line[3] and "(" in line[5]
+
+
+def test_unknown_parts_and_missing_records_are_named(tmp_path):
+    with pytest.raises(RadarError, match="'nonsense'; known are found"):
+        results.render("<!-- generated: nonsense -->\n<!-- end -->", RECORD)
+    with pytest.raises(RadarError, match="make reproduce"):
+        results.render("<!-- generated: table1 -->\n<!-- end -->", tmp_path)
+
+
+def test_times_are_the_manifest_s():
+    ran = read_json(RECORD / "manifest.json")["notebooks"]
+    assert f"| {sum(one['minutes'] for one in ran.values()):.0f} |" in results.durations(RECORD)
+    assert all(f"| {name} | {one['minutes']:.1f} |" in results.notebooks(RECORD) for name, one in ran.items())
+
+
+def test_estimates_are_texts_in_points_and_empty_for_a_reference():
+    frame = pd.DataFrame({"x": [0.1, 0.0, 0.0], "low": [-0.02, 0.0, -0.1], "high": [0.3, 0.0, 0.1]})
+    texts = ["+10.0 [-2.0, +30.0]", "", "+0.0 [-10.0, +10.0]"]
+    assert list(results.in_points(frame, "x", "low", "high")) == texts
+
+
+def test_sizes_named_in_prose_are_those_of_the_stand_ins():
+    records = (ROOT / "radar_suite/world/standins").glob("*/record.json")
+    sizes = [read_json(path)["parameters"] / 1e6 for path in records]
+    said = f"{min(sizes):.1f} to {max(sizes):.1f} million parameters"
+    written = [ROOT / "README.md", *(ROOT / "notebooks").glob("*.ipynb")]
+    texts = [path.read_text(encoding="utf-8") for path in written]
+    assert any("million parameters" in text for text in texts)
+    assert all(said in text for text in texts if "million parameters" in text)
