@@ -58,7 +58,7 @@ def study(stage: Stage) -> None:
     seeds = f"seed {stage.settings.seed}" if stage.seeds == 1 else f"mean over {stage.seeds} seeds"
     what = f"{BACKBONE}, {ws.about}; {seeds}; violating test posts: {stage.test_counts()}"
     ws.save_table(lines, STUDY,
-                  caption=f"Treatments of unverified cells, fractions: value, and paired difference from the mask with "
+                  caption=f"Treatments of unverified cells: value, and paired difference from the mask with "
                           f"its 95 % interval over {sampled(stage.seeds)}. Doubly robust rows also read the experts' "
                           f"soft labels, so they are a kind of distillation. {what}.")  # fmt: skip
     ws.save_figure(difference_figure(lines), "losses_differences",
