@@ -10,7 +10,6 @@ from radar_lib.evidence import Evidence
 from radar_lib.intervals import Difference, Interval
 from radar_suite.report import claims
 from radar_suite.report.claims import FAILS, HOLDS, OPEN, REVERSED, SHOWS, Cell
-from radar_suite.report.tables import UNRELIABLE
 
 RISKS = ("LQC", "RCS", "FE")
 
@@ -164,15 +163,6 @@ def test_seeds_that_disagree_take_a_verdict_back():
         evidence = Evidence(truth, rows, RISKS[:1], replicates=50, seed=1)
         decided = claims.decide([cell()], evidence)
         assert decided["verdict"].tolist() == [verdict] and decided["about"].tolist() == [about]
-
-
-@pytest.mark.parametrize(
-    "metric, ours, theirs, doubtful",
-    [("R@P60", 0.3, 0.3, False), ("R@P60", 0.09, 0.3, True), ("R@P60", 0.3, 0.0, True), ("PR-AUC", 0.05, 0.3, False)],
-)
-def test_a_difference_of_a_small_recall_has_a_note(metric, ours, theirs, doubtful):
-    decided = claims.decide([Cell("c", "x", "y", "LQC", metric, None)], Said(**{"value x": ours, "value y": theirs}))
-    assert decided["note"].tolist() == [UNRELIABLE if doubtful else ""]
 
 
 def test_the_papers_numbers_outside_our_intervals_are_counted():

@@ -93,12 +93,6 @@ def test_unknown_parts_and_missing_records_are_named(tmp_path, text):
         results.render(text.format("table1" if "generated" in text else "minutes"), tmp_path)
 
 
-def test_estimates_are_texts_in_points_and_empty_for_a_reference():
-    frame = pd.DataFrame({"x": [0.1, 0.0, 0.0], "low": [-0.02, 0.0, -0.1], "high": [0.3, 0.0, 0.1]})
-    texts = ["+10.0 [-2.0, +30.0]", "", "+0.0 [-10.0, +10.0]"]
-    assert list(results.in_points(frame, "x", "low", "high")) == texts
-
-
 def test_sizes_named_in_prose_are_those_of_the_stand_ins():
     records = (ROOT / "radar_suite/world/standins").glob("*/record.json")
     sizes = [read_json(path)["parameters"] / 1e6 for path in records]
