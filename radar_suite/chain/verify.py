@@ -67,10 +67,10 @@ def verify(args: argparse.Namespace) -> int:
     if comparison.finished(run) and (record / "test_scores.parquet").is_file():
         own, beside = comparison.check_run(run), comparison.agree(run, record)
         failed = failed or own["differs"].any() or beside.disagreements
-        about = {"other": beside.other, "cells": len(beside.cells), "outside": listed(beside.cells),
+        about = {"other": beside.other, "cells": len(beside.cells), "outside": differences(beside.cells),
                  "inside": int(beside.cells["points"].count()), "largest": beside.cells["points"].fillna(0).max(),
-                 "verdicts": listed(beside.verdicts), "same_seeds": beside.same_seeds,
-                 "compared": len(own), "differences": listed(own)}  # fmt: skip
+                 "verdicts": differences(beside.verdicts), "same_seeds": beside.same_seeds,
+                 "compared": len(own), "differences": differences(own)}  # fmt: skip
         if said:
             both = f"{near(run)} against {near(record)}"
             report(f"{near(run)} against its own scores", own)
@@ -81,19 +81,19 @@ def verify(args: argparse.Namespace) -> int:
     elif said:
         print(f"{near(run)}: no finished run, so nothing is held against the record")
     if args.json:
-        print(json.dumps({"compared": len(stated), "differences": listed(stated), "run": about}, indent=1,
+        print(json.dumps({"compared": len(stated), "differences": differences(stated), "run": about}, indent=1,
                          ensure_ascii=False))  # fmt: skip
     return exits.FAILURE if failed else exits.OK
 
 
-def listed(cells: pd.DataFrame) -> list[dict[str, str]]:
+def differences(cells: pd.DataFrame) -> list[dict[str, str]]:
     """The cells that differ, for JSON."""
     return cells.loc[cells["differs"], ["file", "row", "column", "stated", "found"]].to_dict("records")
 
 
 def report(what: str, cells: pd.DataFrame) -> None:
     """Print what was compared, and the first differences."""
-    differ = listed(cells)
+    differ = differences(cells)
     print(f"{what}: {len(cells):,} cells, {f'{len(differ):,} differ' if differ else 'all agree'}", flush=True)
     for one in differ[:SHOWN]:
         print("  {file}: {row}; {column}: stated {stated}, found {found}".format(**one), flush=True)

@@ -7,7 +7,6 @@ import pandas as pd
 import pytest
 
 from radar_lib.errors import RadarError
-from radar_lib.metrics import score_table
 from radar_suite.report.row_scores import RowScores, read_row_scores
 
 
@@ -31,19 +30,11 @@ def test_what_was_written_comes_back(tmp_path, categories, rows):
     assert {row: list(runs) for row, runs in back.rows.items()} == rows
     np.testing.assert_array_equal(back.truth, one.truth)
     assert back.scored() == one.scored()
+    frame = pd.read_parquet(tmp_path / "s.parquet")  # as anyone reads it
+    assert (frame.filter(like="label_").to_numpy() == one.truth).all()
     for row, runs in one.rows.items():
         for seed, logits in runs.items():
             np.testing.assert_array_equal(back.rows[row][seed], np.where(one.truth >= 0, logits, np.nan))
-
-
-def test_a_reader_with_pandas_alone_gets_the_tables_numbers(tmp_path):
-    one = scores(("A", "B"), {("BCE", "x"): [1]})
-    one.write(tmp_path / "s.parquet")
-    frame = pd.read_parquet(tmp_path / "s.parquet")
-    logits = frame[["BCE, x, seed 1: A", "BCE, x, seed 1: B"]].to_numpy()
-    truth = frame[["label_A", "label_B"]].to_numpy()
-    assert logits.dtype == np.float32 and np.isnan(logits[truth < 0]).all()
-    assert score_table(truth, logits, ("A", "B")) == one.scored()["BCE", "x"][1]
 
 
 def test_other_files_are_refused(tmp_path):

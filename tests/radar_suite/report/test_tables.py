@@ -73,9 +73,8 @@ def test_with_several_seeds_cells_are_means_with_their_spread(world):
     assert np.allclose(both["sd"], (one["value"] - two["value"]).abs() / np.sqrt(2))
 
     table, spread = tables.wide(both, 1), tables.wide(both, 1, "sd")
-    row, column = table.index[1], table.columns[0]
-    cell = f"{table.loc[row, column]:.2f} ± {spread.loc[row, column]:.2f}"
-    assert tables.cell_texts(table, spread=spread).loc[row, column] == cell
+    cell = f"{table.iloc[1, 0]:.2f} ± {spread.iloc[1, 0]:.2f}"
+    assert tables.cell_texts(table, spread=spread).iloc[1, 0] == cell
     assert cell.replace("±", "$\\pm$") in tables.to_latex(table, caption="c", label="l", spread=spread)
     mean = results(other + index, posts, runs_dir, intervals=True)
     area = mean[mean["metric"] == "PR-AUC"]
