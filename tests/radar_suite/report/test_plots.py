@@ -67,7 +67,7 @@ def test_words_are_sorted_by_how_well_they_are_told_and_random_comes_last():
         names = ("seen:park", "seen:dice", "read:prize")
         return {name: {"ap": ap, "prevalence": 5.0} for name, ap in zip(names, values, strict=True)}
 
-    figure = plots.words_told({"small": words(20.0, 60.0, 30.0), "large": words(40.0, 90.0, 50.0)})
+    figure = plots.draw_words({"small": words(20.0, 60.0, 30.0), "large": words(40.0, 90.0, 50.0)})
     seen, read = figure.axes[:2]
     assert [text.get_text() for text in seen.get_xticklabels()] == ["dice", "park"]
     names = [text.get_text() for text in seen.get_yticklabels()]
