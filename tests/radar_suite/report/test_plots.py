@@ -54,7 +54,7 @@ def test_words_are_sorted_by_how_well_they_are_told_and_random_comes_last():
         names = ("seen:park", "seen:dice", "read:prize")
         return {name: {"ap": ap, "prevalence": 5.0} for name, ap in zip(names, values, strict=True)}
 
-    seen, _, *_ = plots.words_told({"small": words(20.0, 60.0, 30.0), "large": words(40.0, 90.0, 50.0)}).axes
+    seen, *_ = plots.draw_words({"small": words(20.0, 60.0, 30.0), "large": words(40.0, 90.0, 50.0)}).axes
     np.testing.assert_array_equal(seen.images[0].get_array(), [[60, 20], [90, 40], [5, 5]])
 
 

@@ -80,14 +80,14 @@ def test_no_test_post_chooses_anything_and_rare_classes_need_no_folds():
     known[:40, 0] = train[:40, 0] > 0
     known[:20, 1], known[5, 1] = 0, 1  # one violation: nothing to hold out
     known[:20, 2] = 0
-    logits, chosen = references.regressed(train, known, test, seed=1)
+    logits, chosen = references.fit_regressions(train, known, test, seed=1)
     assert chosen[0] in references.STRENGTHS and chosen[1:] == [1.0, None] and not logits[:, 2].any()
-    one, _ = references.regressed(train, known, test[:3], seed=1)
+    one, _ = references.fit_regressions(train, known, test[:3], seed=1)
     np.testing.assert_array_equal(one, logits[:3])
     assert ((logits[:, 0] > 0) == (test[:, 0] > 0)).mean() > 0.8
     other = np.where(np.arange(60)[:, None] >= 40, 1 - known.clip(0), known)  # beyond the verified posts, anything
     other[40:, 0] = -1
-    again, _ = references.regressed(train, other[:, :1], test, seed=1)
+    again, _ = references.fit_regressions(train, other[:, :1], test, seed=1)
     np.testing.assert_array_equal(again[:, 0], logits[:, 0])
 
 
