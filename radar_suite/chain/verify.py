@@ -64,7 +64,7 @@ def verify(args: argparse.Namespace) -> int:
         if not (record / "test_scores.parquet").is_file():
             print("  it holds no scores, so that tables and verdicts could not be recomputed")
     about, failed = None, stated["differs"].any()
-    if comparison.finished(run) and (record / "test_scores.parquet").is_file():
+    if comparison.has_scores(run) and (record / "test_scores.parquet").is_file():
         own, beside = comparison.check_run(run), comparison.agree(run, record)
         failed = failed or own["differs"].any() or beside.disagreements
         about = {"other": beside.other, "cells": len(beside.cells), "outside": differences(beside.cells),

@@ -233,7 +233,7 @@ class Agreement:
         return int(self.cells["differs"].sum() + (self.verdicts["differs"].sum() if self.same_seeds else 0))
 
 
-def finished(run: Path) -> bool:
+def has_scores(run: Path) -> bool:
     """Whether `runs/<profile>` holds scores to compare."""
     return (run / NOTEBOOKS["test_scores"] / "figures" / "test_scores.parquet").is_file()
 

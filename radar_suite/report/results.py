@@ -38,7 +38,7 @@ def caption(record: Path, name: str) -> str:
     return read_json(record / MANIFEST)["entries"][name]["caption"]
 
 
-def printed(record: Path, file: str, number: int) -> pd.DataFrame:
+def read_table(record: Path, file: str, number: int) -> pd.DataFrame:
     """Table 1 or 2 as it is printed in a CSV file: percent by (loss, method) and (category, metric)."""
     flat = pd.read_csv(record / file, index_col=["loss", "method"])
     categories = pd.read_csv(record / INTERVALS)["category"].unique()
@@ -56,14 +56,14 @@ def markdown(texts: pd.DataFrame) -> str:
 
 def table(record: Path, number: int) -> str:
     """Table 1 or 2, best of a column in bold, second underlined, the paper's beside; reference rows below."""
-    own, frame = printed(record, f"table{number}.csv", number), pd.read_csv(record / INTERVALS)
+    own, frame = read_table(record, f"table{number}.csv", number), pd.read_csv(record / INTERVALS)
     marks, texts = tables.marks(own), own.map(tables.in_percent)
     texts = texts.mask(marks == "best", "**" + texts + "**").mask(marks == "second", "<u>" + texts + "</u>")
     if "sd" in frame:
         texts += tables.wide(frame, number, "sd").reindex_like(own).map(lambda sd: f" ± {sd:.2f}")
     paper = tables.wide(tables.paper_results(), number).reindex_like(own)
     texts += paper.map(lambda value: "" if np.isnan(value) else f" ({value:.2f})")
-    beside = printed(record, "references.csv", number).map(tables.in_percent)
+    beside = read_table(record, "references.csv", number).map(tables.in_percent)
     return (f"**Table {number}.** {caption(record, f'table{number}')}\n\n{markdown(texts)}\n"
             f"{caption(record, 'references')}\n\n{markdown(beside)}")  # fmt: skip
 
@@ -78,7 +78,7 @@ def intervals(record: Path) -> str:
     )
 
 
-def listed(record: Path, name: str) -> str:
+def csv_table(record: Path, name: str) -> str:
     """A CSV file as a table with its caption."""
     frame = pd.read_csv(record / f"{name}.csv", dtype=str, keep_default_na=False)
     return f"**{caption(record, name)}**\n\n{tables.to_markdown(frame)}"
@@ -104,7 +104,7 @@ def effects(record: Path) -> pd.DataFrame:
     return pd.DataFrame(lines).set_index("change")
 
 
-def found(record: Path) -> str:
+def effect_table(record: Path) -> str:
     """What the run says of mask and distillation, as a table."""
     frame = effects(record).reset_index()
     texts = {"mean change, points": frame["ours"].map("{:+.1f}".format),
@@ -215,15 +215,15 @@ def of_public(block: Callable[[Path], str]) -> Callable[[Path], str]:
 
 
 BLOCKS: Blocks = {
-    "found": found,
+    "found": effect_table,
     "facts": facts,
     "notebooks": notebooks,
     "recipes": recipes,
     "table1": partial(table, number=1),
     "table2": partial(table, number=2),
     "intervals": intervals,
-    "claims": partial(listed, name="claims"),
-    "lambda-claims": partial(listed, name="lambda_claims"),
+    "claims": partial(csv_table, name="claims"),
+    "lambda-claims": partial(csv_table, name="lambda_claims"),
     "rows": partial(figure, name="rows_against_paper", alternative="Our and the paper's averages, row by row"),
     "verdicts": partial(figure, name="verdicts", alternative="Each comparison: ours, the paper's, and what is decided"),
     "figure2": partial(figure, name="figure2", alternative="Figure 2: four metrics against lambda, by risk"),
@@ -234,7 +234,7 @@ BLOCKS: Blocks = {
     "losses": losses,
     "public1": of_public(partial(table, number=1)),
     "public2": of_public(partial(table, number=2)),
-    "public-claims": of_public(partial(listed, name="claims")),
+    "public-claims": of_public(partial(csv_table, name="claims")),
 }
 RESULTS = "docs/results.md"
 DOCUMENTS: Mapping[str, Blocks] = {"README.md": {}, RESULTS: BLOCKS, cards.CARD: cards.CARD_PARTS}
