@@ -244,8 +244,10 @@ def render(text: str, record: Path, blocks: Blocks = BLOCKS) -> str:
     """A document's text with every generated part renewed from the record.
 
     Raises:
-        RadarError: a marker names nothing that is known, or the record is missing or incomplete.
+        RadarError: a marker has no end or names nothing that is known, or the record is missing or incomplete.
     """
+    if text.count("<!--=") != len(NUMBER.findall(text)):
+        raise RadarError("a number in a sentence has no end on its line: write <!--=NAME-->text<!--/-->.")
     try:
         known = numbers(record) if NUMBER.search(text) else {}
         unknown = [match["name"] for pattern, names in ((NUMBER, known), (BLOCK, blocks))
@@ -268,12 +270,6 @@ def documents(project: Path, record: Path) -> dict[str, str]:
 def renew(document: Path, record: Path) -> bool:
     """Renew the generated parts of a document; returns whether anything changed."""
     return _write(document, render(document.read_text(encoding="utf-8"), record))
-
-
-def write_results(record: Path, target: Path) -> bool:
-    """Write docs/results.md from a record, its prose from this checkout; returns whether anything changed."""
-    template = target if target.is_file() else Path(__file__).parents[2] / RESULTS
-    return _write(target, render(template.read_text(encoding="utf-8"), record))
 
 
 def update_project(project: Path, record: Path) -> dict[str, bool]:
