@@ -33,6 +33,7 @@ from radar_lib.training.scores import logits_for
 from radar_suite.report.experiments import LAMBDA_STUDY_BACKBONE, Settings
 from radar_suite.report.references import fit_regressions
 from radar_suite.report.workspace import device_name, versions
+from radar_suite.world.standins import locate_checkpoints
 
 PROJECT = Path(__file__).parents[1]
 RECORD = PROJECT / "benchmarks" / "records" / "recipes.json"
@@ -96,7 +97,7 @@ def judged(lab: Lab, logits: Mapping[str, np.ndarray], against: str) -> list[dic
 def compare(profile: str, runs: Path, backbone: str) -> dict[str, Any]:
     """The grid and the probe on held-out training posts."""
     settings, posts = finished(profile, runs)
-    lab = Lab(posts, Cache(runs / "cache"), score_splits=["train"])
+    lab = Lab(posts, Cache(runs / "cache"), checkpoints=locate_checkpoints("standins"), score_splits=["train"])
     used = name_of(settings.learning_rate, settings.epochs)
     lines = judged(lab, held_out(lab, settings, backbone), used)
     about = {"backbone": backbone, "settings": said_of(settings), "posts": posts.digest}

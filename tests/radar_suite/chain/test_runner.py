@@ -25,7 +25,7 @@ def test_a_chain_runs_resumes_and_knows_what_changed(project, capsys, monkeypatc
         "00_a", COMMON + "grid: tuple[float, ...] = (1.0,)\n", "# Title", "## 1. Look", SETTINGS,
         "print('to the log')\nfolder = f'{runs_dir}/{profile}/00_a'\nos.makedirs(f'{folder}/figures')",
         "import json\njson.dump(seen, open(f'{folder}/out.json', 'w'))\nplt.savefig(f'{folder}/figures/f.png');",
-        "entry = {'files': {'f.png': 'new'}, 'tolerance': 0}\n"
+        "entry = {'files': {'f.png': 'new'}, 'tolerance': 0, 'notebook': '00_a'}\n"
         "json.dump({'entries': {'f': entry}}, open(f'{folder}/figures/manifest.json', 'w'))",
         writes=["out.json"],
     )  # fmt: skip
