@@ -64,7 +64,7 @@ def compare(
     one, other = cells_of(stated), cells_of(found)
     if bool(one) != bool(other):
         one, other = ({WHOLE: str(len(cells))} if cells else {} for cells in (one, other))
-    lines = [(file, ", ".join(filter(None, (within, row))), column,
+    lines = [(file, ", ".join(filter(None, (within, row))) or "line 1", column,
               *(cells.get((row, column), MISSING) for cells in (one, other)))
              for row, column in dict.fromkeys([*other, *one])
              if columns is None or column in (*columns, WHOLE[1])]  # fmt: skip
@@ -75,12 +75,12 @@ def compare(
 
 
 def cells_of(text: str) -> dict[tuple[str, str], str]:
-    """Cells of a CSV text by row and column; rows without a name are numbered, and so are those of one name."""
+    """Cells of a CSV text by row and column; rows of no name, or of one, are numbered."""
     head, *rows = csv.reader(io.StringIO(text or "\n"))
     keys, cells, seen = [k for k, column in enumerate(head) if column.lower() in KEYS], {}, Counter[str]()
     for number, row in enumerate(rows, 1):
         texts = [f"{head[k]} {row[k]}" if re.fullmatch(r"[\d.]+", row[k]) else row[k] for k in keys if k < len(row)]
-        name = ", ".join(filter(None, texts)) or f"line {number}"
+        name = ", ".join(filter(None, texts)) or f"line {number}" * (len(rows) > 1)
         seen[name] += 1
         label = name if seen[name] == 1 else f"{name} ({seen[name]})"
         cells |= {(label, head[k]): cell for k, cell in enumerate(row[: len(head)]) if k not in keys}
