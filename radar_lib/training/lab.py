@@ -22,9 +22,9 @@ from radar_lib.files import digest_file, write_json
 from radar_lib.metrics import average_precision
 from radar_lib.models.router import RadarRouter, RouterConfig
 from radar_lib.sources import digest_sources
+from radar_lib.training.batches import part_of
 from radar_lib.training.cache import Cache, Entry
 from radar_lib.training.encoder import Encoder
-from radar_lib.training.folds import part_of
 from radar_lib.training.inference import predict, spare_casts
 from radar_lib.training.loop import Execution, TrainingSet, train
 from radar_lib.training.processes import rank_and_size, wait_for_all
