@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
 from importlib.metadata import version
 from typing import Any
 
@@ -98,23 +97,20 @@ class Encoder:
             needed, room = encoded_size(model, rows), self.encoded_bytes
             room = room_for(model, self.cache.root) // (self.readers * processes) if room is None else room
             if needed > room:
-                tqdm.write(
-                    f"{backbone}, {split}: {len(rows):,} posts would take {needed / 1e9:,.3g} GB once encoded and may "
-                    f"take {room / 1e9:,.3g}: they are decoded whenever they are read."
-                )
+                tqdm.write(f"{backbone}, {split}: {len(rows):,} posts would take {needed / 1e9:,.3g} GB once encoded "
+                           f"and may take {room / 1e9:,.3g}: they are decoded whenever they are read.")  # fmt: skip
             return needed <= room
 
-        kept = keep(model, partial(self._read, backbone, split), entry, fits=fits, device=self.device)
+        def read() -> Iterator[list[Encoded]]:
+            title = f"{backbone}: reading {split}"
+            with self.bar(total=len(rows), desc=title, unit="post", mininterval=2) as bar:
+                for chunk in chunks(model, self.posts.split(split)):
+                    yield chunk
+                    bar.update(len(chunk))
+
+        kept = keep(model, read, entry, fits=fits, device=self.device)
         self._encoded[split] = self.streamed(backbone, rows) if kept is None else kept
         return self._encoded[split]
-
-    def _read(self, backbone: str, split: str) -> Iterator[list[Encoded]]:
-        """Encode a split, chunk by chunk, with a bar."""
-        dataset = self.posts.split(split)
-        with self.bar(total=len(dataset), desc=f"{backbone}: reading {split}", unit="post", mininterval=2) as bar:
-            for chunk in chunks(self.backbone(backbone), dataset):
-                yield chunk
-                bar.update(len(chunk))
 
     def streamed(self, backbone: str, rows: Rows, *, positions: Sequence[int] | None = None) -> StreamedPosts:
         """Posts (some, or all) that `backbone` decodes and encodes anew whenever a batch is asked for."""

@@ -138,8 +138,9 @@ class StreamedPosts(EncodedPosts):
         names = ("checkpoint", "digest", "max_text_tokens", "padding_side")
         shell = {
             "kind": type(backbone), "model": type(backbone.model), "config": backbone.model.config,
-            "parts": (backbone.tokenizer, backbone.frame_processor.processor), "packing": getattr(backbone, "packing", 0),
+            "parts": (backbone.tokenizer, backbone.frame_processor.processor),
             "options": {name: getattr(backbone, name) for name in names},
+            "packing": getattr(backbone, "packing", False),
         }  # fmt: skip
         return {**self.__dict__, "backbone": shell}
 

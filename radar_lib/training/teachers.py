@@ -151,8 +151,7 @@ def score_shard(lab: Lab, panel: Sequence[Run], *, splits: Sequence[str], shard:
     Args:
         panel: of `in_order`, for `lab.posts.categories`.
     """
-    index, count = shard
-    todo = [part for number, part in _missing(lab, panel, splits) if number % count == index]
+    todo = [part for number, part in _missing(lab, panel, splits) if number % shard[1] == shard[0]]
     if not todo:
         return
     name, spec = panel[0].spec.backbone, replace(panel[0].spec, categories=lab.posts.categories)
@@ -171,8 +170,6 @@ def score_shard(lab: Lab, panel: Sequence[Run], *, splits: Sequence[str], shard:
 def parts(post_ids: Sequence[str], *, most: int) -> list[Int[np.ndarray, " row"]]:
     """Rows of each part of a split: as few parts as hold about `most` posts each, dealt by a hash of the id."""
     count = math.ceil(len(post_ids) / most)
-    if count == 1:
-        return [np.arange(len(post_ids))]
     part = part_of(post_ids, count)
     return [rows for number in range(count) if len(rows := np.flatnonzero(part == number))]
 
