@@ -23,8 +23,6 @@ from radar_lib.training.cache import Cache
 from radar_lib.training.lab import Lab
 from radar_lib.training.loop import Execution, Recipe, no_bar
 from radar_lib.training.parallel import (
-    describe,
-    rebuild,
     train_all,
     train_over_processes,
     worker_count,
@@ -107,14 +105,6 @@ def test_as_many_workers_as_cores_runs_memory_and_device_allow(lab, specs, monke
     assert worker_count(lab, specs) == 1
     lab.device = "cuda"
     assert worker_count(lab, specs, workers=4) == 1
-
-
-def test_another_process_rebuilds_the_lab(lab):
-    own = Lab(lab.posts, lab.cache, checkpoints=lab.checkpoints, score_splits=["test"], checkpoint_seconds=3,
-              execution=Execution(accumulate=2), encoded_bytes=7)  # fmt: skip
-    there = rebuild(describe(own, readers=2))
-    assert describe(there) == describe(own) and there.readers == 2 and there.encoded_bytes == 7
-    assert there.execution == own.execution and there.posts.digest == lab.posts.digest
 
 
 def test_results_side_by_side_come_in_order():
