@@ -10,6 +10,7 @@ from radar_lib.evidence import Evidence
 from radar_lib.intervals import Difference, Interval
 from radar_suite.report import claims
 from radar_suite.report.claims import FAILS, HOLDS, OPEN, REVERSED, SHOWS, Cell
+from radar_suite.report.tables import UNRELIABLE
 
 RISKS = ("LQC", "RCS", "FE")
 
@@ -162,3 +163,11 @@ def test_the_papers_numbers_outside_our_intervals_are_counted():
     decided = pd.DataFrame({"paper": [5.0, -1.0, 2.0, None], "low": [1.0, 0.0, 1.0, 0.0], "high": [4.0, 2.0, 3.0, 1.0]})
     assert claims.paper_outside(decided) == (1, 1)
     assert claims.paper_outside(decided[3:]) == ("", "") == claims.paper_outside(decided.drop(columns="paper"))
+
+@pytest.mark.parametrize(
+    "metric, ours, theirs, doubtful",
+    [("R@P60", 0.3, 0.3, False), ("R@P60", 0.09, 0.3, True), ("R@P60", 0.3, 0.0, True), ("PR-AUC", 0.05, 0.3, False)],
+)
+def test_a_difference_of_a_small_recall_has_a_note(metric, ours, theirs, doubtful):
+    decided = claims.decide([Cell("c", "x", "y", "LQC", metric, None)], Said(**{"value x": ours, "value y": theirs}))
+    assert decided["note"].tolist() == [UNRELIABLE if doubtful else ""]

@@ -14,6 +14,7 @@ from radar_lib.data.posts import labels, write_corpus
 from radar_lib.evidence import Evidence
 from radar_lib.metrics import average_precision, table_metrics, uninformed_metrics
 from radar_suite.report import references, stated, tables
+from radar_suite.report.experiments import Settings
 from radar_suite.report.row_scores import RowScores
 from radar_suite.report.workspace import Workspace
 
@@ -152,3 +153,15 @@ def test_kept_scores_have_an_entry_like_a_run_and_come_back(tmp_path):
     kept = found.rows[references.REFERENCE, references.WORDS][7]
     known = found.truth >= 0
     np.testing.assert_array_equal(kept[known], logits[known])
+
+@pytest.mark.parametrize("options", [{"prevalence": 1.2}, {"prevalence": 0.1, "recalls": [0]}])
+def test_what_is_no_share_is_refused(options):
+    with pytest.raises(ValueError, match="must lie in"):
+        uninformed_metrics(**options)
+
+
+def test_the_multi_task_model_is_a_masked_router_of_the_experts_size():
+    settings = Settings(epochs=2, batch_size=8, learning_rate=1e-3, lora_rank=4, lora_alpha=8, seed=3, expert_epochs=5)
+    spec = references.multitask(settings, ("A", "B"))
+    assert spec.backbone == settings.expert("A").backbone and spec.categories == ("A", "B")
+    assert (spec.recipe.objective, spec.recipe.lam, spec.recipe.epochs) == ("masked", 0.0, 2)

@@ -73,3 +73,11 @@ def test_devices_are_checked():
     if not torch.cuda.is_available():
         with pytest.raises(RadarError, match="radar doctor"):
             resolve_device("cuda")
+
+@pytest.mark.parametrize(("checkpoints", "word"), [("standins", "stand-in"), ("hub", "published"), ("/x/mine", "mine")])
+def test_captions_say_what_the_checkpoints_are(tmp_path, checkpoints, word):
+    row = {"post_id": "a", "split": "train", "label_X": 1}
+    posts = write_corpus(tmp_path / "posts", [row], name="toy", kind="imported", categories=("X",))
+    write_json(tmp_path / "p/01_data_audit/corpus.json", {"folder": "posts", "digest": posts.digest})
+    workspace = Workspace.open("05_x", PARAMETERS | {"runs_dir": str(tmp_path), "checkpoints": checkpoints})
+    assert "imported posts (toy)" in workspace.about and word in workspace.about

@@ -111,3 +111,20 @@ def test_experts_of_two_folds_train_on_their_half_and_judge_the_other(posts, che
     judged, other = (one.set_index("post_id").loc[post, "logit_FE"] for one in halves)
     assert teacher.logits([post], ["FE"])[0, 0] == other != judged
     assert RunSpec.from_json(lab.train(specs[1]["FE"]).record["inputs"]["spec"]) == specs[1]["FE"]
+
+def test_a_student_learns_from_hard_labels_and_a_router_can_be_the_teacher(posts, checkpoints, tmp_path):
+    lab = Lab(posts, Cache(tmp_path / "cache"), checkpoints=str(checkpoints), bar=no_bar)
+    spec = RunSpec("SigLIP2", posts.categories, RECIPE, 4, 8)
+    router = lab.train(spec)
+    said = soft_labels(lab, dict.fromkeys(posts.categories, router), splits=["train"], path=tmp_path / "self.parquet")
+    scores = soft_labels(lab, dict.fromkeys(posts.categories, router), splits=["test"], path=tmp_path / "test.parquet")
+    pd.testing.assert_frame_equal(scores, router.scores().query("split == 'test'").reset_index(drop=True))
+    hard = keep_teacher(harden(said), tmp_path / "hard.parquet")
+    history = lab.train(spec.with_recipe(lam=1.0, epochs=6), teacher=hard).history
+    assert history.steps[-1]["loss"] < history.steps[0]["loss"]
+
+
+@pytest.mark.parametrize("fold", [(2, 2), (-1, 2), (0, 0)])
+def test_a_fold_that_is_none_is_refused(fold):
+    with pytest.raises(RadarError, match="fold"):
+        RunSpec("SigLIP2", ("A",), RECIPE, fold=fold)
