@@ -11,8 +11,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from radar_lib.errors import RadarError
-from radar_lib.models.backbones import checkpoint_digest, load_backbone, pretraining_record
+from radar_lib.models.backbones import BACKBONES, checkpoint_digest, load_backbone, pretraining_record
 from radar_lib.models.checkpoints import open_checkpoint
+from radar_lib.models.families import FAMILIES
 from radar_suite.world.standins.geometry import GEOMETRIES
 
 
@@ -162,3 +163,10 @@ def test_a_backbone_is_frozen_float32_and_encodes_without_weights_too(checkpoint
         assert {p.device.type for p in empty.parameters()} == {"meta"}  # the size of a model that does not fit
         mine, expected = empty.encode(awkward_posts), backbone.encode(awkward_posts)
         assert all(torch.equal(a.input_ids, b.input_ids) for a, b in zip(mine, expected, strict=True))
+
+
+def test_registry_has_the_papers_seven_and_each_has_a_geometry_of_its_family():
+    assert len(BACKBONES) == 7 and [spec.role for spec in BACKBONES.values()].count("expert") == 1
+    assert {spec.folder for spec in BACKBONES.values()} == set(GEOMETRIES)
+    for name, spec in BACKBONES.items():
+        assert spec.name == name and GEOMETRIES[spec.folder].family == spec.family and spec.family in FAMILIES

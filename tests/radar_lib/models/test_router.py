@@ -242,3 +242,9 @@ def test_a_router_is_refused_on_another_base_or_when_incomplete(checkpoints, tmp
     (folder / "heads.safetensors").unlink()
     with pytest.raises(RadarError, match=r"heads.safetensors is missing"):
         RadarRouter.from_pretrained(folder)
+
+
+def test_heads_stay_float32_on_a_half_precision_backbone(checkpoints, awkward_posts):
+    router = RadarRouter(load_backbone(checkpoints / "qwen3-vl-2b", dtype=torch.bfloat16), THREE)
+    assert {p.dtype for p in router.mlp.parameters()} | {p.dtype for p in router.heads.parameters()} == {torch.float32}
+    assert logits(router, awkward_posts).dtype == torch.float32

@@ -17,6 +17,7 @@ from radar_lib.training.lab import Lab
 from radar_lib.training.loop import Execution, Recipe, no_bar
 from radar_lib.training.scores import logits_for, read_scores, write_scores
 from radar_lib.training.specs import Run, RunSpec, SideFiles, SoftLabels
+from radar_lib.training.teachers import soft_labels
 
 RECIPE = Recipe(epochs=2, batch_size=8, learning_rate=5e-3)
 
@@ -168,3 +169,15 @@ def test_gradient_checkpointing_changes_no_bit_and_leaves_the_backbone_as_it_was
     model = saving.backbone("Qwen3-VL-8B").model
     assert not any(getattr(module, "gradient_checkpointing", False) for module in model.modules())
     assert not model.get_input_embeddings()._forward_hooks
+
+
+def test_every_expert_reads_every_post_and_a_student_learns_from_it(lab, tmp_path):
+    experts = {category: lab.train(expert(category)) for category in reversed(lab.posts.categories)}
+    table = soft_labels(lab, experts, splits=["train"], path=tmp_path / "soft.parquet")
+    assert list(table.columns[2:]) == [f"logit_{category}" for category in lab.posts.categories]
+    assert len(table) == 48 and table.notna().all().all()
+
+    teacher = SoftLabels.open(tmp_path / "soft.parquet")
+    spec = RunSpec("SigLIP2", lab.posts.categories, RECIPE, 4, 8)
+    student = lab.train(spec.with_recipe(lam=1.0, epochs=6), teacher=teacher)
+    assert student.history.steps[-1]["loss"] < student.history.steps[0]["loss"]

@@ -164,3 +164,16 @@ def test_tensorboard_shows_the_curves_where_it_is_installed(tmp_path, interrupti
     shown = [(event.step, event.value) for event in curves.Scalars("train/loss")]  # each once, resumed or not
     assert shown == [(entry["step"], pytest.approx(entry["loss"])) for entry in history.steps]
     assert [event.value for event in curves.Scalars("validation/LQC")] == [0.5] * len(history.epochs)
+
+
+def test_each_objective_trains_another_model(tmp_path):
+    weights = {}
+    for name in OBJECTIVES:
+        model, recipe = Linear(), Recipe(objective=name, epochs=2, batch_size=16, learning_rate=0.05)
+        history = train(model, problem(), recipe, folder=tmp_path / name, bar=no_bar)
+        assert history.steps[-1]["loss"] < history.steps[0]["loss"]
+        weights[name] = model.layer.weight.detach()
+    names = list(OBJECTIVES)
+    assert not any(torch.equal(weights[a], weights[b]) for i, a in enumerate(names) for b in names[:i])
+    with pytest.raises(RadarError, match="accumulate is 0"):
+        Execution(accumulate=0)

@@ -155,3 +155,11 @@ def test_too_few_videos_or_too_small_a_sample(sources, tmp_path):
         path.write_text("CONTENT,CLASS\n")
     with pytest.raises(RadarError, match="at least 3"):
         import_public(sources, tmp_path / "out")
+
+
+def test_near_duplicates_share_a_split(sources, tmp_path):
+    path = sources / "judol" / "dataset_judol_labelled.csv"
+    with open(path, "a", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows(("", "", f"mantap{'p' * i} bang {i}!!", 0) for i in range(30))
+    table = import_public(sources, tmp_path / "out").table()
+    assert table.loc[table["title"].str.startswith("mantap"), "split"].nunique() == 1

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from radar_lib.errors import RadarError
+from radar_lib.metrics import score_table
 from radar_suite.report.row_scores import RowScores, read_row_scores
 
 
@@ -48,3 +49,13 @@ def test_other_files_are_refused(tmp_path):
     one.write(tmp_path / "nan.parquet")
     with pytest.raises(RadarError, match="lambda 0, seed 1: a verified post has no finite logit"):
         read_row_scores(tmp_path / "nan.parquet")
+
+
+def test_a_reader_with_pandas_alone_gets_the_tables_numbers(tmp_path):
+    one = scores(("A", "B"), {("BCE", "x"): [1]})
+    one.write(tmp_path / "s.parquet")
+    frame = pd.read_parquet(tmp_path / "s.parquet")
+    logits = frame[["BCE, x, seed 1: A", "BCE, x, seed 1: B"]].to_numpy()
+    truth = frame[["label_A", "label_B"]].to_numpy()
+    assert logits.dtype == np.float32 and np.isnan(logits[truth < 0]).all()
+    assert score_table(truth, logits, ("A", "B")) == one.scored()["BCE", "x"][1]

@@ -76,3 +76,8 @@ def test_what_cannot_be_trained_together_is_refused(sizes, objective, word):
     features, labels = some()
     with pytest.raises(ValueError, match=word):
         train_heads(features, [Member(np.arange(n), labels[:n], objective, 1) for n in sizes], RECIPE)
+
+
+def test_seeds_give_other_weights_and_the_same_seed_the_same():
+    a, b, c = (initial_weights(5, 2, seed=seed)["weight"] for seed in (1, 1, 2))
+    assert torch.equal(a, b) and not torch.equal(a, c)

@@ -214,3 +214,19 @@ def test_the_smallest_starts_again_as_recorded(committed, tmp_path):
         name="again", state_file=tmp_path / "run.safetensors", max_steps=60,
     )  # fmt: skip
     np.testing.assert_allclose(again["loss_every_20_steps"], record["loss_every_20_steps"][:3], rtol=0.12)
+
+
+def quality(record) -> float:
+    return (record["quality"]["seen_map"] + record["quality"]["read_map"]) / 2
+
+
+def test_committed_folders_describe_held_out_posts_the_larger_the_better(committed):
+    for record in committed.values():
+        parts = record["quality"]
+        assert all(parts[f"{part}_map"] > 5 * parts[f"{part}_prevalence"] for part in ("seen", "read"))
+        assert record["loss_every_20_steps"][-1] < 0.5 * record["loss_every_20_steps"][0]
+        assert parts == description_quality(record["by_word"]) and len(record["by_word"]) == record["words"]
+    by_size = [quality(committed[name]) for name in ("qwen3-vl-8b", "qwen3-vl-4b", "qwen3-vl-2b", "llava-ov-0.5b")]
+    assert by_size == sorted(by_size, reverse=True)
+    sizes = [committed[name]["parameters"] for name in ("qwen3-vl-8b", "qwen3-vl-4b", "qwen3-vl-2b", "llava-ov-0.5b")]
+    assert sizes == sorted(sizes, reverse=True)

@@ -17,6 +17,7 @@ from radar_suite.world.facts import BLOCK, DOMAINS, FRAME_FACTS, LANGUAGES, TEXT
 from radar_suite.world.language import BANKS, bank, write_text
 from radar_suite.world.pipelines import select_annotated
 from radar_suite.world.policies import CATEGORIES, posteriors
+from radar_suite.world.regions import REGION_SHARES, REGIONS
 from radar_suite.world.rendering import draw_frames
 
 
@@ -201,3 +202,9 @@ def test_both_modalities_matter_and_the_oracle_is_not_perfect():
         assert ap["joint"] > max(ap["frames"], ap["text"]) + 0.03, (CATEGORIES[k], ap)
         assert min(ap["frames"], ap["text"]) > 2 * y.mean(), (CATEGORIES[k], ap)
         assert 0.65 < ceiling < 0.92 and ap["joint"] > 0.8 * ceiling, (CATEGORIES[k], ap, ceiling)
+
+
+def test_more_than_a_hundred_regions_with_a_long_tail():
+    shares = np.array(REGION_SHARES) / np.sum(REGION_SHARES)
+    assert len(set(REGIONS)) == len(REGIONS) > 100 and shares[0] > 50 * shares[-1]
+    assert all(re.fullmatch("[A-Z]{2}", code) for code in REGIONS)
