@@ -20,6 +20,7 @@ import json
 import math
 import os
 import shutil
+from collections import ChainMap
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -52,9 +53,6 @@ GPUS = {"a100": (312e12, 80e9), "h100": (989e12, 80e9), "h200": (989e12, 141e9),
         "rtx4090": (165e12, 24e9)}  # fmt: skip
 UTILISATION = 0.4  # NeMo AutoModel's performance summary gives 41 to 43 % for LoRA on one H100; ours is not recorded
 NAMED_DISK = 2e12  # assumed to stand beside a GPU that is asked about by name
-
-Parameters = Mapping[str, Mapping[str, Any]]  # of every notebook, by its name
-
 
 @dataclass(frozen=True)
 class Machine:
@@ -99,7 +97,7 @@ class Row:
 
         cells = ((self.posts, ""), (self.flops, "FLOP"), (self.memory, "B"), (self.disk, "B"))
         texts = [EngFormatter(unit, places=1)(value) if value else "-" for value, unit in cells]
-        return "".join([f"{self.notebook:26}", *(f"{text:>12}" for text in (*texts, duration(self.seconds)))])
+        return f"{self.notebook:26}" + "".join(f"{text:>12}" for text in (*texts, duration(self.seconds)))
 
 
 def plan(args: argparse.Namespace) -> int:
@@ -110,9 +108,9 @@ def plan(args: argparse.Namespace) -> int:
     if args.train_posts is not None and args.train_posts < 1:
         raise exits.UsageError(f"--train-posts {args.train_posts}: it must be 1 or more.")
     overrides = dict(map(parse_override, args.set)) | ({"posts": Value(args.posts, "--posts")} if args.posts else {})
-    parameters = parameters_of(args.named or args.profile or "cpu", folder, overrides)
-    posts, machine = posts_of(merge(parameters), args.train_posts), machine_of(args.device, runs_folder(args))
-    rows, profile = estimate(parameters, posts, machine, folder), merge(parameters)["profile"]
+    names, values = parameters_of(args.named or args.profile or "cpu", folder, overrides)
+    posts, machine = posts_of(values, args.train_posts), machine_of(args.device, runs_folder(args))
+    rows, profile = estimate(names, values, posts, machine, folder), values["profile"]
     sums = {name: sum(getattr(row, name) for row in rows) for name in ("posts", "flops", "disk", "seconds")}
     total = Row("total", **sums, memory=max(row.memory for row in rows))
     if args.json:
@@ -131,16 +129,13 @@ def plan(args: argparse.Namespace) -> int:
     return exits.OK
 
 
-def parameters_of(profile: str, folder: Path, overrides: Mapping[str, Value]) -> dict[str, dict[str, Any]]:
-    """Complete parameters of every notebook of a folder under a profile and what was given besides."""
+def parameters_of(profile: str, folder: Path, overrides: Mapping[str, Value]) -> tuple[list[str], dict[str, Any]]:
+    """Names of a folder's notebooks, and the parameters of all of them (equal names have equal values) under a profile
+    and what was given besides."""
     name, given = load_profile(profile, folder / "profiles")
     given = absolute_paths(given | dict(overrides) | {"profile": Value(name, "PROFILE")}, project=folder.parent)
-    return resolve({notebook.name: notebook.parameters for notebook in discover(folder)}, given)
-
-
-def merge(parameters: Parameters) -> dict[str, Any]:
-    """All notebooks' parameters as one map; a name has the same value wherever it appears."""
-    return {name: value for values in parameters.values() for name, value in values.items()}
+    every = resolve({notebook.name: notebook.parameters for notebook in discover(folder)}, given)
+    return list(every), dict(ChainMap(*every.values()))
 
 
 def machine_of(device: str, results: Path) -> Machine:
@@ -236,14 +231,14 @@ def passes(notebook: str, values: Mapping[str, Any], posts: Posts) -> list[tuple
     return []
 
 
-def demand(parameters: Parameters, posts: Posts, machine: Machine, records: Path) -> list[Row]:
+def demand(names: list[str], values: Mapping[str, Any], posts: Posts, machine: Machine, records: Path) -> list[Row]:
     """Each notebook's row, in order, but for seconds and for what a process takes besides its models."""
     from radar_lib.training.streamed import DISK_SHARE
     from radar_lib.training.workers import MOST_WORKERS
     from radar_suite.chain.flops import cost_of
     from radar_suite.report.experiments import ROUTER_ROWS
 
-    values, kept, rows = merge(parameters), set(), [Row(name) for name in parameters]
+    kept, rows = set(), [Row(name) for name in names]
     lanes, bytes_per_weight = (1, 2) if machine.speed else (min(machine.cores, MOST_WORKERS), 4)
     total, read = posts.count(), posts.count("train", "validation", "test")
     shape = {"words": posts.words, "frames": posts.frames, "px": posts.px, "categories": posts.risks}
@@ -275,10 +270,16 @@ def demand(parameters: Parameters, posts: Posts, machine: Machine, records: Path
     return rows
 
 
-def estimate(parameters: Parameters, posts: Posts, machine: Machine, folder: Path) -> list[Row]:
-    """`demand` with seconds, and whole processes' memory, from the records beside the notebooks' `folder`."""
-    records, known = folder.parent / "benchmarks" / "records", parameters_of("cpu", folder, {})
-    rows, then = (demand(*of, machine, records) for of in ((parameters, posts), (known, posts_of(merge(known)))))
+def estimate(names: list[str], values: Mapping[str, Any], posts: Posts, machine: Machine, folder: Path) -> list[Row]:
+    """`demand` with seconds, and whole processes' memory, from the records beside the notebooks' `folder`.
+
+    Raises:
+        UsageError: there are none.
+    """
+    records, (_, known) = folder.parent / "benchmarks" / "records", parameters_of("cpu", folder, {})
+    if not records.is_dir():
+        raise exits.UsageError(f"{records}: no such folder. A plan starts from its times: take the project's notebooks.")
+    rows, then = (demand(names, *of, machine, records) for of in ((values, posts), (known, posts_of(known))))
     chain = read_json(records / "chain-cpu.json")
     entries, first = {entry["name"]: entry for entry in chain["notebooks"]}, chain["notebooks"][0]
     for row, before in zip(rows, then, strict=True):

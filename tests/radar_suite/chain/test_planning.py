@@ -10,7 +10,7 @@ from radar_lib.data.posts import write_corpus
 from radar_lib.files import read_json
 from radar_suite.chain import cli, exits
 from radar_suite.chain.flops import cost_of
-from radar_suite.chain.planning import GPUS, Machine, estimate, merge, parameters_of, posts_of
+from radar_suite.chain.planning import GPUS, Machine, estimate, parameters_of, posts_of
 from radar_suite.chain.profiles import Value
 
 NOTEBOOKS = Path(__file__).parents[3] / "notebooks"
@@ -20,9 +20,9 @@ GPU = Machine("a GPU", 0.4e15, 16, 80e9, 1e12)
 
 def rows(profile: str, on: Machine, **changes):
     given = {name: Value(value, f"--set {name}") for name, value in changes.items()}
-    parameters = parameters_of(profile, NOTEBOOKS, given)
-    posts = posts_of(merge(parameters))
-    return {row.notebook[:2]: row for row in estimate(parameters, posts, on, NOTEBOOKS)}, posts
+    names, values = parameters_of(profile, NOTEBOOKS, given)
+    posts = posts_of(values)
+    return {row.notebook[:2]: row for row in estimate(names, values, posts, on, NOTEBOOKS)}, posts
 
 
 @pytest.fixture(scope="module")
