@@ -23,7 +23,7 @@ from bench_metrics import metrics_record
 from bench_training import MODELS, training_record
 
 from radar_lib.files import write_json
-from radar_suite.report.workspace import describe_device, resolve_device, versions
+from radar_suite.report.workspace import device_name, resolve_device, versions
 
 RECORDS = Path(__file__).parent / "records"
 
@@ -31,7 +31,7 @@ RECORDS = Path(__file__).parent / "records"
 def provenance(device: str) -> dict[str, Any]:
     """When, on what and with what a record was measured, and how busy the machine was."""
     load = [round(x, 1) for x in os.getloadavg()]
-    return {"date": date.today().isoformat(), "device": describe_device(device), "cores": os.cpu_count(),
+    return {"date": date.today().isoformat(), "device": device_name(device), "cores": os.cpu_count(),
             "load_average_at_start": load, "versions": versions()}  # fmt: skip
 
 

@@ -31,8 +31,9 @@ from radar_lib.training.lab import Lab
 from radar_lib.training.parallel import train_all
 from radar_lib.training.scores import logits_for
 from radar_suite.report.experiments import LAMBDA_STUDY_BACKBONE, Settings
-from radar_suite.report.references import regressed
-from radar_suite.report.workspace import describe_device, versions
+from radar_suite.report.references import fit_regressions
+from radar_suite.report.workspace import device_name, versions
+from radar_suite.world.standins import locate_checkpoints
 
 PROJECT = Path(__file__).parents[1]
 RECORD = PROJECT / "benchmarks" / "records" / "recipes.json"
@@ -61,7 +62,7 @@ def held_out(lab: Lab, settings: Settings, backbone: str) -> dict[str, Float[np.
         inside = half == fold
         scale = StandardScaler().fit(features[inside])
         parts = (scale.transform(features[inside]), known[inside], scale.transform(features[~inside]))
-        found[PROBE][~inside] = regressed(*parts, seed=settings.seed)[0]
+        found[PROBE][~inside] = fit_regressions(*parts, seed=settings.seed)[0]
     return found
 
 
@@ -96,7 +97,7 @@ def judged(lab: Lab, logits: Mapping[str, np.ndarray], against: str) -> list[dic
 def compare(profile: str, runs: Path, backbone: str) -> dict[str, Any]:
     """The grid and the probe on held-out training posts."""
     settings, posts = finished(profile, runs)
-    lab = Lab(posts, Cache(runs / "cache"), score_splits=["train"])
+    lab = Lab(posts, Cache(runs / "cache"), checkpoints=locate_checkpoints("standins"), score_splits=["train"])
     used = name_of(settings.learning_rate, settings.epochs)
     lines = judged(lab, held_out(lab, settings, backbone), used)
     about = {"backbone": backbone, "settings": said_of(settings), "posts": posts.digest}
@@ -112,7 +113,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=RECORD)
     options = parser.parse_args()
     found = compare(options.profile, options.runs, options.backbone)
-    about = {"date": date.today().isoformat(), "device": describe_device("cpu"), "versions": versions()}
+    about = {"date": date.today().isoformat(), "device": device_name("cpu"), "versions": versions()}
     write_json(options.out, about | {"profile": options.profile} | found)
     for line in found["lines"]:
         print(line)

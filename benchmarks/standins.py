@@ -28,6 +28,7 @@ from radar_lib.training.scores import logits_for
 from radar_suite.chain.profiles import load_profile
 from radar_suite.report.experiments import SMALL, TINY, Settings
 from radar_suite.world.standins import FOLDER as STANDINS
+from radar_suite.world.standins import locate_checkpoints
 from radar_suite.world.standins.checkpoint import write_checkpoint
 from radar_suite.world.standins.geometry import GEOMETRIES, build_model
 
@@ -65,7 +66,7 @@ def compare(profile: str, runs: Path, names: list[str]) -> dict[str, Any]:
     specs = [settings.spec(name, posts.categories) for name in names]
     trained = {
         kind: train_all(Lab(posts, cache, checkpoints=where), specs, titles=names, desc=kind)
-        for kind, where in (("standin", "standins"), ("random", str(twins)))
+        for kind, where in (("standin", locate_checkpoints("standins")), ("random", str(twins)))
     }
     test = posts.table("test")
     truth, ids = labels(test, posts.categories), test["post_id"].to_numpy()

@@ -113,8 +113,3 @@ def digest_file(path: str | Path) -> str:
 def digest_json(value: Any) -> str:
     """SHA-256 of a value's canonical JSON (sorted keys), first 16 hexadecimal digits."""
     return digest_bytes(json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode())
-
-
-def digest_files(paths: list[Path] | tuple[Path, ...], *, root: Path) -> str:
-    """Digest of several files: their names below `root` and their bytes, in order of name."""
-    return digest_json([[path.relative_to(root).as_posix(), digest_file(path)] for path in sorted(paths)])

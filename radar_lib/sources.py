@@ -54,7 +54,7 @@ def _imports(module: str, packages: frozenset[str]) -> frozenset[str]:
     return frozenset(imports_of(path.read_text(encoding="utf-8"), packages=packages, package=package))
 
 
-def imported(modules: Collection[str], *, without: tuple[str, ...] = ()) -> list[str]:
+def import_closure(modules: Collection[str], *, without: tuple[str, ...] = ()) -> list[str]:
     """These modules and all that importing them runs, sorted: of this library and of their own packages.
 
     Args:
@@ -101,7 +101,7 @@ def source_digests(*modules: str, without: tuple[str, ...] = ()) -> dict[str, st
     Args:
         without: prefixes of modules that are not followed, such as a package whose content computes nothing.
     """
-    names = imported(modules, without=without)
+    names = import_closure(modules, without=without)
     digests = {name: digest_syntax(source_of(name)) for name in names}
     for package in [name for name in names if source_of(name).name == "__init__.py"]:
         digests |= {f"{package}/{name}": digest for name, digest in _files_beside(source_of(package).parent).items()}

@@ -171,10 +171,10 @@ def check_checkpoint(checkpoint: str) -> Generator[Check]:
 
     from radar_lib.models.backbones import BACKBONES, load_backbone, resolve_checkpoint
     from radar_lib.models.checkpoints import open_checkpoint
-    from radar_suite.world.standins import WORD, checkpoints_named
+    from radar_suite.world.standins import WORD, locate_checkpoints
 
     if checkpoint.startswith("standin:"):
-        checkpoint = f"{checkpoints_named(WORD)}/{checkpoint.removeprefix('standin:')}"
+        checkpoint = f"{locate_checkpoints(WORD)}/{checkpoint.removeprefix('standin:')}"
     if checkpoint in BACKBONES:
         checkpoint = resolve_checkpoint(BACKBONES[checkpoint], "hub")
     files = open_checkpoint(checkpoint)

@@ -27,6 +27,7 @@ table { border-collapse: collapse; display: block; overflow-x: auto; font-size: 
   font-variant-numeric: tabular-nums; margin: .5rem 0 1rem }
 th, td { padding: .22rem .45rem; border-bottom: 1px solid #e3e3e3; text-align: left; vertical-align: top }
 [id^=T_] td, [id^=T_] th, .dataframe td { white-space: nowrap }
+[id^=T_table] { font-size: .75rem } [id^=T_table] th.row_heading { font-weight: normal }
 caption, figcaption, .note { text-align: left; color: #444; font-size: .88rem }
 pre { background: #f6f7f8; padding: .6rem .8rem; overflow-x: auto; font-size: .85rem; line-height: 1.4 }
 .output pre { background: none; border-left: 3px solid #ccd }

@@ -82,7 +82,7 @@ def publish_studies(run_dir: Path, target: Path, names: Collection[str]) -> None
 def publish_runs(run_dir: Path, target: Path) -> None:
     """Enter a run's record of all runs, where there is one, in the one beside a profile's figures.
 
-    Lines of studies that this run has not, because it is a fresh clone's, stay (`radar_suite.report.record.merged`).
+    Lines of studies that this run has not, because it is a fresh clone's, stay (`radar_suite.report.record.merge`).
     """
     if (run_dir / RUNS).is_file() and target.is_dir():
         from radar_suite.report.record import WHOLE, read_record, record

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterable
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +14,7 @@ from radar_suite.chain.publish import MANIFEST
 from radar_suite.chain.reproduce import notebooks_folder, runs_folder
 
 if TYPE_CHECKING:
-    from radar_suite.report.comparison import Agreement, Difference
+    import pandas as pd
 
 SHOWN = 20  # differences printed of each kind
 
@@ -62,42 +60,42 @@ def verify(args: argparse.Namespace) -> int:
                          "figures/<profile>.")  # fmt: skip
     stated, said = comparison.check_record(record, None if args.against else project), not args.json
     if said:
-        report(f"{near(record)}: {stated.compared:,} cells", stated.differences)
+        report(near(record), stated)
         if not (record / "test_scores.parquet").is_file():
             print("  it holds no scores, so that tables and verdicts could not be recomputed")
-    own = beside = None
-    if comparison.finished(run) and (record / "test_scores.parquet").is_file():
+    about, failed = None, stated["differs"].any()
+    if comparison.has_scores(run) and (record / "test_scores.parquet").is_file():
         own, beside = comparison.check_run(run), comparison.agree(run, record)
+        failed = failed or own["differs"].any() or beside.disagreements
+        about = {"other": beside.other, "cells": len(beside.cells), "outside": differences(beside.cells),
+                 "inside": int(beside.cells["points"].count()), "largest": beside.cells["points"].fillna(0).max(),
+                 "verdicts": differences(beside.verdicts), "same_seeds": beside.same_seeds,
+                 "compared": len(own), "differences": differences(own)}  # fmt: skip
         if said:
-            report(f"{near(run)}: {own.compared:,} cells, against its own scores", own.differences)
-            report_agreement(f"{near(run)} against {near(record)}", beside)
+            both = f"{near(run)} against {near(record)}"
+            report(f"{near(run)} against its own scores", own)
+            report(f"{both} (other {', '.join(beside.other)})" if beside.other else both, beside.cells)
+            if beside.other:
+                print(f"  {about['inside']:,} changed in their interval, by {about['largest']:.2f} points at most")
+            report(f"{both}, verdicts" + ("" if beside.same_seeds else " of other numbers of seeds"), beside.verdicts)
     elif said:
         print(f"{near(run)}: no finished run, so nothing is held against the record")
     if args.json:
-        about = beside and asdict(beside) | {"compared": own.compared, "differences": [*map(asdict, own.differences)]}
-        print(json.dumps({"compared": stated.compared, "differences": [*map(asdict, stated.differences)],
-                          "run": about}, indent=1, ensure_ascii=False))  # fmt: skip
-    failed = stated.differences or (beside and (own.differences or beside.disagreements))
+        print(json.dumps({"compared": len(stated), "differences": differences(stated), "run": about}, indent=1,
+                         ensure_ascii=False))  # fmt: skip
     return exits.FAILURE if failed else exits.OK
 
 
-def report_agreement(what: str, beside: Agreement) -> None:
-    """Print how a run agrees with a record, in a few lines."""
-    if beside.other:
-        print(f"{what}: other {', '.join(beside.other)}")
-        report(f"{what}: {beside.cells:,} cells, those outside the record's 95 % interval", beside.outside)
-        print(f"  {beside.inside:,} changed within their interval, the largest by {beside.largest:.2f} points")
-    else:
-        report(f"{what}: {beside.cells:,} cells, which must be equal", beside.outside)
-    seeds = "" if beside.same_seeds else ", of other numbers of seeds"
-    report(f"{what}: verdicts{seeds}", beside.verdicts)
+def differences(cells: pd.DataFrame) -> list[dict[str, str]]:
+    """The cells that differ, for JSON."""
+    return cells.loc[cells["differs"], ["file", "row", "column", "stated", "found"]].to_dict("records")
 
 
-def report(what: str, found: Iterable[Difference]) -> None:
+def report(what: str, cells: pd.DataFrame) -> None:
     """Print what was compared, and the first differences."""
-    found = list(found)
-    print(f"{what}: {f'{len(found):,} differ' if found else 'all agree'}", flush=True)
-    for one in found[:SHOWN]:
-        print(f"  {one}", flush=True)
-    if len(found) > SHOWN:
-        print(f"  and {len(found) - SHOWN:,} more", flush=True)
+    differ = differences(cells)
+    print(f"{what}: {len(cells):,} cells, {f'{len(differ):,} differ' if differ else 'all agree'}", flush=True)
+    for one in differ[:SHOWN]:
+        print("  {file}: {row}; {column}: stated {stated}, found {found}".format(**one), flush=True)
+    if len(differ) > SHOWN:
+        print(f"  and {len(differ) - SHOWN:,} more", flush=True)

@@ -44,7 +44,7 @@ def text_features(texts: Sequence[str], *, max_features: int = 40_000) -> csr_ma
     return vectors.fit_transform(texts)
 
 
-def scaled(features: Float[np.ndarray, "post feature"]) -> Float[np.ndarray, "post feature"]:
+def standardise(features: Float[np.ndarray, "post feature"]) -> Float[np.ndarray, "post feature"]:
     """Each feature centred and divided by its spread; rows have length about 1, as those of TF-IDF have. Features
     that never vary are dropped."""
     spread = features.std(0)

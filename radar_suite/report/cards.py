@@ -1,6 +1,6 @@
 """Data cards from a record: the counts of the built-in corpus' card and its Croissant file.
 
-Notebook 01 leaves `corpus_record.json` beside its figures; `radar readme` renews from it what stands between the
+Notebook 01 leaves `corpus_record.json` beside its figures; `radar results` renews from it what stands between the
 markers of the card (see `report.results`) and `data_cards/built_in_corpus.croissant.json`. Prose is written by hand, in
 the card and in `built_in_corpus.rai.yaml`.
 """

@@ -127,7 +127,7 @@ def about(evidence: Evidence, *rows: Hashable) -> tuple[str, Over]:
     return (f"the method, {fewest} seeds", "both") if fewest >= METHOD_SEEDS else (CHECKPOINTS, "posts")
 
 
-def sampled(seeds: int) -> str:
+def scope(seeds: int) -> str:
     """For captions: what the intervals of a comparison of rows with this many seeds are over."""
     return "test posts and seeds" if seeds >= METHOD_SEEDS else "test posts"
 
@@ -140,13 +140,13 @@ def decide(cells: Sequence[Cell], evidence: Evidence) -> pd.DataFrame:
     lines = []
     for claim in dict.fromkeys(cell.claim for cell in cells):
         family = [cell for cell in cells if cell.claim == claim]
-        scope = [about(evidence, cell.row, cell.other) for cell in family]
-        found = [
+        scopes = [about(evidence, cell.row, cell.other) for cell in family]
+        differences = [
             evidence.difference(cell.row, cell.other, cell.category, cell.metric, over=over)
-            for cell, (_, over) in zip(family, scope, strict=True)
+            for cell, (_, over) in zip(family, scopes, strict=True)
         ]
-        corrected = holm([one.p_value for one in found])
-        for cell, ours, p, (whose, _) in zip(family, found, corrected, scope, strict=True):
+        corrected = holm([one.p_value for one in differences])
+        for cell, ours, p, (whose, _) in zip(family, differences, corrected, scopes, strict=True):
             words = (REVERSED, SHOWS) if cell.exception else (HOLDS, FAILS)
             verdict = OPEN if p >= LEVEL else words[0] if ours.estimate > 0 else words[1]
             points = {"ours": ours.estimate, "low": ours.low, "high": ours.high}

@@ -1,8 +1,8 @@
 """Does what a record states follow from its own scores, and does a run agree with the record?
 
 Of a record, the rows' logits (`row_scores`) and the values of studies' runs (`record`) are taken on trust. Tables,
-intervals, differences and verdicts are computed from them by the functions that notebooks 06 and 07 call, and each cell
-of the canonical CSV files is held against its own; what people read (LaTeX, README, docs) is held against those.
+intervals, differences and verdicts are computed from them by the functions that notebooks 06 and 07 call. All is held
+against all as canonical CSV, cell by cell (`compare`): files of numbers, LaTeX, generated parts of documents, a run.
 
 Training is not equal to the last bit on another processor or with another number of threads, so a run disagrees with a
 record where a cell leaves its 95 % interval. Only where all that decides a result is equal must the results be equal.
@@ -14,19 +14,21 @@ import csv
 import io
 import math
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from difflib import SequenceMatcher
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from radar_lib.errors import RadarError
 from radar_lib.files import digest_file, read_json
 from radar_suite.report import tables
 from radar_suite.report.record import FILE, read_record
+from radar_suite.report.results import BLOCK, NUMBER, documents
 from radar_suite.report.row_scores import RowScores, name_of, read_row_scores
 from radar_suite.report.stated import INTERVALS, VERDICTS, grid_files, table_files
 from radar_suite.report.workspace import MANIFEST
@@ -39,153 +41,135 @@ TRAINING = ("03_expert_training/experts.json", "05_router_training/routers.json"
 STUDIES = {"losses": ("losses", 1e-12), "controls": ("controls", 0.0051), "phase": ("phase", 1e-6),
            "phase_lora": ("phase LoRA", 1e-6)}  # fmt: skip
 RECORDED = "cpu"  # profile whose record README and docs show
-MISSING = "(missing)"
-WORDS = ("verdict", "exception", "about", "note")  # columns of results in words, which are no part of a row's name
+MISSING, WHOLE = "(missing)", ("all rows", "all cells")
+# Columns whose cells are a row's name; of a number the column's name goes in front.
+KEYS = ("claim", "contrast", "finding", "loss", "method", "row", "against", "lambda", "beta", "co_violation", "seed",
+        "category", "metric", "risk", "entry", "change", "notebook", "recipe", "split")  # fmt: skip
 CAUSES = ("device", "versions", "code", "seed", "parameters")  # fields of an entry that decide a result, beside inputs
-Cells = dict[tuple[str, str], str]
+COLUMNS = ["file", "row", "column", "stated", "found"]  # of a comparison, with `differs`: a line per cell
 
 
-@dataclass(frozen=True)
-class Difference:
-    """One cell of a file that is not what it should be."""
+def compare(
+    file: str, stated: str, found: str, *, within: str = "", columns: Collection[str] | None = None,
+    tolerance: float = 1e-12, relative: float = 1e-9,
+) -> pd.DataFrame:  # fmt: skip
+    """Compare two CSV texts cell by cell: a line per cell that either has, by `COLUMNS`, and whether it `differs`.
 
-    file: str
-    row: str
-    column: str
-    stated: str
-    found: str
-
-    def __str__(self) -> str:
-        return f"{self.file}: {self.row}; {self.column}: stated {self.stated}, found {self.found}"
-
-
-@dataclass
-class Comparison:
-    """How many cells were compared, and those that differ."""
-
-    compared: int = 0
-    differences: list[Difference] = field(default_factory=list)
-
-    def add(self, file: str, stated: Cells, found: Cells, *, tolerance: float = 1e-12) -> None:
-        """Compare cells that either has; numbers that differ by less than the tolerance are equal."""
-        places = dict.fromkeys([*found, *stated])
-        self.compared += len(places)
-        for place in places:
-            one, other = stated.get(place, MISSING), found.get(place, MISSING)
-            if one != other and not math.isclose(_number(one), _number(other), rel_tol=1e-9, abs_tol=tolerance):
-                self.differences.append(Difference(file, *place, one, other))
+    Args:
+        file: its name; an empty text is a file that is missing as a whole, which is one line.
+        within: part of the file, named in front of the row.
+        columns: the only ones to compare, beside the rows' names; all if None.
+        tolerance, relative: numbers that differ by less, or by a smaller fraction, are equal.
+    """
+    one, other = cells_of(stated), cells_of(found)
+    if bool(one) != bool(other):
+        one, other = ({WHOLE: str(len(cells))} if cells else {} for cells in (one, other))
+    lines = [(file, ", ".join(filter(None, (within, row))) or "line 1", column,
+              *(cells.get((row, column), MISSING) for cells in (one, other)))
+             for row, column in dict.fromkeys([*other, *one])
+             if columns is None or column in (*columns, WHOLE[1])]  # fmt: skip
+    frame = pd.DataFrame(lines, columns=COLUMNS, dtype=object)
+    mine, theirs = (pd.to_numeric(frame[name], errors="coerce").to_numpy(float) for name in ("stated", "found"))
+    equal = np.isclose(mine, theirs, rtol=relative, atol=tolerance) & np.isfinite(theirs)
+    return frame.assign(differs=(frame["stated"] != frame["found"]) & ~equal)
 
 
-def _number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        return math.nan
-
-
-def cells_of(text: str) -> Cells:
-    """The cells of a CSV file by row and column. A row is called by its cells that are no numbers, or counted."""
-    head, *rows = csv.reader(io.StringIO(text))
-    cells: Cells = {}
-    seen: dict[str, int] = {}
-    for row in rows:
-        named = [cell for cell, column in zip(row, head, strict=False) if column not in WORDS]
-        name = ", ".join(cell for cell in named if cell and math.isnan(_number(cell)))
-        seen[name] = seen.get(name, 0) + 1
+def cells_of(text: str) -> dict[tuple[str, str], str]:
+    """Cells of a CSV text by row and column; rows of no name, or of one, are numbered."""
+    head, *rows = csv.reader(io.StringIO(text or "\n"))
+    keys, cells, seen = [k for k, column in enumerate(head) if column.lower() in KEYS], {}, Counter[str]()
+    for number, row in enumerate(rows, 1):
+        texts = [f"{head[k]} {row[k]}" if re.fullmatch(r"[\d.]+", row[k]) else row[k] for k in keys if k < len(row)]
+        name = ", ".join(filter(None, texts)) or f"line {number}" * (len(rows) > 1)
+        seen[name] += 1
         label = name if seen[name] == 1 else f"{name} ({seen[name]})"
-        cells |= {(label, column): cell for column, cell in zip(head, row, strict=False)}
+        cells |= {(label, head[k]): cell for k, cell in enumerate(row[: len(head)]) if k not in keys}
     return cells
 
 
-def check_record(record: Path, project: Path | None = None) -> Comparison:
+def to_csv(rows: Iterable[Sequence[str]]) -> str:
+    """Rows of texts, the head first, as CSV."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()
+
+
+def check_record(record: Path, project: Path | None = None) -> pd.DataFrame:
     """Hold `figures/<profile>` against its own scores and its manifest, and the project's documents against it.
 
     Raises:
         RadarError: there is no manifest, or a file of scores is no such file.
     """
-    found = check_folder(record, runs=record / FILE)
+    parts = [check_folder(record, runs=record / FILE)]
     if project is not None and record.name == RECORDED:
-        from radar_suite.report.results import documents
+        try:
+            texts = documents(project, record)
+        except RadarError as error:  # what is wrong with the record is named beside it
+            parts.append(compare("documents", to_csv([["error"], [""]]), to_csv([["error"], [str(error)]])))
+            texts = {}
+        for name, text in texts.items():
+            pairs = zip_longest(document_parts(_read(project / name)), document_parts(text), fillvalue=("", ""))
+            parts += [compare(name, one, other, within=place) for (place, one), (_, other) in pairs]
+    return pd.concat(parts, ignore_index=True)
 
-        for name, text in documents(project, record).items():
-            stated = (project / name).read_text("utf-8") if (project / name).is_file() else ""
-            found.compared += len(text.splitlines())
-            found.differences += line_differences(name, stated, text)
-    return found
 
-
-def check_folder(folder: Path, *, runs: Path) -> Comparison:
+def check_folder(folder: Path, *, runs: Path) -> pd.DataFrame:
     """Hold a folder with a manifest against its scores and runs, LaTeX against CSV, all files against their digests.
 
     Args:
         folder: `figures/<profile>`, or the `figures` folder of a notebook.
         runs: the record of runs; values of tables and grid follow from the scores, and the studies' files from it.
     """
-    entries, found = read_json(folder / MANIFEST)["entries"], Comparison()
+    entries, parts = read_json(folder / MANIFEST)["entries"], []
+    lines = read_record(runs).set_index("study") if runs.is_file() else pd.DataFrame()
     for name, (files_of, study) in SCORES.items():
-        if name not in entries or not (folder / f"{name}.parquet").is_file():
-            continue
-        scores = read_row_scores(folder / f"{name}.parquet")
-        for file, text in files_of(scores, seed=entries[name]["seed"]).items():
-            if (folder / file).is_file():
-                found.add(file, cells_of((folder / file).read_text("utf-8")), cells_of(text))
-            else:
-                found.differences.append(Difference(file, "the whole file", "cells", MISSING, str(len(cells_of(text)))))
-        if runs.is_file():
-            _check_runs(read_record(runs), study, scores, found)
+        if name in entries and (folder / f"{name}.parquet").is_file():
+            scores = read_row_scores(folder / f"{name}.parquet")
+            texts = files_of(scores, seed=entries[name]["seed"])
+            parts += [compare(file, _read(folder / file), text) for file, text in texts.items()]
+            if study in lines.index:
+                parts.append(compare(FILE, *run_values(lines.loc[[study]], scores), within=study))
     for name in ("table1", "table2"):
-        if (folder / f"{name}.tex").is_file() and (folder / f"{name}.csv").is_file():
-            found.add(f"{name}.tex", *latex_cells(folder / f"{name}.tex", folder / f"{name}.csv"))
-    if runs.is_file():
-        _check_studies(folder, read_record(runs), found)
-    named = {one.file for one in found.differences}
-    for name, entry in entries.items():
-        for file, digest in entry["files"].items():
-            actual = digest_file(folder / file) if (folder / file).is_file() else MISSING
-            found.compared += 1
-            if actual != digest and file not in named:
-                found.differences.append(Difference(file, name, "digest", digest, actual))
-    return found
-
-
-def latex_cells(tex: Path, table: Path) -> tuple[Cells, Cells]:
-    """The numbers of a LaTeX table, and those of its CSV file, by row and column of the latter."""
-    head, *rows = csv.reader(io.StringIO(table.read_text("utf-8")))
-    columns, numbers = head[2:], []
-    for line in tex.read_text("utf-8").splitlines():
-        cells = [re.search(r"-?\d+\.\d+|-", cell) for cell in line.split("&")[-len(columns) :]]
-        if line.endswith("\\\\") and len(cells) == len(columns) and all(cells):
-            numbers.append([cell[0] for cell in cells if cell])
-    stated, expected = ({(", ".join(row[:2]), column): one for row, line in zip(rows, lines, strict=False)
-                         for column, one in zip(columns, line, strict=True)}
-                        for lines in (numbers, [[cell or "-" for cell in row[2:]] for row in rows]))  # fmt: skip
-    return stated, expected
-
-
-def _check_runs(runs: pd.DataFrame, study: str, scores: RowScores, found: Comparison) -> None:
-    """Hold the record's values of these rows and seeds against what the scores say of them."""
-    expected = {(f"{study}, {name_of(row)}, seed {seed}, {category}", metric): repr(numbers[metric])
-                for row, by_seed in scores.scored().items() for seed, scored in by_seed.items()
-                for category, numbers in scored.items() for metric in tables.METRICS}  # fmt: skip
-    lines = runs[runs["study"] == study]
-    names = study + ", " + lines["row"] + ", seed " + lines["seed"].astype(str) + ", " + lines["category"]
-    stated = dict(zip(zip(names, lines["metric"], strict=True), map(repr, lines["value"].tolist()), strict=True))
-    found.add(FILE, {place: value for place, value in stated.items() if place in expected}, expected)
-
-
-def _check_studies(folder: Path, runs: pd.DataFrame, found: Comparison) -> None:
-    """Hold the studies' values against the means over seeds of their single runs, where the record holds those."""
-    means = runs.groupby(["study", "row", "category", "metric"])["value"].mean()
+        if (tex := _read(folder / f"{name}.tex")) and (table := _read(folder / f"{name}.csv")):
+            parts.append(compare(f"{name}.tex", latex_csv(tex, table), table))
     for name, (study, tolerance) in STUDIES.items():
-        path = folder / "studies" / f"{name}.csv"
-        if path.is_file() and study in means.index.get_level_values("study"):
-            stated = cells_of(path.read_text("utf-8"))
-            labels = dict.fromkeys(label for label, _ in stated)
-            expected = {(label, column): repr(float(value))
-                        for label, line in zip(labels, pd.read_csv(path).to_dict("records"), strict=True)
-                        for column, value in study_values(study, line, means[study]).items()}  # fmt: skip
-            found.add(f"studies/{name}.csv", {place: stated.get(place, MISSING) for place in expected}, expected,
-                      tolerance=tolerance)  # fmt: skip
+        if (folder / f"studies/{name}.csv").is_file() and study in lines.index:
+            frame = pd.read_csv(folder / f"studies/{name}.csv")
+            means = lines.loc[[study]].groupby(["row", "category", "metric"])["value"].mean()
+            values = pd.DataFrame([study_values(study, line, means) for line in frame.to_dict("records")])
+            texts = (one.to_csv(index=False) for one in (frame, frame.assign(**values)))
+            parts.append(compare(f"studies/{name}.csv", *texts, columns=list(values), tolerance=tolerance))
+    changed = {file for part in parts for file in part.loc[part["differs"], "file"]}
+    parts += [check_digest(file, name, digest, folder / file) for name, entry in entries.items()
+              for file, digest in entry["files"].items() if file not in changed]  # fmt: skip
+    return pd.concat(parts, ignore_index=True)
+
+
+def check_digest(file: str, entry: str, digest: str, path: Path) -> pd.DataFrame:
+    """Hold a file against the digest that an entry of a manifest or an index states."""
+    actual = digest_file(path) if path.is_file() else MISSING
+    return compare(file, *(to_csv([("entry", "digest"), (entry, one)]) for one in (digest, actual)))
+
+
+def latex_csv(tex: str, table: str) -> str:
+    """The numbers of a LaTeX table as CSV, under the rows' and columns' names in its CSV file."""
+    head, *rows = csv.reader(io.StringIO(table))
+    numbers = []
+    for line in tex.splitlines():
+        cells = [re.search(r"-?\d+\.\d+|-", cell) for cell in line.split("&")[2 - len(head) :]]
+        if line.endswith("\\\\") and len(cells) == len(head) - 2 and all(cells):
+            numbers.append([cell[0].removesuffix("-") for cell in cells if cell])  # a dash is an empty cell
+    return to_csv([head, *([*row[:2], *line] for row, line in zip(rows, numbers, strict=False))])
+
+
+def run_values(lines: pd.DataFrame, scores: RowScores) -> tuple[str, str]:
+    """Values of runs as a study's lines of the record have them, and as they follow from the scores, as CSV."""
+    keys = ["row", "seed", "category", "metric"]
+    values = [(name_of(row), seed, category, metric, numbers[metric])
+              for row, by_seed in scores.scored().items() for seed, scored in by_seed.items()
+              for category, numbers in scored.items() for metric in tables.METRICS]  # fmt: skip
+    found = pd.DataFrame(values, columns=[*keys, "value"])
+    return lines[[*keys, "value"]].merge(found[keys]).to_csv(index=False), found.to_csv(index=False)
 
 
 def study_values(study: str, line: Mapping[str, Any], means: pd.Series) -> dict[str, float]:
@@ -208,29 +192,23 @@ def study_values(study: str, line: Mapping[str, Any], means: pd.Series) -> dict[
     return {"masked": masked, "unmasked": unmasked, "gain": masked - unmasked}
 
 
-def line_differences(file: str, stated: str, found: str) -> Iterator[Difference]:
-    """Lines of a document that differ, of tables their cells."""
-    one, other = stated.splitlines(), found.splitlines()
-    for kind, a, b, c, d in SequenceMatcher(None, one, other, autojunk=False).get_opcodes():
-        if kind == "equal":
-            continue
-        for number, (mine, theirs) in enumerate(zip_longest(one[a:b], other[c:d]), start=a + 1):
-            cells = [[cell.strip() for cell in (line or "").strip("|").split("|")] for line in (mine, theirs)]
-            if mine and theirs and mine.startswith("|") and len(cells[0]) == len(cells[1]):
-                head = _head(one[: number - 1], len(cells[0]))
-                name = f"line {number}, " + ", ".join(cells[1][:2])
-                for column, left, right in zip(head, *cells, strict=True):
-                    if left != right:
-                        yield Difference(file, name, column, left, right)
-            else:
-                yield Difference(file, f"line {number}", "text", *(MISSING if x is None else x for x in (mine, theirs)))
+def document_parts(text: str) -> list[tuple[str, str]]:
+    """Generated parts of a document, place and CSV: numbers in sentences, then blocks paragraph by paragraph.
+
+    A text without any is one part.
+    """
+    numbers = [(f"line {text.count(chr(10), 0, match.start()) + 1}", to_csv([[match["name"]], [match["text"]]]))
+               for match in NUMBER.finditer(text)]  # fmt: skip
+    blocks = [(match["name"], markdown_csv(part)) for match in BLOCK.finditer(text)
+              for part in match["text"].split("\n\n")]  # fmt: skip
+    return numbers + blocks or [("", markdown_csv(text))]
 
 
-def _head(before: list[str], count: int) -> list[str]:
-    """Columns of the table that a line stands in: those above the last rule of dashes, else numbers."""
-    rules = [k for k, line in enumerate(before) if k and line.startswith("|") and not set(line) - set("| -:")]
-    head = [cell.strip() for cell in before[rules[-1] - 1].strip("|").split("|")] if rules else []
-    return head if len(head) == count else [f"column {k}" for k in range(1, count + 1)]
+def markdown_csv(paragraph: str) -> str:
+    """A table of Markdown as CSV; of other text a line per line."""
+    lines = paragraph.strip().splitlines()
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    return to_csv([cells[0], *cells[2:]] if paragraph.startswith("|") else [["text"], *([line] for line in lines)])
 
 
 @dataclass(frozen=True)
@@ -239,49 +217,37 @@ class Agreement:
 
     Attributes:
         other: what of all that decides the tables differs between the two; if nothing, results must be equal.
-        cells: how many cells either has.
-        outside: those that disagree: outside the record's 95 % interval, or that only one has, or, where nothing that
-            decides differs, any change.
-        inside: how many changed within their interval.
-        largest: the largest such change, in points.
-        verdicts: those that changed.
+        cells: a line per cell; it `differs` if it is outside the record's 95 % interval, or only one has it, or, where
+            nothing that decides differs, at any change; `points` is the size of a change inside of the interval.
+        verdicts: a line per verdict.
         same_seeds: whether rows are means over equal numbers of seeds; if not, a changed verdict is no disagreement.
     """
 
     other: list[str]
-    cells: int
-    outside: list[Difference]
-    inside: int
-    largest: float
-    verdicts: list[Difference]
+    cells: pd.DataFrame
+    verdicts: pd.DataFrame
     same_seeds: bool
 
     @property
     def disagreements(self) -> int:
-        return len(self.outside) + (len(self.verdicts) if self.same_seeds else 0)
+        return int(self.cells["differs"].sum() + (self.verdicts["differs"].sum() if self.same_seeds else 0))
 
 
-def finished(run: Path) -> bool:
+def has_scores(run: Path) -> bool:
     """Whether `runs/<profile>` holds scores to compare."""
     return (run / NOTEBOOKS["test_scores"] / "figures" / "test_scores.parquet").is_file()
 
 
-def check_run(run: Path) -> Comparison:
+def check_run(run: Path) -> pd.DataFrame:
     """Hold a finished run's results against its own scores, and its score files against their digests."""
-    found = Comparison()
-    for notebook in NOTEBOOKS.values():
-        if (run / notebook / "figures" / MANIFEST).is_file():
-            part = check_folder(run / notebook / "figures", runs=run / FILE)
-            found.compared += part.compared
-            found.differences += part.differences
-    for index in (run / name for name in TRAINING):
-        content = read_json(index) if index.is_file() else []
-        for entry in content["runs"] if isinstance(content, dict) else content:
-            path = run.parent / entry["scores_path"]
-            actual = digest_file(path) if path.is_file() else MISSING
-            found.add(entry["scores_path"], {(entry["run"], "digest"): entry["scores_digest"]},
-                      {(entry["run"], "digest"): actual})  # fmt: skip
-    return found
+    folders = [run / notebook / "figures" for notebook in NOTEBOOKS.values()]
+    parts = [check_folder(one, runs=run / FILE) for one in folders if (one / MANIFEST).is_file()]
+    for index in (run / name for name in TRAINING if (run / name).is_file()):
+        content = read_json(index)
+        parts += [check_digest(entry["scores_path"], entry["run"], entry["scores_digest"],
+                               run.parent / entry["scores_path"])
+                  for entry in (content["runs"] if isinstance(content, dict) else content)]  # fmt: skip
+    return pd.concat(parts, ignore_index=True)
 
 
 def agree(run: Path, record: Path) -> Agreement:
@@ -291,38 +257,22 @@ def agree(run: Path, record: Path) -> Agreement:
         RadarError: either has no scores, intervals or manifest.
     """
     folders = [run / NOTEBOOKS[name] / "figures" for name in SCORES]
-    scores = [read_row_scores(folder / "test_scores.parquet") for folder in (folders[0], record)]
-    other = causes_apart(*(read_json(folder / MANIFEST)["entries"]["test_scores"] for folder in (folders[0], record)))
-    files = {file: (folder / file, record / file) for folder in folders for file in (INTERVALS, *VERDICTS)
-             if (folder / file).is_file() and (record / file).is_file()}  # fmt: skip
-    if INTERVALS not in files:
-        raise RadarError(f"{record} has no {INTERVALS}: `radar reproduce` writes it.")
-    mine, theirs = (_by_place(path) for path in files[INTERVALS])
-    outside, inside, largest = [], 0, 0.0
-    places = dict.fromkeys([*theirs, *mine])
-    for place in places:
-        ours, stated = mine.get(place), theirs.get(place)
-        if ours is not None and stated is not None and equal(ours["value"], stated["value"]):
-            continue
-        if other and ours is not None and stated is not None and within(ours["value"], stated):
-            inside, largest = inside + 1, max(largest, 100 * abs(ours["value"] - stated["value"]))
-            continue
-        texts = [MISSING if line is None else f"{line['value']:.4f} [{line['low']:.4f}, {line['high']:.4f}]"
-                 for line in (stated, ours)]  # fmt: skip
-        outside.append(Difference(INTERVALS, ", ".join(place[:3]), place[3], *texts))
-    verdicts = Comparison()
-    for file in VERDICTS:
-        if file in files:
-            own, stated = (pd.read_csv(path).set_index("claim")["verdict"].to_dict() for path in files[file])
-            verdicts.add(file, *({(claim, "verdict"): text for claim, text in one.items()} for one in (stated, own)))
-    seeds = [{row: sorted(by_seed) for row, by_seed in one.rows.items()} for one in scores]
-    same = all(len(seeds[0][row]) == len(seeds[1][row]) for row in seeds[0].keys() & seeds[1].keys())
-    return Agreement(other, len(places), outside, inside, largest, verdicts.differences, same)
-
-
-def _by_place(path: Path) -> dict[tuple[str, ...], dict[str, Any]]:
-    lines = pd.read_csv(path).to_dict("records")
-    return {(line["loss"], line["method"], line["category"], line["metric"]): line for line in lines}
+    other = causes_apart(*(read_json(one / MANIFEST)["entries"]["test_scores"] for one in (folders[0], record)))
+    stated, found = _read(record / INTERVALS), _read(folders[0] / INTERVALS)
+    if not stated or not found:
+        raise RadarError(f"{record} or {folders[0]} has no {INTERVALS}: `radar reproduce` writes it.")
+    cells, own = compare(INTERVALS, stated, found, columns=["value"], relative=2e-6), cells_of(stated)
+    ends = ([own.get((row, end)) for row in cells["row"]] for end in ("low", "high"))
+    was, now, low, high = (pd.to_numeric(pd.Series(one), errors="coerce")
+                           for one in (cells["stated"], cells["found"], *ends))  # fmt: skip
+    inside = cells["differs"] & now.between(low, high) & bool(other)  # without an end, never
+    cells = cells.assign(differs=cells["differs"] & ~inside, points=100 * (now - was).abs().where(inside))
+    verdicts = [compare(file, _read(record / file), _read(folder / file), columns=["verdict"])
+                for folder, file in zip(folders, VERDICTS, strict=True)
+                if (folder / file).is_file() and (record / file).is_file()]  # fmt: skip
+    ours, theirs = (read_row_scores(one / "test_scores.parquet").rows for one in (folders[0], record))
+    same = all(len(ours[row]) == len(theirs[row]) for row in ours.keys() & theirs.keys())
+    return Agreement(other, cells, pd.concat(verdicts or [cells[:0]], ignore_index=True), same)
 
 
 def causes_apart(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
@@ -332,11 +282,5 @@ def causes_apart(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
     return [name for name, differ in inputs.items() if differ] + [x for x in CAUSES if one.get(x) != other.get(x)]
 
 
-def equal(value: float, stated: float) -> bool:
-    """Whether two numbers are equal as they are written, to six digits, or both undefined."""
-    return (math.isnan(value) and math.isnan(stated)) or math.isclose(value, stated, rel_tol=2e-6, abs_tol=1e-9)
-
-
-def within(value: float, stated: Mapping[str, Any]) -> bool:
-    """Whether a number lies in a stated one's interval, or is equal to it."""
-    return equal(value, stated["value"]) or stated["low"] <= value <= stated["high"]  # no end: never
+def _read(path: Path) -> str:
+    return path.read_text("utf-8") if path.is_file() else ""

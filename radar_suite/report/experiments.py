@@ -18,7 +18,7 @@ from radar_lib.training.lab import Lab, Run, RunSpec
 from radar_lib.training.loop import Execution, Recipe
 from radar_lib.training.parallel import train_all
 from radar_suite.report.workspace import Workspace
-from radar_suite.world.standins import checkpoints_named
+from radar_suite.world.standins import locate_checkpoints
 
 EXECUTION = ("accumulate", "gradient_checkpointing", "packing")  # parameters that change how steps are computed
 EXPERTS = "Individual Experts"
@@ -111,7 +111,7 @@ def set_up(name: str, names: Mapping[str, Any]) -> tuple[Workspace, Posts, Lab, 
     posts, given = ws.open_corpus(), ws.parameters
     execution = Execution(*(given.get(key, default) for key, default in zip(EXECUTION, (1, False, False), strict=True)))
     lab = Lab(
-        posts, Cache(ws.cache_dir), checkpoints=checkpoints_named(given["checkpoints"]), device=ws.device,
+        posts, Cache(ws.cache_dir), checkpoints=locate_checkpoints(given["checkpoints"]), device=ws.device,
         checkpoint_seconds=given.get("checkpoint_seconds", 30.0), execution=execution,
     )  # fmt: skip
     shared = ("batch_size", "learning_rate", "lora_rank", "lora_alpha", "seed")

@@ -157,7 +157,7 @@ def reliability(bins: pd.DataFrame, *, title: str) -> Figure:
     return figure
 
 
-def words_told(records: Mapping[str, Mapping[str, Mapping[str, float]]]) -> Figure:
+def draw_words(records: Mapping[str, Mapping[str, Mapping[str, float]]]) -> Figure:
     """Average precision of caption words, one row per stand-in and one column per word, best told first.
 
     Args:
@@ -182,10 +182,10 @@ def words_told(records: Mapping[str, Mapping[str, Mapping[str, float]]]) -> Figu
     return figure
 
 
-def signed(points: float) -> str:
+def format_signed(points: float) -> str:
     """One decimal with its sign, two where one would round to zero; a dash for what is not defined.
 
-    >>> signed(1.26), signed(-0.04), signed(0.0), signed(float("nan"))
+    >>> format_signed(1.26), format_signed(-0.04), format_signed(0.0), format_signed(float("nan"))
     ('+1.3', '-0.04', '0.0', '-')
     """
     if np.isnan(points):
@@ -220,8 +220,8 @@ def verdicts(decided: pd.DataFrame) -> Figure:
     for one in decided.itertuples():
         x, y = columns.index((one.category, one.metric)), lines.index(tuple(getattr(one, name) for name in pair))
         axis.add_patch(plt.Rectangle((x - 0.5, y - 0.5), 1, 1, facecolor=colours[one.verdict], edgecolor="white"))
-        paper = "" if pd.isna(one.paper) else f"\n{signed(one.paper)}{'*' if one.exception else ''}"
-        ours = f"{marks[one.verdict]} {signed(one.ours)}".strip()
+        paper = "" if pd.isna(one.paper) else f"\n{format_signed(one.paper)}{'*' if one.exception else ''}"
+        ours = f"{marks[one.verdict]} {format_signed(one.ours)}".strip()
         axis.text(x, y, ours + paper, ha="center", va="center", fontsize=7)
     axis.set(xlim=(-0.5, len(columns) - 0.5), ylim=(len(lines) - 0.5, -0.5))
     axis.set_xticks(range(len(columns)), [f"{c}\n{m}" for c, m in columns], fontsize=7)

@@ -84,13 +84,13 @@ def enter(workspace: Workspace, study: str, scores: RowScores, index: Sequence[M
 
 
 def record(path: Path, lines: pd.DataFrame, *, whole: Collection[str] = ()) -> None:
-    """Add lines to the record at `path`, as `merged`."""
-    lines = merged(read_record(path) if path.exists() else lines.iloc[:0], lines, whole=whole)
+    """Add lines to the record at `path`, as `merge`."""
+    lines = merge(read_record(path) if path.exists() else lines.iloc[:0], lines, whole=whole)
     with atomic_path(path) as temporary:
         lines.to_parquet(temporary, index=False)
 
 
-def merged(before: pd.DataFrame, lines: pd.DataFrame, *, whole: Collection[str] = ()) -> pd.DataFrame:
+def merge(before: pd.DataFrame, lines: pd.DataFrame, *, whole: Collection[str] = ()) -> pd.DataFrame:
     """One record of two: `lines`, and of `before` what they do not replace, in the order of `KEYS`.
 
     Of a study in `lines` they replace the rows that they have and what is on other posts, and everything if the study

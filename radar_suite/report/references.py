@@ -71,7 +71,7 @@ def multitask(settings: Settings, categories: Sequence[str]) -> RunSpec:
     return settings.spec(EXPERT_BACKBONE, categories)
 
 
-def regressed(
+def fit_regressions(
     train: Features, known: Int8[np.ndarray, "post category"], test: Features, *, seed: int
 ) -> tuple[Float[np.ndarray, "test_post category"], list[float | None]]:
     """Logits of one logistic regression per risk, each fitted to the posts verified for it.
@@ -107,9 +107,9 @@ def words_logits(posts: Posts, *, seed: int) -> tuple[Float[np.ndarray, "test_po
     known = labels(train, posts.categories)
     texts = [[plain_text(text).casefold() for text in all_text(table)] for table in (train, test)]
     if not any(text.strip() for text in texts[0]):
-        return regressed(np.zeros((len(train), 0)), known, np.zeros((len(test), 0)), seed=seed)
+        return fit_regressions(np.zeros((len(train), 0)), known, np.zeros((len(test), 0)), seed=seed)
     vectors = TfidfVectorizer(dtype=np.float32, lowercase=False, **VOCABULARY)
-    return regressed(vectors.fit_transform(texts[0]), known, vectors.transform(texts[1]), seed=seed)
+    return fit_regressions(vectors.fit_transform(texts[0]), known, vectors.transform(texts[1]), seed=seed)
 
 
 def probe_logits(
@@ -118,7 +118,8 @@ def probe_logits(
     """Logits of the test posts by a frozen backbone's pooled vectors, each feature standardised; and C of each risk."""
     scale = StandardScaler().fit(train := pooled_features(lab, backbone, "train"))
     known = lab.labels("train", lab.posts.categories)
-    return regressed(scale.transform(train), known, scale.transform(pooled_features(lab, backbone, "test")), seed=seed)
+    test = scale.transform(pooled_features(lab, backbone, "test"))
+    return fit_regressions(scale.transform(train), known, test, seed=seed)
 
 
 def oracle_logits(posts: Posts, *, seed: int) -> Float[np.ndarray, "test_post category"] | None:

@@ -1,9 +1,10 @@
 """The generated parts of docs/results.md, README.md and the data card: what a recorded run found, between markers.
 
     <!-- generated: table1 --> ... <!-- end -->
+    the average cell changes by <!--=mask_ours-->-3.3<!--/--> points
 
-`radar results` rewrites what stands between the markers from `figures/<profile>/`. Tables, figures and captions are
-computed; the prose around them is a person's, and is true whatever the numbers are.
+`radar results` rewrites what stands between the markers from `figures/<profile>/`: blocks, and numbers in sentences.
+Both are computed; the prose around them is a person's, and is true whatever the numbers are.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ from radar_suite.report import cards, tables
 from radar_suite.report.stated import INTERVALS
 from radar_suite.report.workspace import MANIFEST
 
-BLOCK = re.compile(r"(<!-- generated: (?P<name>[\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+BLOCK = re.compile(r"(?P<open><!-- generated: (?P<name>[\w-]+) -->\n)(?P<text>.*?)(?P<close><!-- end -->)", re.DOTALL)
+NUMBER = re.compile(r"(?P<open><!--=(?P<name>[^>]*?)-->)(?P<text>.*?)(?P<close><!--/-->)")
 PAPER = Path(__file__).parent / "paper"
 CHANGES = {"mask": ("BCE w/o Mask", "Masked BCE"), "distillation": ("Masked BCE", "Masked BCE + Distill")}
 Blocks = Mapping[str, Callable[[Path], str]]
@@ -36,7 +38,7 @@ def caption(record: Path, name: str) -> str:
     return read_json(record / MANIFEST)["entries"][name]["caption"]
 
 
-def printed(record: Path, file: str, number: int) -> pd.DataFrame:
+def read_table(record: Path, file: str, number: int) -> pd.DataFrame:
     """Table 1 or 2 as it is printed in a CSV file: percent by (loss, method) and (category, metric)."""
     flat = pd.read_csv(record / file, index_col=["loss", "method"])
     categories = pd.read_csv(record / INTERVALS)["category"].unique()
@@ -54,14 +56,14 @@ def markdown(texts: pd.DataFrame) -> str:
 
 def table(record: Path, number: int) -> str:
     """Table 1 or 2, best of a column in bold, second underlined, the paper's beside; reference rows below."""
-    own, frame = printed(record, f"table{number}.csv", number), pd.read_csv(record / INTERVALS)
+    own, frame = read_table(record, f"table{number}.csv", number), pd.read_csv(record / INTERVALS)
     marks, texts = tables.marks(own), own.map(tables.in_percent)
     texts = texts.mask(marks == "best", "**" + texts + "**").mask(marks == "second", "<u>" + texts + "</u>")
     if "sd" in frame:
         texts += tables.wide(frame, number, "sd").reindex_like(own).map(lambda sd: f" ± {sd:.2f}")
     paper = tables.wide(tables.paper_results(), number).reindex_like(own)
     texts += paper.map(lambda value: "" if np.isnan(value) else f" ({value:.2f})")
-    beside = printed(record, "references.csv", number).map(tables.in_percent)
+    beside = read_table(record, "references.csv", number).map(tables.in_percent)
     return (f"**Table {number}.** {caption(record, f'table{number}')}\n\n{markdown(texts)}\n"
             f"{caption(record, 'references')}\n\n{markdown(beside)}")  # fmt: skip
 
@@ -76,7 +78,7 @@ def intervals(record: Path) -> str:
     )
 
 
-def listed(record: Path, name: str) -> str:
+def csv_table(record: Path, name: str) -> str:
     """A CSV file as a table with its caption."""
     frame = pd.read_csv(record / f"{name}.csv", dtype=str, keep_default_na=False)
     return f"**{caption(record, name)}**\n\n{tables.to_markdown(frame)}"
@@ -87,18 +89,41 @@ def figure(record: Path, name: str, alternative: str) -> str:
     return f"![{alternative}](../figures/{record.name}/{name}.png)\n\n*{caption(record, name)}*\n"
 
 
-def found(record: Path) -> str:
-    """What the run says of mask and distillation: verdicts on comparisons, and mean changes here and in the paper."""
+def effects(record: Path) -> pd.DataFrame:
+    """Of mask and distillation, by row: verdicts on comparisons counted, and mean changes in points, ours and paper's.
+
+    Columns are those of claims.csv, `all` cells with exceptions, `ours` and `paper`.
+    """
     verdicts, lines = pd.read_csv(record / "claims.csv"), []
     for change, rows in CHANGES.items():
         part = verdicts[verdicts["claim"].str.lower().str.startswith(change[:4])]
         sums = part[["cells", "hold", "fail", "inconclusive", "exceptions", "paper above"]].astype(int).sum()
         ours, paper = (mean_change(root, rows) for root in (record, PAPER))
-        lines.append({"change": change, **sums[["cells", "hold", "fail", "inconclusive"]],
-                      "mean change, points": f"{ours:+.1f}", "in the paper": f"{paper:+.1f}",
-                      "the paper's change lies above our interval":
-                          f"{sums['paper above']} of {sums['cells'] + sums['exceptions']}"})  # fmt: skip
-    return tables.to_markdown(pd.DataFrame(lines))
+        sums["all"] = sums["cells"] + sums["exceptions"]
+        lines.append({"change": change, **sums, "ours": ours, "paper": paper})
+    return pd.DataFrame(lines).set_index("change")
+
+
+def effect_table(record: Path) -> str:
+    """What the run says of mask and distillation, as a table."""
+    frame = effects(record).reset_index()
+    texts = {"mean change, points": frame["ours"].map("{:+.1f}".format),
+             "in the paper": frame["paper"].map("{:+.1f}".format),
+             "the paper's change lies above our interval":
+                 frame["paper above"].astype(str) + " of " + frame["all"].astype(str)}  # fmt: skip
+    return tables.to_markdown(frame[["change", "cells", "hold", "fail", "inconclusive"]].assign(**texts))
+
+
+def numbers(record: Path) -> dict[str, str]:
+    """The numbers that stand in sentences, by name: cost of the chain, and what it says of mask and distillation."""
+    ran = pd.DataFrame(read_json(record / MANIFEST)["notebooks"]).T
+    texts = {"minutes": f"{ran['minutes'].sum():.0f}", "memory": f"{ran['peak_memory_gib'].max():.1f}"}
+    for change, line in effects(record).iterrows():
+        name = {"mask": "mask", "distillation": "distil"}[str(change)]
+        texts |= {f"{name}_{which}": f"{line[which]:+.1f}" for which in ("ours", "paper")}
+        texts |= {f"{name}_{which}": f"{line[which]:.0f}" for which in ("cells", "hold", "fail", "all")}
+        texts[f"{name}_above"] = f"{line['paper above']:.0f}"
+    return texts
 
 
 def mean_change(root: Path, rows: tuple[str, str]) -> float:
@@ -117,14 +142,6 @@ def facts(record: Path) -> str:
     return tables.to_markdown(pd.DataFrame(about.items(), columns=["", "recorded run"]).astype(str))
 
 
-def durations(record: Path) -> str:
-    """Minutes and peak memory of the whole chain."""
-    ran = pd.DataFrame(read_json(record / MANIFEST)["notebooks"]).T
-    line = {"profile": record.name, "minutes": f"{ran['minutes'].sum():.0f}",
-            "peak memory, GiB": f"{ran['peak_memory_gib'].max():.1f}"}  # fmt: skip
-    return tables.to_markdown(pd.DataFrame([line]))
-
-
 def notebooks(record: Path) -> str:
     """Minutes and peak memory of each notebook."""
     ran = pd.DataFrame(read_json(record / MANIFEST)["notebooks"]).T.rename_axis("notebook").reset_index()
@@ -136,8 +153,11 @@ def recipes(record: Path) -> str:
     """Recipes on halves of the training posts that a run did not see, against the tables' own."""
     kept = read_json(record.parents[1] / "benchmarks" / "records" / "recipes.json")
     frame = pd.DataFrame(kept["lines"])
-    cells = {"recipe": frame["recipe"].where(frame["recipe"] != kept["used"], frame["recipe"] + " (used)"),
-             "average PR-AUC": frame["average"], "difference": in_points(frame, "difference", "low", "high", scale=1)}
+    cells = {
+        "recipe": frame["recipe"].where(frame["recipe"] != kept["used"], frame["recipe"] + " (used)"),
+        "average PR-AUC": frame["average"],
+        "difference": in_points(frame, "difference", "low", "high", scale=1),
+    }
     return tables.to_markdown(pd.DataFrame(cells))  # fmt: skip
 
 
@@ -195,16 +215,15 @@ def of_public(block: Callable[[Path], str]) -> Callable[[Path], str]:
 
 
 BLOCKS: Blocks = {
-    "found": found,
+    "found": effect_table,
     "facts": facts,
-    "durations": durations,
     "notebooks": notebooks,
     "recipes": recipes,
     "table1": partial(table, number=1),
     "table2": partial(table, number=2),
     "intervals": intervals,
-    "claims": partial(listed, name="claims"),
-    "lambda-claims": partial(listed, name="lambda_claims"),
+    "claims": partial(csv_table, name="claims"),
+    "lambda-claims": partial(csv_table, name="lambda_claims"),
     "rows": partial(figure, name="rows_against_paper", alternative="Our and the paper's averages, row by row"),
     "verdicts": partial(figure, name="verdicts", alternative="Each comparison: ours, the paper's, and what is decided"),
     "figure2": partial(figure, name="figure2", alternative="Figure 2: four metrics against lambda, by risk"),
@@ -215,25 +234,30 @@ BLOCKS: Blocks = {
     "losses": losses,
     "public1": of_public(partial(table, number=1)),
     "public2": of_public(partial(table, number=2)),
-    "public-claims": of_public(partial(listed, name="claims")),
+    "public-claims": of_public(partial(csv_table, name="claims")),
 }
 RESULTS = "docs/results.md"
-DOCUMENTS: Mapping[str, Blocks] = {"README.md": BLOCKS, RESULTS: BLOCKS, cards.CARD: cards.CARD_PARTS}
+DOCUMENTS: Mapping[str, Blocks] = {"README.md": {}, RESULTS: BLOCKS, cards.CARD: cards.CARD_PARTS}
 
 
 def render(text: str, record: Path, blocks: Blocks = BLOCKS) -> str:
     """A document's text with every generated part renewed from the record.
 
     Raises:
-        RadarError: a marker names no known part, or the record is missing or incomplete.
+        RadarError: a marker has no end or names nothing that is known, or the record is missing or incomplete.
     """
-    unknown = [match["name"] for match in BLOCK.finditer(text) if match["name"] not in blocks]
-    if unknown:
-        raise RadarError(f"there is a generated part {unknown[0]!r}; known are {', '.join(blocks)}.")
+    if text.count("<!--=") != len(NUMBER.findall(text)):
+        raise RadarError("a number in a sentence has no end on its line: write <!--=NAME-->text<!--/-->.")
     try:
-        return BLOCK.sub(lambda match: f"{match[1]}{blocks[match['name']](record)}{match[3]}", text)
-    except (RadarError, FileNotFoundError, KeyError) as error:
-        raise RadarError(f"{record} is no complete record ({error}): run `make reproduce` first.") from error
+        known = numbers(record) if NUMBER.search(text) else {}
+        unknown = [match["name"] for pattern, names in ((NUMBER, known), (BLOCK, blocks))
+                   for match in pattern.finditer(text) if match["name"] not in names]  # fmt: skip
+        if not unknown:
+            text = NUMBER.sub(lambda match: f"{match['open']}{known[match['name']]}{match['close']}", text)
+            return BLOCK.sub(lambda match: f"{match['open']}{blocks[match['name']](record)}{match['close']}", text)
+    except (RadarError, FileNotFoundError, KeyError, TypeError, ValueError) as error:
+        raise RadarError(f"{record} is no complete record ({error!r}): run `make reproduce` first.") from error
+    raise RadarError(f"there is a generated part {unknown[0]!r}; known are {', '.join([*known, *blocks])}.")
 
 
 def documents(project: Path, record: Path) -> dict[str, str]:
@@ -246,12 +270,6 @@ def documents(project: Path, record: Path) -> dict[str, str]:
 def renew(document: Path, record: Path) -> bool:
     """Renew the generated parts of a document; returns whether anything changed."""
     return _write(document, render(document.read_text(encoding="utf-8"), record))
-
-
-def write_results(record: Path, target: Path) -> bool:
-    """Write docs/results.md from a record, its prose from this checkout; returns whether anything changed."""
-    template = target if target.is_file() else Path(__file__).parents[2] / RESULTS
-    return _write(target, render(template.read_text(encoding="utf-8"), record))
 
 
 def update_project(project: Path, record: Path) -> dict[str, bool]:

@@ -34,7 +34,7 @@ from radar_lib.training.parallel import train_all
 from radar_lib.training.scores import logits_for, read_scores
 from radar_lib.training.specs import Run, RunSpec, SoftLabels
 from radar_lib.training.teachers import soft_labels
-from radar_suite.report.claims import about, sampled
+from radar_suite.report.claims import about, scope
 from radar_suite.report.experiments import EXPERT_BACKBONE, LAMBDA_STUDY_BACKBONE, SMALL, by_seed, train_seeds
 from radar_suite.report.style import BLACK, BLUE, GREEN, ORANGE
 from radar_suite.report.tables import METRICS, group_rows, row_logits, slug
@@ -209,7 +209,7 @@ def save_results(stage: Stage, rows: Mapping[str, Sequence[Run]], experts: Exper
     seeds = f"{stage.seeds} seed{'s' if stage.seeds > 1 else ''} from {stage.settings.seed} on"
     note = (f"{LAMBDA_STUDY_BACKBONE} at lambda {stage.lam:g}, {seeds}, teachers of the first seed; violating of all "
              f"test posts: {stage.test_counts()}; {ws.about}.")  # fmt: skip
-    intervals = f"95 % intervals over {sampled(stage.seeds)}, paired, not corrected for their number"
+    intervals = f"95 % intervals over {scope(stage.seeds)}, paired, not corrected for their number"
     ws.save_table(table, "controls",
                   caption=f"Controls for distillation, in points: value, and gain over no teacher; {intervals}. "
                           f"{note}")  # fmt: skip

@@ -24,7 +24,7 @@ from radar_lib.partial_losses import CSL_ETA, FLOOR, OBJECTIVES
 from radar_lib.training.lab import Run, SideFiles
 from radar_lib.training.scores import logits_for
 from radar_suite.report.audit_truth import truth_of
-from radar_suite.report.claims import about, sampled
+from radar_suite.report.claims import about, scope
 from radar_suite.report.experiments import train_seeds
 from radar_suite.report.plots import MARKERS
 from radar_suite.report.style import BLUE, category_colour
@@ -59,11 +59,11 @@ def study(stage: Stage) -> None:
     what = f"{BACKBONE}, {ws.about}; {seeds}; violating test posts: {stage.test_counts()}"
     ws.save_table(lines, STUDY,
                   caption=f"Treatments of unverified cells: value, and paired difference from the mask with "
-                          f"its 95 % interval over {sampled(stage.seeds)}. Doubly robust rows also read the experts' "
+                          f"its 95 % interval over {scope(stage.seeds)}. Doubly robust rows also read the experts' "
                           f"soft labels, so they are a kind of distillation. {what}.")  # fmt: skip
     ws.save_figure(difference_figure(lines), "losses_differences",
                    caption=f"Difference from the mask in points, by treatment of unverified cells: averages over risks "
-                           f"with 95 % intervals over {sampled(stage.seeds)}, not corrected for their number (filled), "
+                           f"with 95 % intervals over {scope(stage.seeds)}, not corrected for their number (filled), "
                            f"and each risk (hollow). {what}.")  # fmt: skip
     ws.save_table(side_table(stage, side), "losses_side",
                   caption="What the objectives are told of the training posts' cells: priors as the experts estimate "

@@ -20,7 +20,7 @@ from radar_lib.metrics import average_precision
 from radar_lib.training.lab import Lab
 from radar_lib.training.scores import logits_for
 from radar_suite.report import record
-from radar_suite.report.claims import sampled
+from radar_suite.report.claims import scope
 from radar_suite.report.experiments import train_seeds
 from radar_suite.report.row_scores import labelled_test_posts
 from radar_suite.report.workspace import Workspace
@@ -33,7 +33,7 @@ from radar_suite.studies.pool import draw_training_set, sizes_of
 from radar_suite.studies.stage import Stage
 from radar_suite.world.build import CorpusConfig, build_corpus, corpus_digest
 from radar_suite.world.facts import BLOCK
-from radar_suite.world.standins import WORD, checkpoints_named
+from radar_suite.world.standins import WORD, locate_checkpoints
 from radar_suite.world.targets import weighted_to
 
 STUDY = "phase"  # name of the map's cells in the record of runs
@@ -48,7 +48,7 @@ NOTEBOOK = "08_when_masking_matters"
 
 def star_note(seeds: int) -> str:
     """For captions: what a star on a map means."""
-    return (f"* 95 % interval over {sampled(seeds)}, given the pool, without 0, not corrected for the number of cells; "
+    return (f"* 95 % interval over {scope(seeds)}, given the pool, without 0, not corrected for the number of cells; "
             "cells of one level share their test posts")  # fmt: skip
 
 
@@ -64,7 +64,7 @@ def row_name(objective: str, beta: float, level: float) -> str:
 
 def map_note(place: Place, settings: MapSettings) -> str:
     """For captions: what a map was made from."""
-    models = "a small stand-in" if checkpoints_named(place.checkpoints) == checkpoints_named(WORD) else "a checkpoint"
+    models = "a small stand-in" if locate_checkpoints(place.checkpoints) == locate_checkpoints(WORD) else "a checkpoint"
     return (f"frozen {place.backbone}, {models}; {settings.posts:,} training posts a cell, seeds: {settings.seeds}, "
             f"{settings.test_positives} violating test posts a risk; the built-in world")  # fmt: skip
 
@@ -86,7 +86,7 @@ def study(stage: Stage) -> None:
     what = map_note(place, settings)
     how = (f"LoRA fine-tunes of {place.backbone}, each on a corpus built at its own dials, seeds: {stage.seeds}, "
            f"{stage.parameters['01_data_audit']['test_positives']} violating test posts a risk, intervals over "
-           f"{sampled(stage.seeds)}")  # fmt: skip
+           f"{scope(stage.seeds)}")  # fmt: skip
     tables = {
         "phase": (cells.drop(columns="by_seed"), f"Gain of the mask by cell, risk and metric: {what}."),
         "phase_limit": (limit, "The same gain in the limit of endless posts and all facts known, without learning; "

@@ -35,14 +35,14 @@ def test_every_post_is_scored_by_the_run_and_the_probe_that_did_not_see_it(bench
     def train_all(lab, specs, **_):
         return [SimpleNamespace(scores=lambda fold=spec.fold: fold) for spec in specs]
 
-    def regressed(train, known, test, *, seed):
+    def fit_regressions(train, known, test, *, seed):
         seen.append((len(train), len(known)))
         return np.full((len(test), 2), float(len(train)), np.float32), [1.0, 1.0]
 
     monkeypatch.setattr(bench, "train_all", train_all)
     monkeypatch.setattr(bench, "logits_for", lambda fold, ids, categories: np.full((60, 2), fold[0], np.float32))
     monkeypatch.setattr(bench, "pooled_features", lambda lab, backbone, split: np.random.default_rng(0).random((60, 3)))
-    monkeypatch.setattr(bench, "regressed", regressed)
+    monkeypatch.setattr(bench, "fit_regressions", fit_regressions)
     settings = bench.Settings(epochs=1, batch_size=8, learning_rate=0.5, lora_rank=2, lora_alpha=4, seed=1)
     found = bench.held_out(lab, settings, "Qwen3-VL-4B")
     assert set(found) == {bench.name_of(*one) for one in [*bench.GRID, (0.5, 1)]} | {bench.PROBE}

@@ -1,11 +1,9 @@
 """The solutions notebooks run, and answer every exercise that the notebooks ask."""
 
-import ast
 import re
 from pathlib import Path
 
 import nbformat
-import pytest
 from nbclient import NotebookClient
 
 from radar_suite.exercises.bank import BANK
@@ -37,22 +35,13 @@ def test_every_answer_is_right():
     assert "✘" not in printed
 
 
-def test_every_question_of_a_notebook_has_its_answer_in_the_solutions():
-    for path in SOLUTIONS:
-        assert asked_in(NOTEBOOKS / path.name) == asked_in(path), path.name
+def test_every_question_leaves_room_for_its_answer_and_the_solutions_fill_it():
     assert sorted(name for path in SOLUTIONS for name in asked_in(path)) == sorted(BANK)
-
-
-@pytest.mark.parametrize("path", SOLUTIONS, ids=lambda path: path.stem)
-def test_each_exercise_leaves_room_for_its_answer_and_the_solutions_fill_it(path):
-    cells, solved = code(NOTEBOOKS / path.name), code(path)
-    elsewhere = "\n".join(source for source in cells if ".check(" not in source)
-    used = {node.id for node in ast.walk(ast.parse(elsewhere)) if isinstance(node, ast.Name)}
-    for number, name in enumerate(asked_in(path), 1):
-        posed = f'q{number} = exercise("{name}")\nq{number}'
-        skeleton = exercise(name).skeleton(f"q{number}")
-        assert cells[cells.index(posed) + 1] == skeleton
-        answer = solved[solved.index(posed) + 1]
-        head, *_, check = skeleton.splitlines()
-        assert head.removesuffix("...") in answer and answer.endswith(f"assert {check.removesuffix(';')}")
-        assert re.split(r"\W+", head.removeprefix("def "))[0] not in used, "the answer would replace something"
+    for path in SOLUTIONS:
+        cells, solved = code(NOTEBOOKS / path.name), code(path)
+        assert len(asked_in(path)) >= 3 and asked_in(NOTEBOOKS / path.name) == asked_in(path), path.name
+        for number, name in enumerate(asked_in(path), 1):
+            posed, skeleton = f'q{number} = exercise("{name}")\nq{number}', exercise(name).skeleton(f"q{number}")
+            assert cells[cells.index(posed) + 1] == skeleton
+            answer, (head, *_, check) = solved[solved.index(posed) + 1], skeleton.splitlines()
+            assert head.removesuffix("...") in answer and answer.endswith(f"assert {check.removesuffix(';')}")

@@ -66,9 +66,5 @@ def test_json_that_is_missing_or_broken_is_named(tmp_path):
 def test_digests_depend_on_content_and_names_only(tmp_path):
     (tmp_path / "a").write_text("1")
     (tmp_path / "b").write_text("2")
-    both = files.digest_files([tmp_path / "b", tmp_path / "a"], root=tmp_path)
-    assert both == files.digest_files([tmp_path / "a", tmp_path / "b"], root=tmp_path)
-    (tmp_path / "b").rename(tmp_path / "c")
-    assert both != files.digest_files([tmp_path / "a", tmp_path / "c"], root=tmp_path)
     assert files.digest_json({"a": 1, "b": 2}) == files.digest_json({"b": 2, "a": 1})
     assert files.digest_file(tmp_path / "a") == files.digest_bytes(b"1")

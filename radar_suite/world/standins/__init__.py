@@ -8,11 +8,11 @@ FOLDER = Path(__file__).parent
 WORD = "standins"  # what a profile calls them
 
 
-def checkpoints_named(word: str) -> str:
+def locate_checkpoints(word: str) -> str:
     """The library's `checkpoints` for a profile's: 'standins' is this package, all else stands for itself."""
     return f"package:{__name__}" if word == WORD else word
 
 
 def resolve(spec: BackboneSpec, word: str) -> str:
     """`resolve_checkpoint` for a profile's word."""
-    return resolve_checkpoint(spec, checkpoints_named(word))
+    return resolve_checkpoint(spec, locate_checkpoints(word))

@@ -123,11 +123,11 @@ def test_posts_that_are_bad_are_bad_usage(tmp_path, capsys):
 
 def test_results_are_written_from_a_record(project, room, tmp_path, capsys):
     project.step("00_a", "print(1)")
-    calls = room("radar_suite.report.results", write_results=True)
-    room("radar_suite.report.readme", update_project={})
+    calls = room("radar_suite.report.results", update_project={"docs/results.md": True, "README.md": False})
     assert project.run("--record", str(tmp_path), command="results") == exits.OK
-    assert calls["write_results"][0] == (tmp_path, project.root / "docs/results.md")
-    assert "results.md: renewed" in capsys.readouterr().out
+    assert calls["update_project"][0] == (project.root, tmp_path)
+    out = capsys.readouterr().out
+    assert "results.md: renewed" in out and "README.md: up to date" in out
 
 
 def test_python_m_radar_suite_is_the_same_command(project):

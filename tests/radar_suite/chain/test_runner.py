@@ -25,6 +25,8 @@ def test_a_chain_runs_resumes_and_knows_what_changed(project, capsys, monkeypatc
         "00_a", COMMON + "grid: tuple[float, ...] = (1.0,)\n", "# Title", "## 1. Look", SETTINGS,
         "print('to the log')\nfolder = f'{runs_dir}/{profile}/00_a'\nos.makedirs(f'{folder}/figures')",
         "import json\njson.dump(seen, open(f'{folder}/out.json', 'w'))\nplt.savefig(f'{folder}/figures/f.png');",
+        "entry = {'files': {'f.png': 'new'}, 'tolerance': 0, 'notebook': '00_a'}\n"
+        "json.dump({'entries': {'f': entry}}, open(f'{folder}/figures/manifest.json', 'w'))",
         writes=["out.json"],
     )  # fmt: skip
     project.step("01_b", "print('second')", reads=("00_a/out.json",))
@@ -37,7 +39,7 @@ def test_a_chain_runs_resumes_and_knows_what_changed(project, capsys, monkeypatc
     executed = (run / "00_a/executed.ipynb").read_text()
     assert "(0.0, 0.5)" in executed and "image/png" in executed  # a tuple stays one; the figure is there
     log = (run / "00_a/log.txt").read_text()
-    assert "to the log" in log and "cell 2/4 1. Look" in log
+    assert "to the log" in log and "cell 2/5 1. Look" in log
     entry = project.entries()["00_a"]
     assert entry["state"] == "done" and entry["peak_memory_mb"] > 20 and entry["seconds"] > 0
     assert (project.root / "figures/cpu/f.png").exists() and (run / "report/index.html").exists()

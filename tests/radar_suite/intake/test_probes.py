@@ -18,7 +18,7 @@ def two_modalities(n=400, *, seed=0):
     labels = (rng.random(n) < np.where(said & shown, 0.9, np.where(said | shown, 0.35, 0.02))).astype(int)
     texts = [" ".join(rng.choice(["buy", "now", "a"] if s else ["see", "my", "a"], 4)) for s in said]
     frames = rng.normal(size=(n, 6)).astype(np.float32) + 2.0 * shown[:, None]
-    return labels, {"text": probes.text_features(texts), "frames": probes.scaled(frames)}
+    return labels, {"text": probes.text_features(texts), "frames": probes.standardise(frames)}
 
 
 def test_the_joint_probe_beats_both_where_both_matter():
@@ -35,7 +35,7 @@ def test_the_joint_probe_beats_both_where_both_matter():
 def test_noise_gives_chance_although_there_are_more_features_than_posts():
     rng = np.random.default_rng(1)
     labels = np.arange(300) % 2
-    found = probes.risk_probe(labels, np.arange(300), {"frames": probes.scaled(rng.normal(size=(300, 900)))})
+    found = probes.risk_probe(labels, np.arange(300), {"frames": probes.standardise(rng.normal(size=(300, 900)))})
     assert 0.38 < roc_auc_score(labels, found.logits["joint"]) < 0.62
 
 
@@ -43,7 +43,7 @@ def test_copies_share_a_fold_so_that_they_cannot_vouch_for_each_other():
     rng = np.random.default_rng(2)
     labels = np.repeat(rng.integers(0, 2, 150), 2)
     twins = np.repeat(np.arange(150), 2)
-    frames = probes.scaled(np.repeat(rng.normal(size=(150, 400)), 2, axis=0))
+    frames = probes.standardise(np.repeat(rng.normal(size=(150, 400)), 2, axis=0))
     apart = probes.risk_probe(labels, twins, {"frames": frames})
     cheating = probes.risk_probe(labels, np.arange(300), {"frames": frames})
     assert roc_auc_score(labels, apart.logits["joint"]) < 0.65 < 0.8 < roc_auc_score(labels, cheating.logits["joint"])
@@ -91,7 +91,7 @@ def test_the_pipeline_probe_finds_a_pipeline_that_writes_its_own_language_and_no
 
 
 def test_scaled_features_have_no_mean_and_rows_of_about_unit_length():
-    features = probes.scaled(np.random.default_rng(5).normal(3, 7, (500, 40)))
+    features = probes.standardise(np.random.default_rng(5).normal(3, 7, (500, 40)))
     assert np.abs(features.mean(0)).max() < 1e-4
     assert np.linalg.norm(features, axis=1).mean() == pytest.approx(1, abs=0.1)
-    assert probes.scaled(np.ones((4, 3))).shape == (4, 0)
+    assert probes.standardise(np.ones((4, 3))).shape == (4, 0)

@@ -132,25 +132,18 @@ def test_stability_and_traffic_follow_their_intervals():
 
 
 @pytest.mark.parametrize(
-    "seeds, about, over",
-    [
-        (1, "these checkpoints", "posts"),
-        (2, "these checkpoints", "posts"),
-        (3, "the method, 3 seeds", "both"),
-        ({"x": 5, "y": 3, 0.0: 5, 0.5: 4}, "the method, 3 seeds", "both"),
-        ({"x": 5, "y": 1, 0.0: 1, 0.5: 4}, "these checkpoints", "posts"),
-    ],
+    "seeds, over",
+    [(1, "posts"), (2, "posts"), (3, "both"), ({"x": 5, "y": 3}, "both"), ({"x": 5, "y": 1}, "posts")],
 )
-def test_three_seeds_make_a_verdict_one_about_the_method(seeds, about, over):
+def test_three_seeds_of_either_row_make_a_verdict_one_about_the_method(seeds, over):
     said = Said(seeds=seeds)
     decided = claims.decide([cell()], said)
-    assert decided["about"].tolist() == [about] and said.asked == {over}
-    assert claims.summary(decided)["about"].tolist() == [about]
-    stable = claims.stability(said, [0.0, 0.5])
-    assert set(stable["about"]) == {about.replace("3", "4") if isinstance(seeds, dict) else about}
-    one = claims.traffic(said, "x")
-    assert set(one["about"]) == {"the method, 5 seeds" if isinstance(seeds, dict) else about}
-    assert said.asked == ({over} if not isinstance(seeds, dict) else said.asked)
+    assert said.asked == {over}
+    assert decided["about"].tolist() == ["the method, 3 seeds" if over == "both" else "these checkpoints"]
+    assert claims.summary(decided)["about"].tolist() == decided["about"].tolist()
+    if isinstance(seeds, int):
+        for other in (claims.stability(said, [0.0, 0.5]), claims.traffic(said, "x")):
+            assert set(other["about"]) == set(decided["about"]) and said.asked == {over}
 
 
 def test_seeds_that_disagree_take_a_verdict_back():
@@ -166,6 +159,11 @@ def test_seeds_that_disagree_take_a_verdict_back():
         assert decided["verdict"].tolist() == [verdict] and decided["about"].tolist() == [about]
 
 
+def test_the_papers_numbers_outside_our_intervals_are_counted():
+    decided = pd.DataFrame({"paper": [5.0, -1.0, 2.0, None], "low": [1.0, 0.0, 1.0, 0.0], "high": [4.0, 2.0, 3.0, 1.0]})
+    assert claims.paper_outside(decided) == (1, 1)
+    assert claims.paper_outside(decided[3:]) == ("", "") == claims.paper_outside(decided.drop(columns="paper"))
+
 @pytest.mark.parametrize(
     "metric, ours, theirs, doubtful",
     [("R@P60", 0.3, 0.3, False), ("R@P60", 0.09, 0.3, True), ("R@P60", 0.3, 0.0, True), ("PR-AUC", 0.05, 0.3, False)],
@@ -173,9 +171,3 @@ def test_seeds_that_disagree_take_a_verdict_back():
 def test_a_difference_of_a_small_recall_has_a_note(metric, ours, theirs, doubtful):
     decided = claims.decide([Cell("c", "x", "y", "LQC", metric, None)], Said(**{"value x": ours, "value y": theirs}))
     assert decided["note"].tolist() == [UNRELIABLE if doubtful else ""]
-
-
-def test_the_papers_numbers_outside_our_intervals_are_counted():
-    decided = pd.DataFrame({"paper": [5.0, -1.0, 2.0, None], "low": [1.0, 0.0, 1.0, 0.0], "high": [4.0, 2.0, 3.0, 1.0]})
-    assert claims.paper_outside(decided) == (1, 1)
-    assert claims.paper_outside(decided[3:]) == ("", "") == claims.paper_outside(decided.drop(columns="paper"))

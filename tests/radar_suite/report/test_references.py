@@ -37,12 +37,6 @@ def test_a_random_order_reaches_what_is_said_of_it(prevalence):
     assert expected["R@P60"] == (prevalence >= 0.6)
 
 
-@pytest.mark.parametrize("options", [{"prevalence": 1.2}, {"prevalence": 0.1, "recalls": [0]}])
-def test_what_is_no_share_is_refused(options):
-    with pytest.raises(ValueError, match="must lie in"):
-        uninformed_metrics(**options)
-
-
 def corpus(folder, categories, *, n=120, text=True, seed=0):
     """Posts of which a word gives away each risk, every post verified for one of them."""
     generator = np.random.default_rng(seed)
@@ -81,14 +75,14 @@ def test_no_test_post_chooses_anything_and_rare_classes_need_no_folds():
     known[:40, 0] = train[:40, 0] > 0
     known[:20, 1], known[5, 1] = 0, 1  # one violation: nothing to hold out
     known[:20, 2] = 0
-    logits, chosen = references.regressed(train, known, test, seed=1)
+    logits, chosen = references.fit_regressions(train, known, test, seed=1)
     assert chosen[0] in references.STRENGTHS and chosen[1:] == [1.0, None] and not logits[:, 2].any()
-    one, _ = references.regressed(train, known, test[:3], seed=1)
+    one, _ = references.fit_regressions(train, known, test[:3], seed=1)
     np.testing.assert_array_equal(one, logits[:3])
     assert ((logits[:, 0] > 0) == (test[:, 0] > 0)).mean() > 0.8
     other = np.where(np.arange(60)[:, None] >= 40, 1 - known.clip(0), known)  # beyond the verified posts, anything
     other[40:, 0] = -1
-    again, _ = references.regressed(train, other[:, :1], test, seed=1)
+    again, _ = references.fit_regressions(train, other[:, :1], test, seed=1)
     np.testing.assert_array_equal(again[:, 0], logits[:, 0])
 
 
@@ -159,6 +153,11 @@ def test_kept_scores_have_an_entry_like_a_run_and_come_back(tmp_path):
     kept = found.rows[references.REFERENCE, references.WORDS][7]
     known = found.truth >= 0
     np.testing.assert_array_equal(kept[known], logits[known])
+
+@pytest.mark.parametrize("options", [{"prevalence": 1.2}, {"prevalence": 0.1, "recalls": [0]}])
+def test_what_is_no_share_is_refused(options):
+    with pytest.raises(ValueError, match="must lie in"):
+        uninformed_metrics(**options)
 
 
 def test_the_multi_task_model_is_a_masked_router_of_the_experts_size():

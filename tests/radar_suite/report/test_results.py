@@ -29,13 +29,24 @@ def test_the_figures_that_a_document_shows_exist(document):
 
 
 def test_a_changed_number_comes_back_and_a_second_renewal_changes_nothing(tmp_path):
-    for document in ("README.md", results.RESULTS):
+    for document, mark in (("README.md", "<!--=mask_hold-->"), (results.RESULTS, "| mask | ")):
         path, text = tmp_path / Path(document).name, (ROOT / document).read_text(encoding="utf-8")
-        path.write_text(text.replace("| mask | ", "| mask | 1"), encoding="utf-8")
+        assert mark in text
+        path.write_text(text.replace(mark, mark + "1"), encoding="utf-8")
         assert results.renew(path, RECORD) and path.read_text(encoding="utf-8") == text
         assert not results.renew(path, RECORD)
-    assert results.write_results(RECORD, tmp_path / "new" / "results.md")
-    assert (tmp_path / "new" / "results.md").read_bytes() == (ROOT / results.RESULTS).read_bytes()
+
+
+def test_numbers_in_sentences_are_those_of_the_record():
+    numbers, claims = results.numbers(RECORD), pd.read_csv(RECORD / "claims.csv", index_col="claim")
+    for name, rows in (("mask", claims.index.str.startswith("Mask")), ("distil", claims.index.str.startswith("Dist"))):
+        assert rows.any()
+        for column in ("cells", "hold", "fail"):
+            assert int(numbers[f"{name}_{column}"]) == claims.loc[rows, column].astype(int).sum()
+    assert (numbers["mask_paper"], numbers["distil_paper"]) == ("+10.8", "+1.0")
+    ran = read_json(RECORD / "manifest.json")["notebooks"].values()
+    assert numbers["minutes"] == f"{sum(one['minutes'] for one in ran):.0f}"
+    assert numbers["memory"] == f"{max(one['peak_memory_gib'] for one in ran):.1f}"
 
 
 def test_the_mean_change_is_that_of_the_paper_s_tables_and_of_rows_that_both_losses_have(tmp_path):
@@ -72,23 +83,14 @@ def test_risks_of_other_names_have_no_numbers_of_the_paper(tmp_path):
     assert "(" not in line[3] and "(" in line[5]
 
 
-def test_unknown_parts_and_missing_records_are_named(tmp_path):
-    with pytest.raises(RadarError, match="'nonsense'; known are found"):
-        results.render("<!-- generated: nonsense -->\n<!-- end -->", RECORD)
+@pytest.mark.parametrize("text", ["<!-- generated: {} -->\n<!-- end -->", "of <!--={}-->5<!--/--> cells"])
+def test_unknown_parts_and_missing_records_are_named(tmp_path, text):
+    with pytest.raises(RadarError, match="'nonsense'; known are"):
+        results.render(text.format("nonsense"), RECORD)
     with pytest.raises(RadarError, match="make reproduce"):
-        results.render("<!-- generated: table1 -->\n<!-- end -->", tmp_path)
-
-
-def test_times_are_the_manifest_s():
-    ran = read_json(RECORD / "manifest.json")["notebooks"]
-    assert f"| {sum(one['minutes'] for one in ran.values()):.0f} |" in results.durations(RECORD)
-    assert all(f"| {name} | {one['minutes']:.1f} |" in results.notebooks(RECORD) for name, one in ran.items())
-
-
-def test_estimates_are_texts_in_points_and_empty_for_a_reference():
-    frame = pd.DataFrame({"x": [0.1, 0.0, 0.0], "low": [-0.02, 0.0, -0.1], "high": [0.3, 0.0, 0.1]})
-    texts = ["+10.0 [-2.0, +30.0]", "", "+0.0 [-10.0, +10.0]"]
-    assert list(results.in_points(frame, "x", "low", "high")) == texts
+        results.render(text.format("table1" if "generated" in text else "minutes"), tmp_path)
+    with pytest.raises(RadarError, match="no end"):
+        results.render("of <!--=mask_cells-->5 cells, <!--=mask_fail-->0<!--/--> fail", RECORD)
 
 
 def test_sizes_named_in_prose_are_those_of_the_stand_ins():

@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
-import pyarrow.parquet as pq
 import pytest
 
 from radar_lib.errors import RadarError
-from radar_lib.files import digest_file, read_json
-from radar_lib.metrics import score_table
-from radar_suite.report.row_scores import RowScores, name_of, read_row_scores, row_of, save_row_scores
-from radar_suite.report.workspace import Workspace
+from radar_suite.report.row_scores import RowScores, read_row_scores
 
 
 def scores(categories, rows, n=90):
@@ -34,34 +30,11 @@ def test_what_was_written_comes_back(tmp_path, categories, rows):
     assert {row: list(runs) for row, runs in back.rows.items()} == rows
     np.testing.assert_array_equal(back.truth, one.truth)
     assert back.scored() == one.scored()
+    frame = pd.read_parquet(tmp_path / "s.parquet")  # as anyone reads it
+    assert (frame.filter(like="label_").to_numpy() == one.truth).all()
     for row, runs in one.rows.items():
         for seed, logits in runs.items():
             np.testing.assert_array_equal(back.rows[row][seed], np.where(one.truth >= 0, logits, np.nan))
-
-
-def test_a_reader_with_pandas_alone_gets_the_tables_numbers(tmp_path):
-    one = scores(("A", "B"), {("BCE", "x"): [1]})
-    one.write(tmp_path / "s.parquet")
-    frame = pd.read_parquet(tmp_path / "s.parquet")
-    logits = frame[["BCE, x, seed 1: A", "BCE, x, seed 1: B"]].to_numpy()
-    truth = frame[["label_A", "label_B"]].to_numpy()
-    assert logits.dtype == np.float32 and np.isnan(logits[truth < 0]).all()
-    assert score_table(truth, logits, ("A", "B")) == one.scored()["BCE", "x"][1]
-
-
-def test_rows_are_chosen_and_joined():
-    one, other = scores(("A",), {("m", "x"): [1], ("r", "y"): [1]}), scores(("A",), {("n", "z"): [2]})
-    assert list(one.only(lambda row: row[0] == "r").rows) == [("r", "y")]
-    assert list(one.beside(other).rows) == [("m", "x"), ("r", "y"), ("n", "z")]
-    assert row_of({"loss": "m", "method": "x"}) == ("m", "x") and row_of({"lambda": 0.5, "row": "a row"}) == 0.5
-    assert name_of(("m", "x")) == "m, x" and name_of(0.5) == "lambda 0.5"
-
-
-def test_the_manifest_holds_the_files_digest(tmp_path):
-    ws = Workspace.open("nb", {"runs_dir": str(tmp_path), "profile": "p", "seed": 3, "device": "cpu"})
-    save_row_scores(ws, "s", scores(("A",), {0.0: [1]}), caption="these")
-    entry = read_json(ws.path("figures/manifest.json"))["entries"]["s"]
-    assert (entry["files"], entry["seed"]) == ({"s.parquet": digest_file(ws.path("figures/s.parquet"))}, 3)
 
 
 def test_other_files_are_refused(tmp_path):
@@ -75,12 +48,3 @@ def test_other_files_are_refused(tmp_path):
     one.write(tmp_path / "nan.parquet")
     with pytest.raises(RadarError, match="lambda 0, seed 1: a verified post has no finite logit"):
         read_row_scores(tmp_path / "nan.parquet")
-
-
-def test_the_file_is_small(tmp_path):
-    """Only verified cells take room: four bytes each, and little else."""
-    one = scores(("A", "B", "C"), {("m", str(i)): [1] for i in range(17)}, n=6000)
-    one.write(tmp_path / "s.parquet")
-    cells = 17 * int((one.truth >= 0).sum())
-    assert (tmp_path / "s.parquet").stat().st_size < 4.5 * cells + 100_000
-    assert pq.read_metadata(tmp_path / "s.parquet").row_group(0).column(5).compression == "ZSTD"

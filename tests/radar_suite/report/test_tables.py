@@ -30,18 +30,13 @@ UNDERLINED = {
 def world(tmp_path):
     """Thirteen rows of random scores on a corpus of two risks, each test post verified for one of them."""
     random = np.random.default_rng(0)
-    rows = [
-        {"post_id": f"p{i}", "split": split, "pipeline": "AB"[i % 2], f"label_{'AB'[i % 2]}": int(i % 7 < 2)}
-        for split, n in (("train", 20), ("test", 60))
-        for i in range(0 if split == "train" else 100, n + (0 if split == "train" else 100))
-    ]
+    rows = [{"post_id": f"p{i}", "split": split, "pipeline": "AB"[i % 2], f"label_{'AB'[i % 2]}": int(i % 7 < 2)}
+            for split, numbers in (("train", range(20)), ("test", range(100, 160))) for i in numbers]  # fmt: skip
     posts = write_corpus(tmp_path / "posts", rows, name="toy", kind="imported", categories=("A", "B"))
     ids = posts.table("test")["post_id"].tolist()
     index = []
-    for number, row in enumerate(
-        [*(("BCE", EXPERTS, c) for c in "AB"), *((r.loss, r.method, None) for r in ROUTER_ROWS)]
-    ):
-        loss, method, own = row
+    runs = [*(("BCE", EXPERTS, c) for c in "AB"), *((r.loss, r.method, None) for r in ROUTER_ROWS)]
+    for number, (loss, method, own) in enumerate(runs):
         categories = (own,) if own else ("A", "B")
         path = tmp_path / f"{number}.parquet"
         logits = random.normal(size=(60, len(categories))).round(1)
@@ -78,9 +73,8 @@ def test_with_several_seeds_cells_are_means_with_their_spread(world):
     assert np.allclose(both["sd"], (one["value"] - two["value"]).abs() / np.sqrt(2))
 
     table, spread = tables.wide(both, 1), tables.wide(both, 1, "sd")
-    row, column = table.index[1], table.columns[0]
-    cell = f"{table.loc[row, column]:.2f} ± {spread.loc[row, column]:.2f}"
-    assert tables.cell_texts(table, spread=spread).loc[row, column] == cell
+    cell = f"{table.iloc[1, 0]:.2f} ± {spread.iloc[1, 0]:.2f}"
+    assert tables.cell_texts(table, spread=spread).iloc[1, 0] == cell
     assert cell.replace("±", "$\\pm$") in tables.to_latex(table, caption="c", label="l", spread=spread)
     mean = results(other + index, posts, runs_dir, intervals=True)
     area = mean[mean["metric"] == "PR-AUC"]
@@ -194,8 +188,3 @@ def test_equal_printed_numbers_share_a_mark():
     index = pd.MultiIndex.from_tuples([("x", str(i)) for i in range(4)])
     table = pd.DataFrame({("A", "PR-AUC"): [1.0, 2.0, 2.0, 1.5]}, index=index)
     assert tables.marks(table)[("A", "PR-AUC")].tolist() == ["", "best", "best", "second"]
-
-
-def test_markdown_aligns_numbers():
-    frame = pd.DataFrame({"claim": ["a", "b"], "cells": [24, 3]})
-    assert tables.to_markdown(frame) == "| claim | cells |\n| --- | ---: |\n| a | 24 |\n| b | 3 |\n"

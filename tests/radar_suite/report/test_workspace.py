@@ -41,16 +41,6 @@ def test_a_figure_enters_the_manifest_and_has_twice_the_same_bytes(workspace):
     assert about.items() <= entry.items() and entry["versions"]["torch"] != "absent" and entry["device"]
 
 
-def test_in_a_notebook_a_figure_is_displayed_once_with_its_caption(workspace, monkeypatch):
-    parts = []
-    figure = plt.figure()
-    monkeypatch.setattr("IPython.get_ipython", object)
-    monkeypatch.setattr("IPython.display.display", lambda *given: parts.extend(given))
-    workspace.save_figure(figure, "curve", caption="precision < 60 %, *n* = 3")
-    assert parts[0] is figure and "precision &lt; 60 %, *n* = 3" in parts[1].data
-    assert not plt.fignum_exists(figure.number)
-
-
 def test_a_table_is_one_csv_whose_numbers_come_back_to_the_last_digit(workspace):
     frame = pd.DataFrame({"a": [0.1 + 0.2, 1 / 3], "b": ["x, y", "z"]})
     workspace.save_table(frame, "t", caption="c", tex="tex")
@@ -83,7 +73,6 @@ def test_devices_are_checked():
     if not torch.cuda.is_available():
         with pytest.raises(RadarError, match="radar doctor"):
             resolve_device("cuda")
-
 
 @pytest.mark.parametrize(("checkpoints", "word"), [("standins", "stand-in"), ("hub", "published"), ("/x/mine", "mine")])
 def test_captions_say_what_the_checkpoints_are(tmp_path, checkpoints, word):

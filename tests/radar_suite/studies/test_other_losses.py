@@ -67,13 +67,6 @@ def test_rows_are_compared_post_by_post(case, row, other, columns):
     assert lines[losses.KNOWN[0]].dropna().index.unique("row").tolist() == [KNOWN]
 
 
-def test_from_three_seeds_on_a_line_is_about_the_method(case):
-    truth, rows, lines = case
-    more = compare(truth, {name: [*runs, runs[0]] for name, runs in rows.items()})
-    assert lines["about"].nunique() == more["about"].nunique() == 1
-    assert "checkpoints" in lines["about"].iloc[0] and "3 seeds" in more["about"].iloc[0]
-
-
 @pytest.mark.parametrize("categories", [("A",), tuple("ABCDEFG")])
 def test_the_figure_draws_one_risk_and_seven(categories):
     lines = losses.compare(*world(categories, gain=1.0), categories, seed=1)
@@ -83,7 +76,3 @@ def test_the_figure_draws_one_risk_and_seven(categories):
     expected = 100 * lines.query("metric == @METRICS[0] and row != @losses.MASKED")["difference"]
     assert sorted(drawn) == pytest.approx(sorted(expected))
     plt.close(figure)
-
-
-def test_a_row_names_its_side_information():
-    assert [losses.side_of(row) for row in (KNOWN, ESTIMATED, BETTER)] == ["known", "estimated", ""]

@@ -9,12 +9,11 @@ import pandas as pd
 import pytest
 from scipy.stats import ttest_rel
 
-from radar_lib.evidence import AREA, AVERAGE, Evidence
+from radar_lib.evidence import AREA, AVERAGE
 from radar_lib.intervals import average_precision_difference
 from radar_lib.metrics import average_precision
 from radar_lib.sources import source_digests
 from radar_lib.training.cache import Cache
-from radar_suite.report.claims import about
 from radar_suite.report.record import read_record
 from radar_suite.report.workspace import Workspace
 from radar_suite.studies import phase
@@ -59,15 +58,6 @@ def test_one_seed_has_the_interval_over_test_posts_only():
             known = truth[:, 0] >= 0
             exact = average_precision_difference(truth[known, 0], masked[0][known, 0], unmasked[0][known, 0])
             assert (line["gain"], line["test_low"]) == pytest.approx((exact.estimate, exact.low))
-
-
-@pytest.mark.parametrize("seeds", [2, 3])
-def test_the_rule_of_all_verdicts_chooses_the_interval(seeds):
-    truth, masked, unmasked = scored(["a"])
-    rows = {"masked": masked[:seeds], "unmasked": unmasked[:seeds]}
-    over = about(Evidence(truth, rows, ["a"], replicates=2, seed=1), *rows)[1]
-    line = gain_lines(truth, *rows.values(), seed=1, categories=["a"])[0]
-    assert (over == "both") == ((line["low"], line["high"]) != (line["test_low"], line["test_high"]))
 
 
 def test_equal_routers_gain_nothing():

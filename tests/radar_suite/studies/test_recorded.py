@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import matplotlib.pyplot as plt
 import pytest
 
 from radar_lib.errors import RadarError
@@ -49,22 +48,6 @@ def test_a_record_of_this_runs_posts_says_so_even_where_the_notebook_reads_none(
     assert recorded(workspace, "own.csv").same_posts
     workspace.uses(posts="another")
     assert not recorded(workspace, "own.csv").same_posts
-
-
-def test_figures_are_shown_at_the_size_of_their_letters_with_their_caption(workspace, monkeypatch):
-    folder = workspace.runs_dir / "p/studies/figures"
-    write_json(folder / "manifest.json", {"entries": {"wide": ENTRY, "narrow": ENTRY}})
-    for name, inches, dpi in (("wide", 4, 160), ("narrow", 2, 80)):
-        figure = plt.figure(figsize=(inches, 1))
-        figure.savefig(folder / f"{name}.png", dpi=dpi)
-        plt.close(figure)
-    displayed = []
-    monkeypatch.setattr("IPython.display.display", lambda *parts: displayed.extend(parts))
-    monkeypatch.setattr("IPython.get_ipython", object)
-    for name in ("wide", "narrow"):
-        recorded(workspace, f"{name}.png").display()
-    (wide, text, narrow, _) = displayed
-    assert (wide.width, narrow.width) == (4 * 96, 2 * 96) and "Points; n = 3." in text.data
 
 
 def test_a_file_that_no_study_left_is_refused_with_the_command_that_makes_it(workspace):

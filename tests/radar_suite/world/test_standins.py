@@ -15,7 +15,7 @@ from radar_lib.models.backbones import load_backbone
 from radar_lib.models.base import post_text
 from radar_lib.models.checkpoints import open_checkpoint
 from radar_suite.world.standins import FOLDER as STANDINS
-from radar_suite.world.standins import WORD, checkpoints_named, recipe
+from radar_suite.world.standins import WORD, locate_checkpoints, recipe
 from radar_suite.world.standins.checkpoint import write_random_standin
 from radar_suite.world.standins.describe import (
     caption_targets,
@@ -218,7 +218,7 @@ def test_committed_folders_load_and_are_small(committed):
     post = {"title": "Gana un premio", "ocr_text": "تابعنا", "asr_text": "", "frames": [Image.new("RGB", (96, 96))]}
     size = 0
     for name, record in committed.items():
-        backbone = load_backbone(reference := f"{checkpoints_named(WORD)}/{name}")
+        backbone = load_backbone(reference := f"{locate_checkpoints(WORD)}/{name}")
         size += sum(path.stat().st_size for path in (STANDINS / name).iterdir())
         assert backbone.checkpoint == reference and backbone.family == GEOMETRIES[name].family
         assert sum(p.numel() for p in backbone.model.parameters()) == record["parameters"]
