@@ -278,7 +278,7 @@ def estimate(names: list[str], values: Mapping[str, Any], posts: Posts, machine:
     """
     records, (_, known) = folder.parent / "benchmarks" / "records", parameters_of("cpu", folder, {})
     if not records.is_dir():
-        raise exits.UsageError(f"{records}: no such folder. A plan starts from its times: take the project's notebooks.")
+        raise exits.UsageError(f"{records}: no such folder. A plan starts from it: take the notebooks of the project.")
     rows, then = (demand(names, *of, machine, records) for of in ((values, posts), (known, posts_of(known))))
     chain = read_json(records / "chain-cpu.json")
     entries, first = {entry["name"]: entry for entry in chain["notebooks"]}, chain["notebooks"][0]
