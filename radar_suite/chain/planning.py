@@ -54,6 +54,7 @@ GPUS = {"a100": (312e12, 80e9), "h100": (989e12, 80e9), "h200": (989e12, 141e9),
 UTILISATION = 0.4  # NeMo AutoModel's performance summary gives 41 to 43 % for LoRA on one H100; ours is not recorded
 NAMED_DISK = 2e12  # assumed to stand beside a GPU that is asked about by name
 
+
 @dataclass(frozen=True)
 class Machine:
     """Operations per second of a GPU (0: a CPU), cores, bytes of memory and disk."""
