@@ -24,9 +24,9 @@ from standins import finished, said_of
 from radar_lib.files import write_json
 from radar_lib.intervals import average_precision_influence, normal_difference
 from radar_lib.metrics import average_precision
+from radar_lib.training.batches import part_of
 from radar_lib.training.cache import Cache
-from radar_lib.training.features import pooled_features
-from radar_lib.training.folds import part_of
+from radar_lib.training.encoder import pooled_features
 from radar_lib.training.lab import Lab
 from radar_lib.training.parallel import train_all
 from radar_lib.training.scores import logits_for

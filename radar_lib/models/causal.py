@@ -18,6 +18,7 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
 from radar_lib.errors import RadarError
+from radar_lib.models import lora
 from radar_lib.models.base import INSTRUCTION, Backbone, Encoded, last_real_token, pad, post_text
 
 _SLOT = "@@TEXT@@"  # stands for the post's text while the chat template is rendered
@@ -26,7 +27,7 @@ _SLOT = "@@TEXT@@"  # stands for the post's text while the chat template is rend
 class CausalBackbone(Backbone):
     """A vision tower in front of a decoder: Qwen3-VL, LLaVA-OneVision, Gemma 3."""
 
-    lora_targets = r".*language_model\..*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"
+    lora_targets = lora.LANGUAGE_MODEL
     features_cacheable = True
     image_markup = ""  # how the family's processor writes one frame into a prompt, before expansion
 

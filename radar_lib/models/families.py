@@ -12,13 +12,12 @@ import torch
 from jaxtyping import Int, UInt8
 from torch import Tensor
 
+from radar_lib.models import lora
 from radar_lib.models.attention import speed_up_vision_tower
 from radar_lib.models.base import Backbone
 from radar_lib.models.causal import CausalBackbone
 from radar_lib.models.packing import Packing
 from radar_lib.models.siglip import Siglip
-
-_SIGLIP_TOWER = r"vision_tower\..*layers\..*\.(q_proj|k_proj|v_proj|out_proj|fc1|fc2)"  # MLCD's layers too
 
 
 class PatchedFrames(CausalBackbone):
@@ -55,7 +54,7 @@ class Qwen3VL(Packing, PatchedFrames):
     """Qwen3-VL: deepstack levels, three-row M-RoPE positions."""
 
     family = "qwen3_vl"
-    vision_lora_targets = r"visual\.blocks\..*\.(qkv|proj|linear_fc1|linear_fc2)"
+    vision_lora_targets = lora.QWEN3_VL_TOWER
 
     def _prepare(self) -> None:
         super()._prepare()
@@ -102,7 +101,7 @@ class LlavaOnevision15(PatchedFrames):
         "^visual": "model.visual",
         r"^model(?!\.(language_model|visual))": "model.language_model",
     }
-    vision_lora_targets = r"visual\.blocks\..*\.(qkv|proj|fc1|fc2)"
+    vision_lora_targets = lora.RICE_TOWER
 
     def tower(self, inputs: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
         return (self.model.get_image_features(**inputs),)
@@ -116,7 +115,7 @@ class LlavaOnevision(CausalBackbone):
 
     family = "llava_onevision"
     vision_module = "vision_tower"
-    vision_lora_targets = _SIGLIP_TOWER
+    vision_lora_targets = lora.SIGLIP_TOWER
     image_markup = "<image>\n"
 
     def _prepare(self) -> None:
@@ -146,7 +145,7 @@ class Gemma3(CausalBackbone):
 
     family = "gemma3"
     vision_module = "vision_tower"
-    vision_lora_targets = _SIGLIP_TOWER
+    vision_lora_targets = lora.SIGLIP_TOWER
     image_markup = "<start_of_image>"
 
     def _prepare(self) -> None:

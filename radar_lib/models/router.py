@@ -3,8 +3,7 @@
 pooled vector -> LayerNorm -> Linear -> GELU -> K separate Linear heads -> K logits. The paper says "MLP" and "separate
 heads"; the LayerNorm (the families' hidden states differ in scale by an order of magnitude) and the MLP's width (the
 pooled width) are our choices. MLP and heads are float32 whatever the backbone is. An expert is a router with K = 1.
-Which layers LoRA adapts is stated by each family's class and chosen in `lora_targets`; which state stands for a post
-(pooling) by its `forward`.
+Which layers LoRA adapts stands in `lora`; which state stands for a post (pooling) in each family's `forward`.
 """
 
 from __future__ import annotations
@@ -23,6 +22,7 @@ from radar_lib.errors import RadarError
 from radar_lib.files import atomic_path, read_json, write_json
 from radar_lib.models.base import Backbone
 from radar_lib.models.checkpoints import open_checkpoint, read_header
+from radar_lib.models.lora import lora_targets
 
 ADAPTER = "adapter_model.safetensors"
 HEADS = "heads.safetensors"
@@ -53,16 +53,6 @@ class RouterConfig:
         object.__setattr__(self, "categories", tuple(self.categories))
         if not self.categories:
             raise RadarError("a router needs at least one category")
-
-
-def lora_targets(backbone: Backbone, *, vision: bool) -> str:
-    """LoRA targets: a regular expression over the names of the linear layers that are adapted.
-
-    By default those of the language model (attention and MLP; of a dual encoder, both towers'); with `vision` the
-    vision tower's as well.
-    """
-    parts = [backbone.lora_targets, backbone.vision_lora_targets if vision else ""]
-    return "|".join(part for part in parts if part)
 
 
 class RadarRouter(nn.Module):

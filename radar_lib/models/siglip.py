@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from radar_lib.models import lora
 from radar_lib.models.base import Backbone, Encoded, post_text
 
 
@@ -20,7 +21,7 @@ class Siglip(Backbone):
     """SigLIP and fixed-resolution SigLIP 2: one tower for frames, one for text, LoRA on both."""
 
     family = "siglip"
-    lora_targets = r"(text|vision)_model\.encoder\.layers\..*\.(q_proj|k_proj|v_proj|out_proj|fc1|fc2)"
+    lora_targets = lora.DUAL_ENCODER
     vision_module = "vision_model"
 
     def _prepare(self) -> None:

@@ -1,7 +1,8 @@
-"""Which posts an optimiser step reads: batches of similar lengths, and each process's micro-batches of them."""
+"""Which posts go together: in a fold, in an optimiser step, in each process's micro-batches of it."""
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +21,16 @@ class BatchSource(Protocol):
     lengths: Sequence[int]
 
     def batches(self, plan: Iterable[Sequence[int]]) -> Iterator[dict[str, Tensor]]: ...
+
+
+def part_of(post_ids: Sequence[str], count: int) -> Int[np.ndarray, " post"]:
+    """The part of each post, from 0 to `count` - 1, by a hash of its id: the same in any order, split and machine.
+
+    >>> part_of([f"post-{i}" for i in range(8)], 2).tolist()
+    [1, 1, 1, 0, 1, 0, 0, 1]
+    """
+    digests = (hashlib.blake2b(str(post).encode(), digest_size=8).digest() for post in post_ids)
+    return np.array([int.from_bytes(digest, "big") % count for digest in digests], dtype=np.int64)
 
 
 def epoch_batches(lengths: Sequence[int], *, batch_size: int, seed: int, epoch: int) -> list[np.ndarray]:
@@ -69,8 +80,7 @@ def micro_batches(
 
 def ahead(items: Iterable[Item]) -> Iterator[Item]:
     """The same items, each made by a thread while the one before it is in use."""
-    end = object()
-    source = iter(items)
+    source, end = iter(items), object()
     with ThreadPoolExecutor(1) as thread:
         coming = thread.submit(next, source, end)
         while (item := coming.result()) is not end:

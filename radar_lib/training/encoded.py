@@ -48,8 +48,7 @@ class EncodedPosts:
 
     @classmethod
     def stored(cls, backbone: Backbone, folder: Path) -> EncodedPosts:
-        posts = StoredPosts(folder)
-        return cls(backbone, posts, posts.lengths)
+        return cls(backbone, posts := StoredPosts(folder), posts.lengths)
 
     @property
     def lengths(self) -> Int[np.ndarray, " row"]:
@@ -90,10 +89,8 @@ class StoredPosts(Sequence[Encoded]):
     def __init__(self, folder: Path):
         shapes = read_json(folder / RECORD)["arrays"]
         self._arrays = {name: _map(folder / f"{name}.bin", **about) for name, about in shapes.items()}
-        self._tokens, self._visual = (
-            np.concatenate([[0], np.cumsum(self._arrays[name])]) for name in ("n_tokens", "n_visual")
-        )
-        self._frames = np.concatenate([[0], np.cumsum(self._arrays["n_frames"])])
+        counts = (self._arrays[name] for name in ("n_tokens", "n_visual", "n_frames"))
+        self._tokens, self._visual, self._frames = (np.concatenate([[0], np.cumsum(count)]) for count in counts)
         self._levels = [self._arrays[name] for name in sorted(shapes) if name.startswith("features_")]
 
     @property

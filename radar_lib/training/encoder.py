@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
 from importlib.metadata import version
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Int8
+from jaxtyping import Float, Int8
 from tqdm import tqdm
 
 from radar_lib.data.posts import LABEL_PREFIX, Posts, labels
 from radar_lib.errors import RadarError
+from radar_lib.files import atomic_path
 from radar_lib.models.backbones import BACKBONES, Backbone, checkpoint_digest, load_backbone, resolve_checkpoint
 from radar_lib.models.base import Encoded
 from radar_lib.models.families import FAMILIES
@@ -22,10 +22,11 @@ from radar_lib.models.packing import Packing
 from radar_lib.sources import digest_sources
 from radar_lib.training.cache import Cache, Entry
 from radar_lib.training.encoded import EncodedPosts, chunks, keep
-from radar_lib.training.inference import weights_dtype
+from radar_lib.training.inference import predict, weights_dtype
 from radar_lib.training.streamed import Rows, StreamedPosts, encoded_size, room_for, workers_for
 
 DECIDING_PACKAGES = ("torch", "transformers", "peft")
+FEATURES = "features.npy"
 
 
 class Encoder:
@@ -96,23 +97,20 @@ class Encoder:
             needed, room = encoded_size(model, rows), self.encoded_bytes
             room = room_for(model, self.cache.root) // (self.readers * processes) if room is None else room
             if needed > room:
-                tqdm.write(
-                    f"{backbone}, {split}: {len(rows):,} posts would take {needed / 1e9:,.3g} GB once encoded and may "
-                    f"take {room / 1e9:,.3g}: they are decoded whenever they are read."
-                )
+                tqdm.write(f"{backbone}, {split}: {len(rows):,} posts would take {needed / 1e9:,.3g} GB once encoded "
+                           f"and may take {room / 1e9:,.3g}: they are decoded whenever they are read.")  # fmt: skip
             return needed <= room
 
-        kept = keep(model, partial(self._read, backbone, split), entry, fits=fits, device=self.device)
+        def read() -> Iterator[list[Encoded]]:
+            title = f"{backbone}: reading {split}"
+            with self.bar(total=len(rows), desc=title, unit="post", mininterval=2) as bar:
+                for chunk in chunks(model, self.posts.split(split)):
+                    yield chunk
+                    bar.update(len(chunk))
+
+        kept = keep(model, read, entry, fits=fits, device=self.device)
         self._encoded[split] = self.streamed(backbone, rows) if kept is None else kept
         return self._encoded[split]
-
-    def _read(self, backbone: str, split: str) -> Iterator[list[Encoded]]:
-        """Encode a split, chunk by chunk, with a bar."""
-        dataset = self.posts.split(split)
-        with self.bar(total=len(dataset), desc=f"{backbone}: reading {split}", unit="post", mininterval=2) as bar:
-            for chunk in chunks(self.backbone(backbone), dataset):
-                yield chunk
-                bar.update(len(chunk))
 
     def streamed(self, backbone: str, rows: Rows, *, positions: Sequence[int] | None = None) -> StreamedPosts:
         """Posts (some, or all) that `backbone` decodes and encodes anew whenever a batch is asked for."""
@@ -125,13 +123,11 @@ class Encoder:
 
     def encoded_entry(self, backbone: str, split: str) -> Entry:
         """Cache entry of a split's encoded posts: its hash covers posts, checkpoint, device and this code."""
-        code = digest_sources(__name__)
-        return self.cache.entry("encoded", {**self.deciding(backbone, code=code), "split": split})
+        return self.cache.entry("encoded", self.deciding(backbone, code=digest_sources(__name__)) | {"split": split})
 
     def features_entry(self, backbone: str, split: str) -> Entry:
-        """Cache entry of a frozen backbone's pooled vectors of a split (see `radar_lib.training.features`)."""
-        code = digest_sources("radar_lib.training.features")
-        return self.cache.entry("features", {**self.deciding(backbone, code=code), "split": split})
+        """Cache entry of `pooled_features`."""
+        return self.cache.entry("features", self.deciding(backbone, code=digest_sources(__name__)) | {"split": split})
 
     def deciding(self, backbone: str, *, code: str) -> dict[str, Any]:
         """What decides any result that this code makes with a backbone: also posts, checkpoint, device, versions."""
@@ -140,3 +136,19 @@ class Encoder:
             "device": self.device.split(":")[0], "code": code,
             "packages": {package: version(package) for package in DECIDING_PACKAGES},
         }  # fmt: skip
+
+
+def pooled_features(lab: Encoder, backbone: str, split: str) -> Float[np.ndarray, "post hidden"]:
+    """What a frozen backbone makes of a split's posts: the pooled vectors (float32) that a router's MLP reads.
+
+    They are in the order of `lab.table(split)`, without any LoRA, and kept in the cache.
+    """
+    entry = lab.features_entry(backbone, split)
+    if not entry.complete:
+        inputs = lab.encoded(backbone, split)
+        title = f"{backbone}: frozen features of {split}"
+        vectors = predict(lab.backbone(backbone), inputs, batch_size=inputs.at_once, device=lab.device, title=title)
+        with atomic_path(entry.path(FEATURES)) as temporary, open(temporary, "wb") as file:
+            np.save(file, vectors.astype(np.float32), allow_pickle=False)
+        entry.finish({"posts": len(vectors), "width": vectors.shape[1]})
+    return np.load(entry.path(FEATURES), allow_pickle=False)

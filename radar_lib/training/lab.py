@@ -22,9 +22,9 @@ from radar_lib.files import digest_file, write_json
 from radar_lib.metrics import average_precision
 from radar_lib.models.router import RadarRouter, RouterConfig
 from radar_lib.sources import digest_sources
+from radar_lib.training.batches import part_of
 from radar_lib.training.cache import Cache, Entry
 from radar_lib.training.encoder import Encoder
-from radar_lib.training.folds import part_of
 from radar_lib.training.inference import predict, spare_casts
 from radar_lib.training.loop import Execution, TrainingSet, train
 from radar_lib.training.processes import rank_and_size, wait_for_all
@@ -87,7 +87,10 @@ class Lab(Encoder):
         entry = self.entry(spec, teacher=teacher, side=side)
         if entry.complete:
             return Run(spec, entry, entry.record())
-        router = self._new_router(spec)
+        config = RouterConfig(categories=spec.categories, lora_rank=spec.lora_rank, lora_alpha=spec.lora_alpha)
+        router = RadarRouter(self.backbone(spec.backbone), config, seed=spec.recipe.seed)
+        if self.device != "cpu":
+            spare_casts(router)
         first_process = rank_and_size()[0] == 0
         if self.execution.gradient_checkpointing:
             router.backbone.model.activation_checkpointing_enable()
@@ -140,13 +143,6 @@ class Lab(Encoder):
         if rank_and_size()[0] == 0:
             write_scores(path, post_ids=ids, splits=names, logits=np.concatenate(logits), categories=spec.categories)
 
-    def _new_router(self, spec: RunSpec) -> RadarRouter:
-        config = RouterConfig(categories=spec.categories, lora_rank=spec.lora_rank, lora_alpha=spec.lora_alpha)
-        router = RadarRouter(self.backbone(spec.backbone), config, seed=spec.recipe.seed)
-        if self.device != "cpu":
-            spare_casts(router)
-        return router
-
     def _verified(
         self, split: str, categories: Sequence[str]
     ) -> tuple[Int8[np.ndarray, "post category"], Bool[np.ndarray, " post"]]:
@@ -180,14 +176,11 @@ class Lab(Encoder):
     def _validation(self, spec: RunSpec) -> Callable[[RadarRouter], dict[str, float]] | None:
         """A function of the router: PR-AUC of each category on the validation posts that its pipeline verified.
 
-        Left out are categories that the posts cannot judge (none violates, or none is cleared), and those of which the
-        router says the same of every post.
+        Left out are those of which all posts are violating or cleared, and of which the router says the same of all.
         """
-        if "validation" not in self.posts.splits:
+        if "validation" not in self.posts.splits or not self._verified("validation", spec.categories)[1].any():
             return None
         matrix, keep = self._verified("validation", spec.categories)
-        if not keep.any():
-            return None
         rows = np.flatnonzero(keep)
         inputs, known = self.encoded(spec.backbone, "validation").subset(rows), matrix[rows]
 

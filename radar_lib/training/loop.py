@@ -32,7 +32,6 @@ from radar_lib.training.inference import half_precision, to_device
 from radar_lib.training.state import CHECKPOINT, History, load_checkpoint, save_checkpoint
 
 no_bar = partial(tqdm, disable=True)
-
 CURVES = "curves"  # folder of TensorBoard's events
 
 
@@ -116,9 +115,8 @@ class Execution:
 def learning_rate_factor(step: int, *, total: int, warmup: float) -> float:
     """Share of the peak learning rate at `step` (0-based) of `total`: linear rise from 0, then half a cosine to 0."""
     rising = int(warmup * total)
-    if step < rising:
-        return step / rising
-    return 0.5 * (1.0 + math.cos(math.pi * (step - rising) / max(total - rising, 1)))
+    falling = 0.5 * (1.0 + math.cos(math.pi * (step - rising) / max(total - rising, 1)))
+    return step / rising if step < rising else falling
 
 
 def train(
@@ -131,14 +129,12 @@ def train(
     Args:
         router: returns logits (post, category) of a batch of `data.inputs`.
         data: inputs, labels, the teacher's logits where the recipe distils, side information where it needs some.
-        recipe: objective and optimisation.
         folder: of the checkpoint while the run lasts, and of curves for TensorBoard where that is installed.
         device: 'cpu' or 'cuda'.
         execution: micro-batches; the rest of it concerns the router, which comes here ready.
         validate: called after each epoch with the router, in every process; its numbers go into the history.
         checkpoint_seconds: at most this much work is lost when the process is killed.
-        title: shown by the progress bar.
-        bar: makes the progress bar, called as tqdm is.
+        title, bar: of the progress bar, and what makes it, called as tqdm is.
 
     Raises:
         RadarError: the loss is not finite; the message names the step and its posts. Or there are no posts.
@@ -163,16 +159,19 @@ def train(
     per_epoch = math.ceil(len(data.post_ids) / recipe.batch_size)
     total = per_epoch * recipe.epochs
     started, saved, shown = time.perf_counter() - history.seconds, time.perf_counter(), []
-    _start_curves(accelerator, folder, history)
+    if first_process:  # what followed the checkpoint will be logged again
+        shutil.rmtree(folder / CURVES, ignore_errors=True)
+    accelerator.init_trackers(CURVES)
+    _log(accelerator, "step", *history.steps)
+    _log(accelerator, "epoch", *history.epochs)
     shown_steps = bar(total=total, initial=first, desc=title, unit="step", mininterval=2)
     model.train()
     share = {"process": accelerator.process_index, "processes": accelerator.num_processes}
-    share |= {"accumulate": (execution or Execution()).accumulate}
+    share["accumulate"] = (execution or Execution()).accumulate
     steps = _steps(data.inputs, recipe, first=first, device=on, **share)
     for step, epoch, parts in ahead(steps) if on.type == "cuda" else steps:
         rate = recipe.learning_rate * learning_rate_factor(step, total=total, warmup=recipe.warmup)
-        for group in optimiser.param_groups:
-            group["lr"] = rate
+        optimiser.param_groups[0]["lr"] = rate
         losses = []
         for posts, weight, batch in parts:
             target, guide = labels[posts].to(on), None if teacher is None else teacher[posts].to(on)
@@ -220,20 +219,11 @@ def train(
     return history
 
 
-def _start_curves(accelerator: Accelerator, folder: Path, history: History) -> None:
-    """Begin TensorBoard's curves anew with those so far: what followed a checkpoint will be logged again."""
-    if accelerator.is_main_process:
-        shutil.rmtree(folder / CURVES, ignore_errors=True)
-    accelerator.init_trackers(CURVES)
-    for unit, entries in (("step", history.steps), ("epoch", history.epochs)):
-        for entry in entries:
-            _log(accelerator, unit, entry)
-
-
-def _log(accelerator: Accelerator, unit: str, entry: Mapping[str, float]) -> None:
-    """One entry of a run's curves for TensorBoard: `step` or `epoch` is the x axis."""
+def _log(accelerator: Accelerator, unit: str, *entries: Mapping[str, float]) -> None:
+    """Entries of a run's curves for TensorBoard: `step` or `epoch` is the x axis."""
     name = {"step": "train", "epoch": "validation"}[unit]
-    accelerator.log({f"{name}/{key}": value for key, value in entry.items() if key != unit}, step=int(entry[unit]))
+    for entry in entries:
+        accelerator.log({f"{name}/{key}": value for key, value in entry.items() if key != unit}, step=int(entry[unit]))
 
 
 def _steps(

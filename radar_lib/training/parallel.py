@@ -9,14 +9,11 @@ averaged (DDP), so the loss curve is that of one.
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
-import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import timedelta
-from functools import lru_cache, partial
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +23,12 @@ from accelerate import PartialState
 from joblib import cpu_count
 
 from radar_lib.data.posts import open_posts
-from radar_lib.errors import RadarError
 from radar_lib.models.backbones import checkpoint_folder
-from radar_lib.training.bars import Address, follow, remote_bar
 from radar_lib.training.cache import Cache
 from radar_lib.training.lab import Lab
 from radar_lib.training.loop import Execution, no_bar
 from radar_lib.training.specs import Run, RunSpec, SideFiles, SoftLabels
-from radar_lib.training.workers import MOST_WORKERS, end_with, pool
+from radar_lib.training.workers import MOST_WORKERS, launch, launched, launched_bar, pool
 
 FEWEST_STEPS = 200  # all runs together; for less, starting processes takes longer than they save
 WORKER_BYTES, PER_CHECKPOINT_BYTE = 1 << 30, 8  # float32 copy, gradients and activations of float16 weights
@@ -98,15 +93,17 @@ def train_side_by_side(
     for i, (spec, title) in enumerate(jobs):
         together.setdefault(i if lab.shares_encoded(spec.backbone) else spec.backbone, []).append((spec, title))
     groups = sorted(together.values(), key=lambda group: _cost(lab, group[0][0]), reverse=True)
+    steps = [sum(lab.steps(spec) for spec, _ in group) for group in groups]
     phases = [
-        ("reading posts", "post", sum(splits[split] for _, split in reads), _read, reads),
-        (desc, "step", sum(lab.steps(spec) for spec, _ in jobs), _train, [(g, teacher, side) for g in groups]),
+        ("reading posts", "post", [splits[split] for _, split in reads], _read, reads),
+        (desc, "step", steps, _train, [(group, teacher, side) for group in groups]),
     ]
     about = describe(lab, readers=workers)
     with pool(workers, threads=torch.get_num_threads()) as results:
-        for title, unit, total, function, what in phases:
-            with lab.bar(total=total, desc=title, unit=unit, mininterval=2) as bar, follow(bar, unit) as address:
-                list(results(function, [(about, address, *one) for one in what]))
+        for title, unit, sizes, function, what in phases:
+            with lab.bar(total=sum(sizes), desc=title, unit=unit, mininterval=2) as bar:
+                for size, _ in zip(sizes, results(function, [(about, *one) for one in what]), strict=True):
+                    bar.update(size)
 
 
 def train_over_processes(
@@ -115,36 +112,17 @@ def train_over_processes(
     """Train runs one after the other, each in all processes at once, one per device; then they are in the lab's cache.
 
     Raises:
-        RadarError: a process failed; the message is its own where it had one.
+        RadarError: as `launch`.
     """
     lab.release()
-    command = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", f"--num_processes={processes}",
-               "--num_machines=1", "--main_process_port=0", "--mixed_precision=no", "--dynamo_backend=no",
-               "-m", "radar_lib.training.parallel"]  # fmt: skip
     side = side or SideFiles()
     files = {"teacher": teacher, "propensity": side.propensity, "imputed": side.imputed}
     job = {
-        "lab": describe(lab), "parent": os.getpid(), "jobs": [[asdict(spec), title] for spec, title in jobs],
+        "lab": describe(lab), "jobs": [[asdict(spec), title] for spec, title in jobs],
         "prior": dict(side.prior), "files": {name: str(file.path) for name, file in files.items() if file},
     }  # fmt: skip
-    total = sum(lab.steps(spec) for spec, _ in jobs)
-    with (
-        lab.bar(total=total, desc=desc, unit="step", mininterval=2) as bar,
-        follow(bar, "step") as job["address"],
-        tempfile.TemporaryFile("w+") as log,
-        subprocess.Popen([*command, json.dumps(job)], stdin=subprocess.DEVNULL, stdout=log, stderr=log) as launcher,
-    ):
-        try:
-            launcher.wait()
-        except BaseException:
-            launcher.terminate()
-            raise
-        log.seek(0)
-        lines = log.read().splitlines()
-    if launcher.returncode:
-        error = next((json.loads(line)["error"] for line in lines if line.startswith('{"error"')), "")
-        said = "\n".join(lines[-15:])
-        raise RadarError(error or f"training over {processes} processes failed. It said last:\n{said}")
+    with lab.bar(total=sum(lab.steps(spec) for spec, _ in jobs), desc=desc, unit="step", mininterval=2) as bar:
+        launch(__name__, [json.dumps(job)], processes=processes, bar=bar, unit="step")
 
 
 def describe(lab: Lab, **changes: Any) -> str:
@@ -156,25 +134,19 @@ def describe(lab: Lab, **changes: Any) -> str:
 
 @lru_cache(1)
 def rebuild(about: str) -> Lab:
-    """The lab that `describe` described; one process keeps one, with its backbone, from job to job."""
+    """The lab that `describe` described, without bars; one process keeps one, with its backbone, from job to job."""
     options = json.loads(about)
     options["execution"] = Execution(**options["execution"])
-    return Lab(open_posts(options.pop("posts")), Cache(Path(options.pop("cache"))), **options)
+    return Lab(open_posts(options.pop("posts")), Cache(Path(options.pop("cache"))), bar=no_bar, **options)
 
 
-def _read(about: str, address: Address, backbone: str, split: str) -> None:
-    lab = rebuild(about)
-    lab.bar = partial(remote_bar, address)
-    lab.encoded(backbone, split)
+def _read(about: str, backbone: str, split: str) -> None:
+    rebuild(about).encoded(backbone, split)
 
 
-def _train(
-    about: str, address: Address, group: Sequence[Job], teacher: SoftLabels | None, side: SideFiles | None
-) -> None:
-    lab = rebuild(about)
-    lab.bar = partial(remote_bar, address)
+def _train(about: str, group: Sequence[Job], teacher: SoftLabels | None, side: SideFiles | None) -> None:
     for spec, title in group:
-        lab.train(spec, teacher=teacher, side=side, title=title)
+        rebuild(about).train(spec, teacher=teacher, side=side, title=title)
 
 
 def _cost(lab: Lab, spec: RunSpec) -> tuple[bool, float]:
@@ -191,19 +163,15 @@ def _weights(lab: Lab, spec: RunSpec) -> int:
 def main(text: str) -> None:
     """One of the processes of `train_over_processes`."""
     job = json.loads(text)
-    end_with(job["parent"])
     lab, files = rebuild(job["lab"]), {name: SoftLabels.open(path) for name, path in job["files"].items()}
     state = PartialState(cpu=lab.device == "cpu", timeout=PATIENCE)
-    lab.device, lab.bar = str(state.device), partial(remote_bar, job["address"]) if state.is_main_process else no_bar
+    lab.device, lab.bar = str(state.device), launched_bar if state.is_main_process else no_bar
     teacher, side = files.pop("teacher", None), SideFiles(job["prior"], **files)
-    try:
-        for spec, title in job["jobs"]:
-            lab.train(RunSpec.from_json(spec), teacher=teacher, side=side, title=title)
-    except RadarError as error:
-        print(json.dumps({"error": str(error)}), flush=True)
-        sys.exit(1)
+    for spec, title in job["jobs"]:
+        lab.train(RunSpec.from_json(spec), teacher=teacher, side=side, title=title)
     state.destroy_process_group()
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    with launched():
+        main(sys.argv[1])

@@ -13,9 +13,8 @@ from torch import distributed
 
 def rank_and_size() -> tuple[int, int]:
     """This process's number and how many there are; (0, 1) outside torchrun."""
-    if distributed.is_available() and distributed.is_initialized():
-        return distributed.get_rank(), distributed.get_world_size()
-    return 0, 1
+    together = distributed.is_available() and distributed.is_initialized()
+    return (distributed.get_rank(), distributed.get_world_size()) if together else (0, 1)
 
 
 def wait_for_all() -> None:
@@ -27,11 +26,11 @@ def wait_for_all() -> None:
 @contextmanager
 def first_process_first() -> Iterator[None]:
     """The first process runs the block while the others wait; they find in the cache what it has written."""
-    rank, _ = rank_and_size()
-    if rank:
+    first = rank_and_size()[0] == 0
+    if not first:
         wait_for_all()
     yield
-    if not rank:
+    if first:
         wait_for_all()
 
 

@@ -30,7 +30,7 @@ class RunSpec:
         categories: risks that the heads predict; one for an expert.
         recipe: objective and optimisation.
         lora_rank, lora_alpha: of the adapter (paper: 128 and 256).
-        fold: (i, n) to train on part i of n of the posts only, dealt by a hash of their ids (`folds.part_of`).
+        fold: (i, n) to train on part i of n of the posts only, dealt by a hash of their ids (`batches.part_of`).
     """
 
     backbone: str

@@ -12,7 +12,7 @@ import io
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -93,25 +93,6 @@ def encode_blank(backbone: Backbone, posts: Sequence[Mapping[str, Any]]) -> list
     return backbone.encode([{**post, FRAMES: [resized(size) for size in post[FRAMES]]} for post in posts])
 
 
-class _Shell:
-    """A backbone without weights, for processes that only encode and collate; pickles to a few 100 KB."""
-
-    def __init__(self, backbone: Backbone):
-        self.kind, self.model, self.config = type(backbone), type(backbone.model), backbone.model.config
-        self.arguments = (backbone.tokenizer, backbone.frame_processor.processor)
-        names = ("checkpoint", "digest", "max_text_tokens", "padding_side")
-        self.options = {name: getattr(backbone, name) for name in names}
-        self.packing = getattr(backbone, "packing", False)
-
-    def build(self) -> Backbone:
-        with torch.device("meta"):
-            model = self.model(self.config)
-        backbone = self.kind(model, *self.arguments, **self.options)
-        if self.packing:
-            backbone.pack(True)
-        return backbone
-
-
 @dataclass(frozen=True)
 class StreamedPosts(EncodedPosts):
     """As `EncodedPosts`, with `posts` being `Rows` that are read and encoded anew each time.
@@ -146,27 +127,31 @@ class StreamedPosts(EncodedPosts):
             return (function(self, indices) for indices in plan)
         return iter(
             DataLoader(
-                _Task(self, function), sampler=list(plan), batch_size=None, num_workers=self.workers,
+                list(plan), batch_size=None, collate_fn=partial(function, self), num_workers=self.workers,
                 multiprocessing_context="spawn", prefetch_factor=1, pin_memory=self.backbone.device.type == "cuda",
             )
         )  # fmt: skip
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "backbone": _Shell(self.backbone)}
+        """The backbone goes without its weights to processes that only encode and collate: a few 100 KB."""
+        backbone = self.backbone
+        names = ("checkpoint", "digest", "max_text_tokens", "padding_side")
+        shell = {
+            "kind": type(backbone), "model": type(backbone.model), "config": backbone.model.config,
+            "parts": (backbone.tokenizer, backbone.frame_processor.processor),
+            "options": {name: getattr(backbone, name) for name in names},
+            "packing": getattr(backbone, "packing", False),
+        }  # fmt: skip
+        return {**self.__dict__, "backbone": shell}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state | {"backbone": state["backbone"].build()})
-
-
-@dataclass(frozen=True)
-class _Task(torch.utils.data.Dataset):
-    """What a worker does with each entry of a plan."""
-
-    posts: StreamedPosts
-    function: Callable[[StreamedPosts, Sequence[int]], Any]
-
-    def __getitem__(self, indices: Sequence[int]) -> Any:
-        return self.function(self.posts, indices)
+        shell = state["backbone"]
+        with torch.device("meta"):
+            model = shell["model"](shell["config"])
+        backbone = shell["kind"](model, *shell["parts"], **shell["options"])
+        if shell["packing"]:
+            backbone.pack(True)
+        self.__dict__.update(state | {"backbone": backbone})
 
 
 def _lengths(posts: StreamedPosts, positions: Sequence[int]) -> Int[np.ndarray, " post"]:
@@ -176,16 +161,12 @@ def _lengths(posts: StreamedPosts, positions: Sequence[int]) -> Int[np.ndarray, 
 
 def workers_for(device: str) -> int:
     """Processes that decode for a device: on a CPU none, as the model itself takes all cores."""
-    if device == "cpu":
-        return 0
-    return max(1, min(MOST_WORKERS, (os.cpu_count() or 1) // max(1, torch.cuda.device_count())))
+    each = (os.cpu_count() or 1) // max(1, torch.cuda.device_count())
+    return 0 if device == "cpu" else max(1, min(MOST_WORKERS, each))
 
 
 def encoded_size(backbone: Backbone, rows: Rows) -> int:
-    """Bytes that a split takes once encoded, from a sample of its posts.
-
-    Kept are the tower's outputs, or the decoded frames where the tower is trained.
-    """
+    """Bytes that a split takes once encoded (tower's outputs, or frames where it is trained), from a sample of it."""
     sample = np.linspace(0, len(rows) - 1, min(SAMPLE, len(rows))).astype(int)
     encoded = backbone.cache_features(backbone.encode(rows.read(sample)))
     tensors = [t for post in encoded for t in (post.input_ids, *post.frames, *(post.features or ()))]
@@ -194,12 +175,8 @@ def encoded_size(backbone: Backbone, rows: Rows) -> int:
 
 
 def room_for(backbone: Backbone, folder: Path) -> int:
-    """The most bytes that a split may take: half of the free disk, or a quarter of the free memory.
-
-    Args:
-        folder: of the cache; it need not exist.
-    """
+    """The most bytes that a split may take: half of the cache's free disk, or a quarter of the free memory."""
     if not backbone.features_cacheable:
         return int(MEMORY_SHARE * psutil.virtual_memory().available)
-    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    existing = next(path for path in (folder, *folder.parents) if path.exists())  # the cache's may not exist yet
     return int(DISK_SHARE * psutil.disk_usage(str(existing)).free)

@@ -16,7 +16,6 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -24,19 +23,20 @@ import pandas as pd
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from tqdm import tqdm
 
 from radar_lib.data.posts import open_posts
 from radar_lib.errors import RadarError
 from radar_lib.files import atomic_path
 from radar_lib.models.base import Backbone
 from radar_lib.models.router import RadarRouter
-from radar_lib.training.bars import Address, follow, remote_bar
+from radar_lib.training.batches import part_of
 from radar_lib.training.cache import Cache, Entry
-from radar_lib.training.folds import part_of
-from radar_lib.training.lab import Lab, Run
-from radar_lib.training.parallel import describe, rebuild
+from radar_lib.training.lab import Lab
+from radar_lib.training.loop import Execution
 from radar_lib.training.scores import logit_columns, logits_for, read_scores
-from radar_lib.training.workers import side_by_side
+from radar_lib.training.specs import Run
+from radar_lib.training.workers import PARENT, launch, launched, launched_bar
 
 PART_POSTS = 8192  # what a killed process loses at most: some minutes of three 8B experts on one GPU
 BAR = "experts read posts"
@@ -106,8 +106,14 @@ def soft_labels(
     """
     panel = in_order(lab.posts.categories, experts)
     processes = processes or (max(1, torch.cuda.device_count()) if lab.device == "cuda" else 1)
-    if processes > 1 and len(_missing(lab, panel, splits)) > 1:
-        _score_in_processes(lab, panel, splits, processes)
+    missing = _missing(lab, panel, splits)
+    if processes > 1 and len(missing) > 1:
+        lab.release()
+        arguments = ["--posts", lab.posts.folder, "--cache", lab.cache.root, "--checkpoints", lab.checkpoints]
+        arguments += ["--experts", *(run.entry.folder for run in panel), "--splits", *splits]
+        arguments += ["--packing"] * lab.execution.packing + ["--device", "cpu"] * (lab.device == "cpu")
+        with lab.bar(total=sum(len(rows) for _, (*_, rows) in missing), desc=BAR, unit="post", mininterval=2) as bar:
+            launch(__name__, list(map(str, arguments)), processes=processes, bar=bar, unit="post")
     score_shard(lab, panel, splits=splits)
     tables = []
     for split in splits:
@@ -145,8 +151,7 @@ def score_shard(lab: Lab, panel: Sequence[Run], *, splits: Sequence[str], shard:
     Args:
         panel: of `in_order`, for `lab.posts.categories`.
     """
-    index, count = shard
-    todo = [part for number, part in _missing(lab, panel, splits) if number % count == index]
+    todo = [part for number, part in _missing(lab, panel, splits) if number % shard[1] == shard[0]]
     if not todo:
         return
     name, spec = panel[0].spec.backbone, replace(panel[0].spec, categories=lab.posts.categories)
@@ -165,8 +170,6 @@ def score_shard(lab: Lab, panel: Sequence[Run], *, splits: Sequence[str], shard:
 def parts(post_ids: Sequence[str], *, most: int) -> list[Int[np.ndarray, " row"]]:
     """Rows of each part of a split: as few parts as hold about `most` posts each, dealt by a hash of the id."""
     count = math.ceil(len(post_ids) / most)
-    if count == 1:
-        return [np.arange(len(post_ids))]
     part = part_of(post_ids, count)
     return [rows for number in range(count) if len(rows := np.flatnonzero(part == number))]
 
@@ -188,27 +191,6 @@ def _missing(
     return [(number, part) for number, part in enumerate(every) if not part[1].exists()]
 
 
-def _score_in_processes(lab: Lab, panel: Sequence[Run], splits: Sequence[str], processes: int) -> None:
-    """Every shard in a process of its own, each on its own GPU where there are some."""
-    lab.release()
-    folders = [run.entry.folder for run in panel]
-    total = sum(len(rows) for _, (*_, rows) in _missing(lab, panel, splits))
-    devices = [f"cuda:{i}" if lab.device == "cuda" else lab.device for i in range(processes)]
-    # posts that are not kept yet are streamed, as no two may write one entry of the cache
-    labs = [describe(lab, device=device, encoded_bytes=0) for device in devices]
-    with lab.bar(total=total, desc=BAR, unit="post") as bar, follow(bar, "post") as address:
-        jobs = [(about, address, folders, splits, (i, processes)) for i, about in enumerate(labs)]
-        list(side_by_side(_score_apart, jobs, workers=processes))
-
-
-def _score_apart(
-    about: str, address: Address, folders: Sequence[Path], splits: Sequence[str], shard: tuple[int, int]
-) -> None:
-    lab = rebuild(about)
-    lab.bar = partial(remote_bar, address)
-    score_shard(lab, in_order(lab.posts.categories, _by_category(folders)), splits=splits, shard=shard)
-
-
 def _by_category(folders: Sequence[Path]) -> dict[str, Run]:
     return {category: run for run in map(Run.load, folders) for category in run.spec.categories}
 
@@ -225,12 +207,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--shard", default=f"{rank or 0}/{world or 1}", help="i/n, counted from 0")
     parser.add_argument("--checkpoints", required=True, help="hub, a folder, or package:NAME")
     parser.add_argument("--device", default=f"cuda:{local or 0}" if gpu else "cpu")
+    parser.add_argument("--packing", action="store_true", help="posts end to end instead of padded")
     args = parser.parse_args(arguments)
-    place = {"checkpoints": args.checkpoints, "device": args.device}
-    lab = Lab(open_posts(args.posts), Cache(args.cache), encoded_bytes=0, **place)  # as in `_score_in_processes`
+    # posts that are not kept yet are streamed, as no two processes may write one entry of the cache
+    bar = launched_bar if PARENT in os.environ else tqdm
+    lab = Lab(open_posts(args.posts), Cache(args.cache), checkpoints=args.checkpoints, device=args.device, bar=bar,
+              execution=Execution(packing=args.packing), encoded_bytes=0)  # fmt: skip
     panel, shard = in_order(lab.posts.categories, _by_category(args.experts)), tuple(map(int, args.shard.split("/")))
     score_shard(lab, panel, splits=[split for split in args.splits if split in lab.posts.splits], shard=shard)
 
 
 if __name__ == "__main__":
-    main()
+    with launched():
+        main()

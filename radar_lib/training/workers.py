@@ -1,10 +1,14 @@
-"""Functions side by side in processes (joblib) that end with the one that started them, however it ends."""
+"""Processes that end with the one that started them, however it ends: joblib's, or those of accelerate's launcher."""
 
 from __future__ import annotations
 
+import json
 import os
+import subprocess
+import sys
 import threading
 import warnings
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
@@ -14,10 +18,13 @@ import psutil
 import torch
 from joblib import Parallel, cpu_count, delayed, parallel_config
 from joblib.externals.loky import get_reusable_executor
+from tqdm import tqdm
 
 from radar_lib.errors import RadarError
 
 MOST_WORKERS = 4  # each holds Python, torch and a model: about 0.7 GiB with a stand-in
+PARENT = "RADAR_PARENT"  # in the environment of what `launch` starts: the process to end with
+MESSAGE = "radar-message "  # begins a line that is for `launch`
 
 
 def side_by_side(function: Callable[..., Any], jobs: Sequence[tuple], *, workers: int = 0) -> Iterator[Any]:
@@ -77,3 +84,58 @@ def end_with(parent: int) -> None:
         os._exit(1)
 
     threading.Thread(target=wait, daemon=True).start()
+
+
+def launch(module: str, arguments: Sequence[str], *, processes: int, bar: Any, unit: str) -> None:
+    """Run a module's `main` as `accelerate launch` does, one process per device; `bar` moves as their bars do.
+
+    Raises:
+        RadarError: a process failed; the message is its own where it had one.
+    """
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", f"--num_processes={processes}",
+               "--num_machines=1", "--main_process_port=0", "--mixed_precision=no", "--dynamo_backend=no",
+               "-m", module, *arguments]  # fmt: skip
+    last, error, about = deque(maxlen=15), "", {"stdin": subprocess.DEVNULL, "text": True, "errors": "replace"}
+    about |= {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "env": os.environ | {PARENT: str(os.getpid())}}
+    with subprocess.Popen(command, **about) as launcher:
+        try:
+            for line in launcher.stdout:
+                if not line.startswith(MESSAGE):
+                    last.append(line)
+                    continue
+                message = json.loads(line.removeprefix(MESSAGE))
+                error = error or message.get("error", "")
+                bar.set_postfix_str(message.get("text", ""), refresh=False)
+                bar.update(message["steps"] if message.get("unit") == unit else 0)
+        except BaseException:
+            launcher.terminate()
+            raise
+    if launcher.returncode:
+        raise RadarError(error or f"{module} in {processes} processes failed. It said last:\n{''.join(last)}")
+
+
+@contextmanager
+def launched() -> Iterator[None]:
+    """Around the work of a process that `launch` may have started: it ends with the other, and its error travels."""
+    parent = os.environ.get(PARENT)
+    if parent:
+        end_with(int(parent))
+    try:
+        yield
+    except RadarError as error:
+        if parent:
+            _send(error=str(error))
+        raise
+
+
+def launched_bar(*, unit: str = "", initial: int = 0, **_: Any) -> tqdm:
+    """Stands in for tqdm where `launch` shows the bar."""
+    bar, text = tqdm(disable=True), [""]
+    bar.set_postfix_str = lambda new, **_: text.append(new)
+    bar.update = lambda steps=1: _send(unit=unit, steps=steps, text=text[-1])
+    bar.update(initial)
+    return bar
+
+
+def _send(**message: Any) -> None:
+    print(f"\n{MESSAGE}{json.dumps(message)}", flush=True)  # a line of its own, whatever stands there

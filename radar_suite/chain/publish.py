@@ -1,7 +1,8 @@
 """Copy what finished notebooks state to the project's `figures/<run>/`, under one manifest.
 
 `manifest.json` has an entry per figure, table and claim (`Workspace.enter`), and minutes and memory of each notebook.
-A rerun that changes no result changes no byte: what is measured anew each time stays as it was recorded.
+A rerun that changes no result changes no byte, on whatever machine: what is measured anew each time stays as it was
+recorded.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from radar_suite.chain.ledger import FIGURES
 MANIFEST = "manifest.json"
 RUNS = "runs.parquet"  # of radar_suite.report.record: every run with what it reached
 STUDIES = "studies"  # what `radar studies` leaves lies below this name; a study that did not run now keeps its own
+WHERE = {"device", "versions"}  # where a result was computed, which decides it no more where it comes out equal
 Manifest = dict[str, dict[str, dict[str, Any]]]
 
 
@@ -59,7 +61,7 @@ def publish(
             sources = {prefix + file: run_dir / name / FIGURES / file for file in entry["files"]}
             new = entry | {"files": {prefix + file: digest for file, digest in entry["files"].items()}}
             old = before["entries"].get(prefix + key, {"files": {}})
-            own[prefix + key] = new | {"files": old["files"]} if _stays(new, old, target) else new
+            own[prefix + key] = _settle(new, old, target)
             copies |= {file: sources[file] for file, digest in own[prefix + key]["files"].items()
                        if _digest(target / file) != digest}  # fmt: skip
         lasted = _times(name, own, before, (ledger or {}).get(name))
@@ -98,15 +100,17 @@ def _prefix(key: str, entry: Mapping[str, Any], name: str, entries: Mapping[str,
     return f"{name}_" if key in entries or taken & entry["files"].keys() else ""
 
 
-def _stays(new: Mapping[str, Any], old: Mapping[str, Any], target: Path) -> bool:
-    """Whether what was measured before stays: equal in all but the files' bytes, which are whole."""
-    causes = new.keys() - {"files"}
-    return (
+def _settle(new: dict[str, Any], old: Mapping[str, Any], target: Path) -> dict[str, Any]:
+    """The entry to record. It is the old one, with where that was recorded, if nothing that decides a result differs
+    and the files are the same; measured files need only be whole."""
+    causes = new.keys() - WHERE - {"files"}
+    equal = new["files"] == old["files"] or (
         new["tolerance"] is None
-        and all(new[name] == old.get(name) for name in causes)
         and new["files"].keys() == old["files"].keys()
         and all(_digest(target / file) == digest for file, digest in old["files"].items())
     )
+    stays = equal and all(new[name] == old.get(name) for name in causes)
+    return {name: value for name, value in old.items() if name != "minutes"} if stays else new
 
 
 def _times(name: str, own: Mapping[str, Any], before: Manifest, ran: Mapping[str, Any] | None) -> dict[str, Any] | None:

@@ -69,7 +69,7 @@ class Chain:
     out: TextIO = field(default_factory=lambda: sys.stdout)
 
     def head(self, notebook: Notebook) -> str:
-        """'[3/8] 03_expert_training'."""
+        """'[4/9] 03_expert_training'."""
         return f"[{self.notebooks.index(notebook) + 1}/{len(self.notebooks)}] {notebook.name}"
 
     def reasons(self, notebook: Notebook, ledger: Ledger) -> list[str]:
@@ -109,6 +109,7 @@ def run_chain(chain: Chain) -> int:
 
     Raises:
         SetupError: package, disk or lock, before any kernel starts.
+        UsageError: see `check_upstream`.
         KeyboardInterrupt, Interrupted: stopped from outside; kernels are dead and the ledger is consistent.
     """
     check_packages()

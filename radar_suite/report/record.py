@@ -24,9 +24,9 @@ from radar_suite.report.workspace import Workspace
 
 FILE = "runs.parquet"
 KEYS = ["study", "row", "seed", "category", "metric"]
-ABOUT = ["run", "config", "posts_digest", "device", "versions"]
-LASTING = [*KEYS, "value", "posts", "positives", *ABOUT]  # all but what each training measures anew
-COLUMNS = [*LASTING, "seconds"]
+LASTING = [*KEYS, "value", "posts", "positives", "run", "config", "posts_digest"]
+WHERE = ["device", "versions", "seconds"]  # where and how fast: stays as recorded while all else is equal
+COLUMNS = [*LASTING, *WHERE]
 WHOLE = ("tables", "lambda")  # studies that are entered whole, by `enter`
 
 
@@ -94,15 +94,16 @@ def merge(before: pd.DataFrame, lines: pd.DataFrame, *, whole: Collection[str] =
     """One record of two: `lines`, and of `before` what they do not replace, in the order of `KEYS`.
 
     Of a study in `lines` they replace the rows that they have and what is on other posts, and everything if the study
-    is in `whole`. Studies that `lines` does not have stay, and so do the seconds of lines that are equal otherwise.
+    is in `whole`. Studies that `lines` does not have stay, and so does where and how fast equal lines were computed.
     """
     posts = lines.groupby("study")["posts_digest"].agg(set).to_dict()
     rows = set(zip(lines["study"], lines["row"], strict=True))
     places = zip(before["study"], before["row"], before["posts_digest"], strict=True)
     stays = [study not in posts or (study not in whole and digest in posts[study] and (study, row) not in rows)
              for study, row, digest in places]  # fmt: skip
-    timed = lines[LASTING].merge(before[COLUMNS], how="left", on=LASTING)["seconds"]
-    lines = lines.assign(seconds=timed.fillna(lines["seconds"].reset_index(drop=True)).to_numpy())
+    lines = lines.reset_index(drop=True)
+    known = lines[LASTING].merge(before[COLUMNS], how="left", on=LASTING)[WHERE]
+    lines = lines.assign(**{name: known[name].fillna(lines[name]).to_numpy() for name in WHERE})
     both = pd.concat([before[np.array(stays, dtype=bool)], lines], ignore_index=True) if any(stays) else lines
     return both[COLUMNS].sort_values(KEYS, kind="stable", ignore_index=True)
 

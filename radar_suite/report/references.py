@@ -35,7 +35,7 @@ from radar_lib.files import digest_file, digest_json
 from radar_lib.intervals import logit_interval
 from radar_lib.metrics import uninformed_metrics
 from radar_lib.sources import digest_sources
-from radar_lib.training.features import pooled_features
+from radar_lib.training.encoder import pooled_features
 from radar_lib.training.lab import Lab, RunSpec
 from radar_lib.training.scores import write_scores
 from radar_suite.intake.text import all_text, plain_text

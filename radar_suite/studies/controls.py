@@ -29,7 +29,7 @@ from matplotlib.figure import Figure
 from radar_lib.data.posts import valid_mask
 from radar_lib.evidence import AVERAGE, Evidence
 from radar_lib.intervals import Difference
-from radar_lib.training.folds import part_of
+from radar_lib.training.batches import part_of
 from radar_lib.training.parallel import train_all
 from radar_lib.training.scores import logits_for, read_scores
 from radar_lib.training.specs import Run, RunSpec, SoftLabels

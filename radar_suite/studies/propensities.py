@@ -20,7 +20,7 @@ from sklearn.preprocessing import StandardScaler
 
 from radar_lib.data.posts import valid_mask
 from radar_lib.sources import digest_sources
-from radar_lib.training.features import pooled_features
+from radar_lib.training.encoder import pooled_features
 from radar_lib.training.lab import Lab
 from radar_lib.training.scores import write_scores
 from radar_lib.training.specs import SoftLabels
@@ -95,7 +95,7 @@ def estimated_propensities(features: Float[np.ndarray, "post feature"], labels: 
     smallest cross-entropy is taken.
 
     Args:
-        features: of posts, such as `radar_lib.training.features.pooled_features`; standardised here.
+        features: of posts, such as `radar_lib.training.encoder.pooled_features`; standardised here.
         labels: of the pool.
         seed: of the deal into parts.
 

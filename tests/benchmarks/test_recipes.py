@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from radar_lib.metrics import average_precision
-from radar_lib.training.folds import part_of
+from radar_lib.training.batches import part_of
 
 PROJECT = Path(__file__).parents[2]
 

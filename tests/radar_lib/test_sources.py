@@ -72,5 +72,5 @@ def test_a_key_changes_with_a_line_that_training_runs_and_with_no_other(project,
 def test_training_and_encoding_cover_no_more_than_they_run():
     training = {name.rpartition(".")[2] for name in sources.source_digests(TRAINING)}
     encoding = {name.rpartition(".")[2] for name in sources.source_digests("radar_lib.training.encoder")}
-    assert not training & {"parallel", "workers", "bars", "teachers", "features"}
+    assert not training & {"parallel", "workers", "teachers"}
     assert {"families", "encoded"} <= encoding and not encoding & {"loop", "losses", "router"}

@@ -36,44 +36,6 @@ def test_cached_features_give_exactly_what_pixels_give(loaded, encoded, name):
         backbone.collate([posts[3], cached[4]])
 
 
-@pytest.mark.parametrize("name", CAUSAL)
-def test_features_reach_a_model_that_has_no_argument_for_them(loaded, encoded, name):
-    """As in transformers 5.17."""
-    backbone, posts = loaded(name), encoded[name]
-    if name.startswith("qwen") and backbone._takes_features:
-        pytest.skip("its deepstack levels have another form in such a version")
-    expected = pooled(backbone, posts)
-    takes, backbone._takes_features = backbone._takes_features, False
-    try:
-        assert torch.equal(pooled(backbone, backbone.cache_features(posts)), expected)
-    finally:
-        backbone._takes_features = takes
-    assert torch.equal(pooled(backbone, posts), expected)  # the exchange is undone
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_neither_neighbours_nor_padding_on_either_side_change_a_post(loaded, awkward_posts, encoded, name):
-    backbone, posts = loaded(name), encoded[name]
-    together = pooled(backbone, posts)
-    assert together.shape == (len(posts), backbone.hidden_size) and together.dtype == torch.float32
-    others = {
-        "alone": torch.cat([pooled(backbone, [post]) for post in posts]),
-        "reversed": pooled(backbone, posts[::-1]).flip(0),
-        "encoded alone": torch.cat([pooled(backbone, backbone.encode([post])) for post in awkward_posts]),
-    }
-    if name in CAUSAL:
-        backbone.padding_side = "left"
-        try:
-            assert backbone.collate(posts)["attention_mask"][:, -1].all()
-            others["padded left"] = pooled(backbone, posts)
-        finally:
-            backbone.padding_side = "right"
-    for vectors in others.values():
-        torch.testing.assert_close(vectors, together, **TOLERANCE)
-    frameless = pooled(backbone, [posts[0], posts[2]])  # such a batch needs no tower
-    torch.testing.assert_close(frameless, together[[0, 2]], **TOLERANCE)
-
-
 @pytest.mark.parametrize("name", NAMES)
 def test_frames_and_text_both_matter(loaded, awkward_posts, make_frame, name):
     backbone = loaded(name)
@@ -229,4 +191,3 @@ def test_frozen_tower_stays_in_evaluation_mode(loaded):
         assert backbone.model.language_model.training and not backbone.model.vision_tower.training
     finally:
         backbone.eval()
-

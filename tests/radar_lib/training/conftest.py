@@ -22,26 +22,20 @@ def make_rows(split: str, count: int, *, seed: int):
     for i in range(count):
         category = CATEGORIES[i % 3]
         violating = bool(random.random() < 0.3) or i < 6
-        pixels = np.full((48, 48, 3), 200 if violating else 40, np.uint8) + random.integers(
-            0, 20, (48, 48, 3), np.uint8
-        )
+        noise = random.integers(0, 20, (48, 48, 3), np.uint8)
+        pixels = np.full((48, 48, 3), 200 if violating else 40, np.uint8) + noise
         yield {
-            "post_id": f"{split}-{i:04d}",
-            "split": split,
-            "pipeline": category,
+            "post_id": f"{split}-{i:04d}", "split": split, "pipeline": category, "ocr_text": "",
             "title": f"{WORDS[category] if violating else 'a calm walk'} {random.integers(100)}",
-            "ocr_text": "",
-            "asr_text": "hello" if i % 2 else "",
-            "frames": [Image.fromarray(pixels)] * int(random.integers(1, 3)),
+            "asr_text": "hello" if i % 2 else "", "frames": [Image.fromarray(pixels)] * int(random.integers(1, 3)),
             f"label_{category}": int(violating),
-        }
+        }  # fmt: skip
 
 
 @pytest.fixture(scope="session")
 def posts(tmp_path_factory):
-    rows = [
-        row for split, n in (("train", 48), ("validation", 24), ("test", 30)) for row in make_rows(split, n, seed=n)
-    ]
+    sizes = {"train": 48, "validation": 24, "test": 30}
+    rows = [row for split, n in sizes.items() for row in make_rows(split, n, seed=n)]
     return write_corpus(tmp_path_factory.mktemp("corpus") / "posts", rows, name="toy", kind="imported",
                         categories=CATEGORIES)  # fmt: skip
 

@@ -17,7 +17,6 @@ from radar_lib.training.lab import Lab
 from radar_lib.training.loop import Execution, Recipe, no_bar
 from radar_lib.training.scores import logits_for, read_scores, write_scores
 from radar_lib.training.specs import Run, RunSpec, SideFiles, SoftLabels
-from radar_lib.training.teachers import soft_labels
 
 RECIPE = Recipe(epochs=2, batch_size=8, learning_rate=5e-3)
 
@@ -51,21 +50,6 @@ def test_a_run_is_trained_once_and_leaves_scores_curves_and_a_router(lab, interr
     again = predict(router, lab.encoded("Qwen3-VL-8B", "test").subset(own))
     router.detach()
     assert np.array_equal(again[:, 0], scores.query("split == 'test'")["logit_LQC"].to_numpy())
-
-
-def test_an_interrupted_run_continues_to_the_same_scores(posts, checkpoints, tmp_path, interrupting):
-    spec = RunSpec("SigLIP2", posts.categories, RECIPE, 4, 8)
-    options = {"checkpoints": str(checkpoints), "bar": no_bar, "checkpoint_seconds": 0}
-    whole = Lab(posts, Cache(tmp_path / "whole"), **options).train(spec)
-
-    cut = Lab(posts, Cache(tmp_path / "cut"), **options | {"bar": interrupting(9)})
-    with pytest.raises(KeyboardInterrupt):
-        cut.train(spec)
-    cut.bar = no_bar
-    assert cut.entry(spec).folder.exists() and not cut.entry(spec).complete
-    resumed = cut.train(spec)
-    pd.testing.assert_frame_equal(resumed.scores(), whole.scores(), check_exact=True)
-    assert resumed.digest == whole.digest and resumed.record["scores"] == whole.record["scores"]
 
 
 def test_validation_leaves_out_a_risk_without_violations(lab, monkeypatch):
@@ -123,18 +107,6 @@ def test_side_information_enters_the_hash_and_the_loss_where_the_objective_needs
     assert np.array_equal(read.side.imputed, files[1].logits(read.post_ids, ("FE", "LQC"))) and read.side.prior is None
     read = lab.training_set(RunSpec("Qwen3-VL-8B", ("FE", "LQC"), Recipe(objective="csl")), None, one)
     assert np.allclose(read.side.prior, [0.3, 0.1]) and read.side.imputed is None
-
-
-def test_every_expert_reads_every_post_and_a_student_learns_from_it(lab, tmp_path):
-    experts = {category: lab.train(expert(category)) for category in reversed(lab.posts.categories)}
-    table = soft_labels(lab, experts, splits=["train"], path=tmp_path / "soft.parquet")
-    assert list(table.columns[2:]) == [f"logit_{category}" for category in lab.posts.categories]
-    assert len(table) == 48 and table.notna().all().all()
-
-    teacher = SoftLabels.open(tmp_path / "soft.parquet")
-    spec = RunSpec("SigLIP2", lab.posts.categories, RECIPE, 4, 8)
-    student = lab.train(spec.with_recipe(lam=1.0, epochs=6), teacher=teacher)
-    assert student.history.steps[-1]["loss"] < student.history.steps[0]["loss"]
 
 
 def test_scores_refuse_what_would_mislead(tmp_path):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import pickle
-from functools import partial
 
 import numpy as np
 import psutil
@@ -12,7 +11,7 @@ import pytest
 import torch
 
 from radar_lib.training.cache import Cache
-from radar_lib.training.encoded import StoredPosts, chunks, keep
+from radar_lib.training.encoded import StoredPosts
 from radar_lib.training.lab import Lab
 from radar_lib.training.loop import Recipe, no_bar
 from radar_lib.training.specs import RunSpec
@@ -108,11 +107,3 @@ def test_the_rule_measures_the_posts_and_shares_disk_or_memory_among_readers(lab
         again = Lab(lab.posts, Cache(lab.cache.root / str(readers)), checkpoints=lab.checkpoints, bar=no_bar,
                     readers=readers)  # fmt: skip
         assert isinstance(again.encoded(name, "test").posts, kind)
-
-
-@pytest.mark.parametrize("name", ["Qwen3-VL-8B", "SigLIP2"])
-def test_what_does_not_fit_is_not_kept(lab, name):
-    entry, model = lab.encoded_entry(name, "test"), lab.backbone(name)
-    read = partial(chunks, model, lab.posts.split("test"))
-    assert keep(model, read, entry, fits=lambda readers: False, device="cpu") is None and not entry.complete
-    assert len(keep(model, read, entry, fits=lambda readers: True, device="cpu")) == 30

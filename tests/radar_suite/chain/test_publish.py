@@ -77,6 +77,10 @@ def test_a_rerun_that_changes_no_result_changes_no_byte(run, tmp_path, seconds):
     leave(run, "00_a", {"cost.csv": "1.432 s"}, measured=["cost.csv"])
     publish(run, ["00_a", "01_b"], target, ran(seconds, 999))
     assert files_of(target) == before
+    leave(run, "01_b", {"t.csv": "01 t.csv", "f.svg": "01 f.svg"}, device="another", versions={"torch": "3"})
+    publish(run, ["00_a", "01_b"], target, ran(seconds, 999))
+    assert files_of(target) == before, "equal results keep where they were recorded"
+    leave(run, "01_b", {"t.csv": "01 t.csv", "f.svg": "01 f.svg"})
     (target / "cost.csv").write_text("spoilt")
     publish(run, ["00_a", "01_b"], target, ran(seconds))
     assert (target / "cost.csv").read_text() == "1.432 s"

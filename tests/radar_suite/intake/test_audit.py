@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from scipy.stats import chi2_contingency
 
-from radar_suite.intake import audit, text
+from radar_suite.intake import audit
 
 
 def table(rows, categories=("A", "B")):
@@ -89,7 +89,3 @@ def test_missing_modalities_and_frame_statistics():
     row = audit.frame_statistics(frames).iloc[0]
     assert (row["group"], row["frames"], row["repeated"], row["height"]) == ("train", 4, 0.25, 2.5)
     assert audit.frame_statistics(frames.iloc[:0]).empty
-
-
-def test_all_text_joins_the_three_columns():
-    assert text.all_text(table([{"title": "a", "asr_text": "c"}, {}])).tolist() == ["a\n\nc", ""]

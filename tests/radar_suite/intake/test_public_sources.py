@@ -6,12 +6,11 @@ import csv
 import gzip
 import re
 
-import pandas as pd
 import pytest
 
 from radar_lib.errors import RadarError
 from radar_suite.intake.check import check_posts
-from radar_suite.intake.public import SOURCES, YOUTUBE_FILES, Item, drop_duplicates, import_public, near_key
+from radar_suite.intake.public import SOURCES, YOUTUBE_FILES, import_public, near_key
 
 STYLED = "main di \U0001d40c\U0001d40e\U0001d40d\U0001d404\U0001d413 yuk {}"  # mathematical bold capitals
 WORDS = ("amber", "birch", "cedar", "delta", "ember", "fjord", "grove", "haven", "inlet", "jetty")
@@ -83,14 +82,6 @@ def test_youtube_is_split_by_video_and_its_near_duplicates_stay_in_the_latest_sp
     assert table.loc[table["title"].str.startswith("Subscribe"), "split"].tolist() == ["test"]
 
 
-def test_near_duplicates_share_a_split(sources, tmp_path):
-    path = sources / "judol" / "dataset_judol_labelled.csv"
-    with open(path, "a", encoding="utf-8", newline="") as file:
-        csv.writer(file).writerows(("", "", f"mantap{'p' * i} bang {i}!!", 0) for i in range(30))
-    table = import_public(sources, tmp_path / "out").table()
-    assert table.loc[table["title"].str.startswith("mantap"), "split"].nunique() == 1
-
-
 @pytest.mark.parametrize(
     ("one", "other", "same"),
     [("Mantaaap nyo!!", "mantap NYO", True), ("check out my channel <br />&quot;", "Check out my channel", True),
@@ -99,13 +90,6 @@ def test_near_duplicates_share_a_split(sources, tmp_path):
 )  # fmt: skip
 def test_near_key(one, other, same):
     assert (near_key(one) == near_key(other)) is same
-
-
-def test_drop_duplicates_keeps_the_first():
-    texts = [("a b", 1), ("A  b", 1), ("a b", 1), ("c", 0), ("C", 1), ("d", 0), ("\ufeff ", 0)]
-    kept, dropped = drop_duplicates(pd.DataFrame([Item(text, label, "x") for text, label in texts]))
-    assert kept["text"].tolist() == ["a b", "d"]
-    assert dropped == {"empty": 1, "exact duplicate": 1, "normalised duplicate": 1, "conflicting labels": 2}
 
 
 def test_samples_are_seeded_and_nested(sources, tmp_path):

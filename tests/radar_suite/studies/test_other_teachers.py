@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from radar_lib.errors import RadarError
 from radar_lib.losses import bernoulli_kl
+from radar_lib.training.batches import part_of
 from radar_lib.training.cache import Cache
-from radar_lib.training.folds import part_of
 from radar_lib.training.lab import Lab, RunSpec
 from radar_lib.training.loop import Recipe, no_bar
 from radar_lib.training.teachers import soft_labels

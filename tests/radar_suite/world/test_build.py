@@ -188,10 +188,3 @@ def test_quotas_that_cannot_be_filled_leave_nothing_behind(tmp_path, monkeypatch
         select_annotated(1, "train", "train", (60000, 10, 10), (0.95, 0.5, 0.5), beta=6.0, co_violation=0.0,
                          noisy=False)
     assert not (tmp_path / "a").exists()
-
-
-def test_a_planned_post_takes_61_bytes():
-    sizes = ("train_posts", "validation_posts", "test_positives", "calibration_positives", "audit_posts")
-    (s,) = plan_corpus(CorpusConfig(unlabelled_posts=5000, **dict.fromkeys(sizes, 0)))
-    columns = [s.index, s.pipeline, s.labels, s.truth, s.copy, s.origin, s.origin_split, *s.facts.values()]
-    assert sum(column.nbytes for column in columns) <= 61 * 5000

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from radar_suite.chain import cli, exits
-from radar_suite.world.targets import Target, weighted_to
+from radar_suite.world.targets import weighted_to
 
 
 def test_every_declared_target_is_met(capsys):
@@ -17,7 +17,3 @@ def test_weights_give_the_wanted_prevalence():
     truth = np.array([True, False, False, True, False])
     weight = weighted_to(truth, 0.1)
     assert weight[truth].sum() / weight.sum() == pytest.approx(0.1) and weight.sum() == pytest.approx(5)
-
-
-def test_a_target_may_be_missed():
-    assert not Target("x", 0.5, 0.6, 0.7, 0.65).met

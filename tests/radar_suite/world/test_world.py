@@ -17,7 +17,6 @@ from radar_suite.world.facts import BLOCK, DOMAINS, FRAME_FACTS, LANGUAGES, TEXT
 from radar_suite.world.language import BANKS, bank, write_text
 from radar_suite.world.pipelines import select_annotated
 from radar_suite.world.policies import CATEGORIES, posteriors
-from radar_suite.world.regions import REGION_SHARES, REGIONS
 from radar_suite.world.rendering import draw_frames
 
 
@@ -95,12 +94,6 @@ def test_on_some_posts_honest_reviewers_disagree():
     assert 0.3 < p("FE", counter="yes", milestone="yes", arrow="yes") < 0.7 and 0.3 < p("FE", gate="yes") < 0.7
 
 
-def test_more_than_a_hundred_regions_with_a_long_tail():
-    shares = np.array(REGION_SHARES) / np.sum(REGION_SHARES)
-    assert len(set(REGIONS)) == len(REGIONS) > 100 and shares[0] > 50 * shares[-1]
-    assert all(re.fullmatch("[A-Z]{2}", code) for code in REGIONS)
-
-
 def test_every_language_has_a_complete_bank():
     assert {path.stem for path in BANKS.glob("*.yaml")} == set(LANGUAGES) and len(LANGUAGES) >= 8
 
@@ -168,6 +161,15 @@ def pixels(**changes):
                                   "lowbit", "static", "overlay"])
 def test_every_flag_of_the_frames_is_visible(name):
     assert np.abs(pixels(**{name: "yes"}) - pixels()).mean() > 0.5
+
+
+@pytest.mark.parametrize("px", [96, 224])
+def test_one_set_of_facts_gives_many_pictures(px):
+    facts = one(scene="street", people="1")[1]
+    first = [np.asarray(Image.open(io.BytesIO(draw_frames(facts, "", Draws(1, n), px=px, n_frames=2)[0])).resize(
+        (24, 24)), float) for n in range(12)]
+    apart = [np.abs(a - b).mean() for i, a in enumerate(first) for b in first[:i]]
+    assert first[0].shape == (24, 24, 3) and min(apart) > 8 and np.median(apart) > 25
 
 
 def test_a_still_post_repeats_one_frame_and_another_does_not():
