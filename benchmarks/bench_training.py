@@ -38,7 +38,7 @@ from radar_lib.models.router import RadarRouter, RouterConfig
 from radar_lib.training.encoded import EncodedPosts
 from radar_lib.training.inference import predict
 from radar_lib.training.loop import Recipe, TrainingSet, no_bar, train
-from radar_suite.chain.flops import Cost, published_config, router_cost
+from radar_suite.chain.flops import Cost, config_of, router_cost
 from radar_suite.world.build import CorpusConfig, plan_corpus, render_posts
 from radar_suite.world.policies import CATEGORIES
 from radar_suite.world.standins import FOLDER as STANDINS
@@ -64,16 +64,17 @@ class Case:
         return RadarRouter(backbone, config, seed=seed)
 
     def cost(self) -> Cost:
-        return router_cost(self.backbone.model.config, px=self.px, rank=self.rank)
+        """Of a post of mean length and frames."""
+        frames = float(np.mean([len(post.frame_tokens) for post in self.posts]))
+        words = float(np.mean([post.n_tokens - sum(post.frame_tokens) for post in self.posts]))
+        return router_cost(self.backbone.model.config, words=words, frames=frames, px=self.px, rank=self.rank)
 
     def flops(self) -> dict[str, float]:
         """Operations that one pass over all posts requires, by what is done."""
-        cost = self.cost()
-        shapes = [(post.n_tokens - sum(post.frame_tokens), len(post.frame_tokens)) for post in self.posts]
-        return {"tower": sum(frames * cost.tower for _, frames in shapes),
-                "inference": sum(cost.inference(*shape) for shape in shapes),
-                "step": sum(cost.step(*shape) for shape in shapes),
-                "step_features_given": sum(cost.step(*shape, given=True) for shape in shapes)}  # fmt: skip
+        cost, n = self.cost(), len(self.posts)
+        (text, text_step), (tower, tower_step) = ([n * value for value in pair] for pair in (cost.text, cost.tower))
+        return {"tower": tower, "inference": text + tower, "step": text_step + tower_step,
+                "step_features_given": text_step}  # fmt: skip
 
 
 @contextlib.contextmanager
@@ -124,7 +125,7 @@ def built_in_posts(count: int, *, px: int) -> tuple[list[dict], np.ndarray]:
 def make_case(model: str, *, device: str, posts: int, batch: int) -> tuple[Case, Backbone]:
     """Our backbone with its posts, and the same model with the stock tower."""
     if device.startswith("cuda"):
-        config = published_config(f"Qwen3-VL-{model}")
+        config = config_of(f"Qwen3-VL-{model}")
         case = random_case(config, device=device, posts=posts, batch=batch, rank=128, px=384, text=(64, 192))
         with stock_tower():
             plain = random_backbone(config, device=device, dtype=torch.bfloat16, px=384)

@@ -1,53 +1,104 @@
-"""`radar plan`: what each notebook demands (`demand`) as a table with hours, before anything is started.
+"""`radar plan`: posts, operations, memory, disk and time of each notebook, before anything is started.
 
-    time    s0 + (s - s0) W / W' C' / C where such a device has a record (benchmarks/records/chain-*.json): s seconds
-            recorded, s0 those of the first notebook (kernel and imports), W work here, W' work recorded (operations,
-            else bytes drawn, else posts), C cores
-            s0 + W / (peak x utilisation) for the models of a GPU that has none
-    memory  on a CPU, the recorded peak besides
+    operations  posts that a notebook reads times those of one post (`flops`); a frozen tower runs once per post where
+                its output takes less than `DISK_SHARE` of the free disk
+    memory      4 bytes a weight on a CPU and 2 on a GPU, 16 a trained one (float32 weight, gradient, two moments), and
+                34 bytes per token, unit of width and layer of a micro-batch (Korthikanti et al. 2022, "Reducing
+                Activation Recomputation in Large Transformer Models", without scores), or 2 and one full layer with
+                checkpointing; for each run trained side by side; on a CPU, the recorded peak besides
+    disk        posts at the recorded bytes (linear in pixels), soft labels, and for a kept tower's output 4 bytes per
+                number and 32 per token
+    time        s0 + (s - s0) W / W': s seconds recorded for profile cpu, s0 of its first notebook (kernel, imports), W
+                and W' work here and there (operations, else bytes drawn, else posts); where a GPU runs models,
+                s0 + operations / (peak x utilisation)
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import shutil
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from collections import ChainMap
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from radar_lib.files import read_json
 from radar_suite.chain import exits
-from radar_suite.chain.demand import Machine, Posts, Row, demand, merge, posts_of
-from radar_suite.chain.ledger import Ledger
 from radar_suite.chain.notebooks import discover
 from radar_suite.chain.profiles import Value, absolute_paths, load_profile, nearest, parse_override, resolve
 from radar_suite.chain.progress import duration
 from radar_suite.chain.reproduce import notebooks_folder, runs_folder
 
 HELP = """\
-What a profile will take on this machine, or on another: post passes, tokens, operations, peak memory, disk and time
-of each notebook. Nothing is run or downloaded. Where the profile has been run, the recorded time stands beside it.
+What a profile will take on this machine, or on another: posts, operations, peak memory, disk and time of each
+notebook. Nothing is run or downloaded.
 
 examples:
   radar plan                                       the default profile on this machine
   radar plan paper --device h100                   the paper's 1.7M posts and checkpoints on one H100
   radar plan gpu --device h200 --set seeds=3       with a parameter changed
-  radar plan cpu --set train_posts=1700000         the built-in corpus at the paper's size: hours, disk, memory
+  radar plan cpu --train-posts 1700000             the built-in corpus at the paper's size: hours, disk, memory
   radar plan --posts my/posts                      your posts: their number, risks and frames
   radar plan paper --train-posts 500000 --json     for programs
 """
-# Peak of dense matrix products (operations per second; bfloat16, data sheets), utilisation, bytes of memory.
-# GPU utilisation: NeMo AutoModel's performance summary gives 41 to 43 % for LoRA on one H100; ours is not recorded.
-# CPU: float32 peak of a core and what reading reaches of it, from benchmarks/records/training-cpu-2B.json.
-CPU = (103e9, 0.22)
-GPUS = {
-    "a100": (312e12, 0.4, 80e9), "h100": (989e12, 0.4, 80e9), "h200": (989e12, 0.4, 141e9),
-    "l40s": (362e12, 0.4, 48e9), "rtx4090": (165e12, 0.4, 24e9),
-}  # fmt: skip
-NAMED_CORES, NAMED_DISK = 16, 2e12  # assumed to stand beside a GPU that is asked about by name
+PAPER = {"train": 1_700_000, "validation": 17_000, "test": 75_000}  # validation: not stated, 1 % is assumed
+# Peak of dense bfloat16 matrix products per second (data sheets) and bytes of memory.
+GPUS = {"a100": (312e12, 80e9), "h100": (989e12, 80e9), "h200": (989e12, 141e9), "l40s": (362e12, 48e9),
+        "rtx4090": (165e12, 24e9)}  # fmt: skip
+UTILISATION = 0.4  # NeMo AutoModel's performance summary gives 41 to 43 % for LoRA on one H100; ours is not recorded
+NAMED_DISK = 2e12  # assumed to stand beside a GPU that is asked about by name
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Operations per second of a GPU (0: a CPU), cores, bytes of memory and disk."""
+
+    name: str
+    speed: float
+    cores: int
+    memory: float
+    disk: float
+
+
+@dataclass(frozen=True)
+class Posts:
+    """Posts by split, risks, violating test posts per risk; of a post frames, their side, and tokens besides theirs."""
+
+    splits: Mapping[str, int]
+    risks: int
+    violations: float
+    frames: float
+    px: int
+    words: float
+    built: bool = False
+
+    def count(self, *splits: str) -> int:
+        return sum(self.splits.get(split, 0) for split in splits or self.splits)
+
+
+@dataclass
+class Row:
+    """One notebook: posts that it reads, operations of its models, bytes of peak memory and of disk, seconds."""
+
+    notebook: str
+    posts: float = 0.0
+    flops: float = 0.0
+    memory: float = 0.0
+    disk: float = 0.0
+    seconds: float = 0.0
+
+    def __str__(self) -> str:
+        from matplotlib.ticker import EngFormatter
+
+        cells = ((self.posts, ""), (self.flops, "FLOP"), (self.memory, "B"), (self.disk, "B"))
+        texts = [EngFormatter(unit, places=1)(value) if value else "-" for value, unit in cells]
+        return f"{self.notebook:26}" + "".join(f"{text:>12}" for text in (*texts, duration(self.seconds)))
 
 
 def plan(args: argparse.Namespace) -> int:
@@ -57,49 +108,35 @@ def plan(args: argparse.Namespace) -> int:
         raise exits.UsageError(f"two profiles: {args.named} and --profile {args.profile}. Give one.")
     if args.train_posts is not None and args.train_posts < 1:
         raise exits.UsageError(f"--train-posts {args.train_posts}: it must be 1 or more.")
-    name, overrides = args.named or args.profile or "cpu", dict(parse_override(text) for text in args.set)
-    if args.posts:
-        overrides["posts"] = Value(args.posts, "--posts")
-    parameters = parameters_of(name, folder, overrides)
-    values, stored = merge(parameters), None
-    if values["posts"]:
-        from radar_lib.data.posts import open_posts
-
-        if not (Path(values["posts"]) / "corpus.json").is_file():
-            raise exits.UsageError(f"posts: {values['posts']} is not a complete corpus folder (it has no corpus.json).")
-        stored = open_posts(values["posts"])
-    posts = posts_of(values, paper=values["profile"] == "paper", train=args.train_posts, stored=stored)
-    machine = machine_of(args.device, runs_folder(args))
-    rows = estimate(parameters, posts, machine, folder)
-    run = values["profile"]
-    changed = args.set or args.posts or args.train_posts
-    recorded = {} if changed else recorded_seconds(folder.parent / "figures" / run, runs_folder(args) / run)
+    overrides = dict(map(parse_override, args.set)) | ({"posts": Value(args.posts, "--posts")} if args.posts else {})
+    names, values = parameters_of(args.named or args.profile or "cpu", folder, overrides)
+    posts, machine = posts_of(values, args.train_posts), machine_of(args.device, runs_folder(args))
+    rows, profile = estimate(names, values, posts, machine, folder), values["profile"]
+    sums = {name: sum(getattr(row, name) for row in rows) for name in ("posts", "flops", "disk", "seconds")}
+    total = Row("total", **sums, memory=max(row.memory for row in rows))
     if args.json:
-        notebooks = [asdict(row) | {"recorded_seconds": recorded.get(row.notebook)} for row in rows]
-        print(json.dumps({"profile": run, "machine": asdict(machine), "posts": asdict(posts), "notebooks": notebooks,
-                          "seconds": sum(row.seconds for row in rows)}, indent=1))  # fmt: skip
+        print(json.dumps({"profile": profile, "machine": asdict(machine), "posts": asdict(posts),
+                          "notebooks": [asdict(row) for row in rows], "seconds": total.seconds}, indent=1))  # fmt: skip
         return exits.OK
-    sizes = ", ".join(f"{n:,} {split}" for split, n in posts.splits.items() if n)
-    print(f"profile {run} on {machine.name}\nposts: {sizes}; {posts.categories} risks\n\n{table(rows, recorded)}\n")
-    print(f"assumed: {quantity(machine.speed, 'FLOP')}/s where no run is recorded; posts of {posts.frames:g} frames of "
-          f"{posts.px} px and {posts.words:g} other\ntokens; LoRA rank {values['lora_rank']}, batches of "
-          f"{values['batch_size']}; nothing for padding, decoding and a GPU's launches of small kernels.\n"
-          "The formulas stand in radar_suite/chain/demand.py and planning.py.")  # fmt: skip
-    for needed, there, remedy in (
-        (max(row.memory for row in rows), machine.memory, "more accumulate, gradient_checkpointing, or workers=1"),
-        (sum(row.disk for row in rows), machine.disk, "another folder with --runs"),
-    ):
-        if needed > there:
-            print(f"  ! it needs {quantity(needed, 'B')} and there are {quantity(there, 'B')}: try {remedy}")
+    sizes = ", ".join(f"{count:,} {split}" for split, count in posts.splits.items() if count)
+    print(f"profile {profile} on {machine.name}\nposts: {sizes}; {posts.risks} risks\neach {posts.frames:.3g} frames "
+          f"of {posts.px} px and {posts.words:g} other tokens\n")  # fmt: skip
+    print(f"{'notebook':26}{'posts read':>12}{'operations':>12}{'memory':>12}{'disk':>12}{'time':>12}", *rows, total,
+          "\nAssumptions and formulas: radar_suite/chain/planning.py.", sep="\n")  # fmt: skip
+    if total.memory > machine.memory:
+        print("More memory than there is: try more accumulate, gradient_checkpointing, or workers=1.")
+    if total.disk > machine.disk:
+        print("More disk than is free: try another folder with --runs.")
     return exits.OK
 
 
-def parameters_of(profile: str, folder: Path, overrides: Mapping[str, Value]) -> dict[str, dict[str, Any]]:
-    """Complete parameters of every notebook of a folder under a profile and what was given besides."""
+def parameters_of(profile: str, folder: Path, overrides: Mapping[str, Value]) -> tuple[list[str], dict[str, Any]]:
+    """Names of a folder's notebooks, and the parameters of all of them (equal names have equal values) under a profile
+    and what was given besides."""
     name, given = load_profile(profile, folder / "profiles")
-    given = given | dict(overrides) | {"profile": Value(name, "PROFILE")}
-    declared = {notebook.name: notebook.parameters for notebook in discover(folder)}
-    return resolve(declared, absolute_paths(given, project=folder.parent))
+    given = absolute_paths(given | dict(overrides) | {"profile": Value(name, "PROFILE")}, project=folder.parent)
+    every = resolve({notebook.name: notebook.parameters for notebook in discover(folder)}, given)
+    return list(every), dict(ChainMap(*every.values()))
 
 
 def machine_of(device: str, results: Path) -> Machine:
@@ -111,103 +148,149 @@ def machine_of(device: str, results: Path) -> Machine:
     import psutil
     import torch
 
-    from radar_lib.training.workers import MOST_WORKERS
     from radar_suite.report.workspace import resolve_device
 
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    disk = shutil.disk_usage(next(folder for folder in (results, *results.parents) if folder.exists())).free
-    known = ", ".join(("auto", "cpu", "cuda", *GPUS))
-    if device in GPUS:
-        peak, utilisation, memory = GPUS[device]
-        return Machine(device, True, NAMED_CORES, 1, peak * utilisation, memory, NAMED_DISK)
-    if device not in ("auto", "cpu", "cuda"):
-        raise exits.UsageError(f"--device {device}: no such device.{nearest(device, GPUS)} Known: {known}.")
-    if resolve_device(device) == "cpu":
-        lanes, (peak, utilisation) = min(cores, MOST_WORKERS), CPU
-        memory = psutil.virtual_memory().total
-        return Machine(f"CPU, {cores} cores", False, cores, lanes, lanes * peak * utilisation, memory, disk)
-    full = torch.cuda.get_device_name()
-    name = next((key for key in GPUS if key in full.lower().replace(" ", "")), None)
-    if name is None:
-        raise exits.UsageError(f"{full}: its peak is not known here. Name the nearest with --device: {known}.")
-    return replace(machine_of(name, results), cores=cores, disk=disk)
+    cores, name = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, device
+    disk = shutil.disk_usage(next(path for path in (results, *results.parents) if path.exists())).free
+    if device in ("auto", "cpu", "cuda"):
+        if resolve_device(device) == "cpu":
+            return Machine(f"CPU, {cores} cores", 0.0, cores, psutil.virtual_memory().total, disk)
+        name = torch.cuda.get_device_name().lower().replace(" ", "")
+    gpu = next((gpu for gpu in GPUS if gpu in name), None)
+    if gpu is None:
+        known = f"{nearest(name, GPUS)} Known: auto, cpu, cuda, {', '.join(GPUS)}."
+        raise exits.UsageError(f"--device {device}: nothing is known of {name}.{known}")
+    return Machine(gpu, GPUS[gpu][0] * UTILISATION, cores, GPUS[gpu][1], NAMED_DISK if name == device else disk)
 
 
-def recorded_chain(machine: Machine, profile: str, records: Path) -> dict[str, Any] | None:
-    """The record of a chain from nothing on this kind of device, of this profile if there is one."""
-    device = machine.name if machine.gpu else "CPU"
-    chains = [read_json(path) for path in sorted(records.glob("chain-*.json"))]
-    chains = [chain for chain in chains if device.lower() in chain["device"].lower()]
-    return min(chains, key=lambda chain: chain["profile"] != profile, default=None)
+def posts_of(values: Mapping[str, Any], train: int | None = None) -> Posts:
+    """The posts of a run, with `train` training posts if given: a corpus folder's, the paper's own (which nobody else
+    has), those of the public sources, or the built-in corpus."""
+    from radar_lib.data.posts import FRAMES, LABEL_PREFIX, open_posts
+    from radar_suite.world.dials import CorpusConfig
+
+    given, rates = {"train": train} if train else {}, CorpusConfig.test_prevalence
+    px, words = (96, 45.0) if values["checkpoints"] == "standins" else (384, 128.0)
+    if values["posts"]:
+        from pyarrow.parquet import ParquetFile
+
+        stored = open_posts(values["posts"])
+        labels = [LABEL_PREFIX + category for category in stored.categories]
+        violations = (stored.table("test", columns=labels) == 1).sum().mean() if "test" in stored.splits else 0.0
+        sample = next(ParquetFile(stored.shards()[0]).iter_batches(256, columns=[FRAMES])).column(FRAMES)
+        frames = np.mean([len(of_post) for of_post in sample])
+        return Posts(stored.splits | given, len(labels), float(violations), float(frames), px, words)
+    if values["profile"] == "paper":  # each risk's pipeline owns a third of the posts
+        return Posts(PAPER | given, 3, PAPER["test"] * sum(rates) / 9, 4.0, px, words)
+    if values["public_sources"] or values["profile"] == "public":  # at most about half are violating
+        sizes = {"train": 3 * values["max_train"], "test": 3 * values["max_test"]}
+        return Posts(sizes | given, 3, values["max_test"] / 2, 0.0, px, words)
+    dials = values | {f"{split}_posts": count for split, count in given.items()}
+    config = CorpusConfig(**{name: dials[name] for name in CorpusConfig.__dataclass_fields__ if name in dials})
+    sizes = {split: getattr(config, f"{split}_posts") for split in ("train", "validation", "audit", "unlabelled")}
+    for split in ("calibration", "test"):
+        sizes[split] = sum(math.floor(getattr(config, f"{split}_positives") / rate) for rate in rates)
+    return Posts(sizes, 3, config.test_positives, 3.07, config.frame_px, 43.0 if px == 96 else 60.0, True)
 
 
-def estimate(parameters: Mapping[str, Mapping[str, Any]], posts: Posts, machine: Machine, folder: Path) -> list[Row]:
-    """`demand` with seconds, and whole processes' memory, from the records beside the notebooks' `folder`."""
-    records, profile = folder.parent / "benchmarks" / "records", merge(parameters).get("profile", "cpu")
-    rows = demand(parameters, posts, machine, records)
-    own = recorded_chain(machine, profile, records)
-    chain = own or recorded_chain(replace(machine, gpu=False), profile, records)  # what runs no model, as on a CPU
-    if chain is None:
-        return [replace(row, seconds=row.flops / machine.speed) for row in rows]
-    theirs = parameters_of(chain["profile"], folder, {})
-    reference = posts_of(merge(theirs), paper=chain["profile"] == "paper")
-    before = {row.notebook: row for row in demand(theirs, reference, machine, records, models=own is not None)}
-    entries, out = {entry["name"]: entry for entry in chain["notebooks"]}, []
-    start = chain["notebooks"][0]["seconds"]
+def passes(notebook: str, values: Mapping[str, Any], posts: Posts) -> list[tuple[str, float, float, float]]:
+    """(backbone, posts trained on, posts scored, posts through its tower where nothing is kept) of the models of a
+    notebook, as its cells do it."""
+    from radar_suite.report.experiments import EXPERT_BACKBONE, LAMBDA_STUDY_BACKBONE, ROUTER_ROWS
+    from radar_suite.report.reliance import MODALITIES
+    from radar_suite.world.dials import CorpusConfig
+
+    train, validation, test = (posts.count(split) for split in ("train", "validation", "test"))
+    routers = [row.backbone for row in ROUTER_ROWS]
+
+    def run(backbone: str, epochs: int) -> tuple[str, float, float, float]:
+        fit, score = (values["seeds"] * n for n in (epochs * train, (epochs + 1) * validation + test))
+        return backbone, fit, score, fit + score
+
+    match notebook[:2]:
+        case "02":
+            count = values["cost_posts"]
+            return [(name, 0, count, count) for name in {EXPERT_BACKBONE, *routers, LAMBDA_STUDY_BACKBONE}]
+        case "03":  # each expert its own pipeline's posts: all experts together, all posts
+            return [run(EXPERT_BACKBONE, values["expert_epochs"])]
+        case "04":  # every expert every post, from one run of the tower; ablated test posts of its own risk
+            changes = 2 * len(MODALITIES) + 1 if posts.frames else 2 * len(MODALITIES) - 2
+            ablated = changes * posts.risks * (posts.violations + min(values["ablated_posts"], test / posts.risks))
+            known = train + validation
+            return [(EXPERT_BACKBONE, 0, posts.risks * known + ablated, known + ablated)]
+        case "05":  # the rows, the multi-task reference, and the probe's frozen states
+            rows = [run(name, values["epochs"]) for name in (*routers, EXPERT_BACKBONE)]
+            return [*rows, (LAMBDA_STUDY_BACKBONE, 0, train + test, train + test)]
+        case "07":  # points of the grid that are rows of the tables are there already
+            rows = [row for row in ROUTER_ROWS if row.backbone == LAMBDA_STUDY_BACKBONE and row.objective == "masked"]
+            there = {values["lambda_tables"] if row.distilled else 0.0 for row in rows}
+            return [run(LAMBDA_STUDY_BACKBONE, values["epochs"])] * len(set(values["lambda_grid"]) - there)
+        case "08":  # pools of the built-in world, whatever the chain's posts are
+            tests = sum(int(values["phase_test_positives"] / rate) for rate in CorpusConfig.test_prevalence)
+            count = len(values["phase_levels"]) * (values["phase_pool"] + tests)
+            return [(values["phase_backbone"], 0, count, count)]
+    return []
+
+
+def demand(names: list[str], values: Mapping[str, Any], posts: Posts, machine: Machine, records: Path) -> list[Row]:
+    """Each notebook's row, in order, but for seconds and for what a process takes besides its models."""
+    from radar_lib.training.streamed import DISK_SHARE
+    from radar_lib.training.workers import MOST_WORKERS
+    from radar_suite.chain.flops import cost_of
+    from radar_suite.report.experiments import ROUTER_ROWS
+
+    kept, rows = set(), [Row(name) for name in names]
+    lanes, bytes_per_weight = (1, 2) if machine.speed else (min(machine.cores, MOST_WORKERS), 4)
+    total, read = posts.count(), posts.count("train", "validation", "test")
+    shape = {"words": posts.words, "frames": posts.frames, "px": posts.px, "categories": posts.risks}
     for row in rows:
-        entry, then, seconds = entries.get(row.notebook), before.get(row.notebook, row), start
-        if row.flops and not own:
-            seconds += row.flops / machine.speed
-        elif entry:
-            work = next((name for name in ("flops", "disk", "posts") if getattr(row, name) and getattr(then, name)), "")
-            scale = getattr(row, work) / getattr(then, work) if work else 1.0
-            scale *= chain["cores"] / machine.cores if work in ("flops", "disk") and not machine.gpu else 1.0
-            seconds += max(0.0, entry["seconds"] - start) * scale
-        process = 1e6 * entry["peak_memory_mb"] if entry and not machine.gpu else 0.0
-        out.append(replace(row, seconds=seconds, memory=row.memory + process))
-    return out
+        number = row.notebook[:2]
+        if number == "01":
+            row.posts = total if posts.built else min(total, values["audited_posts"])
+            lines = read_json(records / "corpus-cpu.json")["lines"]
+            line = np.polyfit([old["frame_px"] ** 2 for old in lines], [old["bytes_per_post"] for old in lines], 1)
+            row.disk = total * float(np.polyval(line, posts.px**2)) if posts.built else 0.0
+        elif number == "04":  # an id of 16 bytes and float32 logits
+            row.disk = posts.count("train", "validation") * (16.0 + 4 * posts.risks)
+        elif number == "06":  # resampled: experts, routers and multi-task at each seed, four other reference rows
+            row.posts = (values["seeds"] * (2 + len(ROUTER_ROWS)) + 4) * posts.count("test")
+        for name, train, score, towers in passes(number, values, posts):
+            cost = cost_of(name, values["checkpoints"], rank=values["lora_rank"], **shape)
+            size = read * (32 * cost.tokens + 4 * cost.visual)
+            keep = cost.frozen and number not in ("02", "08")  # which time passes, and draw posts of their own
+            if keep and size < DISK_SHARE * machine.disk:
+                towers, row.disk = (0, row.disk) if name in kept else (read, row.disk + size)
+                kept.add(name)
+            row.posts += train + score
+            row.flops += train * cost.text[1] + score * cost.text[0]
+            row.flops += towers * cost.tower[0] if cost.frozen else train * cost.tower[1] + score * cost.tower[0]
+            unit = cost.tokens * cost.width * math.ceil(values["batch_size"] / values["accumulate"])
+            layers = 34 + 2 * cost.layers if values["gradient_checkpointing"] else 34 * cost.layers
+            memory, more = bytes_per_weight * cost.parameters, 16 * cost.trained + layers * unit
+            row.memory = max(row.memory, lanes * (memory + more) if train else memory + 34 * unit)
+    return rows
 
 
-def recorded_seconds(figures: Path, run: Path) -> dict[str, float]:
-    """Of each notebook: from nothing where that was recorded, else as last run, committed or here."""
-    from_nothing = figures.parents[1] / "benchmarks" / "records" / f"chain-{figures.name}.json"
-    if from_nothing.is_file():
-        return {entry["name"]: entry["seconds"] for entry in read_json(from_nothing)["notebooks"]}
-    manifest = figures / "manifest.json"
-    published = read_json(manifest).get("notebooks", {}) if manifest.is_file() else {}
-    if published:
-        return {name: 60 * entry["minutes"] for name, entry in published.items() if "minutes" in entry}
-    return {name: entry["seconds"] for name, entry in Ledger(run).entries.items() if "seconds" in entry}
+def estimate(names: list[str], values: Mapping[str, Any], posts: Posts, machine: Machine, folder: Path) -> list[Row]:
+    """`demand` with seconds, and whole processes' memory, from the records beside the notebooks' `folder`.
 
-
-def table(rows: Sequence[Row], recorded: Mapping[str, float]) -> str:
-    """The rows and their total in columns, with the recorded times if there are any."""
-    sums = {name: sum(getattr(row, name) for row in rows) for name in ("posts", "tokens", "flops", "disk", "seconds")}
-    total = Row("total", **sums, memory=max(row.memory for row in rows))
-    known = [recorded.get(row.notebook) for row in rows]
-    lines = [["notebook", "post passes", "tokens", "operations", "memory", "disk", "time", "recorded"]]
-    for row, seconds in zip([*rows, total], [*known, None if None in known else sum(known)], strict=True):
-        lines.append([row.notebook, quantity(row.posts), quantity(row.tokens), quantity(row.flops, "FLOP"),
-                      quantity(row.memory, "B"), quantity(row.disk, "B"), span(row.seconds),
-                      "-" if seconds is None else span(seconds)])  # fmt: skip
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)][: 8 if recorded else 7]
-    text = [line[0].ljust(widths[0]) + "".join(c.rjust(w + 2) for c, w in zip(line[1:], widths[1:], strict=False))
-            for line in lines]  # fmt: skip
-    return "\n".join([*text[:-1], "-" * len(text[0]), text[-1]])
-
-
-def span(seconds: float) -> str:
-    """Time at a glance: '1m42s', '33h06m', '363 h', '12 years'."""
-    if seconds < 48 * 3600:
-        return duration(seconds)
-    return f"{seconds / 3600:,.0f} h" if seconds < 8760 * 3600 else f"{seconds / 8760 / 3600:,.0f} years"
-
-
-def quantity(value: float, unit: str = "") -> str:
-    """A count in three figures: '1.7M', '42 TFLOP', '4.3 GB'; '-' for nothing."""
-    if not value:
-        return "-"
-    for step, prefix in ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if value >= step:
-            return f"{value / step:.3g}{' ' if unit else ''}{prefix}{unit}"
-    return f"{value:.3g}{' ' + unit if unit else ''}"
+    Raises:
+        UsageError: there are none.
+    """
+    records, (_, known) = folder.parent / "benchmarks" / "records", parameters_of("cpu", folder, {})
+    if not records.is_dir():
+        raise exits.UsageError(f"{records}: no such folder. A plan starts from it: take the notebooks of the project.")
+    rows, then = (demand(names, *of, machine, records) for of in ((values, posts), (known, posts_of(known))))
+    chain = read_json(records / "chain-cpu.json")
+    entries, first = {entry["name"]: entry for entry in chain["notebooks"]}, chain["notebooks"][0]
+    for row, before in zip(rows, then, strict=True):
+        entry, row.seconds = entries.get(row.notebook, first), first["seconds"]
+        if row.flops and machine.speed:
+            row.seconds += row.flops / machine.speed
+            continue
+        work = next((name for name in ("flops", "disk", "posts") if getattr(row, name) and getattr(before, name)), "")
+        scale = getattr(row, work) / getattr(before, work) if work else 1.0
+        scale *= chain["cores"] / machine.cores if work in ("flops", "disk") and not machine.speed else 1.0
+        row.seconds += max(0.0, entry["seconds"] - first["seconds"]) * scale
+        row.memory += 0.0 if machine.speed else 1e6 * entry["peak_memory_mb"]
+    return rows
