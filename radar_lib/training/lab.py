@@ -22,13 +22,14 @@ from radar_lib.files import digest_file, write_json
 from radar_lib.metrics import average_precision
 from radar_lib.models.router import RadarRouter, RouterConfig
 from radar_lib.sources import digest_sources
+from radar_lib.training import scores
 from radar_lib.training.batches import part_of
 from radar_lib.training.cache import Cache, Entry
 from radar_lib.training.encoder import Encoder
 from radar_lib.training.inference import predict, spare_casts
-from radar_lib.training.loop import Execution, TrainingSet, train
+from radar_lib.training.loop import Execution, TrainingSet
+from radar_lib.training.loop import train as run_loop
 from radar_lib.training.processes import rank_and_size, wait_for_all
-from radar_lib.training.scores import write_scores
 from radar_lib.training.specs import Run, RunSpec, SideFiles, SoftLabels
 from radar_lib.training.state import CHECKPOINT
 
@@ -99,7 +100,7 @@ class Lab(Encoder):
         trained = sum(p.numel() for p in router.trainable_parameters())
         total = sum(p.numel() for p in router.parameters())
         try:
-            history = train(
+            history = run_loop(
                 router, self.training_set(spec, teacher, side), spec.recipe, folder=entry.folder, device=self.device,
                 execution=self.execution, validate=self._validation(spec), title=title or spec.backbone,
                 checkpoint_seconds=self.checkpoint_seconds, bar=self.bar,
@@ -141,7 +142,8 @@ class Lab(Encoder):
             inputs = inputs if len(rows) == len(inputs) else inputs.subset(rows)
             logits.append(predict(router, inputs, batch_size=inputs.at_once, device=self.device))
         if rank_and_size()[0] == 0:
-            write_scores(path, post_ids=ids, splits=names, logits=np.concatenate(logits), categories=spec.categories)
+            joined = np.concatenate(logits)
+            scores.write_scores(path, post_ids=ids, splits=names, logits=joined, categories=spec.categories)
 
     def _verified(
         self, split: str, categories: Sequence[str]
@@ -186,11 +188,11 @@ class Lab(Encoder):
 
         def validate(router: RadarRouter) -> dict[str, float]:
             logits = predict(router, inputs, batch_size=inputs.at_once, device=self.device)
-            found = {
-                category: average_precision(known[valid, k], logits[valid, k])
-                for k, category in enumerate(spec.categories)
-                if len(np.unique(known[valid := known[:, k] >= 0, k])) == 2
-            }
-            return {category: value for category, value in found.items() if not np.isnan(value)}
+            quality = {}
+            for k, category in enumerate(spec.categories):
+                valid = valid_mask(known[:, k])
+                if len(np.unique(known[valid, k])) == 2:
+                    quality[category] = average_precision(known[valid, k], logits[valid, k])
+            return {category: value for category, value in quality.items() if not np.isnan(value)}
 
         return validate
