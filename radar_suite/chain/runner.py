@@ -124,7 +124,7 @@ def run_chain(chain: Chain) -> int:
         remove_leftovers(chain.run_dir.parent)
         ledger = Ledger(chain.run_dir)
         check_upstream(chain, ledger, progress)
-        spare: Started | None = None
+        spare: Job | None = None
         try:
             for notebook in chain.selected:
                 reasons = chain.reasons(notebook, ledger)
@@ -132,13 +132,13 @@ def run_chain(chain: Chain) -> int:
                     progress.say(f"{chain.head(notebook)} · up to date")
                     continue
                 progress.begin(chain.head(notebook), reasons)
-                started, spare = spare, None
-                if started is not None and started.notebook is not notebook:
-                    started.end()
-                    started = None
-                started = started or Started.start(notebook, chain)
+                job, spare = spare, None
+                if job is not None and job.notebook is not notebook:
+                    job.end()
+                    job = None
+                job = job or Job.start(notebook, chain)
                 spare = _start_spare(notebook, chain, ledger)
-                code = _run_and_record(started, chain, ledger, progress)
+                code = _run_and_record(job, chain, ledger, progress)
                 if code != exits.OK:
                     return code
         finally:
@@ -147,13 +147,13 @@ def run_chain(chain: Chain) -> int:
     return exits.OK
 
 
-def _start_spare(current: Notebook, chain: Chain, ledger: Ledger) -> Started | None:
+def _start_spare(current: Notebook, chain: Chain, ledger: Ledger) -> Job | None:
     """The process of the notebook that will most likely run next, so that its kernel is warm when its turn comes."""
     if (os.cpu_count() or 1) < 2 or psutil.virtual_memory().available < SPARE_BYTES:
         return None
     for notebook in chain.selected[list(chain.selected).index(current) + 1 :]:
         if current.name in notebook.upstream or chain.reasons(notebook, ledger):
-            return Started.start(notebook, chain)
+            return Job.start(notebook, chain)
     return None
 
 
@@ -179,11 +179,11 @@ def check_upstream(chain: Chain, ledger: Ledger, progress: Progress) -> None:
             progress.say(f"note: {name} is used as it is, but is not up to date: {'; '.join(stale)}")
 
 
-def _run_and_record(started: Started, chain: Chain, ledger: Ledger, progress: Progress) -> int:
-    notebook, folder = started.notebook, started.folder
+def _run_and_record(job: Job, chain: Chain, ledger: Ledger, progress: Progress) -> int:
+    notebook, folder = job.notebook, job.folder
     _clean(folder)
     ledger.start(notebook)
-    outcome = run_notebook(started, chain, progress)
+    outcome = run_notebook(job, chain, progress)
     if (folder / RUNNING).exists():
         os.replace(folder / RUNNING, folder / (EXECUTED if outcome.state == "done" else FAILED))
     progress.end(f"{outcome.state} · {duration(outcome.seconds)} · {outcome.peak_mb:,.0f} MiB")
@@ -209,7 +209,7 @@ def _clean(folder: Path) -> None:
 
 
 @dataclass(frozen=True)
-class Started:
+class Job:
     """A notebook's process, which waits for its turn with a warm kernel, and the notebook's folder in the run."""
 
     notebook: Notebook
@@ -217,17 +217,17 @@ class Started:
     process: subprocess.Popen
 
     @classmethod
-    def start(cls, notebook: Notebook, chain: Chain) -> Started:
+    def start(cls, notebook: Notebook, chain: Chain) -> Job:
         """Start the process; nothing is executed before `begin`."""
         folder, path = chain.run_dir / notebook.name, notebook.path.resolve()
         folder.mkdir(parents=True, exist_ok=True)
-        job = {"notebook": str(path), "output": str(folder / RUNNING), "cwd": str(path.parent)}
-        job["parameters"] = parameters = dict(chain.parameters[notebook.name])
+        work = {"notebook": str(path), "output": str(folder / RUNNING), "cwd": str(path.parent)}
+        work["parameters"] = parameters = dict(chain.parameters[notebook.name])
         imports = {name for source in notebook.sources for name in imports_of(without_magics(source), packages=PROJECT)}
         environment = kernel_environment(folder, parameters, sorted(imports)) | {"RADAR_NOTEBOOK_DIGEST": notebook.code}
         with open(folder / LOG, "w", encoding="utf-8") as log:
             process = subprocess.Popen(
-                [sys.executable, "-m", "radar_suite.chain.execute", repr(job)], env=environment, cwd=path.parent,
+                [sys.executable, "-m", "radar_suite.chain.execute", repr(work)], env=environment, cwd=path.parent,
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, start_new_session=True,
             )  # fmt: skip
         return cls(notebook, folder, process)
@@ -248,14 +248,14 @@ class Started:
                 stream.close()
 
 
-def run_notebook(started: Started, chain: Chain, progress: Progress) -> Outcome:
+def run_notebook(job: Job, chain: Chain, progress: Progress) -> Outcome:
     """Let a notebook's process execute it and follow its events; nothing that it started outlives the call."""
     outcome, begun = Outcome(), time.monotonic()
-    notebook, folder, process = started.notebook, started.folder, started.process
+    notebook, folder, process = job.notebook, job.folder, job.process
     limit = math.inf if chain.no_limit else notebook.limit_s(chain.profile)
     reader = threading.Thread(target=_follow, args=(process.stdout, outcome), daemon=True)
     reader.start()
-    started.begin()
+    job.begin()
     try:
         while process.poll() is None:
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -268,7 +268,7 @@ def run_notebook(started: Started, chain: Chain, progress: Progress) -> Outcome:
                 return outcome
         reader.join()
     finally:
-        started.end()
+        job.end()
         remove_leftovers(folder)
         outcome.seconds = time.monotonic() - begun
     code, missing = process.returncode, [write for write in notebook.writes if not (folder / write).exists()]

@@ -136,8 +136,8 @@ def quick(project, monkeypatch):
         project.step(name, "print(1)", reads=reads)
     project.ran = []
 
-    def execute(started, chain, progress):
-        notebook, folder = started.notebook, started.folder
+    def execute(job, chain, progress):
+        notebook, folder = job.notebook, job.folder
         project.ran.append(notebook.name)
         (folder / "out.json").write_text(json.dumps([notebook.code, chain.parameters[notebook.name]["seed"]]))
         (folder / runner.RUNNING).write_text((project.notebooks / f"{notebook.name}.ipynb").read_text())
@@ -145,8 +145,8 @@ def quick(project, monkeypatch):
 
     monkeypatch.setattr(runner, "run_notebook", execute)
     waiting = classmethod(lambda cls, notebook, chain: cls(notebook, chain.run_dir / notebook.name, None))
-    monkeypatch.setattr(runner.Started, "start", waiting)
-    monkeypatch.setattr(runner.Started, "end", lambda self: None)
+    monkeypatch.setattr(runner.Job, "start", waiting)
+    monkeypatch.setattr(runner.Job, "end", lambda self: None)
     return project
 
 
