@@ -1,8 +1,9 @@
 """Execute one notebook: `python -m radar_suite.chain.execute JOB`, a process of its own that the runner starts.
 
 This is the only place that knows papermill. It takes its job (a Python literal) as its argument, writes events (one
-JSON object a line) to standard output, and everything else, cell output included, to standard error, the log. Its
-standard input is a pipe that the runner never writes to: when it closes, the runner is gone, and so is this process.
+JSON object a line) to standard output, and everything else, cell output included, to standard error, the log. It starts
+a kernel at once, and begins when its turn comes, which a line on standard input says. When standard input closes, the
+runner is gone, and so is this process.
 """
 
 from __future__ import annotations
@@ -18,6 +19,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
+
+from jupyter_client.manager import AsyncKernelManager
+from jupyter_core.utils import run_sync
 
 from radar_suite.chain.processes import MARK, kill_marked
 
@@ -57,12 +61,26 @@ def describe(ename: str, evalue: str, traceback: str, source: str) -> dict[str, 
     }
 
 
-def execute(job: Mapping[str, Any], emit: Callable[..., None], log: TextIO) -> bool:
+def start_kernel() -> AsyncKernelManager | None:
+    """Start the kernel that kernel.json describes, which warms up meanwhile; None where that fails, as papermill tries
+    again and says why."""
+    manager = AsyncKernelManager(kernel_name="python3")
+    try:
+        run_sync(manager.start_kernel)(extra_arguments=["--HistoryManager.hist_file=:memory:"])
+    except (OSError, RuntimeError, KeyError):
+        return None
+    return manager
+
+
+def execute(
+    job: Mapping[str, Any], emit: Callable[..., None], log: TextIO, *, manager: AsyncKernelManager | None = None
+) -> bool:
     """Run a notebook with papermill; events go to `emit`, cell output to `log`.
 
     Args:
         job: `notebook` and `output` paths, `parameters`, `cwd`.
         emit: called with keyword arguments: event='cell' before each cell, event='failed' once if it fails.
+        manager: of the kernel to use; None starts one.
 
     Returns:
         Whether every cell ran.
@@ -91,7 +109,7 @@ def execute(job: Mapping[str, Any], emit: Callable[..., None], log: TextIO) -> b
         papermill.execute_notebook(
             job["notebook"], job["output"], job["parameters"], kernel_name="python3", cwd=job["cwd"],
             progress_bar=False, start_timeout=KERNEL_START_SECONDS, iopub_timeout=IOPUB_SECONDS,
-            stdout_file=log, stderr_file=log, on_cell_start=on_cell,
+            stdout_file=log, stderr_file=log, on_cell_start=on_cell, km=manager,
         )  # fmt: skip
         return True
     except PapermillExecutionError as error:
@@ -107,27 +125,29 @@ def execute(job: Mapping[str, Any], emit: Callable[..., None], log: TextIO) -> b
     return False
 
 
-def end_with_parent() -> threading.Lock:
-    """End this process and all others of its run when standard input closes; returns at once.
+def follow_parent() -> tuple[threading.Event, threading.Lock]:
+    """Listen to standard input; when it closes, end this process and all others of its notebook. Returns at once.
 
     Returns:
-        A lock that is taken for good when that begins: acquire it before leaving, or the end comes before it is done.
+        What is set at the first line, and a lock that is taken for good when the end begins: acquire it before leaving,
+        or the end comes before it is done.
     """
-    ending = threading.Lock()
+    turn, ending = threading.Event(), threading.Lock()
 
     def watch() -> None:
-        os.read(0, 1)
+        while os.read(0, 1):
+            turn.set()
         ending.acquire()
         kill_marked(os.environ[MARK])
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
-    return ending
+    return turn, ending
 
 
 def main() -> int:
-    """Keep standard output for events, and execute the job."""
-    ending = end_with_parent()
+    """Keep standard output for events, wait for the turn, and execute the job."""
+    turn, ending = follow_parent()
     sys.modules.update(dict.fromkeys(SLOW_IMPORTS))
     events = os.fdopen(os.dup(1), "w", encoding="utf-8")  # not inherited by the kernel
     os.dup2(2, 1)
@@ -136,7 +156,15 @@ def main() -> int:
         with contextlib.suppress(BrokenPipeError):  # the runner is gone, and `ending` sees to it
             print(json.dumps(event), file=events, flush=True)
 
-    done = execute(ast.literal_eval(sys.argv[1]), emit, sys.stderr)
+    manager = start_kernel()
+    import papermill  # noqa: F401, while the kernel warms up
+
+    turn.wait()
+    if manager is not None and not run_sync(manager.is_alive)():  # somebody ended it meanwhile
+        manager = None
+    done = execute(ast.literal_eval(sys.argv[1]), emit, sys.stderr, manager=manager)
+    if manager is not None:
+        run_sync(manager.shutdown_kernel)(now=True)
     kill_marked(os.environ[MARK])  # what the kernel left, here too: the runner may be gone before it can
     ending.acquire()
     return 0 if done else 1

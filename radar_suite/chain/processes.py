@@ -1,8 +1,8 @@
 """Processes of the chain: one lock per run, no orphans, a kernel bound to this interpreter, a place to write.
 
-Every process of a run carries the run's folder in its environment, its kernel's children included, whatever session
-or parent they have. So "end all that this run started" is one function, and it is what everybody calls: the runner
-after each notebook, a notebook's process when the runner is gone, and the next chain when it takes the lock.
+Every process of a notebook carries the notebook's folder in its environment, its kernel's children included, whatever
+session or parent they have. So "end all that was started here" is one function, and it is what everybody calls: the
+runner after each notebook, a notebook's process when the runner is gone, and the next chain when it takes the lock.
 """
 
 from __future__ import annotations
@@ -25,8 +25,9 @@ from filelock import FileLock, Timeout
 from radar_lib.errors import RadarError
 from radar_lib.files import atomic_write_bytes, write_json
 from radar_suite.chain.exits import Interrupted, SetupError
+from radar_suite.chain.kernel import IMPORTS
 
-MARK = "RADAR_CHAIN_RUN"  # environment variable with the run's folder, in every process of the run
+MARK = "RADAR_CHAIN_RUN"  # environment variable with the notebook's folder in the run, in every process of it
 NEEDED = ("papermill", "nbclient", "nbformat", "ipykernel", "nbconvert")
 MIN_FREE_MB = 512
 TERM_SECONDS = 3.0
@@ -77,13 +78,15 @@ def run_lock(run_dir: Path) -> Iterator[None]:
         lock.release()
 
 
-def kill_marked(run_dir: Path | str) -> None:
-    """End all processes of a run but this one and those above it: ask them, wait a little, then make them.
+def kill_marked(folder: Path | str) -> None:
+    """End all processes of a notebook's folder, or of a run's, but this one and those above it.
+
+    They are asked, and after a little while made to.
 
     It looks again until it finds none, since what is being ended may have started another meanwhile.
     """
     begun, asked = time.monotonic(), set()
-    while (alive := _marked(run_dir)) and (passed := time.monotonic() - begun) < 3 * TERM_SECONDS:
+    while (alive := _marked(folder)) and (passed := time.monotonic() - begun) < 3 * TERM_SECONDS:
         for process in alive:
             with suppress(psutil.Error):
                 if passed > TERM_SECONDS:
@@ -94,12 +97,12 @@ def kill_marked(run_dir: Path | str) -> None:
         psutil.wait_procs(alive, timeout=TERM_SECONDS / 10)
 
 
-def _marked(run_dir: Path | str) -> list[psutil.Process]:
+def _marked(folder: Path | str) -> list[psutil.Process]:
     here, marked = psutil.Process(), []
     spared = {process.pid for process in (here, *here.parents())}
     for process in psutil.process_iter():
         with suppress(psutil.Error, OSError):  # gone, or somebody else's
-            if process.pid not in spared and process.environ().get(MARK) == str(run_dir):
+            if process.pid not in spared and f"{process.environ().get(MARK)}/".startswith(f"{folder}/"):
                 marked.append(process)
     return marked
 
@@ -115,14 +118,18 @@ def resident_mb(pid: int) -> float:
     return total / 2**20
 
 
-def kernel_environment(run_dir: Path, parameters: Mapping[str, Any]) -> dict[str, str]:
+def kernel_environment(folder: Path, parameters: Mapping[str, Any], imports: Iterable[str] = ()) -> dict[str, str]:
     """Environment of a notebook's process, and on disk the kernelspec `python3` for this very interpreter.
 
     The user's kernels, IPython start-up files and matplotlib back-end stay out of it: MPLBACKEND=Agg would drop all
     figures without a word. With the stand-ins the Hub is not asked for anything.
+
+    Args:
+        folder: the notebook's, in the run.
+        imports: modules that the kernel imports before its turn.
     """
-    own = run_dir / ".jupyter"
-    spec = {"argv": [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"], "language": "python",
+    own = folder.parent / ".jupyter"
+    spec = {"argv": [sys.executable, "-m", "radar_suite.chain.kernel", "-f", "{connection_file}"], "language": "python",
             "display_name": "Python 3 (radar)", "metadata": {"debugger": False}}  # fmt: skip
     write_json(own / "kernels" / "python3" / "kernel.json", spec)
     environment = {name: value for name, value in os.environ.items() if name != "MPLBACKEND"}
@@ -133,7 +140,8 @@ def kernel_environment(run_dir: Path, parameters: Mapping[str, Any]) -> dict[str
         "PYTHONHASHSEED": "0",
         "TOKENIZERS_PARALLELISM": "false",
         "TQDM_MININTERVAL": os.environ.get("TQDM_MININTERVAL", "5"),
-        MARK: str(run_dir),
+        MARK: str(folder),
+        IMPORTS: " ".join(imports),
     }
     # Threads that wait by spinning slow small models down tenfold as soon as anything else wants a core.
     environment.setdefault("OMP_WAIT_POLICY", "PASSIVE")

@@ -20,10 +20,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
 
+import psutil
+
 from radar_lib.files import remove_leftovers
+from radar_lib.sources import imports_of
 from radar_suite.chain import exits
-from radar_suite.chain.ledger import EXECUTED, FIGURES, Ledger
+from radar_suite.chain.ledger import EXECUTED, FIGURES, PROJECT, Ledger
 from radar_suite.chain.notebooks import Notebook
+from radar_suite.chain.parameters import without_magics
 from radar_suite.chain.processes import (
     check_packages,
     check_writable,
@@ -36,6 +40,7 @@ from radar_suite.chain.processes import (
 from radar_suite.chain.progress import Progress, duration, failure_screen
 
 POLL_SECONDS = 0.5
+SPARE_BYTES = 3 << 30  # free memory below which no kernel is started before its turn
 RUNNING, FAILED, LOG = ".running.ipynb", "failed.ipynb", "log.txt"
 ENDS = {  # how a notebook may end badly: the screen's first word, and the exit code
     "failed": ("FAILED", exits.FAILURE), "timeout": ("TIMEOUT", exits.TIMEOUT),
@@ -119,16 +124,37 @@ def run_chain(chain: Chain) -> int:
         remove_leftovers(chain.run_dir.parent)
         ledger = Ledger(chain.run_dir)
         check_upstream(chain, ledger, progress)
-        for notebook in chain.selected:
-            reasons = chain.reasons(notebook, ledger)
-            if not reasons:
-                progress.say(f"{chain.head(notebook)} · up to date")
-                continue
-            progress.begin(chain.head(notebook), reasons)
-            code = _run_and_record(notebook, chain, ledger, progress)
-            if code != exits.OK:
-                return code
+        spare: Job | None = None
+        try:
+            for notebook in chain.selected:
+                reasons = chain.reasons(notebook, ledger)
+                if not reasons:
+                    progress.say(f"{chain.head(notebook)} · up to date")
+                    continue
+                progress.begin(chain.head(notebook), reasons)
+                job, spare = spare, None
+                if job is not None and job.notebook is not notebook:
+                    job.end()
+                    job = None
+                job = job or Job.start(notebook, chain)
+                spare = _start_spare(notebook, chain, ledger)
+                code = _run_and_record(job, chain, ledger, progress)
+                if code != exits.OK:
+                    return code
+        finally:
+            if spare is not None:
+                spare.end()
     return exits.OK
+
+
+def _start_spare(current: Notebook, chain: Chain, ledger: Ledger) -> Job | None:
+    """The process of the notebook that will most likely run next, so that its kernel is warm when its turn comes."""
+    if (os.cpu_count() or 1) < 2 or psutil.virtual_memory().available < SPARE_BYTES:
+        return None
+    for notebook in chain.selected[list(chain.selected).index(current) + 1 :]:
+        if current.name in notebook.upstream or chain.reasons(notebook, ledger):
+            return Job.start(notebook, chain)
+    return None
 
 
 def check_upstream(chain: Chain, ledger: Ledger, progress: Progress) -> None:
@@ -153,11 +179,11 @@ def check_upstream(chain: Chain, ledger: Ledger, progress: Progress) -> None:
             progress.say(f"note: {name} is used as it is, but is not up to date: {'; '.join(stale)}")
 
 
-def _run_and_record(notebook: Notebook, chain: Chain, ledger: Ledger, progress: Progress) -> int:
-    folder = chain.run_dir / notebook.name
+def _run_and_record(job: Job, chain: Chain, ledger: Ledger, progress: Progress) -> int:
+    notebook, folder = job.notebook, job.folder
     _clean(folder)
     ledger.start(notebook)
-    outcome = run_notebook(notebook, chain, progress)
+    outcome = run_notebook(job, chain, progress)
     if (folder / RUNNING).exists():
         os.replace(folder / RUNNING, folder / (EXECUTED if outcome.state == "done" else FAILED))
     progress.end(f"{outcome.state} · {duration(outcome.seconds)} · {outcome.peak_mb:,.0f} MiB")
@@ -182,39 +208,69 @@ def _clean(folder: Path) -> None:
     shutil.rmtree(folder / FIGURES, ignore_errors=True)
 
 
-def run_notebook(notebook: Notebook, chain: Chain, progress: Progress) -> Outcome:
-    """Execute a notebook in a process of its own and follow its events; nothing that it started outlives the call."""
+@dataclass(frozen=True)
+class Job:
+    """A notebook's process, which waits for its turn with a warm kernel, and the notebook's folder in the run."""
+
+    notebook: Notebook
+    folder: Path
+    process: subprocess.Popen
+
+    @classmethod
+    def start(cls, notebook: Notebook, chain: Chain) -> Job:
+        """Start the process; nothing is executed before `begin`."""
+        folder, path = chain.run_dir / notebook.name, notebook.path.resolve()
+        folder.mkdir(parents=True, exist_ok=True)
+        work = {"notebook": str(path), "output": str(folder / RUNNING), "cwd": str(path.parent)}
+        work["parameters"] = parameters = dict(chain.parameters[notebook.name])
+        imports = {name for source in notebook.sources for name in imports_of(without_magics(source), packages=PROJECT)}
+        environment = kernel_environment(folder, parameters, sorted(imports)) | {"RADAR_NOTEBOOK_DIGEST": notebook.code}
+        with open(folder / LOG, "w", encoding="utf-8") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "radar_suite.chain.execute", repr(work)], env=environment, cwd=path.parent,
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, start_new_session=True,
+            )  # fmt: skip
+        return cls(notebook, folder, process)
+
+    def begin(self) -> None:
+        """Its turn has come."""
+        with contextlib.suppress(BrokenPipeError):  # it died at once; the log says why
+            self.process.stdin.write("\n")
+            self.process.stdin.flush()
+
+    def end(self) -> None:
+        """End it and all that it started."""
+        kill_marked(self.folder)
+        self.process.kill()  # where it was not marked yet
+        self.process.wait()
+        for stream in (self.process.stdin, self.process.stdout):
+            with contextlib.suppress(BrokenPipeError):
+                stream.close()
+
+
+def run_notebook(job: Job, chain: Chain, progress: Progress) -> Outcome:
+    """Let a notebook's process execute it and follow its events; nothing that it started outlives the call."""
     outcome, begun = Outcome(), time.monotonic()
-    folder, path = chain.run_dir / notebook.name, notebook.path.resolve()
+    notebook, folder, process = job.notebook, job.folder, job.process
     limit = math.inf if chain.no_limit else notebook.limit_s(chain.profile)
-    parameters = dict(chain.parameters[notebook.name])
-    job = {"notebook": str(path), "output": str(folder / RUNNING), "parameters": parameters, "cwd": str(path.parent)}
-    environment = kernel_environment(chain.run_dir, parameters) | {"RADAR_NOTEBOOK_DIGEST": notebook.code}
-    with (
-        open(folder / LOG, "w", encoding="utf-8") as log,
-        subprocess.Popen(
-            [sys.executable, "-m", "radar_suite.chain.execute", repr(job)], env=environment, cwd=path.parent,
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, start_new_session=True,
-        ) as process,
-    ):  # fmt: skip
-        try:
-            reader = threading.Thread(target=_follow, args=(process.stdout, outcome), daemon=True)
-            reader.start()
-            while process.poll() is None:
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    process.wait(POLL_SECONDS)
-                progress.update(outcome.cell)
-                outcome.peak_mb = max(outcome.peak_mb, resident_mb(process.pid))
-                if time.monotonic() - begun > limit:
-                    outcome.state, passed = "timeout", f"passed its time limit of {duration(limit)}."
-                    outcome.failure = {"error": f"{passed} --no-limit runs it without one."}
-                    return outcome
-            reader.join()
-        finally:
-            kill_marked(chain.run_dir)
-            process.kill()  # where it was not marked yet
-            remove_leftovers(folder)
-            outcome.seconds = time.monotonic() - begun
+    reader = threading.Thread(target=_follow, args=(process.stdout, outcome), daemon=True)
+    reader.start()
+    job.begin()
+    try:
+        while process.poll() is None:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(POLL_SECONDS)
+            progress.update(outcome.cell)
+            outcome.peak_mb = max(outcome.peak_mb, resident_mb(process.pid))
+            if time.monotonic() - begun > limit:
+                outcome.state, passed = "timeout", f"passed its time limit of {duration(limit)}."
+                outcome.failure = {"error": f"{passed} --no-limit runs it without one."}
+                return outcome
+        reader.join()
+    finally:
+        job.end()
+        remove_leftovers(folder)
+        outcome.seconds = time.monotonic() - begun
     code, missing = process.returncode, [write for write in notebook.writes if not (folder / write).exists()]
     if code == 0 and missing:
         outcome.failure["error"] = f"every cell ran, but the declared output {', '.join(missing)} was not written."

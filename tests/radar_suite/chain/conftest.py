@@ -85,7 +85,7 @@ def running(run_dir: Path) -> list[list[str]]:
     marked = []
     for process in psutil.process_iter():
         try:
-            if process.environ().get(MARK) == str(run_dir) and process.status() != psutil.STATUS_ZOMBIE:
+            if f"{process.environ().get(MARK)}/".startswith(f"{run_dir}/") and process.status() != psutil.STATUS_ZOMBIE:
                 marked.append(process.cmdline())
         except (psutil.Error, OSError):
             continue

@@ -47,7 +47,7 @@ CELLS = {"parameters": "grid: tuple[int, ...] = (1,)", "c1": "print('seen', grid
 
 def run(folder, monkeypatch, *, output="out.ipynb"):
     """Whether a notebook of `CELLS` ran, its events and its log."""
-    environment = kernel_environment(folder, {})
+    environment = kernel_environment(folder / "00_a", {})
     for name in {*environment, "MPLBACKEND"}:
         monkeypatch.setenv(name, environment.get(name, ""))
     monkeypatch.delenv("MPLBACKEND")

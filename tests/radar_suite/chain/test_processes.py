@@ -49,8 +49,8 @@ def test_a_disk_without_locks_is_no_obstacle(tmp_path, monkeypatch):
 
 def test_what_a_run_left_is_ended_in_whatever_session_and_others_are_not(tmp_path, monkeypatch):
     monkeypatch.setattr(processes, "TERM_SECONDS", 0.3)
-    left = start(STUBBORN, env={**os.environ, processes.MARK: str(tmp_path)}, start_new_session=True)
-    other = start(STUBBORN, env={**os.environ, processes.MARK: str(tmp_path / "other")})
+    left = start(STUBBORN, env={**os.environ, processes.MARK: str(tmp_path / "00_a")}, start_new_session=True)
+    other = start(STUBBORN, env={**os.environ, processes.MARK: f"{tmp_path}-other"})
     try:
         monkeypatch.setenv(processes.MARK, str(tmp_path))  # not this process itself
         processes.kill_marked(tmp_path)
@@ -88,11 +88,11 @@ def test_a_disk_that_takes_nothing_is_one_clear_error(tmp_path, monkeypatch, num
 def test_the_kernel_belongs_to_this_interpreter_and_sees_nothing_of_the_users(tmp_path, monkeypatch):
     monkeypatch.setenv("MPLBACKEND", "Agg")
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
-    environment = processes.kernel_environment(tmp_path, {"checkpoints": "standins"})
+    environment = processes.kernel_environment(tmp_path / "00_a", {"checkpoints": "standins"})
     assert "MPLBACKEND" not in environment and environment["PYTHONHASHSEED"] == "0"
     assert environment["TOKENIZERS_PARALLELISM"] == "false" and environment["HF_HUB_OFFLINE"] == "1"
     assert environment["IPYTHONDIR"].startswith(str(tmp_path))
     spec = (Path(environment["JUPYTER_PATH"]) / "kernels/python3/kernel.json").read_text()
     assert sys.executable in spec
     for parameters in ({"checkpoints": "hub"}, {}):
-        assert "HF_HUB_OFFLINE" not in processes.kernel_environment(tmp_path, parameters)
+        assert "HF_HUB_OFFLINE" not in processes.kernel_environment(tmp_path / "00_a", parameters)

@@ -136,14 +136,17 @@ def quick(project, monkeypatch):
         project.step(name, "print(1)", reads=reads)
     project.ran = []
 
-    def execute(notebook, chain, progress):
+    def execute(job, chain, progress):
+        notebook, folder = job.notebook, job.folder
         project.ran.append(notebook.name)
-        folder = chain.run_dir / notebook.name
         (folder / "out.json").write_text(json.dumps([notebook.code, chain.parameters[notebook.name]["seed"]]))
         (folder / runner.RUNNING).write_text((project.notebooks / f"{notebook.name}.ipynb").read_text())
         return runner.Outcome("done", 1.0, 10.0, {"number": 1, "of": 1, "section": "s"})
 
     monkeypatch.setattr(runner, "run_notebook", execute)
+    waiting = classmethod(lambda cls, notebook, chain: cls(notebook, chain.run_dir / notebook.name, None))
+    monkeypatch.setattr(runner.Job, "start", waiting)
+    monkeypatch.setattr(runner.Job, "end", lambda self: None)
     return project
 
 
