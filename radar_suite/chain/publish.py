@@ -1,7 +1,7 @@
 """Copy what finished notebooks state to the project's `figures/<run>/`, under one manifest.
 
 `manifest.json` has an entry per figure, table and claim (`Workspace.enter`), and minutes and memory of each notebook.
-A rerun that changes no result changes no byte, on whatever machine: what is measured anew each time stays as it was
+A rerun that changes no file of results changes no byte here: what is measured anew each time stays as it was
 recorded.
 """
 
