@@ -21,7 +21,7 @@ from PIL import Image as PILImage
 from radar_lib.errors import RadarError
 from radar_lib.labels import valid_mask  # noqa: F401  callers take it with `labels`
 
-SPLITS = ("pretrain", "train", "validation", "calibration", "test", "audit", "unlabelled")
+SPLITS = ("pretrain", "train", "validation", "calibration", "test", "test_own", "audit", "unlabelled")
 TEXT_COLUMNS = ("title", "ocr_text", "asr_text")
 LABEL_PREFIX = "label_"
 FRAMES = "frames"

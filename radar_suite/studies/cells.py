@@ -1,6 +1,6 @@
 """One cell of the map: routers trained with and without the mask on the same posts, and what the mask gained.
 
-A cell is an intake bias beta at a level of co-violation. At each seed a training set is drawn from the level's pool and
+A cell is a setting of the world's dials (`pool.Cell`). At each seed a training set is drawn from the level's pool and
 two heads are trained on its frozen features, with the same posts, order and initial weights; they differ in the mask.
 """
 
@@ -22,8 +22,8 @@ from radar_lib.training.cache import Entry
 from radar_lib.training.workers import side_by_side
 from radar_suite.studies.frozen import Place, frozen_features
 from radar_suite.studies.heads import HeadRecipe, Member, head_logits, train_heads
-from radar_suite.studies.pool import Pool, draw_training_set, missing_cells, plan_pool, sizes_of
-from radar_suite.world.dials import CorpusConfig
+from radar_suite.studies.pool import Cell, Pool, draw_training_set, missing_cells, plan_pool
+from radar_suite.world.dials import CorpusConfig, sizes_of
 from radar_suite.world.policies import CATEGORIES
 
 OBJECTIVES = ("masked", "unmasked")
@@ -37,7 +37,7 @@ class MapSettings:
 
     posts: int  # training posts of a cell, over the three pipelines
     pool_posts: int  # posts that a level's training sets are drawn from
-    test_positives: int  # violating test posts per risk; their number follows from the test prevalences
+    test_posts: int  # of blind traffic, per level
     seed: int  # of the world, and the first seed of the cells
     seeds: int  # training sets and initial weights per cell, at `seed` and the next ones
     frame_px: int = CorpusConfig.frame_px
@@ -45,7 +45,7 @@ class MapSettings:
 
     def corpus(self, co_violation: float) -> CorpusConfig:
         """Settings of a level's pool and test posts."""
-        return CorpusConfig(seed=self.seed, train_posts=self.pool_posts, test_positives=self.test_positives,
+        return CorpusConfig(seed=self.seed, train_posts=self.pool_posts, test_posts=self.test_posts,
                             frame_px=self.frame_px, co_violation=co_violation, duplicate_rate=0.0)  # fmt: skip
 
 
@@ -72,38 +72,39 @@ def open_levels(place: Place, settings: MapSettings, levels: Sequence[float], *,
             for level, pool, vectors, config in zip(levels, pools, features, configs, strict=True)]  # fmt: skip
 
 
-def fit_map(
-    place: Place, settings: MapSettings, betas: Sequence[float], levels: Sequence[float], *, workers: int
-) -> pd.DataFrame:
-    """Every cell of betas x levels, kept in the cache: its `gain_lines`, with what unverified cells hide
-    (`missing_cells`), `beta`, `co_violation`, `seconds`, `run` (the cell's hash) and `posts` (its features').
+def fit_map(place: Place, settings: MapSettings, cells: Sequence[Cell], *, workers: int) -> pd.DataFrame:
+    """Every cell, kept in the cache: its `gain_lines`, with what unverified cells hide (`missing_cells`), its dials,
+    `seconds`, `run` (the cell's hash) and `posts` (its features').
 
     Raises:
         RadarError: as `draw_training_set` and `frozen_features`.
     """
+    levels = list(dict.fromkeys(cell.co_violation for cell in cells))
+    opened = dict(zip(levels, open_levels(place, settings, levels, workers=workers), strict=True))
     jobs = []
-    for level in open_levels(place, settings, levels, workers=workers):
-        for beta in map(float, betas):
-            inputs = {"pool": level.digest, "beta": beta, "settings": asdict(settings)}
-            entry = place.cache.entry("phase", inputs | {"code": digest_sources(__name__)})
-            jobs.append((entry, level, beta, settings))
+    for cell in cells:
+        level = opened[cell.co_violation]
+        inputs = {"pool": level.digest, "intake": asdict(cell.intake), "settings": asdict(settings)}
+        entry = place.cache.entry("phase", inputs | {"code": digest_sources(__name__)})
+        jobs.append((entry, level, cell, settings))
     missing = [job for job in jobs if not job[0].complete]
     with tqdm(total=len(missing), desc="cells of the map", unit="cell", disable=not missing, mininterval=2) as bar:
         for _ in side_by_side(fit_cell, missing, workers=workers):
             bar.update()
     frames = []
-    for entry, level, beta, _ in jobs:
+    for entry, level, cell, _ in jobs:
         kept = entry.record()
-        frames.append(pd.DataFrame(kept["lines"]).assign(beta=beta, co_violation=level.co_violation,
-                      seconds=kept["seconds"], run=entry.digest, posts=level.digest))  # fmt: skip
+        frames.append(pd.DataFrame(kept["lines"]).assign(**cell.dials, seconds=kept["seconds"], run=entry.digest,
+                                                         posts=level.digest))  # fmt: skip
     return pd.concat(frames, ignore_index=True)
 
 
-def fit_cell(entry: Entry, level: Level, beta: float, settings: MapSettings) -> None:
+def fit_cell(entry: Entry, level: Level, cell: Cell, settings: MapSettings) -> None:
     """Train and score one cell at every seed, and keep its lines."""
     begun = time.monotonic()
     seeds = range(settings.seed, settings.seed + settings.seeds)
-    drawn = [draw_training_set(level.pool, beta=beta, sizes=sizes_of(settings.posts), seed=seed) for seed in seeds]
+    sizes = sizes_of(settings.posts)
+    drawn = [draw_training_set(level.pool, intake=cell.intake, sizes=sizes, seed=seed) for seed in seeds]
     members = [Member(one.rows, one.labels, objective, seed)
                for objective in OBJECTIVES for seed, one in zip(seeds, drawn, strict=True)]  # fmt: skip
     logits = [head_logits(level.test_features, w) for w in train_heads(level.features, members, settings.recipe)]

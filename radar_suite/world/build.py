@@ -34,8 +34,8 @@ from radar_suite.world.draws import Draws
 from radar_suite.world.facts import DOMAINS, MAX_SEGMENTS, stream_key
 from radar_suite.world.flaws import KINDS, NEAR, disguise
 from radar_suite.world.language import bank, retag, write_text
-from radar_suite.world.pipelines import TRAFFIC, Selection, panel_votes
-from radar_suite.world.policies import CATEGORIES, intake_cues, posteriors
+from radar_suite.world.pipelines import TRAFFIC, Selection, Signals, panel_votes
+from radar_suite.world.policies import CATEGORIES
 from radar_suite.world.rendering import draw_frames
 
 __all__ = ["SHARE", "CorpusConfig", "build_corpus", "corpus_digest", "plan_corpus"]
@@ -132,12 +132,13 @@ def _content(config: CorpusConfig, s: Selection, n: int, facts: dict) -> tuple[s
 def truth_table(config: CorpusConfig, s: Selection) -> pa.Table:
     """Hidden truth of some posts: true labels, reviewers' votes, posteriors, intake cues and propensities of all K,
     what each post copies or belongs to, and the latent facts."""
-    cues, p, votes = intake_cues(s.facts), posteriors(s.facts), panel_votes(s, config.seed)
+    signals, votes = Signals.of(s.facts), panel_votes(s, config.seed)
+    p, propensity = signals.posteriors, config.intake.chance(signals)
     columns: dict[str, Any] = {"post_id": post_ids(config, s)}
     for k, c in enumerate(CATEGORIES):
         columns |= {f"true_{c}": s.truth[:, k].astype(np.int8), f"posterior_{c}": p[:, k].astype(np.float32),
-                    f"votes_{c}": votes[:, k], f"cue_{c}": cues[:, k].astype(np.float32),
-                    f"propensity_{c}": np.exp(config.intake_beta * (cues[:, k] - 1)).astype(np.float32)}
+                    f"votes_{c}": votes[:, k], f"cue_{c}": signals.cues[:, k].astype(np.float32),
+                    f"propensity_{c}": propensity[:, k].astype(np.float32)}
     columns |= {"duplicate_of": _originals(config, s), "duplicate_kind": [KINDS[kind] for kind in s.copy],
                 "stream_id": _stream_ids(config, s),
                 "campaign": [DOMAINS["campaign"][n] for n in s.facts["campaign"]]}

@@ -1,6 +1,5 @@
 """What to build: the settings of a corpus, their checks, its identity, and the choice of its posts."""
 
-import math
 from dataclasses import asdict, dataclass, fields
 
 import numpy as np
@@ -10,11 +9,12 @@ from radar_lib.files import digest_json
 from radar_lib.sources import digest_sources
 from radar_suite.world.facts import LANGUAGES, World
 from radar_suite.world.flaws import plant_copies
-from radar_suite.world.pipelines import Selection, select_annotated, select_traffic
+from radar_suite.world.pipelines import Intake, Selection, select_annotated, select_traffic
 from radar_suite.world.policies import CATEGORIES
 
 SHARE = (800, 300, 600)  # training posts per pipeline, ratio (LQC : RCS : FE)
-SIZES = ("train_posts", "validation_posts", "test_positives", "calibration_positives", "unlabelled_posts",
+BLIND = ("test", "calibration", "audit")  # splits of traffic as it comes, adjudicated for all risks
+SIZES = ("train_posts", "validation_posts", "test_posts", "own_test_posts", "calibration_posts", "unlabelled_posts",
          "audit_posts", "pretrain_posts")
 _KINDS = {int: "a whole number", float: "a number", tuple: "a list"}
 
@@ -23,18 +23,20 @@ _KINDS = {int: "a whole number", float: "a number", tuple: "a list"}
 class CorpusConfig:
     """Everything that decides the bytes of a corpus.
 
-    Splits of size 0 are left out. ``test_positives`` is the number of positives per risk in each of test and
-    calibration; the number of posts follows from ``test_prevalence``. ``pretrain_posts`` need another ``seed`` than
-    the corpus that is trained on. ``languages`` (BCP 47) empty means all. The dials are explained where they act:
-    ``intake_beta`` and ``co_violation`` in ``pipelines``, ``campaign_share`` and ``live_share`` in ``facts``, the
-    copies in ``flaws``.
+    Splits of size 0 are left out. Test, calibration and audit posts are blind traffic, labelled for every risk;
+    ``own_test_posts`` (split test_own) come from the pipelines' own queues at ``test_prevalence``, each adjudicated for
+    its pipeline's risk. ``pretrain_posts`` need another ``seed`` than the corpus that is trained on. ``languages``
+    (BCP 47) empty means all. The dials are explained where they act: ``intake_beta``, ``stream_focus`` and
+    ``queue_overlap`` in ``pipelines``, ``co_violation``, ``campaign_share`` and ``live_share`` in ``facts``, the copies
+    in ``flaws``.
     """
 
     seed: int = 1
     train_posts: int = 8500
     validation_posts: int = 1000
-    test_positives: int = 100
-    calibration_positives: int = 100
+    test_posts: int = 12_000
+    own_test_posts: int = 0
+    calibration_posts: int = 6_000
     unlabelled_posts: int = 4000
     audit_posts: int = 2000
     pretrain_posts: int = 0
@@ -44,6 +46,8 @@ class CorpusConfig:
     train_prevalence: tuple[float, float, float] = (0.255, 0.177, 0.090)
     test_prevalence: tuple[float, float, float] = (0.044, 0.048, 0.033)
     intake_beta: float = 3.0
+    stream_focus: float = 0.0
+    queue_overlap: float = 0.0
     co_violation: float = 0.9
     campaign_share: float = World.campaign_share
     live_share: float = World.live_share
@@ -69,15 +73,23 @@ class CorpusConfig:
             _require(len(rates) == 3 and all(isinstance(p, int | float) and 0 < p < 1 for p in rates),
                      f"{name} is {rates}; it needs three shares between 0 and 1, for {', '.join(CATEGORIES)}")
             object.__setattr__(self, name, tuple(float(p) for p in rates))
-        for name, most in (("co_violation", 1), ("campaign_share", 1), ("live_share", 0.5), ("duplicate_rate", 0.2),
+        for name, most in (("co_violation", 1), ("stream_focus", 1), ("campaign_share", 1), ("live_share", 0.5), ("duplicate_rate", 0.2),
                            ("cross_split_duplicates", 1), ("conflicting_duplicates", 1)):
             share = getattr(self, name)
             _require(0 <= share <= most, f"{name} is {share}; it is a share, 0 to {most}")
-        _require(0 <= self.intake_beta <= 6, f"intake_beta is {self.intake_beta}; it must be between 0 and 6")
+        for name, most in (("intake_beta", 6), ("queue_overlap", 3)):
+            value = getattr(self, name)
+            _require(0 <= value <= most, f"{name} is {value}; it must be between 0 and {most}")
         object.__setattr__(self, "languages", tuple(self.languages))
         for code in self.languages:
             known = ", ".join(sorted(LANGUAGES))
             _require(code in LANGUAGES, f"unknown language {code!r}; the built-in corpus speaks {known}")
+
+
+    @property
+    def intake(self) -> Intake:
+        """The dials of the pipelines' queues."""
+        return Intake(self.intake_beta, self.stream_focus, self.queue_overlap)
 
 
 def _require(holds: bool, message: str) -> None:
@@ -91,28 +103,36 @@ def corpus_digest(config: CorpusConfig) -> str:
 
 
 def plan_corpus(config: CorpusConfig) -> list[Selection]:
-    """Choose the posts of every split; facts only, nothing is drawn yet."""
+    """Choose the posts of every split; facts only, nothing is drawn yet.
+
+    Raises:
+        RadarError: a pipeline's quota cannot be filled, or a test set would hold no violation of some risk.
+    """
     world = World(config.campaign_share, config.live_share, config.languages)
     seed, dials = config.seed, {"co_violation": config.co_violation, "world": world}
     plan: list[Selection] = []
-    for split, n in (("train", config.train_posts), ("validation", config.validation_posts)):
+    for split, n, rates in (("train", config.train_posts, config.train_prevalence),
+                            ("validation", config.validation_posts, config.train_prevalence),
+                            ("test_own", config.own_test_posts, config.test_prevalence)):
         if n:
-            first, second = (round(n * share / sum(SHARE)) for share in SHARE[:2])
-            plan.append(select_annotated(seed, split, split, (first, second, n - first - second),
-                                         config.train_prevalence, beta=config.intake_beta, noisy=True, **dials))
-    for split, positives in (("calibration", config.calibration_positives), ("test", config.test_positives)):
-        if positives:
-            sizes = [math.floor(positives / p) for p in config.test_prevalence]
-            plan.append(select_annotated(seed, split, split, sizes, config.test_prevalence, beta=0.0, noisy=False,
-                                         **dials))
-    for split, n in (("unlabelled", config.unlabelled_posts), ("audit", config.audit_posts),
-                     ("pretrain", config.pretrain_posts)):
-        if n:
-            plan.append(select_traffic(seed, split, split, n, verified=split == "audit", **dials))
+            plan.append(select_annotated(seed, split, split, sizes_of(n), rates, intake=config.intake,
+                                         noisy=split != "test_own", **dials))
+    for split in ("calibration", "test", "unlabelled", "audit", "pretrain"):
+        if n := getattr(config, f"{split}_posts"):
+            plan.append(select_traffic(seed, split, split, n, verified=split in BLIND, **dials))
     for selection in plan:
+        if selection.split in ("test", "calibration"):
+            found = (selection.labels == 1).sum(axis=0)
+            least = CATEGORIES[int(found.argmin())]
+            _require(found.min(), f"{selection.split} would hold {len(selection):,} posts and no violation of {least}; "
+                                  f"raise {selection.split}_posts, or take another seed")
         np.clip(selection.facts["n_frames"], config.min_frames - 1, config.max_frames - 1,
                 out=selection.facts["n_frames"])
     return plant_copies(plan, seed=seed, rate=config.duplicate_rate, cross_split=config.cross_split_duplicates,
                         conflicts=config.conflicting_duplicates)
 
 
+def sizes_of(posts: int) -> tuple[int, int, int]:
+    """Posts per pipeline in the paper's ratio, SHARE."""
+    first, second = (round(posts * share / sum(SHARE)) for share in SHARE[:2])
+    return first, second, posts - first - second

@@ -33,9 +33,11 @@ class Target:
         return self.low <= self.measured <= self.high
 
 
-def weighted_to(truth: Bool[np.ndarray, "post"], prevalence: float) -> Float[np.ndarray, "post"]:
-    """Weights that give a sample the wanted share of positives."""
-    share = truth.mean()
+def weighted_to(
+    truth: Bool[np.ndarray, "post"], prevalence: float, weights: Float[np.ndarray, "post"] | None = None
+) -> Float[np.ndarray, "post"]:
+    """Factors that give a sample, weighted or not, the wanted share of positives."""
+    share = np.average(truth, weights=weights)
     return np.where(truth, prevalence / share, (1 - prevalence) / (1 - share))
 
 
