@@ -22,7 +22,16 @@ from radar_lib.training.cache import Entry
 from radar_lib.training.workers import side_by_side
 from radar_suite.studies.frozen import Place, frozen_features
 from radar_suite.studies.heads import HeadRecipe, Member, head_logits, train_heads
-from radar_suite.studies.pool import Cell, Pool, draw_training_set, missing_cells, plan_pool
+from radar_suite.studies.pool import (
+    BLIND,
+    OWN,
+    Cell,
+    Pool,
+    draw_own_stream,
+    draw_training_set,
+    missing_cells,
+    plan_pool,
+)
 from radar_suite.world.dials import CorpusConfig, sizes_of
 from radar_suite.world.policies import CATEGORIES
 
@@ -38,6 +47,7 @@ class MapSettings:
     posts: int  # training posts of a cell, over the three pipelines
     pool_posts: int  # posts that a level's training sets are drawn from
     test_posts: int  # of blind traffic, per level
+    own_posts: int  # of each pipeline's own stream, per risk and seed
     seed: int  # of the world, and the first seed of the cells
     seeds: int  # training sets and initial weights per cell, at `seed` and the next ones
     frame_px: int = CorpusConfig.frame_px
@@ -107,8 +117,14 @@ def fit_cell(entry: Entry, level: Level, cell: Cell, settings: MapSettings) -> N
     drawn = [draw_training_set(level.pool, intake=cell.intake, sizes=sizes, seed=seed) for seed in seeds]
     members = [Member(one.rows, one.labels, objective, seed)
                for objective in OBJECTIVES for seed, one in zip(seeds, drawn, strict=True)]  # fmt: skip
-    logits = [head_logits(level.test_features, w) for w in train_heads(level.features, members, settings.recipe)]
-    lines = gain_lines(level.pool.test_labels, logits[: len(seeds)], logits[len(seeds) :], seed=settings.seed)
+    heads = train_heads(level.features, members, settings.recipe)
+    own = draw_own_stream(level.pool, intake=cell.intake, posts=settings.own_posts, seed=settings.seed)
+    tests = {BLIND: (level.pool.test_labels, level.test_features), OWN: (own.labels, level.features[own.rows])}
+    lines = []
+    for population, (truth, features) in tests.items():
+        logits = [head_logits(features, head) for head in heads]
+        gains = gain_lines(truth, logits[: len(seeds)], logits[len(seeds) :], seed=settings.seed)
+        lines += [{"population": population, **line} for line in gains]
     hidden = [missing_cells(level.pool, one) for one in drawn]
     for line in lines:
         risks = CATEGORIES if line["category"] == AVERAGE else [line["category"]]

@@ -68,6 +68,11 @@ class Pool:
     def __len__(self) -> int:
         return len(self.truth)
 
+    @property
+    def held_out(self) -> Bool[np.ndarray, " post"]:
+        """A quarter of the posts that nothing trains on; they come in random order."""
+        return np.arange(len(self)) % 4 == 0
+
 
 @dataclass(frozen=True)
 class TrainingSet:
@@ -153,29 +158,65 @@ def draw_training_set(pool: Pool, *, intake: Intake, sizes: Sequence[int], seed:
     Raises:
         RadarError: a dial is outside what the pool covers, or the pool holds too few posts of one kind.
     """
+    generator = _generator(intake, seed)
+    u = generator.random(pool.truth.shape)
+    label = pool.truth ^ (u < np.where(pool.truth, MISSED, FALSE_ALARM))
+    keys = _keys(pool, intake, generator)
+    quota, taken = quotas(sizes, CorpusConfig.train_prevalence), np.where(pool.held_out, len(CATEGORIES), -1)
+    strata = [(k, y) for k in range(len(quota)) for y in (0, 1)]
+    for k, y in sorted(strata, key=lambda stratum: quota[stratum] / max(1, (label[:, stratum[0]] == stratum[1]).sum()),
+                       reverse=True):  # fmt: skip
+        free = np.flatnonzero((taken < 0) & (label[:, k] == y))
+        taken[_largest(keys[:, k], free, quota[k, y], f"{CATEGORIES[k]} with label {y}")] = k
+    rows = generator.permutation(np.flatnonzero((taken >= 0) & ~pool.held_out))
+    labels = np.full((len(rows), len(quota)), -1, np.int8)
+    labels[np.arange(len(rows)), taken[rows]] = label[rows, taken[rows]]
+    return TrainingSet(rows, labels)
+
+
+def draw_own_stream(pool: Pool, *, intake: Intake, posts: int, seed: int) -> TrainingSet:
+    """Test posts of each pipeline's own stream at test prevalence, labels adjudicated; a post may serve several risks.
+
+    Args:
+        posts: of each risk.
+
+    Raises:
+        RadarError: as `draw_training_set`.
+    """
+    generator = _generator(intake, seed)
+    keys, labels = _keys(pool, intake, generator), np.full(pool.truth.shape, -1, np.int8)
+    free = np.flatnonzero(pool.held_out)
+    for k, counts in enumerate(quotas([posts] * len(CATEGORIES), CorpusConfig.test_prevalence)):
+        for y in (0, 1):
+            mine = free[pool.truth[free, k] == y]
+            labels[_largest(keys[:, k], mine, counts[y], f"{CATEGORIES[k]} with label {y}"), k] = y
+    rows = np.flatnonzero((labels >= 0).any(axis=1))
+    return TrainingSet(rows, labels[rows])
+
+
+def _generator(intake: Intake, seed: int) -> np.random.Generator:
     dials = asdict(intake)
     for name, most in asdict(STRONGEST).items():
         if not 0 <= dials[name] <= most:
             raise RadarError(f"{name} {dials[name]:g}: the pools cover 0 to {most:g}.")
-    generator = np.random.default_rng([seed, *(round(1000 * value) for value in dials.values())])
-    u = generator.random(pool.truth.shape)
-    label = pool.truth ^ (u < np.where(pool.truth, MISSED, FALSE_ALARM))
+    return np.random.default_rng([seed, *(round(1000 * value) for value in dials.values())])
+
+
+def _keys(pool: Pool, intake: Intake, generator: np.random.Generator) -> Float[np.ndarray, "post category"]:
     with np.errstate(divide="ignore"):  # at full focus no post from elsewhere enters
         keys = np.log(pool.weight)[:, None] + np.log(intake.chance(pool.signals))
-    keys += generator.gumbel(size=pool.truth.shape)
-    quota, taken = quotas(sizes, CorpusConfig.train_prevalence), np.full(len(pool), -1)
-    strata = [(k, y) for k in range(len(quota)) for y in (0, 1)]
-    for k, y in sorted(strata, key=lambda stratum: quota[stratum] / max(1, (label[:, stratum[0]] == stratum[1]).sum()),
-                       reverse=True):  # fmt: skip
-        free = np.flatnonzero((taken < 0) & (label[:, k] == y) & np.isfinite(keys[:, k]))
-        if len(free) < quota[k, y]:
-            raise RadarError(f"the pool holds {len(free)} posts of {CATEGORIES[k]} with label {y} and the cell needs "
-                             f"{quota[k, y]}: ask for a larger pool or fewer training posts.")  # fmt: skip
-        taken[free[np.argsort(-keys[free, k], kind="stable")[: quota[k, y]]]] = k
-    rows = generator.permutation(np.flatnonzero(taken >= 0))
-    labels = np.full((len(rows), len(quota)), -1, np.int8)
-    labels[np.arange(len(rows)), taken[rows]] = label[rows, taken[rows]]
-    return TrainingSet(rows, labels)
+    return keys + generator.gumbel(size=keys.shape)
+
+
+def _largest(
+    keys: Float[np.ndarray, " post"], rows: Int[np.ndarray, " candidate"], count: int, kind: str
+) -> Int[np.ndarray, " chosen"]:
+    """The `count` rows with the largest keys."""
+    rows = rows[np.isfinite(keys[rows])]
+    if len(rows) < count:
+        raise RadarError(f"the pool holds {len(rows)} posts of {kind} and the cell needs {count}: ask for a larger "
+                         "pool or fewer posts.")  # fmt: skip
+    return rows[np.argsort(-keys[rows], kind="stable")[:count]]
 
 
 def missing_cells(pool: Pool, drawn: TrainingSet) -> dict[str, dict[str, float]]:
