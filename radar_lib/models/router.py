@@ -22,7 +22,7 @@ from radar_lib.errors import RadarError
 from radar_lib.files import atomic_path, read_json, write_json
 from radar_lib.models.base import Backbone
 from radar_lib.models.checkpoints import open_checkpoint, read_header
-from radar_lib.models.lora import lora_targets
+from radar_lib.models.lora import fold_narrow_adapters, lora_targets
 
 ADAPTER = "adapter_model.safetensors"
 HEADS = "heads.safetensors"
@@ -91,6 +91,7 @@ class RadarRouter(nn.Module):
                 # peft asks transformers for a property under its old name
                 warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)
                 peft_model = get_peft_model(backbone.model, lora)
+            fold_narrow_adapters(peft_model)
             width = config.mlp_hidden or backbone.hidden_size
             self.mlp = nn.Sequential(
                 nn.LayerNorm(backbone.hidden_size), nn.Linear(backbone.hidden_size, width), nn.GELU(),

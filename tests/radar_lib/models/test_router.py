@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from peft.tuners.lora import Linear as LoraLinear
 
 from radar_lib.errors import RadarError
 from radar_lib.models.backbones import load_backbone
@@ -84,6 +85,25 @@ def test_lora_sits_on_the_language_models_linear_layers(borrow, name):
         assert len(adapted) == 2 * 6 * layers and {n.split(".")[2] for n in adapted} == {"text_model", "vision_model"}
     else:
         assert len(adapted) == 7 * layers and all("language_model" in n for n in adapted)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_folded_adapters_are_pefts_own_up_to_rounding(borrow, awkward_posts, name):
+    """Logits and every gradient, as peft computes them layer by layer."""
+    router = borrow(name).train()
+    disturb(router)
+    batch, found = router.backbone.collate(router.backbone.encode(awkward_posts)), []
+    folded = [m for m in router.modules() if isinstance(m, LoraLinear) and "forward" in vars(m)]
+    for _ in range(2):
+        router.zero_grad()
+        out = router(batch)
+        out.square().sum().backward()
+        found.append([out.detach(), *(p.grad.clone() for p in router.trainable_parameters())])
+        for layer in folded:
+            vars(layer).pop("forward", None)
+    assert folded
+    for ours, theirs in zip(*found, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5 * float(theirs.abs().max()) + 1e-8)
 
 
 @pytest.mark.parametrize("name", NAMES)
