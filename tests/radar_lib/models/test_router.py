@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 
 import numpy as np
@@ -10,6 +9,7 @@ import pytest
 import torch
 
 from radar_lib.errors import RadarError
+from radar_lib.files import read_sealed, write_sealed
 from radar_lib.models.backbones import load_backbone
 from radar_lib.models.router import RadarRouter, RouterConfig
 from radar_suite.world.standins.geometry import GEOMETRIES
@@ -220,20 +220,20 @@ def test_a_router_is_refused_on_another_base_or_when_incomplete(checkpoints, tmp
     router.save_pretrained(folder)
     with pytest.raises(RadarError, match="was trained on .*qwen3-vl-4b.*not on .*qwen3-vl-2b"):
         RadarRouter.from_pretrained(folder, backbone=load_backbone(checkpoints / "qwen3-vl-2b"))
-    saved = json.loads(config.read_text())
+    saved = read_sealed(config)
     base = router.detach()
 
     with monkeypatch.context() as patch:  # by its digest, before any weight is read
         patch.setattr("radar_lib.models.backbones.load_backbone", None)
         other = saved["base"] | {"checkpoint": str(checkpoints / "qwen3-vl-2b")}
-        config.write_text(json.dumps(saved | {"base": other}))
+        write_sealed(config, saved | {"base": other})
         with pytest.raises(RadarError, match="was trained on .*qwen3-vl-2b.*Load that base, or train again"):
             RadarRouter.from_pretrained(folder)
     for change in ({"categories": ["A"]}, {"lora_rank": 2}):
-        config.write_text(json.dumps(saved | change))
+        write_sealed(config, saved | change)
         with pytest.raises(RadarError, match="do not fit"):
             RadarRouter.from_pretrained(folder, backbone=base)
-    config.write_text(json.dumps(saved))
+    write_sealed(config, saved)
     assert RadarRouter.from_pretrained(folder, backbone=base).detach() is base  # what was refused has left no trace
     adapter = folder / "adapter_model.safetensors"
     adapter.write_bytes(adapter.read_bytes()[:-8])
