@@ -18,6 +18,7 @@ from radar_lib.errors import RadarError
 from radar_lib.files import atomic_path, digest_bytes
 
 LOGIT_PREFIX = "logit_"
+UNREADABLE = (pa.ArrowException, OSError, ValueError, KeyError, TypeError)  # what damaged Parquet raises
 
 
 def logit_columns(categories: Sequence[str]) -> list[str]:
@@ -64,7 +65,7 @@ def read_scores(path: str | Path, *, digest: str | None = None) -> pd.DataFrame:
         raise RadarError(f"{path} is not what was written (digest {digest}). Delete it and run its step again.")
     try:
         return pd.read_parquet(io.BytesIO(content))
-    except (pa.ArrowException, OSError, ValueError, KeyError, TypeError) as error:
+    except UNREADABLE as error:
         raise RadarError(f"{path}: no readable Parquet ({error}). Delete it and run its step again.") from error
 
 

@@ -244,6 +244,24 @@ def test_a_router_is_refused_on_another_base_or_when_incomplete(checkpoints, tmp
         RadarRouter.from_pretrained(folder)
 
 
+def test_weights_that_are_not_finite_and_absurd_sizes_are_refused(checkpoints, tmp_path):
+    router = RadarRouter(load_backbone(checkpoints / "qwen3-vl-4b"), THREE)
+    with torch.no_grad():
+        router.heads[1].bias[0] = torch.nan
+    router.save_pretrained(tmp_path / "router")
+    base = router.detach()
+    with pytest.raises(RadarError, match=r"heads.1.bias has weights that are not finite"):
+        RadarRouter.from_pretrained(tmp_path / "router", backbone=base)
+    config = tmp_path / "router" / "router_config.json"
+    config.write_text(config.read_text().replace('"LQC"', '"X"').replace('"RCS"', '"LQC"').replace('"X"', '"RCS"'))
+    with pytest.raises(RadarError, match="is not what was written"):  # columns that changed places
+        RadarRouter.from_pretrained(tmp_path / "router", backbone=base)
+    for change in ({"lora_rank": 0}, {"lora_rank": 10**9}, {"lora_alpha": float("inf")}, {"mlp_hidden": -1},
+                   {"mlp_dropout": 1.5}, {"categories": ("A", "A")}):  # fmt: skip
+        with pytest.raises(RadarError):
+            replace(THREE, **change)
+
+
 def test_heads_stay_float32_on_a_half_precision_backbone(checkpoints, awkward_posts):
     router = RadarRouter(load_backbone(checkpoints / "qwen3-vl-2b", dtype=torch.bfloat16), THREE)
     assert {p.dtype for p in router.mlp.parameters()} | {p.dtype for p in router.heads.parameters()} == {torch.float32}
