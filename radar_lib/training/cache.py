@@ -69,8 +69,10 @@ class Entry:
             work: fills a folder, which may hold what a killed process left, and returns what the record is to say.
             scratch: files that the folder holds until the work is complete, such as a checkpoint.
         """
+        if self.complete:
+            return self.record()
         with locked(self.workplace.with_suffix(".lock")):
-            if self.complete:
+            if self.complete:  # another process was here meanwhile
                 return self.record()
             if damage(self.workplace):  # none: a process was killed before its last two steps
                 for left in self.workplace.rglob(".*.tmp"):

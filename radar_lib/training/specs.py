@@ -142,7 +142,7 @@ class Run:
         folder = Path(folder)
         record = read_sealed(folder / RECORD)
         if wrong := damage(folder):
-            raise RadarError(f"{folder / wrong} is not what was written. Whoever asks for this run makes it again.")
+            raise RadarError(f"{folder / wrong} is not what was written. Run the notebook that trains it again.")
         spec = RunSpec.from_json(record["inputs"]["spec"])
         return cls(spec, Entry(folder, record["digest"], record["inputs"]), record)
 
