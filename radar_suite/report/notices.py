@@ -74,7 +74,7 @@ def ahead(results: pd.DataFrame) -> pd.DataFrame:
     best = area[~beside].nlargest(1, "value")
     above = area[beside & area["method"].isin(list(BEATEN)) & (area["value"] > best["value"].max())]
     lines = pd.concat([above.sort_values("value", ascending=False), best if len(above) else best[:0]])
-    return lines[["loss", "method", "value", "low", "high"]].reset_index(drop=True)
+    return lines.reindex(columns=["loss", "method", "value", "low", "high"]).reset_index(drop=True)
 
 
 def headlines(results: pd.DataFrame) -> list[str]:
