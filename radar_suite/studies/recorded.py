@@ -70,10 +70,10 @@ def recorded(workspace: Workspace, name: str, *, of_posts: bool = True) -> Recor
             same = entry is not None and entry.get("inputs", {}).get("posts") == posts_digest(workspace)
             if entry is not None and (same or anywhere):
                 return Recorded(path, entry, same)
-    raise RadarError(
-        f"no study of these posts has left {name}: `radar studies --profile {workspace.profile}` makes it, "
-        "after a finished chain."
-    )
+    command = f"`radar studies --profile {workspace.profile}` makes it, after a finished chain."
+    elsewhere = "what was recorded on the built-in corpus (docs/results.md) says nothing of them."
+    imported = _corpus(workspace).get("kind") == "imported"  # no profile of their own, which studies need
+    raise RadarError(f"no study of these posts has left {name}: {elsewhere if imported else command}")
 
 
 def posts_digest(workspace: Workspace) -> str | None:
