@@ -60,6 +60,7 @@ class Evidence:
         replicates: int = REPLICATES, seed: int,
     ):  # fmt: skip
         self.categories, self.rows = tuple(categories), tuple(rows)
+        self._logits, self._known = rows, valid_mask(truth)
         self._tables = {row: [score_table(truth, one, categories) for one in runs] for row, runs in rows.items()}
         self._influence: dict[tuple[Hashable, str], np.ndarray] = {}
         for k, category in enumerate(categories):
@@ -84,6 +85,13 @@ class Evidence:
     def seeds(self, row: Hashable) -> int:
         """How many runs the row has."""
         return len(self._tables[row])
+
+    def same(self, row: Hashable, other: Hashable) -> bool:
+        """Whether two rows are one: the same logits in every verified cell, at every seed, and not the same in all."""
+        ours, theirs = ([one[self._known] for one in self._logits[name]] for name in (row, other))
+        return len(ours) == len(theirs) and all(
+            np.array_equal(a, b) and np.ptp(a) > 0 for a, b in zip(ours, theirs, strict=True)
+        )
 
     def runs(self, row: Hashable, category: str, metric: str) -> list[float]:
         """The metric of each of the row's runs on the posts as they are, fractions, ordered by seed."""

@@ -19,7 +19,7 @@ WIDGET = "application/vnd.jupyter.widget-view+json"
 SHOWN = ["text/html", "text/markdown", "image/svg+xml", "image/png", "image/jpeg", "text/plain"]
 STYLE = """
 :root { color-scheme: light }
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 84rem; margin: 0 auto; padding: 1rem 1.25rem 4rem }
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 94rem; margin: 0 auto; padding: 1rem 1.25rem 4rem }
 body { color: #1a1a1a }
 nav { font-size: .9rem; border-bottom: 1px solid #ddd; padding-bottom: .5rem }
 a { color: #0b5394 } h1, h2, h3 { line-height: 1.25; margin: 1.4em 0 .5em } h1 { margin-top: .6em }
@@ -33,7 +33,7 @@ pre { background: #f6f7f8; padding: .6rem .8rem; overflow-x: auto; font-size: .8
 .output pre { background: none; border-left: 3px solid #ccd }
 .output_stderr pre { border-color: #e6b800; color: #555 }
 img, svg { max-width: 100%; height: auto } figure { margin: 1rem 0 }
-figure img { max-height: 46rem } .prompt, .anchor-link { display: none }
+.prompt, .anchor-link { display: none }
 math[display=block] { margin: .8em 0; font-size: 1.1em }
 @media print { nav { display: none } pre { white-space: pre-wrap } }
 """

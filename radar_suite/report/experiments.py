@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from radar_lib.data.posts import Posts
+from radar_lib.data.posts import LABEL_PREFIX, Posts, labels, valid_mask
 from radar_lib.errors import RadarError
 from radar_lib.files import atomic_path
 from radar_lib.training.cache import Cache
@@ -144,18 +144,34 @@ def train_seeds(
 ) -> list[list[Run]]:
     """Each specification's runs at `seeds` seeds, its own seed first, then counting up; options as in `train_all`.
 
+    Where there is nothing to mask, a specification without the mask has the run of the one with it.
+
     Raises:
         RadarError: as `train_all`, or `seeds` is below 1.
     """
     if seeds < 1:
         raise RadarError(f"seeds is {seeds}; it counts the runs of each row, so it is at least 1.")
+    if any(spec.recipe.objective == "unmasked" for spec in specs) and nothing_to_mask(lab.posts):
+        one = {"unmasked": "masked"}
+        specs = [spec.with_recipe(objective=one.get(spec.recipe.objective, spec.recipe.objective)) for spec in specs]
     repeats = [
         (spec.with_recipe(seed=spec.recipe.seed + n), f"{title}, seed {spec.recipe.seed + n}" if seeds > 1 else title)
         for spec, title in zip(specs, titles, strict=True)
         for n in range(seeds)
     ]
-    runs = train_all(lab, [spec for spec, _ in repeats], titles=[title for _, title in repeats], **options)
-    return [runs[start : start + seeds] for start in range(0, len(runs), seeds)]
+    each: dict[RunSpec, str] = {}
+    for spec, title in repeats:  # a run that is asked for twice is trained once, under its first title
+        each.setdefault(spec, title)
+    runs = dict(zip(each, train_all(lab, list(each), titles=list(each.values()), **options), strict=True))
+    found = [runs[spec] for spec, _ in repeats]
+    return [found[start : start + seeds] for start in range(0, len(found), seeds)]
+
+
+def nothing_to_mask(posts: Posts) -> bool:
+    """Whether every training post that is verified for a risk is verified for all: as it always is with one risk."""
+    columns = [LABEL_PREFIX + category for category in posts.categories]
+    valid = valid_mask(labels(posts.table("train", columns=columns), posts.categories))
+    return bool(valid[valid.any(axis=1)].all())
 
 
 def by_seed(index: Sequence[Mapping[str, Any]]) -> list[list[Mapping[str, Any]]]:

@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pyarrow.compute as pc
@@ -33,6 +32,7 @@ from radar_lib.training.lab import Lab, Run
 from radar_lib.training.scores import logits_for, read_scores, write_scores
 from radar_lib.training.specs import SCORES
 from radar_lib.training.streamed import Retouch, Rows, encode_blank
+from radar_suite.report.drawing import panels, place_legend
 from radar_suite.report.style import category_colour
 
 MODALITIES = {"title": "title", "ocr": "ocr_text", "asr": "asr_text", "frames": FRAMES}  # and the column of each
@@ -249,9 +249,8 @@ def figure(table: pd.DataFrame) -> Figure:
     looks = {"blank": ("o", 0.12, "left empty"), "permute": ("s", -0.12, "from another post"),
              "replay": ("D", 0.0, "same, as JPEG")}  # marker, height within its line, label  # fmt: skip
     categories, rows = list(dict.fromkeys(table["category"])), list(dict.fromkeys(table["what"]))[::-1]
-    size = (3.6 * len(categories), 0.5 * len(rows) + 1.6)
-    drawn, axes = plt.subplots(1, len(categories), figsize=size, squeeze=False, sharey=True)
-    for axis, category in zip(axes[0], categories, strict=True):
+    drawn, axes = panels(len(categories), size=(3.6, 0.5 * len(rows) + 1.6), sharey=True)
+    for axis, category in zip(axes, categories, strict=True):
         axis.axvline(0, color="#999999", linewidth=0.9, linestyle=":")
         for position, (kind, part) in enumerate(table[table["category"] == category].groupby("kind", sort=False)):
             marker, offset, label = looks[kind]
@@ -260,5 +259,5 @@ def figure(table: pd.DataFrame) -> Figure:
             axis.errorbar(100 * part["loss"], height, xerr=np.maximum(ends, 0), fmt=marker, markersize=5,
                           linestyle="", color=category_colour(position), label=label)  # fmt: skip
         axis.set(title=f"expert {category}", xlabel="PR-AUC lost (points)", yticks=range(len(rows)), yticklabels=rows)
-    drawn.legend(*axes[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    place_legend(drawn, *axes[0].get_legend_handles_labels(), loc="lower center", most=3)
     return drawn

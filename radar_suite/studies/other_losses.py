@@ -25,9 +25,9 @@ from radar_lib.training.lab import Run, SideFiles
 from radar_lib.training.scores import logits_for
 from radar_suite.report.audit_truth import truth_of
 from radar_suite.report.claims import about, scope
+from radar_suite.report.drawing import place_legend
 from radar_suite.report.experiments import train_seeds
-from radar_suite.report.plots import MARKERS
-from radar_suite.report.style import BLUE, category_colour
+from radar_suite.report.style import BLUE, MARKERS, look
 from radar_suite.report.tables import METRICS, over_seeds
 from radar_suite.studies.propensities import kept_estimated, kept_known, unverified_shares
 from radar_suite.studies.stage import Stage
@@ -154,15 +154,15 @@ def difference_figure(lines: pd.DataFrame) -> Figure:
         for height, row in zip(heights, rows, strict=True):
             for k, category in enumerate(categories):
                 place = 100 * numbers.loc[(row, category, metric), "difference"]
-                axis.plot(place, height - 0.22, marker=MARKERS[(k + 1) % 7], color=category_colour(k + 1), markersize=5,
-                          markerfacecolor="white", linestyle="", label=category if height == 0 else None)  # fmt: skip
+                hollow = look(k + 1) | {"linestyle": "", "markersize": 5, "markerfacecolor": "white"}
+                axis.plot(place, height - 0.22, label=category if height == 0 else None, **hollow)
             mean = 100 * numbers.loc[(row, AVERAGE, metric), ["difference", "low", "high"]].astype(float)
             axis.plot(mean[["low", "high"]], [height + 0.1] * 2, color=BLUE, marker="|")
             axis.plot(mean["difference"], height + 0.1, color=BLUE, marker=MARKERS[0], linestyle="",
                       label="average" if height == 0 else None)  # fmt: skip
         axis.set(title=metric, xlabel="difference (points)")
     axes[0].set_yticks(heights, rows)
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(categories) + 1)
+    place_legend(figure, *axes[0].get_legend_handles_labels(), loc="lower center", most=len(categories) + 1)
     return figure
 
 

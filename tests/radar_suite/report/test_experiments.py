@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pandas as pd
 import pytest
 
+from radar_lib.data.posts import write_corpus
 from radar_lib.errors import RadarError
 from radar_suite.report import experiments
 from radar_suite.report.experiments import ROUTER_ROWS, TABLE_ROWS, Settings
@@ -30,6 +33,23 @@ def test_two_points_of_the_grid_are_table_rows_and_no_others():
 def test_there_is_a_seed_at_least():
     with pytest.raises(RadarError, match="seeds is 0"):
         experiments.train_seeds(None, [SETTINGS.expert("A")], seeds=0, titles=["a"], workers=1)
+
+
+@pytest.mark.parametrize("holes, trained", [(False, 3), (True, 4)])
+def test_without_unverified_cells_the_mask_makes_no_second_run(tmp_path, monkeypatch, sound, holes, trained):
+    rows = sound()  # verified for both risks
+    if holes:
+        next(row for row in rows if row["split"] == "train")["label_B"] = -1
+    posts = write_corpus(tmp_path / "c", rows, name="mine", kind="imported", categories=("A", "B"))
+    asked = []
+    monkeypatch.setattr(experiments, "train_all", lambda lab, specs, titles, **_: asked.extend(specs) or list(specs))
+    rows = [row for row in ROUTER_ROWS if row.method in ("SigLIP2", "Qwen3-VL-4B")]
+    specs = [SETTINGS.router(row, ("A", "B"), lam=0.5) for row in rows]
+    found = experiments.train_seeds(SimpleNamespace(posts=posts), specs, titles=[row.loss for row in rows], seeds=2)
+    assert len(asked) == len(set(asked)) == 2 * trained and experiments.nothing_to_mask(posts) is not holes
+    pairs = {row.loss: runs for row, runs in zip(rows, found, strict=True) if row.method == "SigLIP2"}
+    assert (pairs["BCE w/o Mask"] == pairs["Masked BCE"]) is not holes
+    assert [[run.recipe.seed for run in runs] for runs in found] == [[1, 2]] * len(rows)
 
 
 def test_each_backbone_is_met_once_in_training_order():

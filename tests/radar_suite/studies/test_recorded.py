@@ -50,6 +50,18 @@ def test_a_record_of_this_runs_posts_says_so_even_where_the_notebook_reads_none(
     assert not recorded(workspace, "own.csv").same_posts
 
 
+def test_a_study_of_other_posts_is_no_finding_about_ones_own(workspace, left):
+    corpus = workspace.runs_dir / "p/01_data_audit/corpus.json"
+    write_json(corpus, {"digest": "mine", "kind": "imported"})
+    with pytest.raises(RadarError, match="says nothing of them"):
+        recorded(workspace, "own.csv")
+    assert not recorded(workspace, "own.csv", of_posts=False).same_posts, "what is about the built-in world is shown"
+    write_json(corpus, {"digest": "abc", "kind": "imported"})
+    assert recorded(workspace, "own.csv").same_posts
+    write_json(corpus, {"digest": "of another size", "kind": "built-in"})
+    assert not recorded(workspace, "own.csv").same_posts
+
+
 def test_a_file_that_no_study_left_is_refused_with_the_command_that_makes_it(workspace):
     with pytest.raises(RadarError, match="radar studies --profile p"):
         recorded(workspace, "nothing.csv")
