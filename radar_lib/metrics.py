@@ -196,9 +196,9 @@ def score_table(
         raise ValueError(f"labels {labels.shape}, logits {logits.shape} and {len(categories)} categories do not fit")
     table: dict[str, dict[str, float]] = {}
     for k, category in enumerate(categories):
-        verified = valid_mask(labels[:, k])
-        y, z = labels[verified, k], logits[verified, k]
         try:
+            verified = valid_mask(labels[:, k])
+            y, z = labels[verified, k], logits[verified, k]
             row = table_metrics(y, z)
         except ValueError as error:
             raise ValueError(f"{category}: {error}") from error

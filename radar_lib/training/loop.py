@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from radar_lib.errors import RadarError
+from radar_lib.labels import valid_mask
 from radar_lib.losses import radar_loss
 from radar_lib.partial_losses import OBJECTIVES, SideInformation
 from radar_lib.training.batches import BatchSource, ahead, micro_batches, run_batches
@@ -44,6 +45,9 @@ class TrainingSet:
     post_ids: Sequence[str]
     teacher_logits: Float[np.ndarray, "post category"] | None = None
     side: SideInformation = field(default_factory=SideInformation)
+
+    def __post_init__(self) -> None:
+        valid_mask(self.labels)  # before the first step: it knows what a label is
 
 
 @dataclass(frozen=True)
@@ -174,7 +178,7 @@ def train(
         optimiser.param_groups[0]["lr"] = rate
         losses = []
         for posts, weight, batch in parts:
-            target, guide = labels[posts].to(on), None if teacher is None else teacher[posts].to(on)
+            target, guide = labels[posts], None if teacher is None else teacher[posts].to(on)
             last_part = len(losses) + 1 == len(parts)
             with nullcontext() if last_part else accelerator.no_sync(model):
                 with half_precision(on):

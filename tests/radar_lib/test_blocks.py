@@ -18,7 +18,7 @@ LEVELS = (0.05, 0.1, 0.3, 0.5, 0.6, 0.7, 0.9, 0.95, 1.0)
 
 def random_numbers(generator, kind: np.dtype, count: int) -> np.ndarray:
     """Numbers of a kind, often close to its ends, often equal."""
-    if kind == bool:
+    if kind.kind == "b":
         return generator.random(count) < 0.5
     if kind.kind == "f":
         steps = generator.integers(-6, 7, count) if generator.random() < 0.5 else generator.normal(size=count)
