@@ -30,7 +30,7 @@ import numpy as np
 from jaxtyping import Float, Num, Shaped
 
 from radar_lib.blocks import Blocks, DegenerateWarning, Labels, Scores, Weights, blocks_of, quotient  # noqa: F401
-from radar_lib.labels import valid_mask
+from radar_lib.labels import check_categories, valid_mask
 
 Values = float | Float[np.ndarray, "*replicate"]  # one value, or one per row of weights
 
@@ -188,12 +188,13 @@ def score_table(
         metrics over categories, as the paper averages. A category with equal scores, and so the average, is NaN.
 
     Raises:
-        ValueError: as every metric, with the category's name, also where it has no verified cell; or shapes that do
-            not fit the categories.
+        ValueError: as every metric, with the category's name, also where it has no verified cell; shapes that do not
+            fit the categories; or a name that no risk can have, such as Average.
     """
     labels, logits = np.asarray(labels), np.asarray(logits)
     if labels.shape != logits.shape or labels.ndim != 2 or labels.shape[1] != len(categories):
         raise ValueError(f"labels {labels.shape}, logits {logits.shape} and {len(categories)} categories do not fit")
+    check_categories(categories)
     table: dict[str, dict[str, float]] = {}
     for k, category in enumerate(categories):
         try:

@@ -19,7 +19,7 @@ from jaxtyping import Int8
 from PIL import Image as PILImage
 
 from radar_lib.errors import RadarError
-from radar_lib.labels import LABELS, valid_mask  # noqa: F401  callers take the mask with `labels`
+from radar_lib.labels import LABELS, check_categories, valid_mask  # noqa: F401  callers take the mask with `labels`
 
 SPLITS = ("pretrain", "train", "validation", "calibration", "test", "audit", "unlabelled")
 TEXT_COLUMNS = ("title", "ocr_text", "asr_text")
@@ -44,7 +44,14 @@ def features(categories: Iterable[str], *, captions: bool = False, streams: bool
         categories: risk names; one int8 column `label_<category>` each.
         captions: add `caption`, filled in the pretrain split and empty elsewhere.
         streams: add `stream_id` and `segment` (the n-th segment of a live stream; a stream never spans splits).
+
+    Raises:
+        RadarError: a risk's name breaks the rule for names (`labels.NAME_RULE`).
     """
+    try:
+        categories = check_categories(categories)
+    except ValueError as error:
+        raise RadarError(f"label columns: {error}") from error
     columns: dict[str, Any] = {"post_id": Value("string"), "split": Value("string"), "pipeline": Value("string")}
     columns |= {"region": Value("string"), "language": Value("string"), "created_at": Value("timestamp[us]")}
     columns |= {name: Value("string") for name in TEXT_COLUMNS}

@@ -9,10 +9,11 @@ import pytest
 import torch
 
 from radar_lib import labels as rule
+from radar_lib.data.schema import features
 from radar_lib.data.schema import labels as label_matrix
 from radar_lib.errors import RadarError
 from radar_lib.evidence import Evidence
-from radar_lib.labels import valid_mask
+from radar_lib.labels import LONGEST_NAME, check_categories, valid_mask
 from radar_lib.losses import masked_bce, radar_loss, unmasked_bce
 from radar_lib.metrics import score_table
 from radar_lib.partial_losses import OBJECTIVES, SideInformation
@@ -66,6 +67,24 @@ def test_bytes_are_read_as_the_numbers_they_are():
             valid_mask(values)
     for kind in (torch.bool, torch.uint8, torch.float16, torch.int64):
         assert valid_mask(torch.tensor([[1, 0]], dtype=kind)).all()
+
+
+@pytest.mark.parametrize(
+    "names",
+    [["Average"], ["AVG"], ["A-b", "A_b"], ["LQC", "lqc"], ["LQC", "LQC"], ["A_", "A"], ["Ａ", "a"], ["![f](/etc/hostname)"],
+     ["<b>x"], ["a b"], ["a|b"], ["$x$"], ["a/b"], [".."], ["-a"], ["_a"], ["7"], ["nan"], [""], ["x" * (LONGEST_NAME + 1)]],
+)  # fmt: skip
+def test_no_two_risks_and_no_column_share_a_name(names):
+    truth = np.tile([[1], [0]], len(names))
+    for take in (check_categories, features, lambda names: score_table(truth, truth + 0.5, names)):
+        with pytest.raises((ValueError, RadarError), match="A risk's name is of letters") as error:
+            take(names)
+        assert repr(names[-1]) in str(error.value)
+
+
+def test_letters_of_every_script_name_a_risk():
+    names = ["LQC", "fake_engagement", "Übergriff", "仇恨", "हिंसा", "تحرش", "c-7"]
+    assert check_categories(names) == tuple(names) and features(names)
 
 
 def test_doctests():
