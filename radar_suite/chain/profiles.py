@@ -12,8 +12,8 @@ from typing import Any
 import yaml
 
 from radar_suite.chain.exits import UsageError
-from radar_suite.chain.limits import RANGES
 from radar_suite.chain.parameters import Misfit, Parameter
+from radar_suite.report.limits import RANGES
 
 GIVEN_BY_THE_CHAIN = {"profile": "--profile", "runs_dir": "--runs"}
 FOLDERS = ("posts", "public_sources", "checkpoints")  # parameters that may name a folder of the user's

@@ -12,13 +12,13 @@ from typing import Any
 
 from radar_suite.chain import exits
 from radar_suite.chain.ledger import Ledger
-from radar_suite.chain.limits import RANGES, whole_number
 from radar_suite.chain.notebooks import discover
 from radar_suite.chain.processes import run_lock, stop_signals
 from radar_suite.chain.profiles import GIVEN_BY_THE_CHAIN, absolute_paths, load_profile, parse_override, resolve
 from radar_suite.chain.progress import duration, near
 from radar_suite.chain.publish import publish_studies
 from radar_suite.chain.reproduce import notebooks_folder, runs_folder
+from radar_suite.report.limits import RANGES, whole_number
 
 STUDIES = {  # by name, a module of radar_suite.studies with a function `study(stage)`, and what it asks
     "losses": ("other_losses", "what to do with unverified cells: six objectives on one backbone"),

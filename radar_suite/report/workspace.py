@@ -20,8 +20,8 @@ from matplotlib.figure import Figure
 from radar_lib.data.posts import Posts, open_posts
 from radar_lib.errors import RadarError
 from radar_lib.files import atomic_path, atomic_write_text, digest_file, digest_json, read_json, write_json
-from radar_suite.chain.limits import check_values
 from radar_suite.report import style
+from radar_suite.report.limits import check_values
 
 STAMPED_PACKAGES = ("torch", "transformers", "peft", "accelerate", "datasets", "numpy", "scikit-learn", "matplotlib")
 MANIFEST = "manifest.json"
@@ -98,7 +98,7 @@ class Workspace:
                 value is left out.
 
         Raises:
-            UsageError: a parameter lies outside its range.
+            RadarError: a parameter lies outside its range.
         """
         parameters = {key: value for key, value in names.items() if _is_parameter(key, value)}
         check_values(parameters)

@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from radar_lib.errors import RadarError
 from radar_lib.ranges import SEED, SHARE, Range
-from radar_suite.chain.exits import UsageError
 
 
 @dataclass(frozen=True)
@@ -90,11 +90,11 @@ def check_values(values: Mapping[str, Any]) -> None:
     """Hold parameters against their ranges, where no chain has: in a notebook that is run by hand.
 
     Raises:
-        UsageError: one lies outside; the message has its name, value and range.
+        RadarError: one lies outside; the message has its name, value and range.
     """
     for name, value in values.items():
         if not fits(name, value):
-            raise UsageError(f"{name} is {value!r}; it must be {RANGES[name]}.")
+            raise RadarError(f"{name} is {value!r}; it must be {RANGES[name]}.")
 
 
 def whole_number(allowed: Range) -> Callable[[str], int]:

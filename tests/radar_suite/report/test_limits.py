@@ -11,10 +11,10 @@ from radar_lib.errors import RadarError
 from radar_lib.models.backbones import BACKBONES
 from radar_lib.training.loop import Execution, Recipe
 from radar_lib.training.specs import RunSpec
-from radar_suite.chain import limits
 from radar_suite.chain.cli import main
-from radar_suite.chain.exits import USAGE, UsageError
+from radar_suite.chain.exits import USAGE
 from radar_suite.chain.notebooks import discover
+from radar_suite.report import limits
 from radar_suite.report.workspace import Workspace
 
 NOTEBOOKS = {notebook.name: notebook for notebook in discover(Path(__file__).parents[3] / "notebooks")}
@@ -52,7 +52,7 @@ def test_a_notebook_run_by_hand_is_held_to_them_too(tmp_path):
     names = {name: one.default for name, one in NOTEBOOKS["05_router_training"].parameters.items()}
     names["runs_dir"] = str(tmp_path)
     assert Workspace.open("05_router_training", names).seed == 1
-    with pytest.raises(UsageError, match=r"lambda_tables is 1.5; it must be above 0, at most 1"):
+    with pytest.raises(RadarError, match=r"lambda_tables is 1.5; it must be above 0, at most 1"):
         Workspace.open("05_router_training", {**names, "lambda_tables": 1.5})
 
 
