@@ -26,6 +26,7 @@ from scipy.special import expit, logit
 from scipy.stats import norm
 from scipy.stats import t as student
 
+from radar_lib.blocks import descending
 from radar_lib.metrics import Labels, Scores, Values, average_precision, recall_at_precision
 
 RELIABLE_RECALL = 0.1  # of R@P: the coverage of its bootstrap has a bar from this value up
@@ -76,7 +77,7 @@ def _area(labels: Labels, scores: Scores) -> tuple[float, Parts]:
     """Average precision, and the influence of each post on it."""
     theta = average_precision(labels, scores)
     labels, scores = np.asarray(labels), np.asarray(scores)
-    order = np.argsort(-scores)
+    order = descending(scores)
     y, ranked = labels[order].astype(float), scores[order]
     block = np.cumsum(np.r_[False, ranked[1:] != ranked[:-1]])
     posts, violating = np.cumsum(np.bincount(block)), np.bincount(block, weights=y)

@@ -19,7 +19,7 @@ from jaxtyping import Int8
 from PIL import Image as PILImage
 
 from radar_lib.errors import RadarError
-from radar_lib.labels import valid_mask  # noqa: F401  callers take it with `labels`
+from radar_lib.labels import LABELS, check_categories, valid_mask  # noqa: F401  callers take the mask with `labels`
 
 SPLITS = ("pretrain", "train", "validation", "calibration", "test", "audit", "unlabelled")
 TEXT_COLUMNS = ("title", "ocr_text", "asr_text")
@@ -44,7 +44,14 @@ def features(categories: Iterable[str], *, captions: bool = False, streams: bool
         categories: risk names; one int8 column `label_<category>` each.
         captions: add `caption`, filled in the pretrain split and empty elsewhere.
         streams: add `stream_id` and `segment` (the n-th segment of a live stream; a stream never spans splits).
+
+    Raises:
+        RadarError: a risk's name breaks the rule for names (`labels.NAME_RULE`).
     """
+    try:
+        categories = check_categories(categories)
+    except ValueError as error:
+        raise RadarError(f"label columns: {error}") from error
     columns: dict[str, Any] = {"post_id": Value("string"), "split": Value("string"), "pipeline": Value("string")}
     columns |= {"region": Value("string"), "language": Value("string"), "created_at": Value("timestamp[us]")}
     columns |= {name: Value("string") for name in TEXT_COLUMNS}
@@ -58,12 +65,20 @@ def features(categories: Iterable[str], *, captions: bool = False, streams: bool
 
 
 def labels(posts: Dataset | pa.Table | pd.DataFrame, categories: Iterable[str]) -> Int8[np.ndarray, "post category"]:
-    """Label matrix: 1 violating, 0 cleared, -1 not verified. Frames are not read."""
+    """Label matrix: 1 violating, 0 cleared, -1 not verified. Frames are not read.
+
+    Raises:
+        RadarError: a label is anything else; the message has column, row and value.
+    """
     names = [LABEL_PREFIX + category for category in categories]
     if isinstance(posts, Dataset):
         posts = posts.select_columns(names).with_format("arrow")[:]
-    columns = [np.asarray(posts[name], dtype=np.int8) for name in names]
-    return np.stack(columns, axis=1) if columns else np.empty((len(posts), 0), dtype=np.int8)
+    columns = [np.asarray(posts[name]) for name in names]
+    for name, column in zip(names, columns, strict=True):
+        if len(wrong := np.flatnonzero(~np.isin(column, LABELS))):
+            raise RadarError(f"{name} is {column[wrong[0]]!s} in row {wrong[0]} and wrong in {len(wrong):,} rows; a "
+                             "label is 1 violating, 0 cleared or -1 not verified.")  # fmt: skip
+    return np.stack(columns, axis=1).astype(np.int8) if columns else np.empty((len(posts), 0), dtype=np.int8)
 
 
 def to_record(row: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:

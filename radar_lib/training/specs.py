@@ -15,6 +15,7 @@ from jaxtyping import Float
 from radar_lib.errors import RadarError
 from radar_lib.files import digest_file, read_sealed
 from radar_lib.partial_losses import SideInformation
+from radar_lib.ranges import COUNT, POSITIVE, check_ranges
 from radar_lib.training.cache import RECORD, Entry, damage
 from radar_lib.training.loop import Recipe
 from radar_lib.training.scores import logits_for, read_scores
@@ -45,6 +46,7 @@ class RunSpec:
     def __post_init__(self) -> None:
         if self.fold is not None and not 0 <= self.fold[0] < self.fold[1]:
             raise RadarError(f"fold is {self.fold}; it is (i, n) with i from 0 to n - 1.")
+        check_ranges(self, lora_rank=COUNT, lora_alpha=POSITIVE)
 
     @classmethod
     def from_json(cls, saved: Mapping[str, Any]) -> RunSpec:

@@ -14,7 +14,9 @@ from typing import Any
 
 from radar_lib import __version__
 from radar_lib.errors import RadarError
+from radar_lib.ranges import Range
 from radar_suite.chain import exits, planning, studies, verify
+from radar_suite.report.limits import RANGES, whole_number
 
 PROFILES = """\
 profiles (notebooks/profiles/*.yaml; a path to a YAML file of your own works too):
@@ -128,7 +130,8 @@ COMMANDS = (
         option("named", nargs="?", metavar="PROFILE", help="profile name or YAML file (default: cpu)"),
         option("--profile", help="the same, as `radar reproduce` has it"),
         option("--posts", metavar="DIR", type=str, help=OWN_POSTS),
-        option("--train-posts", type=int, metavar="N", help="training posts, instead of the given number"),
+        option("--train-posts", type=whole_number(RANGES["train_posts"]), metavar="N",
+               help="training posts, instead of the given number"),
         setting(),
         option("--device", default="auto", help="auto, cpu, cuda, or a GPU by name: a100, h100, h200, ..."),
         option("--json", action="store_true", help="for programs: bytes, seconds, plain numbers"),
@@ -155,20 +158,23 @@ COMMANDS = (
         option("--images", metavar="DIR", help="folder that the table's frame paths start from"),
         option("--out", metavar="DIR", required=True, help="corpus folder to write"),
         option("--on-error", choices=("stop", "quarantine"), default="stop", help="what to do with bad rows"),
-        option("--seed", type=int, default=1, help="draws the splits where the table has none (default: 1)"),
+        option("--seed", type=whole_number(RANGES["seed"]), default=1,
+               help="draws the splits where the table has none (default: 1)"),
         option("--name", help="name of the corpus (default: the table's)"),
     )),
     Command("posts check", "commands:posts_check", "check every row and frame of a corpus folder",
             "example: radar posts check my/posts", (option("folder", metavar="DIR"),)),
     Command("corpus build", "commands:corpus_build", "build it, or continue a build that was stopped", CORPUS_BUILD, (
         option("--profile", help="take the corpus settings of this profile"), NOTEBOOKS,
-        option("--posts", "--train-posts", dest="train_posts", type=int, metavar="N",
+        option("--posts", "--train-posts", dest="train_posts", type=whole_number(RANGES["train_posts"]), metavar="N",
                help="training posts (default: 8500)"),
-        option("--seed", type=int, metavar="S", help="another world of posts (default: 1)"),
-        option("--size", "--px", dest="px", type=int, metavar="PX", help="side of a frame (default: 96)"),
+        option("--seed", type=whole_number(RANGES["seed"]), metavar="S", help="another world of posts (default: 1)"),
+        option("--size", "--px", dest="px", type=whole_number(RANGES["frame_px"]), metavar="PX",
+               help="side of a frame (default: 96)"),
         option("--languages", nargs="+", metavar="CODE", help="only these (default: all)"),
         setting("any other corpus setting"),
-        option("--workers", type=int, default=1, metavar="W", help="processes (any number gives the same bytes)"),
+        option("--workers", type=whole_number(Range(1, 1024)), default=1, metavar="W",
+               help="processes (any number gives the same bytes)"),
         option("--out", metavar="DIR", required=True, help="corpus folder to write"),
     )),
     Command("corpus targets", "commands:corpus_targets", "measure what the built-in world was set to meet",

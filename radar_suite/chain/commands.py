@@ -84,9 +84,6 @@ def corpus_build(args: argparse.Namespace) -> int:
         settings[name] = given.value
     own = {"train_posts": args.train_posts, "seed": args.seed, "frame_px": args.px, "languages": args.languages}
     settings |= {name: value for name, value in own.items() if value is not None}
-    for name, number in (("--posts", args.train_posts), ("--workers", args.workers)):
-        if number is not None and number < 1:
-            raise exits.UsageError(f"corpus build: {name} is {number}; it must be 1 or more")
     posts = build_corpus(CorpusConfig(**settings), args.out, workers=args.workers, progress=True)
     print(f"{posts.folder}: {len(posts):,} posts, digest {posts.digest}")
     return exits.OK

@@ -63,8 +63,13 @@ def exhibits(folder: Path, notebook: str) -> list[Exhibit]:
     return [
         Exhibit(name, notebook, folder, str(entry.get("caption", name)), str(entry.get("device", "")), files)
         for name, entry in entries.items()
-        if (files := tuple(f for f in entry.get("files", ()) if Path(f).name == f and (folder / f).is_file()))
+        if (files := tuple(f for f in entry.get("files", ()) if Path(f).name == f and _is_own(folder / f)))
     ]
+
+
+def _is_own(path: Path) -> bool:
+    """Whether a run wrote this file: a link leads to what somebody else did."""
+    return path.is_file() and not path.is_symlink()
 
 
 def stand_ins(parameters: Mapping[str, Any]) -> list[tuple[str, str]]:

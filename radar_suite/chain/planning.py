@@ -106,8 +106,6 @@ def plan(args: argparse.Namespace) -> int:
     folder = notebooks_folder(args)
     if args.named and args.profile and args.named != args.profile:
         raise exits.UsageError(f"two profiles: {args.named} and --profile {args.profile}. Give one.")
-    if args.train_posts is not None and args.train_posts < 1:
-        raise exits.UsageError(f"--train-posts {args.train_posts}: it must be 1 or more.")
     overrides = dict(map(parse_override, args.set)) | ({"posts": Value(args.posts, "--posts")} if args.posts else {})
     names, values = parameters_of(args.named or args.profile or "cpu", folder, overrides)
     posts, machine = posts_of(values, args.train_posts), machine_of(args.device, runs_folder(args))

@@ -13,6 +13,7 @@ import yaml
 
 from radar_suite.chain.exits import UsageError
 from radar_suite.chain.parameters import Misfit, Parameter
+from radar_suite.report.limits import RANGES
 
 GIVEN_BY_THE_CHAIN = {"profile": "--profile", "runs_dir": "--runs"}
 FOLDERS = ("posts", "public_sources", "checkpoints")  # parameters that may name a folder of the user's
@@ -90,7 +91,8 @@ def resolve(declared: Mapping[str, Mapping[str, Parameter]], given: Mapping[str,
         given: values by parameter name; a value must fit every notebook that declares the name.
 
     Raises:
-        UsageError: a name that no notebook has, or a value of another type; the message names the remedy.
+        UsageError: a name that no notebook has, or a value of another type or outside its range; the message names the
+            remedy.
     """
     known = {name for parameters in declared.values() for name in parameters}
     for name, value in given.items():
@@ -115,7 +117,8 @@ def _checked(notebook: str, parameter: Parameter, given: Value) -> Any:
     hint = ""
     if isinstance(given.value, str) and _EXPONENT.fullmatch(given.value):
         hint = " YAML reads this as text: write it with a dot and a sign, like 1.0e-5."
-    declared = f"`{parameter.name}: {parameter.annotation}` (default {parameter.default!r})"
+    limits = f", {RANGES[parameter.name]}" if parameter.name in RANGES else ""
+    declared = f"`{parameter.name}: {parameter.annotation}`{limits} (default {parameter.default!r})"
     got = f"{repr(given.value) if given.text is None else given.text} ({type(given.value).__name__})"
     raise UsageError(f"{given.source}: {notebook} declares {declared}, got {got}.{hint}")
 

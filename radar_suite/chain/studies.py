@@ -18,6 +18,7 @@ from radar_suite.chain.profiles import GIVEN_BY_THE_CHAIN, absolute_paths, load_
 from radar_suite.chain.progress import duration, near
 from radar_suite.chain.publish import publish_studies
 from radar_suite.chain.reproduce import notebooks_folder, runs_folder
+from radar_suite.report.limits import RANGES, whole_number
 
 STUDIES = {  # by name, a module of radar_suite.studies with a function `study(stage)`, and what it asks
     "losses": ("other_losses", "what to do with unverified cells: six objectives on one backbone"),
@@ -49,10 +50,11 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     """Options of `radar studies`, beside the places."""
     command.add_argument("--only", nargs="+", choices=list(STUDIES), default=list(STUDIES), metavar="STUDY",
                          help="some of them (default: all)")  # fmt: skip
-    command.add_argument("--seeds", type=int, default=SEEDS, metavar="N",
+    command.add_argument("--seeds", type=whole_number(RANGES["seeds"]), default=SEEDS, metavar="N",
                          help=f"runs of each row of losses and controls and of each fine-tuned cell (default: {SEEDS}; "
                               "from 3 on a verdict is about the method); the map's heads have their own")  # fmt: skip
-    command.add_argument("--workers", type=int, default=0, metavar="W", help="runs side by side (default: all cores)")
+    command.add_argument("--workers", type=whole_number(RANGES["workers"]), default=0, metavar="W",
+                         help="runs side by side (default: all cores)")  # fmt: skip
     command.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="as the chain was run with")
 
 

@@ -16,7 +16,6 @@ import difflib
 import hashlib
 import itertools
 import json
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -29,13 +28,13 @@ from radar_lib.data.posts import Posts, write_corpus
 from radar_lib.data.schema import DEFAULTS, FRAMES, LABEL_PREFIX, TEXT_COLUMNS, categories_of
 from radar_lib.data.shards import BATCH_ROWS
 from radar_lib.errors import RadarError
+from radar_lib.labels import check_categories
 from radar_suite.intake.images import frame_fault, read_image, shrink
 from radar_suite.intake.rows import Fault, OnError, RowChecker
 
 FRACTIONS = {"train": 0.6, "validation": 0.1, "calibration": 0.1, "test": 0.2}
 KNOWN = ("post_id", "split", *DEFAULTS, FRAMES)
 OPTIONAL = ("caption", "stream_id", "segment")  # a corpus has them only where the table does
-_CATEGORY = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
 Row = tuple[int, dict[str, Any], list[Fault]]  # number, cells, what is wrong with the line itself
 
@@ -171,8 +170,10 @@ def _check_header(file: str, header: Sequence[str]) -> tuple[tuple[str, ...], li
     require("post_id" in header, f"no column post_id among {names}", "Give every post a unique post_id")
     labels = "Add label_<category> for each risk: 1 violating, 0 cleared, -1 not verified"
     require(categories, "no label column", labels)
-    for name in categories:
-        require(_CATEGORY.fullmatch(name), f"{name!r} is no category name", "Use letters, digits, - and _ after label_")
+    try:
+        check_categories(categories)
+    except ValueError as error:
+        raise RadarError(f"{file}, header: {error}") from None
     require(set(header) & set(content), "posts without text and frames", f"Add one of {', '.join(content)}")
     require("segment" not in header or "stream_id" in header, "segment without stream_id", "Add stream_id")
     ignored = [name for name in header if name not in KNOWN and not name.startswith(LABEL_PREFIX)]

@@ -30,7 +30,8 @@ _LABEL = (Annotated[int, Field(ge=-1, le=1)], "label", "Write 1 (violating), 0 (
 _CELLS: dict[str, tuple[Any, str, str]] = {
     "post_id": (Annotated[str, Field(pattern=r"[^\s\x1c-\x1f]")], "id", "Give every post a unique text"),
     "split": (Literal[SPLITS], "split", f"Use one of {', '.join(SPLITS)}"),
-    "pipeline": (Annotated[str, Field(min_length=1)], "pipeline", "Name the pipeline"),
+    "pipeline": (Annotated[str, Field(pattern=r"^[^$\x00-\x1f]+$")], "pipeline",
+                 "Name the pipeline, on one line and without $"),
     "region": (Annotated[str, Field(pattern="^[A-Z]{2}$")], "region",
                "Use ISO 3166-1 alpha-2, such as BR, or ZZ if unknown"),
     "language": (Annotated[str, Field(pattern="^[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*$")], "language",

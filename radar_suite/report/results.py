@@ -34,8 +34,8 @@ Blocks = Mapping[str, Callable[[Path], str]]
 
 
 def caption(record: Path, name: str) -> str:
-    """Caption of an entry of the manifest."""
-    return read_json(record / MANIFEST)["entries"][name]["caption"]
+    """Caption of an entry of the manifest, as text that makes no link, image or tag of itself."""
+    return re.sub(r"<|\](?=\()", r"\\\g<0>", read_json(record / MANIFEST)["entries"][name]["caption"])
 
 
 def read_table(record: Path, file: str, number: int) -> pd.DataFrame:

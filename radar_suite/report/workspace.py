@@ -21,6 +21,7 @@ from radar_lib.data.posts import Posts, open_posts
 from radar_lib.errors import RadarError
 from radar_lib.files import atomic_path, atomic_write_text, digest_file, digest_json, read_json, write_json
 from radar_suite.report import style
+from radar_suite.report.limits import check_values
 
 STAMPED_PACKAGES = ("torch", "transformers", "peft", "accelerate", "datasets", "numpy", "scikit-learn", "matplotlib")
 MANIFEST = "manifest.json"
@@ -95,8 +96,12 @@ class Workspace:
         Args:
             names: the notebook's parameters; in its first cell after them `globals()`, of which all that is no plain
                 value is left out.
+
+        Raises:
+            RadarError: a parameter lies outside its range.
         """
         parameters = {key: value for key, value in names.items() if _is_parameter(key, value)}
+        check_values(parameters)
         runs = Path(parameters["runs_dir"]).resolve()
         (runs / parameters["profile"] / name).mkdir(parents=True, exist_ok=True)
         style.use()

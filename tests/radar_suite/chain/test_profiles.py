@@ -62,7 +62,7 @@ def test_set_refuses_what_it_cannot_read(text):
 
 def test_an_ill_typed_set_shows_what_was_typed():
     with pytest.raises(
-        UsageError, match=r"--set epochs: 01_a declares `epochs: int` \(default 3\), got many"
+        UsageError, match=r"--set epochs: 01_a declares `epochs: int`, from 1 to 10,000 \(default 3\), got many"
     ):
         resolve(DECLARED, dict([parse_override("epochs=many")]))
 

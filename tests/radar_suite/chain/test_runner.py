@@ -116,7 +116,7 @@ def test_bad_parameters_and_names_stop_before_anything_is_written(project, capsy
     project.profile("smoke", "sed: 3\n")
     for arguments, message in [
         (["--set", "sed=2"], "no notebook has a parameter 'sed'. Did you mean 'seed'"),
-        (["--set", "seed=two"], "00_a declares `seed: int` (default 1), got two (str)"),
+        (["--set", "seed=two"], "00_a declares `seed: int`, from 0 to 2,147,483,647 (default 1), got two (str)"),
         (["--profile", "smoke"], "profiles/smoke.yaml: no notebook has a parameter 'sed'"),
         (["--profile", "smoek"], "Did you mean 'smoke'"),
         (["--only", "00_b"], "no notebook '00_b'. Did you mean '00_a'"),

@@ -241,7 +241,7 @@ def test_quarantine_that_leaves_too_little_says_why(place):
         ("post_id,title", ["no label column", "Add label_<category>"]),
         ("title,label_A", ["no column post_id"]),
         ("post_id,label_A,region", ["without text and frames"]),
-        ("post_id,title,label_A B", ["'A B' is no category name"]),
+        ("post_id,title,label_A B", ["cannot be called 'A B'"]),
         ("post_id,title,label_A,label_A", ["'label_A' is there twice"]),
         ("post_id,titel,title,label_A", ["'titel'", "Did you mean title?"]),
         ("post_id,title,label_A,lable_B", ["'lable_B'", "Did you mean label_<category>?"]),

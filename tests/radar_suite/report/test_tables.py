@@ -200,3 +200,15 @@ def test_equal_printed_numbers_share_a_mark():
     index = pd.MultiIndex.from_tuples([("x", str(i)) for i in range(4)])
     table = pd.DataFrame({("A", "PR-AUC"): [1.0, 2.0, 2.0, 1.5]}, index=index)
     assert tables.marks(table)[("A", "PR-AUC")].tolist() == ["", "best", "best", "second"]
+
+
+def test_every_risk_has_columns_of_its_own_and_text_stays_text():
+    names = ("fake_engagement", "Übergriff", "仇恨", "تحرش", "Average")
+    frame = pd.DataFrame([{"loss": "BCE", "method": EXPERTS, "category": c, "metric": m, "value": 0.5}
+                          for c in names for m in tables.METRICS])  # fmt: skip
+    table = tables.wide(frame, 1)
+    columns = tables.to_csv(table).splitlines()[0].split(",")
+    assert len(set(columns)) == 12 and {"fake_engagement_pr_auc", "仇恨_r_at_p60", "avg_pr_auc"} <= set(columns)
+    tex = tables.to_latex(table, caption=r"posts (a_b & c#1 \input{/etc/hostname} 5 %)", label="tab:1")
+    assert r"fake\_engagement" in tex and r"a\_b \& c\#1  input\{/etc/hostname\} 5 \%" in tex
+    assert tables.to_markdown(pd.DataFrame({"name": ["a|b"]})).splitlines()[2] == r"| a\|b |"
