@@ -105,7 +105,8 @@ class Posts:
         paths = [path for split in self._known(splits) for path in shards_of(self.folder, split)]
         for path in paths:
             if path.name not in self._sound and digest_file(path) != self.info["shards"].get(path.name):
-                raise RadarError(f"{path} is not as it was imported: its bytes have changed. Import the posts again.")
+                raise RadarError(f"{path} is not as it was imported: its bytes have changed. Import the posts again; "
+                                 f"built-in ones are built anew once {self.folder} is deleted.")  # fmt: skip
             self._sound.add(path.name)
         return paths
 
@@ -148,7 +149,7 @@ class Posts:
 
 
 def _copied_rows(path: Path, schema: pa.Schema) -> str:
-    """Digest of the rows of an Arrow copy; empty if there is none that can be read in full, with bytes in all frames."""
+    """Digest of the rows of an Arrow copy; empty if there is none that can be read, with bytes in every frame."""
 
     def sound(batch: pa.RecordBatch) -> pa.RecordBatch:
         batch.validate(full=True)  # whoever wrote it: an offset may point anywhere
@@ -292,11 +293,11 @@ def _contract(categories: Sequence[str], names: Sequence[str]) -> pa.Schema:
 
 
 def _check_columns(shard: Path, schema: pa.Schema, expected: pa.Schema) -> None:
-    for field in expected:
-        if field.name not in schema.names:
-            raise RadarError(f"{shard}: column {field.name!r} is missing. Import the posts again.")
-        if (kind := schema.field(field.name).type) != field.type:
-            raise RadarError(f"{shard}: column {field.name!r} is {kind}, not {field.type}. Import the posts again.")
+    for column in expected:
+        if column.name not in schema.names:
+            raise RadarError(f"{shard}: column {column.name!r} is missing. Import the posts again.")
+        if (kind := schema.field(column.name).type) != column.type:
+            raise RadarError(f"{shard}: column {column.name!r} is {kind}, not {column.type}. Import the posts again.")
     for name in schema.names:
         if name not in expected.names:
             raise RadarError(f"{shard}: {name!r} is not a column of the data contract. Import the posts again.")

@@ -45,7 +45,7 @@ def check_posts(folder: str | Path, *, workers: int = 2) -> Report:
     """
     posts = open_posts(folder)
     hint = "Correct them where they come from and import again."
-    shards = [(split, shard) for split in posts.splits for shard in shards_of(folder, split)]  # as they are, to be named
+    shards = [(split, shard) for split in posts.splits for shard in shards_of(folder, split)]  # whatever their bytes
     checker = RowChecker(schema_of(shards[0][1]).names, hint=hint)
     bar = tqdm(total=len(posts), unit="post", desc="checking", disable=None)
     with bar, ThreadPoolExecutor(workers) as pool:

@@ -32,7 +32,7 @@ from sklearn.preprocessing import StandardScaler
 from radar_lib.data.posts import Posts, labels
 from radar_lib.evidence import AREA
 from radar_lib.files import digest_file, digest_json
-from radar_lib.intervals import logit_interval
+from radar_lib.intervals import logit_interval, sum_within
 from radar_lib.metrics import uninformed_metrics
 from radar_lib.sources import digest_sources
 from radar_lib.training.encoder import pooled_features
@@ -225,6 +225,7 @@ def uninformed_results(scores: RowScores) -> pd.DataFrame:
     mean = {name: float(np.mean([one[name] for one in metrics.values()])) for name in tables.METRICS}
     metrics[tables.AVERAGE] = mean
     influence = dict(zip(scores.categories, parts.T, strict=True)) | {tables.AVERAGE: parts.mean(axis=1)}
+    influence = {category: sum_within(one, scores.groups) for category, one in influence.items()}
     frame = pd.DataFrame(tables.over_seeds([metrics])).assign(loss=REFERENCE, method=CHANCE)
     ends = [
         logit_interval(value, influence[category])[1:] if metric == "PR-AUC" else (value, value)
