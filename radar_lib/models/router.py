@@ -12,14 +12,16 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from radar_lib.errors import RadarError
-from radar_lib.files import atomic_path, read_json, write_json
+from radar_lib.files import atomic_path, digest_json, read_json, write_json
 from radar_lib.models.base import Backbone
 from radar_lib.models.checkpoints import open_checkpoint, read_header
 from radar_lib.models.lora import lora_targets
@@ -27,6 +29,7 @@ from radar_lib.models.lora import lora_targets
 ADAPTER = "adapter_model.safetensors"
 HEADS = "heads.safetensors"
 CONFIG = "router_config.json"
+MOST = 1 << 16  # of rank, alpha and width: larger ones are slips
 
 
 @dataclass(frozen=True)
@@ -50,9 +53,21 @@ class RouterConfig:
     mlp_dropout: float = 0.0
 
     def __post_init__(self):
-        object.__setattr__(self, "categories", tuple(self.categories))
-        if not self.categories:
-            raise RadarError("a router needs at least one category")
+        categories = () if isinstance(self.categories, str) else tuple(self.categories)
+        object.__setattr__(self, "categories", categories)
+        named = all(isinstance(category, str) and category for category in categories)
+        if not categories or not named or len(set(categories)) < len(categories):
+            raise RadarError(f"a router's categories are {list(categories)}: give one or more names, each once.")
+        width = 1 if self.mlp_hidden is None else self.mlp_hidden
+        sizes = {"lora_rank": self.lora_rank, "mlp_hidden": width}
+        within = {name: type(size) is int and 1 <= size <= MOST for name, size in sizes.items()}
+        within["lora_alpha"] = _is_number(self.lora_alpha) and 0 < self.lora_alpha <= MOST
+        within |= {name: _is_number(rate := getattr(self, name)) and 0 <= rate < 1
+                   for name in ("lora_dropout", "mlp_dropout")}  # fmt: skip
+        within["lora_vision"] = isinstance(self.lora_vision, bool)
+        for name in (name for name, good in within.items() if not good):
+            raise RadarError(f"a router's {name} cannot be {getattr(self, name)!r:.60}: sizes are whole numbers from 1 "
+                             f"to {MOST}, alpha lies above 0, dropout in [0, 1).")  # fmt: skip
 
 
 class RadarRouter(nn.Module):
@@ -157,7 +172,8 @@ class RadarRouter(nn.Module):
         """
         with atomic_path(folder) as temporary:
             self._peft[0].save_pretrained(str(temporary), save_embedding_layers=False)
-            save_file(self._head_state(), str(temporary / HEADS))
+            about = {CONFIG: digest_json(asdict(self.config))}  # in the order of these categories, and no other
+            save_file(self._head_state(), str(temporary / HEADS), metadata=about)
             b = self.backbone
             base = {"checkpoint": b.checkpoint, "digest": b.digest, "family": b.family}
             write_json(temporary / CONFIG, {**asdict(self.config), "base": base})
@@ -171,8 +187,9 @@ class RadarRouter(nn.Module):
             backbone: the base to put it on; None loads the one that the folder names.
 
         Raises:
-            RadarError: a file is missing or damaged, or the base is not the one that the adapter was trained on: told
-                by its digest, before a weight of either is used.
+            RadarError: a file is missing or damaged, the configuration is not the one that the heads were saved with,
+                or the base is not the one that the adapter was trained on: told by their digests, before a weight of
+                either is used.
         """
         from peft import get_peft_model_state_dict, set_peft_model_state_dict
 
@@ -184,8 +201,7 @@ class RadarRouter(nn.Module):
                 raise RadarError(f"{folder} is not a saved router: {name} is missing.")
         for name in (ADAPTER, HEADS):
             read_header(folder / name)
-        saved = read_json(folder / CONFIG)
-        base = saved.pop("base")
+        config, base = _read_config(folder)
         files = None if backbone else open_checkpoint(base["checkpoint"])
         name, digest = (files.reference, files.digest) if files else (backbone.checkpoint, backbone.digest)
         if digest != base["digest"]:
@@ -193,7 +209,10 @@ class RadarRouter(nn.Module):
                 f"{folder} was trained on {base['checkpoint']} (digest {base['digest']}), not on {name} "
                 f"(digest {digest}). Load that base, or train again on this one."
             )
-        router = cls(backbone or load_backbone(files), RouterConfig(**saved))
+        with safe_open(folder / HEADS, "pt") as heads:
+            if (heads.metadata() or {}).get(CONFIG) != digest_json(asdict(config)):
+                raise RadarError(f"{folder}: its weights do not fit its {CONFIG}. Save the router again.")
+        router = cls(backbone or load_backbone(files), config)
         adapter, heads = load_file(str(folder / ADAPTER)), load_file(str(folder / HEADS))
         own = get_peft_model_state_dict(router._peft[0], save_embedding_layers=False)
         if _shapes(adapter) != _shapes(own) or _shapes(heads) != _shapes(router._head_state()):
@@ -206,6 +225,22 @@ class RadarRouter(nn.Module):
             for name, parameter in router.backbone.own_parameters().items():
                 parameter.copy_(heads[f"backbone.{name}"])
         return router
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _read_config(folder: Path) -> tuple[RouterConfig, dict[str, str]]:
+    """A saved router's configuration, and the checkpoint and digest of its base."""
+    saved = read_json(folder / CONFIG)
+    try:
+        base = {name: saved["base"][name] for name in ("checkpoint", "digest")}
+        if not all(isinstance(value, str) for value in base.values()):
+            raise TypeError("its base is no text")
+        return RouterConfig(**{name: value for name, value in saved.items() if name != "base"}), base
+    except (KeyError, TypeError, RadarError) as error:
+        raise RadarError(f"{folder / CONFIG}: {error!s:.300} Save the router again.") from error
 
 
 def _shapes(state: Mapping[str, Tensor]) -> dict[str, torch.Size]:

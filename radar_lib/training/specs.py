@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 
 from radar_lib.errors import RadarError
-from radar_lib.files import digest_file, read_json
+from radar_lib.files import digest_file, digest_json, read_json
 from radar_lib.partial_losses import SideInformation
 from radar_lib.training.cache import RECORD, Entry
 from radar_lib.training.loop import Recipe
@@ -64,10 +64,12 @@ class SoftLabels:
 
     @classmethod
     def open(cls, path: str | Path) -> SoftLabels:
+        if not Path(path).is_file():
+            raise RadarError(f"{path} does not exist: write the soft labels first (`teachers.soft_labels`).")
         return cls(Path(path), digest_file(path))
 
     def logits(self, post_ids: Sequence[str], categories: Sequence[str]) -> Float[np.ndarray, "post category"]:
-        return logits_for(read_scores(self.path), post_ids, categories)
+        return logits_for(read_scores(self.path, digest=self.digest), post_ids, categories)
 
 
 @dataclass(frozen=True)
@@ -122,11 +124,17 @@ class Run:
         """A finished run from its cache folder, `<cache>/training/<run hash>`.
 
         Raises:
-            RadarError: there is no finished run.
+            RadarError: there is no finished run, or its record is not that of a run.
         """
         folder = Path(folder)
         record = read_json(folder / RECORD)
-        spec = RunSpec.from_json(record["inputs"]["spec"])
+        try:
+            spec = RunSpec.from_json(record["inputs"]["spec"])
+            sound = record["digest"] == digest_json({"kind": "training", **record["inputs"]})
+        except (KeyError, TypeError, ValueError):
+            sound = False
+        if not sound:  # files are named by it
+            raise RadarError(f"{folder / RECORD}: its hash is not that of a run with these inputs. Train it again.")
         return cls(spec, Entry(folder, record["digest"], record["inputs"]), record)
 
     @property
