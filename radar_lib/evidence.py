@@ -71,7 +71,7 @@ class Evidence:
                 parts = [average_precision_influence(truth[known, k], one[known, k]) for one in runs]
                 influence = np.zeros(len(truth))
                 influence[known] = np.mean(parts, axis=0) / known.sum()
-                self._influence[row, category] = sum_within(influence, groups)
+                self._influence[row, category] = sum_within(influence, groups, among=known)
         self._drawn = self._bootstrap(truth, rows, groups, replicates, seed)
         for row in rows:
             self._influence[row, AVERAGE] = np.mean([self._influence[row, c] for c in categories], axis=0)

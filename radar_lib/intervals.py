@@ -22,7 +22,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 from scipy.optimize import brentq
 from scipy.special import expit, logit
 from scipy.stats import norm
@@ -91,16 +91,19 @@ def _area(labels: Labels, scores: Scores) -> tuple[float, Parts]:
     return theta, influence * len(y) / y.sum()
 
 
-def sum_within(parts: Parts, groups: Groups) -> Parts:
+def sum_within(parts: Parts, groups: Groups, *, among: Bool[np.ndarray, " post"] | None = None) -> Parts:
     """What each group of posts adds to an error: the sum over its posts; of independent posts the parts as they are.
 
-    Scaled by the root of G / (G - 1), G being the number of groups with a part, as a few groups lie closer to their own
-    mean than to the true one. NaN for a single group, which says nothing of others.
+    Scaled by the root of G / (G - 1), G being the number of groups, as a few groups lie closer to their own mean than
+    to the true one. NaN for a single group, which says nothing of others.
+
+    Args:
+        among: the posts that the metric is about, where the others' parts are 0; all if None.
     """
     if groups is None:
         return parts
-    number = len(np.unique(groups[parts != 0]))
-    return np.bincount(groups, weights=parts) * (np.nan if number == 1 else np.sqrt(number / max(number - 1, 1)))
+    number = len(np.unique(groups if among is None else groups[among]))
+    return np.bincount(groups, weights=parts) * (np.sqrt(number / (number - 1)) if number > 1 else np.nan)
 
 
 def average_precision_interval(

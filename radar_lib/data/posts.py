@@ -274,9 +274,9 @@ def _info_fault(info: Any) -> str:
             return f"{name!r} is missing"
     if info["seal"] != digest_json({name: value for name, value in info.items() if name != "seal"}):
         return "it was changed by hand"
-    if not set(info["splits"]) <= set(SPLITS):
-        return f"splits are {', '.join(info['splits'])}"
-    return "" if re.fullmatch("[0-9a-f]{16}", info["digest"]) else f"{info['digest']!r:.60} is no digest"
+    if not isinstance(info["splits"], dict) or not set(info["splits"]) <= set(SPLITS):
+        return f"splits are {info['splits']!r:.60}"
+    return "" if re.fullmatch("[0-9a-f]{16}", str(info["digest"])) else f"{info['digest']!r:.60} is no digest"
 
 
 def _readable(rows: Iterable[Any]) -> Iterable[Any]:
