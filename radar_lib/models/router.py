@@ -53,21 +53,20 @@ class RouterConfig:
     mlp_dropout: float = 0.0
 
     def __post_init__(self):
-        categories = () if isinstance(self.categories, str) else tuple(self.categories)
-        object.__setattr__(self, "categories", categories)
-        named = all(isinstance(category, str) and category for category in categories)
-        if not categories or not named or len(set(categories)) < len(categories):
-            raise RadarError(f"a router's categories are {list(categories)}: give one or more names, each once.")
-        width = 1 if self.mlp_hidden is None else self.mlp_hidden
-        sizes = {"lora_rank": self.lora_rank, "mlp_hidden": width}
-        within = {name: type(size) is int and 1 <= size <= MOST for name, size in sizes.items()}
-        within["lora_alpha"] = _is_number(self.lora_alpha) and 0 < self.lora_alpha <= MOST
-        within |= {name: _is_number(rate := getattr(self, name)) and 0 <= rate < 1
-                   for name in ("lora_dropout", "mlp_dropout")}  # fmt: skip
-        within["lora_vision"] = isinstance(self.lora_vision, bool)
-        for name in (name for name, good in within.items() if not good):
-            raise RadarError(f"a router's {name} cannot be {getattr(self, name)!r:.60}: sizes are whole numbers from 1 "
-                             f"to {MOST}, alpha lies above 0, dropout in [0, 1).")  # fmt: skip
+        names = () if isinstance(self.categories, str) else tuple(self.categories)
+        object.__setattr__(self, "categories", names)
+        within = {
+            "categories": all(isinstance(name, str) and name for name in names) and len(set(names)) == len(names) > 0,
+            "lora_rank": _is_whole(self.lora_rank), "mlp_hidden": self.mlp_hidden is None or _is_whole(self.mlp_hidden),
+            "lora_alpha": _is_number(self.lora_alpha) and 0 < self.lora_alpha <= MOST,
+            "lora_dropout": _is_number(self.lora_dropout) and 0 <= self.lora_dropout < 1,
+            "mlp_dropout": _is_number(self.mlp_dropout) and 0 <= self.mlp_dropout < 1,
+            "lora_vision": isinstance(self.lora_vision, bool),
+        }  # fmt: skip
+        if wrong := [name for name, good in within.items() if not good]:
+            raise RadarError(f"a router's {wrong[0]} cannot be {getattr(self, wrong[0])!r:.60}. Give at least one "
+                             f"category, each once; rank and width from 1, alpha above 0, up to {MOST}; dropout from 0 and "
+                             "below 1.")  # fmt: skip
 
 
 class RadarRouter(nn.Module):
@@ -229,6 +228,10 @@ class RadarRouter(nn.Module):
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_whole(size: Any) -> bool:
+    return _is_number(size) and isinstance(size, int) and 1 <= size <= MOST
 
 
 def _read_config(folder: Path) -> tuple[RouterConfig, dict[str, str]]:
