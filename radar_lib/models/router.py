@@ -65,8 +65,8 @@ class RouterConfig:
         }  # fmt: skip
         if wrong := [name for name, good in within.items() if not good]:
             raise RadarError(f"a router's {wrong[0]} cannot be {getattr(self, wrong[0])!r:.60}. Give at least one "
-                             f"category, each once; rank and width from 1, alpha above 0, up to {MOST}; dropout from 0 and "
-                             "below 1.")  # fmt: skip
+                             f"category, each once; rank and width from 1, alpha above 0, up to {MOST}; dropout from 0 "
+                             "and below 1.")  # fmt: skip
 
 
 class RadarRouter(nn.Module):
