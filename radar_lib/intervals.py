@@ -5,7 +5,7 @@ to it, as DeLong's is for the ROC area): O(n log n), and for the difference of t
 other metrics have jumps, and are bootstrapped: posts drawn with replacement, the same ones for both models of a
 difference. Posts that share an image, campaign, stream or account are not independent: given their `groups`, influences
 are summed within groups, and groups are drawn. How often these intervals cover is measured by
-`benchmarks/interval_coverage.py`; with fewer than some thirty groups too seldom.
+`benchmarks/interval_coverage.py`; with few groups that hold a violating post too seldom: 85 % with twenty of them.
 
 *Seeds*: runs that differ in their seed alone are a sample of what the recipe gives: Student's t over their values, on
 the posts as they are. *Both*: by the model stated at `combined_interval`.
