@@ -8,7 +8,6 @@ Which layers LoRA adapts stands in `lora`; which state stands for a post (poolin
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -21,14 +20,16 @@ from torch import Tensor, nn
 
 from radar_lib.errors import RadarError
 from radar_lib.files import atomic_path, changed_file, digest_file, read_sealed, write_sealed
+from radar_lib.labels import check_categories
 from radar_lib.models.base import Backbone
 from radar_lib.models.checkpoints import open_checkpoint, read_header
 from radar_lib.models.lora import lora_targets
+from radar_lib.ranges import Range, check_ranges
 
 ADAPTER = "adapter_model.safetensors"
 HEADS = "heads.safetensors"
 CONFIG = "router_config.json"
-WIDEST = 1 << 16  # of a LoRA rank or an MLP: far above any model's, and below what takes all memory
+MOST = 1 << 16  # of rank, alpha and width: larger ones are slips, and would take all memory
 
 
 @dataclass(frozen=True)
@@ -52,20 +53,21 @@ class RouterConfig:
     mlp_dropout: float = 0.0
 
     def __post_init__(self):
-        object.__setattr__(self, "categories", tuple(self.categories))
-        if not self.categories:
-            raise RadarError("a router needs at least one category")
-        if len(set(self.categories)) < len(self.categories):
-            raise RadarError(f"a router's categories are {', '.join(self.categories)}: each may be there once.")
-        widths = {"lora_rank": self.lora_rank, "mlp_hidden": 1 if self.mlp_hidden is None else self.mlp_hidden}
-        for name, width in widths.items():
-            if not isinstance(width, int) or not 1 <= width <= WIDEST:
-                raise RadarError(f"a router's {name} is {width!r}; it is a whole number from 1 to {WIDEST}.")
-        if not 0 < self.lora_alpha < math.inf:
-            raise RadarError(f"a router's lora_alpha is {self.lora_alpha!r}; it is a number above 0.")
-        for name in ("lora_dropout", "mlp_dropout"):
-            if not 0 <= (share := getattr(self, name)) < 1:
-                raise RadarError(f"a router's {name} is {share!r}; it is a share from 0 to below 1.")
+        names = (self.categories,) if isinstance(self.categories, str) else tuple(self.categories)
+        object.__setattr__(self, "categories", names)
+        try:
+            check_categories(names)
+        except (TypeError, ValueError) as error:
+            raise RadarError(f"a router's categories are {names!r:.60}: {error}") from error
+        if not names:
+            raise RadarError("a router needs at least one category.")
+        whole = {"lora_rank": self.lora_rank, "mlp_hidden": self.mlp_hidden}
+        if wrong := [name for name, value in whole.items() if not isinstance(value, int | None)]:
+            raise RadarError(f"{wrong[0]} is {whole[wrong[0]]!r}; it must be a whole number.")
+        if not isinstance(self.lora_vision, bool):
+            raise RadarError(f"lora_vision is {self.lora_vision!r}; it must be true or false.")
+        check_ranges(self, lora_rank=Range(1, MOST), mlp_hidden=Range(1, MOST), lora_alpha=Range(0, MOST, above=True),
+                     lora_dropout=Range(0, 0.99), mlp_dropout=Range(0, 0.99))  # fmt: skip
 
 
 class RadarRouter(nn.Module):
@@ -185,8 +187,9 @@ class RadarRouter(nn.Module):
             backbone: the base to put it on; None loads the one that the folder names.
 
         Raises:
-            RadarError: a file is missing or not what was written, a weight is not finite, or the base is not the one
-                that the adapter was trained on: told by its digest, before a weight of either is used.
+            RadarError: a file is missing or not what was written, a value of the configuration is out of its range, a
+                weight is not finite, or the base is not the one that the adapter was trained on: told by its digest,
+                before a weight of either is used.
         """
         from peft import get_peft_model_state_dict, set_peft_model_state_dict
 
@@ -198,12 +201,11 @@ class RadarRouter(nn.Module):
                 raise RadarError(f"{folder} is not a saved router: {name} is missing.")
         for name in (ADAPTER, HEADS):
             read_header(folder / name)
-        saved = read_sealed(folder / CONFIG)
-        if wrong := changed_file(folder, saved.pop("files")):
+        config, base, files = _read_config(folder)
+        if wrong := changed_file(folder, files):
             raise RadarError(f"{folder / wrong} is not what was written. Fetch the folder again, or train again.")
-        base = saved.pop("base")
-        files = None if backbone else open_checkpoint(base["checkpoint"])
-        name, digest = (files.reference, files.digest) if files else (backbone.checkpoint, backbone.digest)
+        found = None if backbone else open_checkpoint(base["checkpoint"])
+        name, digest = (found.reference, found.digest) if found else (backbone.checkpoint, backbone.digest)
         if digest != base["digest"]:
             raise RadarError(
                 f"{folder} was trained on {base['checkpoint']} (digest {base['digest']}), not on {name} "
@@ -213,7 +215,7 @@ class RadarRouter(nn.Module):
         for name, tensor in {**adapter, **heads}.items():
             if not tensor.isfinite().all():
                 raise RadarError(f"{folder}: {name} has weights that are not finite. Train the router again.")
-        router = cls(backbone or load_backbone(files), RouterConfig(**saved))
+        router = cls(backbone or load_backbone(found), config)
         own = get_peft_model_state_dict(router._peft[0], save_embedding_layers=False)
         if _shapes(adapter) != _shapes(own) or _shapes(heads) != _shapes(router._head_state()):
             router.detach()
@@ -225,6 +227,18 @@ class RadarRouter(nn.Module):
             for name, parameter in router.backbone.own_parameters().items():
                 parameter.copy_(heads[f"backbone.{name}"])
         return router
+
+
+def _read_config(folder: Path) -> tuple[RouterConfig, dict[str, str], dict[str, str]]:
+    """A saved router's configuration, the checkpoint and digest of its base, and the digests of its files."""
+    saved = read_sealed(folder / CONFIG)
+    try:
+        base, files = saved.pop("base"), saved.pop("files")
+        if not (all(isinstance(base[name], str) for name in ("checkpoint", "digest")) and {ADAPTER, HEADS} <= {*files}):
+            raise TypeError("its base is no text, or a file has no digest.")
+        return RouterConfig(**saved), base, files
+    except (KeyError, TypeError, RadarError) as error:
+        raise RadarError(f"{folder / CONFIG}: {error!s:.300} Save the router again.") from error
 
 
 def _shapes(state: Mapping[str, Tensor]) -> dict[str, torch.Size]:

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 
 from radar_lib.errors import RadarError
-from radar_lib.files import digest_file, read_sealed
+from radar_lib.files import digest_file, digest_json, read_sealed
 from radar_lib.partial_losses import SideInformation
 from radar_lib.ranges import COUNT, POSITIVE, check_ranges
 from radar_lib.training.cache import RECORD, Entry, damage
@@ -71,8 +71,10 @@ class SoftLabels:
         """The file at `path`.
 
         Raises:
-            RadarError: its digest is not the one that was recorded for it.
+            RadarError: it does not exist, or its digest is not the one that was recorded for it.
         """
+        if not Path(path).is_file():
+            raise RadarError(f"{path} does not exist: write the soft labels first (`teachers.soft_labels`).")
         found = digest_file(path)
         if digest not in (None, found):
             raise RadarError(f"{path} is not what was written (digest {digest}). Run the step that writes it again.")
@@ -139,13 +141,20 @@ class Run:
         """A finished run from its cache folder, `<cache>/training/<run hash>`.
 
         Raises:
-            RadarError: there is no finished run, or a file of it is not what was written.
+            RadarError: there is no finished run, a file of it is not what was written, or its record is not that of a
+                run.
         """
         folder = Path(folder)
         record = read_sealed(folder / RECORD)
         if wrong := damage(folder):
             raise RadarError(f"{folder / wrong} is not what was written. Run the notebook that trains it again.")
-        spec = RunSpec.from_json(record["inputs"]["spec"])
+        try:
+            spec = RunSpec.from_json(record["inputs"]["spec"])
+            sound = record["digest"] == digest_json({"kind": "training", **record["inputs"]})
+        except (KeyError, TypeError, ValueError):
+            sound = False
+        if not sound:  # files are named by it
+            raise RadarError(f"{folder / RECORD}: its hash is not that of a run with these inputs. Train it again.")
         return cls(spec, Entry(folder, record["digest"], record["inputs"]), record)
 
     @property

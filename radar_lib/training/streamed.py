@@ -57,9 +57,6 @@ class Rows:
     def __len__(self) -> int:
         return len(self._dataset)
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "_dataset"}
-
     def read(self, positions: Sequence[int], *, sizes_only: bool = False) -> list[dict[str, Any]]:
         """Posts as `Backbone.encode` takes them; with `sizes_only`, frames are (width, height) from their headers."""
         posts: list[dict[str, Any]] = [{} for _ in positions]
@@ -82,7 +79,7 @@ class Rows:
 
 def _size(frame: Mapping[str, Any]) -> tuple[int, int]:
     """Width and height that an encoded frame has once decoded; its pixels are not read."""
-    with Image.open(io.BytesIO(frame["bytes"]) if frame["bytes"] else frame["path"]) as image:
+    with Image.open(io.BytesIO(frame["bytes"])) as image:
         turned = image.getexif().get(0x0112, 1) >= 5  # orientations that exchange the sides
         return image.size[::-1] if turned else image.size
 

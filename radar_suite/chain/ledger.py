@@ -68,16 +68,15 @@ def package_versions() -> dict[str, str]:
 
 
 def folder_digests(parameters: Mapping[str, Any]) -> dict[str, str]:
-    """Digest of each folder of the user's that the parameters name, without reading it all.
-
-    A corpus carries its own digest in corpus.json; of other folders names, sizes and times are compared.
-    """
+    """Digest of each folder of the user's that the parameters name: of posts all bytes, of other folders names, sizes
+    and times."""
     digests = {}
     for name in FOLDERS:
         folder = Path(str(parameters.get(name) or "."))
         if folder.is_absolute() and folder.is_dir():
             mark = folder / "corpus.json"
-            digests[name] = digest_file(mark) if mark.is_file() else digest_json(_listing(folder))
+            shards = [mark, *sorted(folder.glob("data/*.parquet"))]
+            digests[name] = digest_json([*map(digest_file, shards)] if mark.is_file() else _listing(folder))
     return digests
 
 

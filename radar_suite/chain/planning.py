@@ -170,12 +170,13 @@ def posts_of(values: Mapping[str, Any], train: int | None = None) -> Posts:
     given, rates = {"train": train} if train else {}, CorpusConfig.test_prevalence
     px, words = (96, 45.0) if values["checkpoints"] == "standins" else (384, 128.0)
     if values["posts"]:
-        from pyarrow.parquet import ParquetFile
+        from radar_lib.data.shards import read_batches
 
         stored = open_posts(values["posts"])
         labels = [LABEL_PREFIX + category for category in stored.categories]
         violations = (stored.table("test", columns=labels) == 1).sum().mean() if "test" in stored.splits else 0.0
-        sample = next(ParquetFile(stored.shards()[0]).iter_batches(256, columns=[FRAMES])).column(FRAMES)
+        some = stored.shards(next(iter(stored.splits)))[0]
+        sample = next(read_batches(some, columns=[FRAMES])).column(FRAMES)
         frames = np.mean([len(of_post) for of_post in sample])
         return Posts(stored.splits | given, len(labels), float(violations), float(frames), px, words)
     if values["profile"] == "paper":  # each risk's pipeline owns a third of the posts

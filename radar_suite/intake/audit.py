@@ -117,12 +117,11 @@ def missing_modalities(table: pd.DataFrame, with_frames: pd.Series, *, by: str =
     return shares
 
 
-def streams_across_splits(table: pd.DataFrame) -> list[str]:
-    """Live streams whose segments lie in more than one split; none where there is no `stream_id`."""
-    if "stream_id" not in table:
+def across_splits(table: pd.DataFrame, column: str) -> list[str]:
+    """Streams (`stream_id`) or groups whose posts lie in more than one split; none where there is no such column."""
+    if column not in table:
         return []
-    streams = table[table["stream_id"] != ""]
-    splits = streams.groupby("stream_id")["split"].nunique()
+    splits = table[table[column] != ""].groupby(column)["split"].nunique()
     return sorted(splits.index[splits > 1])
 
 

@@ -8,12 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
 from tqdm.auto import tqdm
 
 from radar_lib.data.posts import Posts, open_posts
 from radar_lib.data.schema import FRAMES, LABEL_PREFIX, SPLITS
-from radar_lib.data.shards import BATCH_ROWS, digest_rows, schema_of
+from radar_lib.data.shards import digest_rows, read_batches, schema_of, shards_of
 from radar_lib.errors import RadarError
 from radar_suite.intake.images import frame_fault
 from radar_suite.intake.rows import Fault, RowChecker
@@ -46,12 +45,13 @@ def check_posts(folder: str | Path, *, workers: int = 2) -> Report:
     """
     posts = open_posts(folder)
     hint = "Correct them where they come from and import again."
-    checker = RowChecker(schema_of(posts.shards()[0]).names, hint=hint)
+    shards = [(split, shard) for split in posts.splits for shard in shards_of(folder, split)]  # whatever their bytes
+    checker = RowChecker(schema_of(shards[0][1]).names, hint=hint)
     bar = tqdm(total=len(posts), unit="post", desc="checking", disable=None)
     with bar, ThreadPoolExecutor(workers) as pool:
-        for split, shard in [(name, path) for name in posts.splits for path in posts.shards(name)]:
+        for split, shard in shards:
             number = 0
-            for batch in pq.ParquetFile(shard).iter_batches(BATCH_ROWS):
+            for batch in read_batches(shard):
                 rows = batch.to_pylist()
                 for row, bad_frames in zip(rows, pool.map(_frame_faults, [r[FRAMES] for r in rows]), strict=True):
                     number += 1
@@ -62,8 +62,9 @@ def check_posts(folder: str | Path, *, workers: int = 2) -> Report:
                     checker.admit(shard.name, number, row, faults)
                     bar.update()
     checker.finish(posts.folder.name)
-    if digest_rows(posts.shards()) != posts.digest:
+    if digest_rows(batch for _, shard in shards for batch in read_batches(shard)) != posts.digest:
         raise RadarError(f"{posts.folder / 'corpus.json'}: the rows were changed after it. Import the posts again.")
+    posts.shards()
     return Report(posts, dict(checker.counts))
 
 

@@ -3,8 +3,9 @@
 Columns are those of the data contract. `post_id`, at least one `label_<category>` and something to see or read are
 needed; `frames` holds relative paths separated by `|`. What is left out:
 
-- split: drawn from (seed, stream_id or else post_id): train .6, validation .1, calibration .1, test .2; posts with no
-  verified label and no stream go to `unlabelled`.
+- split: drawn from (seed, group or else post_id): train .6, validation .1, calibration .1, test .2; posts with no
+  verified label and no group go to `unlabelled`.
+- group: of posts that are not independent, `stream_id`; none.
 - pipeline: the risks that are verified, joined by `+`; `traffic` when there are none.
 - region, language, created_at: `ZZ`, `und`, unknown. title, ocr_text, asr_text: empty. frames: none.
 """
@@ -34,7 +35,7 @@ from radar_suite.intake.rows import Fault, OnError, RowChecker
 
 FRACTIONS = {"train": 0.6, "validation": 0.1, "calibration": 0.1, "test": 0.2}
 KNOWN = ("post_id", "split", *DEFAULTS, FRAMES)
-OPTIONAL = ("caption", "stream_id", "segment")  # a corpus has them only where the table does
+OPTIONAL = ("group", "caption", "stream_id", "segment")  # a corpus has them only where the table does
 
 Row = tuple[int, dict[str, Any], list[Fault]]  # number, cells, what is wrong with the line itself
 
@@ -64,7 +65,9 @@ def import_table(
         raise RadarError(f"{base} is no folder. Name the one that the frames' paths start from (--images DIR).")
     header, rows = _read_rows(table)
     categories, ignored = _check_header(table.name, header)
-    columns = [column for column in KNOWN if column in header or column not in (*OPTIONAL, FRAMES)]
+    grouped = not {"group", "stream_id"}.isdisjoint(header)
+    given = {*header, "group"} if grouped else header
+    columns = [column for column in KNOWN if column in given or column not in (*OPTIONAL, FRAMES)]
     columns += [LABEL_PREFIX + category for category in categories]
     hint = "Correct these rows, or have them set aside with --on-error quarantine."
     checker = RowChecker(columns, on_error=on_error, hint=hint)
@@ -86,7 +89,7 @@ def import_table(
 
     return write_corpus(
         out, records(), name=name or table.stem, kind="imported", categories=categories,
-        captions="caption" in header, streams="stream_id" in header, extra=extra,
+        captions="caption" in header, streams="stream_id" in header, groups=grouped, extra=extra,
     )  # fmt: skip
 
 
@@ -202,14 +205,16 @@ def _convert(cells: Mapping[str, Any], columns: Sequence[str], *, seed: int | No
             verified.append(category)
     if cells.get("pipeline", "") == "":
         row["pipeline"] = "+".join(verified) or DEFAULTS["pipeline"]
+    if row.get("group") == "":
+        row["group"] = row.get("stream_id", "")
     if seed is not None:
-        stream = row.get("stream_id")
-        row["split"] = draw_split(stream or row["post_id"], seed=seed) if stream or verified else "unlabelled"
+        group = row.get("group")
+        row["split"] = draw_split(group or row["post_id"], seed=seed) if group or verified else "unlabelled"
     return row
 
 
 def draw_split(key: str, *, seed: int) -> str:
-    """Split of a post or stream by hash: the same key and seed give the same split, whatever else is in the table."""
+    """Split of a post or group by hash: the same key and seed give the same split, whatever else is in the table."""
     number = int.from_bytes(hashlib.sha256(f"{seed}:{key}".encode(errors="replace")).digest()[:8], "big") / 2**64
     for split, edge in zip(FRACTIONS, itertools.accumulate(FRACTIONS.values()), strict=True):
         if number < edge:
@@ -237,7 +242,7 @@ def _naive_utc(value: Any) -> Any:
 
 
 _CONVERSIONS: dict[str, Callable[[Any], Any]] = {
-    "post_id": lambda value: str(value) if isinstance(value, int) else value,
+    **dict.fromkeys(("post_id", "group"), lambda value: str(value) if isinstance(value, int) else value),
     "region": lambda value: value.upper() or DEFAULTS["region"] if isinstance(value, str) else value,
     "language": lambda value: DEFAULTS["language"] if value == "" else value,
     "created_at": _naive_utc,

@@ -38,8 +38,10 @@ _CELLS: dict[str, tuple[Any, str, str]] = {
                  "Use BCP 47, such as pt-BR, or und if unknown"),
     "created_at": (datetime | None, "time", "Use ISO 8601, such as 2025-01-31T12:00:00Z"),
     "segment": (Annotated[int, Field(ge=0, lt=2**31)], "segment", "Count the segments of a stream from 0"),
-    **{name: (_TEXT, "text", "Write a text, which may be empty") for name in (*TEXT_COLUMNS, "caption", "stream_id")},
+    **{name: (_TEXT, "text", "Write a text, which may be empty")
+       for name in (*TEXT_COLUMNS, "caption", "stream_id", "group")},
 }  # fmt: skip
+_WHOLE = {"stream_id": ("stream", "segments of a stream"), "group": ("group", "posts of a group")}  # kept in one split
 
 
 class RowChecker:
@@ -59,7 +61,7 @@ class RowChecker:
         fields: Any = {name: (_cell(name)[0], ...) for name in columns if name != FRAMES}
         self._model = create_model("Row", __config__=ConfigDict(strict=True), **fields)
         self._ids: set[str] = set()
-        self._split_of: dict[str, str] = {}  # by stream
+        self._split_of: dict[tuple[str, str], str] = {}  # by column and stream or group
         self._sizes: Counter[str] = Counter()
         self._problems: list[str] = []
         self._row_problems = self._n_problems = 0
@@ -72,15 +74,17 @@ class RowChecker:
         except ValidationError as error:
             faults = [_fault(each) for each in error.errors(include_url=False, include_context=False)]
         wrong = {column for column, *_ in faults}
-        post_id, split, stream = row["post_id"], row["split"], row.get("stream_id")
+        post_id, split = row["post_id"], row["split"]
         if "post_id" not in wrong:
             if post_id in self._ids:
                 faults.append(("post_id", f"{_short(post_id)} is there already", "Keep one row for each post"))
             self._ids.add(post_id)
-        if stream and not wrong & {"split", "stream_id"}:
-            if (first := self._split_of.setdefault(stream, split)) != split:
-                what = f"stream {_short(stream)} is in {first!r} and in {split!r}"
-                faults.append(("stream_id", what, "Keep all segments of a stream in one split"))
+        for column, (what, posts) in _WHOLE.items():
+            if (key := row.get(column)) and not wrong & {"split", column}:
+                if (first := self._split_of.setdefault((column, key), split)) != split:
+                    cut = f"{what} {_short(key)} is in {first!r} and in {split!r}"
+                    faults.append((column, cut, f"Keep all {posts} in one split"))
+                    break  # an imported stream is a group as well
         return faults
 
     def admit(self, file: str, number: int, row: Mapping[str, Any], faults: Sequence[Fault]) -> bool:

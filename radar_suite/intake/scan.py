@@ -18,14 +18,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow.parquet as pq
 from imagehash import phash
 from jaxtyping import Bool, Float, UInt8
 from PIL import Image
 
 from radar_lib.data.posts import Posts
 from radar_lib.data.schema import FRAMES
-from radar_lib.data.shards import BATCH_ROWS
+from radar_lib.data.shards import read_batches, require_bytes
 
 HASH_BITS = 64
 PER_POST = 3  # frames that are looked at: the first, the last, and others evenly between them
@@ -125,9 +124,9 @@ def _scan_shard(shard: Path, *, keep: Collection[str] | None) -> FrameScan:
     hashes: list[np.ndarray] = []
     parts: list[np.ndarray] = []
     place_of: dict[str, int] = {}
-    for batch in pq.ParquetFile(shard).iter_batches(BATCH_ROWS, columns=["post_id", "split", "pipeline", FRAMES]):
+    for batch in read_batches(shard, columns=["post_id", "split", "pipeline", FRAMES]):
         fresh: list[tuple[np.ndarray, np.ndarray]] = []
-        for post in batch.to_pylist():
+        for post in require_bytes(batch, shard).to_pylist():
             if keep is not None and post["post_id"] not in keep:
                 continue
             frames = post.pop(FRAMES)

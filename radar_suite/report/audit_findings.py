@@ -46,6 +46,8 @@ CHECKS = {
                     "keep one of each group, or weigh a group as one post"),
     "streams": Check("live streams in more than one split", "streams", 0.0, 0.0,
                      "give all segments of a stream to one split"),
+    "groups": Check("groups of posts in more than one split", "groups", 0.0, 0.0,
+                    "give all posts of a group to one split"),
     "conflicts": Check("copies with opposite labels", "pairs of copies with two labels of one risk", 0.02, 0.1,
                        "adjudicate: at least one label of each pair is wrong"),
     "label errors": Check("suspected label errors", "verified training labels", 0.01, 0.08,

@@ -22,6 +22,7 @@ from PIL import Image
 
 from radar_lib import intervals
 from radar_lib.data.posts import FRAMES, TEXT_COLUMNS, Posts
+from radar_lib.data.schema import group_numbers
 from radar_lib.errors import RadarError
 from radar_lib.files import digest_json
 from radar_lib.metrics import average_precision
@@ -211,28 +212,32 @@ def reliance(
     labels = lab.labels(split, run.spec.categories)
     samples = [sample(column, cleared=cleared, seed=seed) for column in labels.T]
     changed = ablated_scores(lab, run, ablations, splits=[split], post_ids=ids[np.unique(np.concatenate(samples))])
-    own, lines = run.scores(), []
+    own, groups, lines = run.scores(), group_numbers(lab.posts.table(split)), []
     for k, (category, chosen) in enumerate(zip(run.spec.categories, samples, strict=True)):
         truth = labels[chosen, k]
         if len(np.unique(truth)) < 2:
             continue
         clean = logits_for(own, ids[chosen], [category])[:, 0]
+        shared = None if groups is None else groups[chosen]
         about = {"category": category, "posts": len(chosen), "PR-AUC": average_precision(truth, clean)}
         for ablation in ablations:
-            loss = precision_lost(truth, clean, logits_for(changed[ablation.name], ids[chosen], [category])[:, 0])
+            ablated = logits_for(changed[ablation.name], ids[chosen], [category])[:, 0]
+            loss = precision_lost(truth, clean, ablated, groups=shared)
             line = {"kind": ablation.kind, "what": ablation.what, "loss": loss.estimate}
             lines.append(about | line | {"low": loss.low, "high": loss.high})
     return pd.DataFrame(lines)
 
 
 def precision_lost(
-    truth: Int8[np.ndarray, " post"], clean: Float[np.ndarray, " post"], ablated: Float[np.ndarray, " post"]
-) -> intervals.Difference:
+    truth: Int8[np.ndarray, " post"], clean: Float[np.ndarray, " post"], ablated: Float[np.ndarray, " post"], *,
+    groups: intervals.Groups = None,
+) -> intervals.Difference:  # fmt: skip
     """PR-AUC lost; where the ablated posts all look alike (their only modality is empty), what is left is chance."""
     if np.ptp(ablated) > 0:
-        return intervals.average_precision_difference(truth, clean, ablated)
+        return intervals.average_precision_difference(truth, clean, ablated, groups=groups)
     centred = truth - truth.mean()
     parts = (intervals.average_precision_influence(truth, clean) - centred) / len(truth)
+    parts = intervals.sum_within(parts, groups)
     return intervals.normal_difference(average_precision(truth, clean) - truth.mean(), parts)
 
 

@@ -19,6 +19,7 @@ from jaxtyping import Float, Int8
 from pandas.io.formats.style import Styler
 
 from radar_lib.data.posts import Posts, labels
+from radar_lib.data.schema import group_numbers
 from radar_lib.errors import RadarError
 from radar_lib.evidence import AVERAGE, Evidence
 from radar_lib.intervals import RELIABLE_RECALL, recall_at_precision_is_reliable
@@ -105,7 +106,7 @@ def row_scores(
         row: {one[0]["seed"]: row_logits(one, ids, truth, posts.categories, runs_dir=runs_dir) for one in by_seed(own)}
         for row, own in group_rows(index, order).items()
     }
-    return RowScores(ids, truth, posts.categories, rows)
+    return RowScores(ids, truth, posts.categories, rows, group_numbers(test))
 
 
 def over_seeds(scored: Sequence[Mapping[str, Mapping[str, float]]]) -> list[dict[str, Any]]:

@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from radar_lib.evidence import AVERAGE, Evidence
 from radar_lib.files import digest_json
+from radar_lib.intervals import Groups
 from radar_lib.sources import digest_sources
 from radar_lib.training.cache import Entry
 from radar_lib.training.workers import side_by_side
@@ -129,6 +130,7 @@ def gain_lines(
     *,
     seed: int,
     categories: Sequence[str] = CATEGORIES,
+    groups: Groups = None,
 ) -> list[dict[str, Any]]:
     """What the mask gains, one line per risk (and Average) and metric; fractions, 95 % intervals.
 
@@ -140,8 +142,10 @@ def gain_lines(
         truth: labels of the test posts, 1, 0 or -1.
         masked, unmasked: logits of each seed's router, in the same order of seeds.
         seed: of the bootstrap.
+        groups: of the test posts, where they are not independent.
     """
-    evidence = Evidence(truth, {"masked": masked, "unmasked": unmasked}, categories, replicates=REPLICATES, seed=seed)
+    rows = {"masked": masked, "unmasked": unmasked}
+    evidence = Evidence(truth, rows, categories, groups=groups, replicates=REPLICATES, seed=seed)
     lines = []
     for place in [(category, metric) for category in (*categories, AVERAGE) for metric in evidence.metrics]:
         gains = {over: evidence.difference(*OBJECTIVES, *place, over=over)

@@ -223,7 +223,7 @@ def save_results(stage: Stage, rows: Mapping[str, Sequence[Run]], experts: Exper
 
 def compare(stage: Stage, rows: Mapping[str, Sequence[Run]], experts: Experts) -> Evidence:
     """All rows on the test posts, with the experts behind some of them and the table rows of the small routers."""
-    (ids, truth), categories, ws = stage.test(), stage.posts.categories, stage.workspace
+    (ids, truth, groups), categories, ws = stage.test(), stage.posts.categories, stage.workspace
     logits = {row: [logits_for(run.scores(), ids, categories) for run in runs] for row, runs in rows.items()}
     trained = group_rows([*ws.read("03_expert_training/experts.json"), *ws.read("05_router_training/routers.json")])
     table_rows = [table_row(name, distilled=distilled) for name in SMALL for distilled in (False, True)]
@@ -234,7 +234,7 @@ def compare(stage: Stage, rows: Mapping[str, Sequence[Run]], experts: Experts) -
         entries[teacher_of(name)] = [one_seed]
     for row, seeds in entries.items():
         logits[row] = [row_logits(one, ids, truth, categories, runs_dir=ws.runs_dir) for one in seeds]
-    return Evidence(truth, logits, categories, seed=stage.settings.seed)
+    return Evidence(truth, logits, categories, groups=groups, seed=stage.settings.seed)
 
 
 def contrast_table(evidence: Evidence, contrasts: Sequence[Contrast] = CONTRASTS) -> pd.DataFrame:

@@ -19,6 +19,7 @@ from scipy.special import expit
 
 from radar_lib.data.posts import valid_mask
 from radar_lib.evidence import AVERAGE, Evidence
+from radar_lib.intervals import Groups
 from radar_lib.metrics import score_table
 from radar_lib.partial_losses import CSL_ETA, FLOOR, OBJECTIVES
 from radar_lib.training.lab import Run, SideFiles
@@ -52,9 +53,9 @@ def study(stage: Stage) -> None:
     runs = train_rows(stage, side)
     for row, ones in runs.items():
         stage.record_row(STUDY, row, ones, side=side_of(row))
-    (ids, truth), risks = stage.test(), stage.posts.categories
+    (ids, truth, groups), risks = stage.test(), stage.posts.categories
     logits = {row: [logits_for(run.scores(), ids, risks) for run in ones] for row, ones in runs.items()}
-    lines = compare(truth, logits, risks, seed=stage.settings.seed)
+    lines = compare(truth, logits, risks, groups=groups, seed=stage.settings.seed)
     seeds = f"seed {stage.settings.seed}" if stage.seeds == 1 else f"mean over {stage.seeds} seeds"
     what = f"{BACKBONE}, {ws.about}; {seeds}; violating test posts: {stage.test_counts()}"
     ws.save_table(lines, STUDY,
@@ -112,6 +113,7 @@ def compare(
     logits: Mapping[str, Sequence[Float[np.ndarray, "post category"]]],
     categories: Sequence[str],
     *,
+    groups: Groups = None,
     seed: int,
 ) -> pd.DataFrame:
     """One line per row, risk (and Average) and metric, as fractions: mean over seeds, and difference from the mask.
@@ -123,9 +125,10 @@ def compare(
     Args:
         truth: labels of the test posts, 1, 0 or -1.
         logits: of each row, by seed.
+        groups: of the test posts, where they are not independent.
         seed: of the bootstrap.
     """
-    evidence = Evidence(truth, logits, categories, seed=seed)
+    evidence = Evidence(truth, logits, categories, groups=groups, seed=seed)
     lines = []
     for row, ones in logits.items():
         whose, over = about(evidence, row, MASKED)

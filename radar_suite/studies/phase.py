@@ -183,9 +183,10 @@ def _fine_tune(stage: Stage, lab: Lab, backbone: str) -> pd.DataFrame:
     """Gains of the mask on a lab's posts; runs that are table rows already come from the cache."""
     specs = [stage.settings.spec(backbone, lab.posts.categories, objective=objective) for objective in OBJECTIVES]
     runs = train_seeds(lab, specs, titles=list(OBJECTIVES), seeds=stage.seeds, workers=stage.workers, desc="LoRA")
-    ids, truth = labelled_test_posts(lab.posts)
+    ids, truth, groups = labelled_test_posts(lab.posts)
     masked, unmasked = [[logits_for(run.scores(), ids, lab.posts.categories) for run in ours] for ours in runs]
-    lines = gain_lines(truth, masked, unmasked, seed=stage.settings.seed, categories=lab.posts.categories)
+    about = {"categories": lab.posts.categories, "groups": groups}
+    lines = gain_lines(truth, masked, unmasked, seed=stage.settings.seed, **about)
     every = [run for ours in runs for run in ours]
     seconds = sum(run.record["history"]["seconds"] for run in every)
     return pd.DataFrame(lines).assign(run=" ".join(run.digest for run in every), seconds=seconds,

@@ -19,6 +19,7 @@ from numpy import ndarray
 from radar_lib.data.posts import Posts
 from radar_lib.errors import RadarError
 from radar_lib.files import read_json
+from radar_lib.intervals import Groups
 from radar_lib.metrics import score_table
 from radar_lib.training.lab import Lab, Run, SoftLabels
 from radar_lib.training.scores import logits_for
@@ -84,8 +85,8 @@ class Stage:
         names = ("batch_size", "learning_rate", "lora_rank", "lora_alpha", "seed")
         return Settings(epochs=given["expert_epochs"], **{name: given[name] for name in names})
 
-    def test(self) -> tuple[list[str], Int8[ndarray, "post category"]]:
-        """Ids and labels of the test posts, as `row_scores.labelled_test_posts`."""
+    def test(self) -> tuple[list[str], Int8[ndarray, "post category"], Groups]:
+        """Ids, labels and groups of the test posts, as `row_scores.labelled_test_posts`."""
         return labelled_test_posts(self.posts)
 
     def test_counts(self) -> str:
@@ -95,7 +96,7 @@ class Stage:
 
     def record_row(self, study: str, row: str, runs: Sequence[Run], **config: Any) -> None:
         """Enter a row's runs, one per seed and scored on the test posts, in the record; its lines of before go."""
-        ids, truth = self.test()
+        ids, truth, _ = self.test()
         lines = []
         for run in runs:
             scores = score_table(truth, logits_for(run.scores(), ids, self.posts.categories), self.posts.categories)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -266,3 +267,19 @@ def test_heads_stay_float32_on_a_half_precision_backbone(checkpoints, awkward_po
     router = RadarRouter(load_backbone(checkpoints / "qwen3-vl-2b", dtype=torch.bfloat16), THREE)
     assert {p.dtype for p in router.mlp.parameters()} | {p.dtype for p in router.heads.parameters()} == {torch.float32}
     assert logits(router, awkward_posts).dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"categories": ["FE", "RCS", "LQC"]}, {"categories": ["LQC", "RCS", "RCS"]}, {"categories": "LQC"},
+     {"lora_alpha": 8000}, {"lora_alpha": -1}, {"lora_alpha": "8"}, {"lora_rank": 10**9}, {"lora_rank": 0},
+     {"lora_dropout": 1.5}, {"mlp_hidden": -4}, {"lora_vision": "no"}, {"colour": 1}, {"base": None}],
+)  # fmt: skip
+def test_a_configuration_that_was_edited_does_not_load(loaded, tmp_path, changes):
+    """Reordered names give every score to another risk, another alpha scales the adapter: both fit the weights."""
+    router = RadarRouter(loaded("qwen3-vl-2b"), THREE)
+    router.save_pretrained(tmp_path / "router")
+    base, config = router.detach(), tmp_path / "router" / "router_config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | changes))
+    with pytest.raises(RadarError, match=r"router_config\.json"):
+        RadarRouter.from_pretrained(tmp_path / "router", backbone=base).detach()

@@ -63,10 +63,11 @@ def test_uneven_groups_agree_with_scipy():
     assert audit.uneven(audit.prevalence(table([{"label_A": 1}] * 50), ("A",), by="region")).empty
 
 
-def test_streams_must_not_span_splits():
-    where = (("a", "train"), ("a", "test"), ("b", "test"), ("", "audit"))
-    rows = [{"stream_id": stream, "split": split} for stream, split in where]
-    assert audit.streams_across_splits(table(rows)) == ["a"] and audit.streams_across_splits(table([{}])) == []
+@pytest.mark.parametrize("column", ["stream_id", "group"])
+def test_streams_and_groups_must_not_span_splits(column):
+    where = (("a", "train"), ("a", "test"), ("b", "test"), ("", "audit"), ("", "test"))
+    rows = [{column: name, "split": split} for name, split in where]
+    assert audit.across_splits(table(rows), column) == ["a"] and audit.across_splits(table([{}]), column) == []
 
 
 def test_a_sample_keeps_order_and_small_tables_whole():

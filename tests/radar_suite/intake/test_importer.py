@@ -295,3 +295,31 @@ def test_the_same_table_gives_the_same_posts(place):
     table = place.csv([{k: v for k, v in row.items() if k != "split"} for row in place.rows(100)])
     made = (import_table(table, place.images, place.folder / f"out{i}", workers=i, seed=5) for i in (1, 4))
     assert len({posts.digest for posts in made}) == 1
+
+
+def grouped_rows(place, n=400):
+    rows = [{"post_id": f"p{i}", "title": "x", "label_A": i % 2, "label_B": i // 2 % 2} for i in range(n)]
+    return [row | {"group": f"g{i // 5}" if i < 350 else ""} for i, row in enumerate(rows)]
+
+
+def test_drawn_splits_never_cut_a_group_and_a_stream_is_one_where_none_is_given(place):
+    rows = grouped_rows(place)
+    found = imported(place, place.csv(rows)).table()
+    together = found[found["group"] != ""]
+    assert len(together) == 350 and (together.groupby("group")["split"].nunique() == 1).all()
+    assert together.groupby("group").first()["split"].nunique() == 4
+    rows = [{**row, "stream_id": f"s{i // 2}" if i >= 350 else ""} for i, row in enumerate(rows)]
+    found = import_table(place.jsonl(rows), None, place.folder / "streams").table()
+    assert (found["group"] != "").all() and (found.groupby("group")["split"].nunique() == 1).all()
+    assert found.loc[found["stream_id"] != "", "group"].str.startswith("s").all()
+    numbered = [{**row, "group": i // 4} for i, row in enumerate(rows)]  # an account's number, as JSON has it
+    assert set(import_table(place.jsonl(numbered), None, place.folder / "numbers").table()["group"]) >= {"0", "99"}
+
+
+def test_given_splits_that_cut_a_group_are_refused_or_set_aside(place):
+    rows = [{**row, "group": "campaign" if i in (3, 11) else ""} for i, row in enumerate(place.rows())]
+    splits = [rows[i]["split"] for i in (3, 11)]
+    assert splits[0] != splits[1]
+    message = refused(place, place.csv(rows), f"group 'campaign' is in {splits[0]!r} and in {splits[1]!r}", "row 13")
+    assert "column group (post 'p11')" in message and "in one split" in message
+    assert imported(place, place.csv(rows), on_error="quarantine").info["quarantined"] == 1

@@ -95,3 +95,15 @@ def test_scaled_features_have_no_mean_and_rows_of_about_unit_length():
     assert np.abs(features.mean(0)).max() < 1e-4
     assert np.linalg.norm(features, axis=1).mean() == pytest.approx(1, abs=0.1)
     assert probes.standardise(np.ones((4, 3))).shape == (4, 0)
+
+
+def test_what_a_probe_gains_is_less_certain_where_posts_share_a_group():
+    rng = np.random.default_rng(3)
+    labels = np.repeat(rng.random(60) < 0.4, 5).astype(int)
+    known = {kind: labels + np.repeat(rng.normal(size=60), 5) + 0.3 * rng.normal(size=300)
+             for kind in ("text", "frames")}  # fmt: skip
+    logits = known | {"joint": known["text"] + known["frames"]}
+    one, judged = {"A": probes.RiskProbe(np.arange(300), labels, logits)}, np.ones(300, bool)
+    alone, grouped = (probes.modality_tables(one, judged, groups=groups)[1] for groups in (None, np.arange(300) // 5))
+    assert alone["gain"].equals(grouped["gain"])
+    assert (grouped["high"] - grouped["low"] > 1.5 * (alone["high"] - alone["low"])).all()
