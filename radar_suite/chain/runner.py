@@ -161,7 +161,7 @@ def check_upstream(chain: Chain, ledger: Ledger, progress: Progress) -> None:
     """What the selected notebooks read from notebooks that are not selected must be there; stale is said, not stopped.
 
     Raises:
-        UsageError: it is not there; the message names the notebook to run.
+        UsageError: it is not there, or is not what its notebook left; the message names the notebook to run.
     """
     used: dict[str, Notebook] = {}
     for notebook in chain.selected:
@@ -169,8 +169,11 @@ def check_upstream(chain: Chain, ledger: Ledger, progress: Progress) -> None:
             upstream = next(other for other in chain.notebooks if other.name == read.split("/")[0])
             if upstream in chain.selected:
                 continue
-            if not ledger.done(upstream) or not (chain.run_dir / read).exists():
-                raise exits.UsageError(f"{notebook.name} reads {read}, but {upstream.name} has not finished. "
+            wrong = "has not finished"
+            if ledger.done(upstream):
+                wrong = "; ".join(ledger.damage(upstream, chain.parameters[upstream.name]))
+            if wrong:
+                raise exits.UsageError(f"{notebook.name} reads {read}, but {upstream.name}: {wrong}. "
                                        "Add it to --only, or leave --only and --from away.")  # fmt: skip
             used[upstream.name] = upstream
     for name, upstream in used.items():
