@@ -10,7 +10,6 @@ import contextlib
 import json
 import math
 import os
-import shutil
 import subprocess
 import sys
 import threading
@@ -38,6 +37,7 @@ from radar_suite.chain.processes import (
     stop_signals,
 )
 from radar_suite.chain.progress import Progress, duration, failure_screen
+from radar_suite.report.manifest import MANIFEST, read_manifest
 
 POLL_SECONDS = 0.5
 SPARE_BYTES = 3 << 30  # free memory below which no kernel is started before its turn
@@ -169,11 +169,11 @@ def check_upstream(chain: Chain, ledger: Ledger, progress: Progress) -> None:
             upstream = next(other for other in chain.notebooks if other.name == read.split("/")[0])
             if upstream in chain.selected:
                 continue
-            wrong = "has not finished"
+            wrong = " has not finished"
             if ledger.done(upstream):
-                wrong = "; ".join(ledger.damage(upstream, chain.parameters[upstream.name]))
+                wrong = "".join(f": {one}" for one in ledger.damage(upstream, chain.parameters[upstream.name])[:1])
             if wrong:
-                raise exits.UsageError(f"{notebook.name} reads {read}, but {upstream.name}: {wrong}. "
+                raise exits.UsageError(f"{notebook.name} reads {read}, but {upstream.name}{wrong}. "
                                        "Add it to --only, or leave --only and --from away.")  # fmt: skip
             used[upstream.name] = upstream
     for name, upstream in used.items():
@@ -204,11 +204,14 @@ def _run_and_record(job: Job, chain: Chain, ledger: Ledger, progress: Progress) 
 
 
 def _clean(folder: Path) -> None:
-    """Remove what an earlier run left that could be taken for this one's."""
+    """Remove what an earlier run left that could be taken for this one's; files of yours among its figures stay."""
     folder.mkdir(parents=True, exist_ok=True)
-    for name in (EXECUTED, FAILED, RUNNING):
+    names = [EXECUTED, FAILED, RUNNING, f"{FIGURES}/{MANIFEST}"]
+    with contextlib.suppress(exits.RadarError):  # a manifest that is none
+        entries = read_manifest(folder / FIGURES)["entries"].values()
+        names += [f"{FIGURES}/{file}" for entry in entries for file in entry["files"]]
+    for name in names:
         (folder / name).unlink(missing_ok=True)
-    shutil.rmtree(folder / FIGURES, ignore_errors=True)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ from typing import Any
 from radar_lib.errors import RadarError
 from radar_lib.files import read_json
 from radar_suite.report import record
-from radar_suite.report.workspace import MANIFEST, Workspace, display_figure
+from radar_suite.report.manifest import read_manifest
+from radar_suite.report.workspace import Workspace, display_figure
 from radar_suite.studies.stage import NAME
 
 RECORDED = "cpu"  # profile whose studies are committed
@@ -60,10 +61,10 @@ def recorded(workspace: Workspace, name: str) -> Recorded:
         for folder in (root / "figures" / profile for profile in (workspace.profile, RECORDED)):
             places.append((folder / NAME / name, folder, f"{NAME}/{Path(name).stem}"))
     for path, folder, key in places:
-        if path.is_file() and (folder / MANIFEST).is_file():
-            entry = read_json(folder / MANIFEST).get("entries", {}).get(key)
+        if path.is_file():
+            entry = read_manifest(folder)["entries"].get(key)
             if entry is not None:
-                return Recorded(path, entry, entry.get("inputs", {}).get("posts") == posts_digest(workspace))
+                return Recorded(path, entry, entry["inputs"].get("posts") == posts_digest(workspace))
     raise RadarError(
         f"no study has left {name}: `radar studies --profile {workspace.profile}` makes it, after a finished chain."
     )
