@@ -74,7 +74,8 @@ def _discard(temporary: Path) -> None:
     """Remove what `atomic_path` made; what it set aside for a folder that never came goes back to its place."""
     for aside in (temporary / BEFORE).glob("*"):
         if not os.path.lexists(place := temporary.parent / aside.name):
-            os.rename(aside, place)
+            with contextlib.suppress(FileNotFoundError):  # another process is at it
+                os.rename(aside, place)
     shutil.rmtree(temporary, ignore_errors=True)
 
 

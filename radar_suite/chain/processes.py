@@ -30,6 +30,7 @@ from radar_suite.chain.kernel import IMPORTS
 MARK = "RADAR_CHAIN_RUN"  # environment variable with the notebook's folder in the run, in every process of it
 NEEDED = ("papermill", "nbclient", "nbformat", "ipykernel", "nbconvert")
 MIN_FREE_MB = 512
+JUPYTER = ".jupyter"  # of a run: its kernelspec, and what its kernels leave
 TERM_SECONDS = 3.0
 
 
@@ -73,7 +74,9 @@ def run_lock(run_dir: Path) -> Iterator[None]:
     try:
         Path(lock.lock_file).write_text(str(os.getpid()), encoding="utf-8")
         kill_marked(run_dir)
+        shutil.rmtree(run_dir / JUPYTER, ignore_errors=True)  # of a chain that was killed: its kernels' keys
         yield
+        shutil.rmtree(run_dir / JUPYTER, ignore_errors=True)
     finally:
         lock.release()
 
@@ -128,7 +131,7 @@ def kernel_environment(folder: Path, parameters: Mapping[str, Any], imports: Ite
         folder: the notebook's, in the run.
         imports: modules that the kernel imports before its turn.
     """
-    own = folder.parent / ".jupyter"
+    own = folder.parent / JUPYTER
     spec = {"argv": [sys.executable, "-m", "radar_suite.chain.kernel", "-f", "{connection_file}"], "language": "python",
             "display_name": "Python 3 (radar)", "metadata": {"debugger": False}}  # fmt: skip
     write_json(own / "kernels" / "python3" / "kernel.json", spec)

@@ -133,8 +133,8 @@ def run_chain(chain: Chain) -> int:
                     continue
                 progress.begin(chain.head(notebook), reasons)
                 job, spare = spare, None
-                if job is not None and job.notebook is not notebook:
-                    job.end()
+                if job is not None and (job.notebook is not notebook or not job.alive):
+                    job.end()  # of another notebook, or somebody ended it while it waited
                     job = None
                 job = job or Job.start(notebook, chain)
                 spare = _start_spare(notebook, chain, ledger)
@@ -237,6 +237,11 @@ class Job:
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, start_new_session=True,
             )  # fmt: skip
         return cls(notebook, folder, process)
+
+    @property
+    def alive(self) -> bool:
+        """Whether it still waits, or runs."""
+        return self.process.poll() is None
 
     def begin(self) -> None:
         """Its turn has come."""

@@ -38,6 +38,15 @@ def test_a_second_chain_hears_who_holds_the_run_and_a_dead_chain_holds_nobody_up
             assert (tmp_path / ".lock").read_text() == str(os.getpid())
 
 
+def test_connection_files_of_kernels_that_were_killed_go_with_the_next_chain(tmp_path):
+    left = tmp_path / "cpu/.jupyter/runtime/kernel-1.json"
+    for _ in range(2):
+        left.parent.mkdir(parents=True)
+        left.write_text('{"key": "secret"}')
+        with processes.run_lock(tmp_path / "cpu"):
+            assert not left.exists()
+
+
 def test_a_disk_without_locks_is_no_obstacle(tmp_path, monkeypatch):
     def unsupported(*_, **__):
         raise OSError(95, "Operation not supported")

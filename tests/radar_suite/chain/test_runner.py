@@ -87,6 +87,21 @@ def test_a_dead_kernel_and_a_missing_output_are_failures(project, capsys):
     assert "the declared output never.json was not written" in capsys.readouterr().out
 
 
+KILL_SPARE = """\
+import psutil, time
+def waiting():
+    return [p for p in psutil.process_iter(["cmdline"]) if "radar_suite.chain.execute" in (p.info["cmdline"] or [])
+            and f"{runs_dir}/{profile}/01_b/" in p.info["cmdline"][-1]]
+[process.kill() for process in waiting()]"""
+
+
+def test_a_waiting_process_that_somebody_killed_is_replaced(project, monkeypatch, capsys):
+    monkeypatch.setattr(runner, "SPARE_BYTES", 0)
+    project.step("00_a", KILL_SPARE)
+    project.step("01_b", "print(1)", reads=("00_a/out.json",))
+    assert project.run() == exits.OK, capsys.readouterr().out
+
+
 @pytest.mark.parametrize(("script", "code", "message"), [
     ("echo boom >&2; exit 3", exits.FAILURE, "the notebook's process ended with code 3. boom"),
     ("printf '{\"event'; kill -9 $$", exits.FAILURE, "the notebook's process was killed by signal 9."),
@@ -152,6 +167,7 @@ def quick(project, monkeypatch):
     waiting = classmethod(lambda cls, notebook, chain: cls(notebook, chain.run_dir / notebook.name, None))
     monkeypatch.setattr(runner.Job, "start", waiting)
     monkeypatch.setattr(runner.Job, "end", lambda self: None)
+    monkeypatch.setattr(runner.Job, "alive", True)
     return project
 
 
