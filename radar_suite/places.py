@@ -11,7 +11,7 @@ from pydantic import AfterValidator
 from radar_lib.errors import RadarError
 
 CACHE = "cache"  # of `<runs>`, beside the runs, for all of them
-RUN_NAME = re.compile(r"\w[\w .+-]*", re.ASCII)
+RUN_NAME = re.compile(r"\w[\w .+-]*")
 
 
 def _below(value: str) -> str:

@@ -25,6 +25,7 @@ from radar_suite.report import style
 from radar_suite.report.manifest import MANIFEST
 
 STAMPED_PACKAGES = ("torch", "transformers", "peft", "accelerate", "datasets", "numpy", "scikit-learn", "matplotlib")
+CHECKOUT = Path(__file__).parents[2]  # where this library lies beside its notebooks
 PLACES = ("profile", "runs_dir", "device", "seed")  # parameters that every notebook has
 POSTS_OF = {"built-in": "the built-in corpus", "public": "public posts"}
 MODELS_OF = {"standins": "small stand-in checkpoints", "hub": "the published checkpoints"}
@@ -225,7 +226,7 @@ class Workspace:
 def _home(name: str) -> Path:
     """Where a notebook lies: in the current folder, in `notebooks` there, or in this library's checkout."""
     here = Path.cwd()
-    places = (here, here / "notebooks", Path(__file__).parents[2] / "notebooks")
+    places = (here, here / "notebooks", CHECKOUT / "notebooks")
     return next((place for place in places if (place / f"{name}.ipynb").is_file()), here)
 
 
