@@ -90,7 +90,7 @@ def test_relative_runs_start_at_the_notebook_wherever_its_kernel_was_started(tmp
         (tmp_path / folder).mkdir()
     (tmp_path / "notebooks/05_x.ipynb").touch()
     monkeypatch.chdir(tmp_path / where)
-    monkeypatch.setattr(module, "CHECKOUT", tmp_path)
+    monkeypatch.setattr(module, "CHECKOUT", tmp_path, raising=False)
     workspace = Workspace.open("05_x", PARAMETERS | {"runs_dir": "../runs"})
     assert workspace.folder == tmp_path / "runs/p/05_x" and workspace.folder.is_dir()
     assert not (tmp_path.parent / "runs").exists()
