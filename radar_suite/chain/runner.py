@@ -28,6 +28,7 @@ from radar_suite.chain.ledger import EXECUTED, FIGURES, PROJECT, Ledger
 from radar_suite.chain.notebooks import Notebook
 from radar_suite.chain.parameters import without_magics
 from radar_suite.chain.processes import (
+    allow_files,
     check_packages,
     check_writable,
     kernel_environment,
@@ -118,6 +119,7 @@ def run_chain(chain: Chain) -> int:
         KeyboardInterrupt, Interrupted: stopped from outside; kernels are dead and the ledger is consistent.
     """
     check_packages()
+    allow_files()
     check_writable(chain.run_dir)
     progress = Progress(chain.out)
     with stop_signals(), run_lock(chain.run_dir):
