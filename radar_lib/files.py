@@ -25,6 +25,7 @@ from tqdm import tqdm
 from radar_lib.errors import RadarError
 
 DIGEST_LENGTH = 16
+BEFORE = ".before"  # in a temporary folder: the folder that is being replaced
 SEAL = "seal"  # key of a record's own digest
 _SPACE = Path("/proc/self/ns/pid")  # containers may share a name and a disk, not their numbers of processes
 # with the process's number, who writes: folders may be shared by machines
@@ -37,7 +38,8 @@ _known: dict[tuple[int, ...], str] = {}  # digests of files that this process ha
 def atomic_path(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success rename it to `path`, on failure remove it.
 
-    What is created may be a file or a folder. A folder replaces an existing one of that name.
+    What is created may be a file or a folder. A folder replaces an existing one of that name, which is set aside and
+    goes only when the new one is in place.
 
     Raises:
         RadarError: the disk is full or the folder cannot be written, with the folder's name.
@@ -47,7 +49,8 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         inner = temporary / path.name
         yield inner
         if inner.is_dir() and path.is_dir():
-            os.replace(path, temporary / "old")
+            (temporary / BEFORE).mkdir()
+            os.rename(path, temporary / BEFORE / path.name)
         os.replace(inner, path)
 
 
@@ -64,7 +67,16 @@ def _beside(path: Path) -> Iterator[Path]:
         raise _cannot_write(path, error) from error
     finally:
         if temporary is not None:
-            shutil.rmtree(temporary, ignore_errors=True)
+            _discard(temporary)
+
+
+def _discard(temporary: Path) -> None:
+    """Remove what `atomic_path` made; what it set aside for a folder that never came goes back to its place."""
+    for aside in (temporary / BEFORE).glob("*"):
+        if not os.path.lexists(place := temporary.parent / aside.name):
+            with contextlib.suppress(FileNotFoundError):  # another process is at it
+                os.rename(aside, place)
+    shutil.rmtree(temporary, ignore_errors=True)
 
 
 def remove_folder(folder: Path) -> None:
@@ -102,7 +114,7 @@ def remove_leftovers(folder: Path) -> None:
         for name in names:
             pid = name.rpartition(f".{_HERE}")[2].removesuffix(".tmp")
             if name.endswith(".tmp") and pid.isdigit() and not psutil.pid_exists(int(pid)):
-                shutil.rmtree(Path(parent, name), ignore_errors=True)
+                _discard(Path(parent, name))
 
 
 def _cannot_write(path: Path, error: OSError) -> RadarError:
@@ -126,22 +138,34 @@ def write_json(path: str | Path, value: Any) -> None:
     atomic_write_text(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def read_json(path: str | Path) -> Any:
+def read_json(path: str | Path, shape: Any = None) -> Any:
     """Read JSON written by `write_json`.
 
+    Args:
+        shape: the type that its value must have, as pydantic knows types, such as `dict[str, list[int]]` or a model.
+
     Raises:
-        RadarError: the file is missing or is not JSON.
+        RadarError: the file is missing, is not JSON, or its value has another shape; the message says where.
     """
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        text = Path(path).read_text(encoding="utf-8")
+        value = json.loads(text)
+        if shape is not None:
+            from pydantic import TypeAdapter  # a moment of imports that most files do without
+
+            TypeAdapter(shape).validate_json(text, strict=True)
+        return value
     except FileNotFoundError as error:
         raise RadarError(f"{path} does not exist. The step that writes it has not finished.") from error
     except json.JSONDecodeError as error:
-        raise RadarError(
-            f"{path}, line {error.lineno}: not valid JSON ({error.msg}). Delete it and run its step again."
-        ) from error
-    except UnicodeDecodeError as error:
-        raise RadarError(f"{path}, byte {error.start}: not UTF-8. Delete it and run its step again.") from error
+        where, what = f"{path}, line {error.lineno}", f"not valid JSON ({error.msg})"
+    except OSError as error:
+        where, what = path, f"cannot be read ({error.strerror or error})"
+    except (ValueError, RecursionError) as error:  # not text, nested without end, or of another shape
+        first = error.errors()[0] if hasattr(error, "errors") else {"loc": (), "msg": error}
+        where = ": ".join([str(path), *[".".join(map(str, first["loc"]))] * bool(first["loc"])])
+        what = f"not as expected ({first['msg']})"
+    raise RadarError(f"{where}: {what}. Delete it and run its step again.")
 
 
 def write_sealed(path: str | Path, record: dict[str, Any]) -> None:

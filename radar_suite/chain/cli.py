@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import io
 import os
 import sys
@@ -65,6 +66,8 @@ examples:
 """
 POSTS_IMPORT = "example: radar posts import --table posts.csv --images frames/ --out my/posts"
 GROUPS = {"posts": "import or check your own posts", "corpus": "build the built-in corpus by itself"}
+
+FEW_FILES = ". `ulimit -n 1024` in this shell lets it open more files"
 
 Option = tuple[tuple[str, ...], dict[str, Any]]
 
@@ -222,3 +225,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # `radar reproduce --list | head`: or the interpreter complains at its end
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return exits.FAILURE
+    except OSError as error:  # of a file that nobody expected to fail
+        print(f"radar: {error}{FEW_FILES * (error.errno == errno.EMFILE)}", file=sys.stderr)
+        return exits.ENVIRONMENT

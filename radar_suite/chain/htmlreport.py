@@ -25,6 +25,7 @@ from radar_suite.chain.exits import UsageError
 from radar_suite.chain.ledger import EXECUTED, FIGURES, Ledger
 from radar_suite.chain.notebooks import Notebook
 from radar_suite.chain.progress import duration
+from radar_suite.report.manifest import MANIFEST, read_manifest
 
 IMAGES = (".png", ".svg", ".jpg")
 FIRST = ("figure2", "verdicts", "phase_map", "reduced_map")  # figures of the index, in this order
@@ -54,8 +55,8 @@ class Exhibit:
 
 def exhibits(folder: Path, notebook: str) -> list[Exhibit]:
     """What `folder/manifest.json` enters, or, in an older run, what has a stamp `<name>.json` beside it."""
-    if (folder / "manifest.json").is_file():
-        entries = read_json(folder / "manifest.json").get("entries", {})
+    if (folder / MANIFEST).is_file():
+        entries = read_manifest(folder)["entries"]
     else:
         files = [path.name for path in sorted(folder.glob("*")) if path.is_file() and path.suffix != ".json"]
         entries = {path.stem: read_json(path) | {"files": [f for f in files if Path(f).stem == path.stem]}

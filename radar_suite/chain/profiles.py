@@ -13,11 +13,13 @@ import yaml
 
 from radar_suite.chain.exits import UsageError
 from radar_suite.chain.parameters import Misfit, Parameter
+from radar_suite.places import check_run_name
 from radar_suite.report.limits import RANGES
 
 GIVEN_BY_THE_CHAIN = {"profile": "--profile", "runs_dir": "--runs"}
 FOLDERS = ("posts", "public_sources", "checkpoints")  # parameters that may name a folder of the user's
 CHECKPOINT_WORDS = ("standins", "hub")
+NOT_YAML = (ValueError, OSError, RecursionError)  # not UTF-8, a date that is none, no right to read it, too deep
 _EXPONENT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")  # YAML 1.1 reads 1e-5 as text
 
 
@@ -41,6 +43,7 @@ def load_profile(name: str, folder: Path) -> tuple[str, dict[str, Value]]:
 
     Raises:
         UsageError: there is no such profile, or it is not a flat map of names to values.
+        RadarError: as `check_run_name`: a run has its profile's name.
     """
     path = Path(name) if name.endswith((".yaml", ".yml")) else folder / f"{name}.yaml"
     if not path.is_file():
@@ -48,10 +51,11 @@ def load_profile(name: str, folder: Path) -> tuple[str, dict[str, Value]]:
         hint = f"{nearest(name, known)} Profiles: {', '.join(known) or 'none'} ({folder})."
         raise UsageError(f"no profile {name!r}.{hint}")
     label = f"profiles/{path.name}" if path.parent == folder else str(path)
+    check_run_name(path.stem)
     try:
         node = yaml.compose(path.read_text(encoding="utf-8"), yaml.SafeLoader)
         pairs = yaml.SafeLoader("").construct_pairs(node, deep=True) if node else []
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, *NOT_YAML) as error:
         raise UsageError(f"{path}: not a flat YAML map of parameter names to values. {error}") from None
     values: dict[str, Value] = {}
     for key, value in pairs:
@@ -78,7 +82,7 @@ def parse_override(text: str) -> tuple[str, Value]:
         raise UsageError(f"--set {name}: use {GIVEN_BY_THE_CHAIN[name]} instead.")
     try:
         value = float(literal) if _EXPONENT.fullmatch(literal) else yaml.safe_load(literal)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, *NOT_YAML):
         raise UsageError(f"--set {text}: {literal!r} is not a YAML literal.") from None
     return name, Value(value, f"--set {name}", literal)
 

@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from radar_lib.files import remove_leftovers
 from radar_suite.chain import exits
 from radar_suite.chain.ledger import Ledger
 from radar_suite.chain.notebooks import discover, select
@@ -143,7 +142,6 @@ def finish(chain: Chain, args: argparse.Namespace, *, seconds: float) -> None:
     target = (args.figures.resolve() if args.figures else project / "figures") / chain.run_dir.name
     own = args.set or args.profile.endswith((".yaml", ".yml")) or runs_folder(args) != project / "runs"
     if args.figures or not own:
-        remove_leftovers(target.parent)
         files = publish(chain.run_dir, names, target, ledger.entries)
         figures = f"{near(target)} ({len(files)} files)"
     else:

@@ -10,7 +10,8 @@ from typing import Any
 from radar_lib.errors import RadarError
 from radar_lib.files import read_json
 from radar_suite.report import record
-from radar_suite.report.workspace import MANIFEST, Workspace, display_figure
+from radar_suite.report.manifest import read_manifest
+from radar_suite.report.workspace import Workspace, display_figure
 from radar_suite.studies.stage import NAME
 
 RECORDED = "cpu"  # profile whose studies are committed
@@ -65,9 +66,9 @@ def recorded(workspace: Workspace, name: str, *, of_posts: bool = True) -> Recor
         for folder in (root / "figures" / profile for profile in (workspace.profile, RECORDED)):
             places.append((folder / NAME / name, folder, f"{NAME}/{Path(name).stem}"))
     for path, folder, key in places:
-        if path.is_file() and (folder / MANIFEST).is_file():
-            entry = read_json(folder / MANIFEST).get("entries", {}).get(key)
-            same = entry is not None and entry.get("inputs", {}).get("posts") == posts_digest(workspace)
+        if path.is_file():
+            entry = read_manifest(folder)["entries"].get(key)
+            same = entry is not None and entry["inputs"].get("posts") == posts_digest(workspace)
             if entry is not None and (same or anywhere):
                 return Recorded(path, entry, same)
     command = f"`radar studies --profile {workspace.profile}` makes it, after a finished chain."

@@ -18,15 +18,15 @@ from numpy import ndarray
 
 from radar_lib.data.posts import Posts
 from radar_lib.errors import RadarError
-from radar_lib.files import read_json
 from radar_lib.intervals import Groups
 from radar_lib.metrics import score_table
 from radar_lib.training.lab import Lab, Run, SoftLabels
 from radar_lib.training.scores import logits_for
 from radar_suite.report import record
 from radar_suite.report.experiments import Settings, kept_teacher, set_up
+from radar_suite.report.manifest import read_manifest
 from radar_suite.report.row_scores import labelled_test_posts
-from radar_suite.report.workspace import MANIFEST, Workspace
+from radar_suite.report.workspace import Workspace
 
 NAME = "studies"
 
@@ -40,8 +40,7 @@ class StudiesWorkspace(Workspace):
     @classmethod
     def of(cls, workspace: Workspace) -> StudiesWorkspace:
         """With the entries that earlier studies left."""
-        manifest = workspace.path(f"figures/{MANIFEST}")
-        entries = read_json(manifest)["entries"] if manifest.is_file() else {}
+        entries = read_manifest(workspace.path("figures"))["entries"]
         own = {one.name: getattr(workspace, one.name) for one in fields(workspace)}
         return cls(**own | {"_entries": entries})
 

@@ -10,6 +10,7 @@ from radar_suite.report.workspace import Workspace
 from radar_suite.studies.recorded import recorded
 
 ENTRY = {"caption": "Points; n = 3.", "profile": "p", "device": "some CPU", "inputs": {"posts": "abc"}}
+ENTRY |= {"notebook": "studies", "files": {}, "tolerance": 0, "seed": 1}
 
 
 @pytest.fixture
