@@ -23,6 +23,7 @@ from radar_lib.files import atomic_path, read_json, write_json
 from radar_lib.models.base import Backbone
 from radar_lib.models.checkpoints import open_checkpoint, read_header
 from radar_lib.models.lora import lora_targets
+from radar_lib.models.text import TextLimit
 
 ADAPTER = "adapter_model.safetensors"
 HEADS = "heads.safetensors"
@@ -159,7 +160,7 @@ class RadarRouter(nn.Module):
             self._peft[0].save_pretrained(str(temporary), save_embedding_layers=False)
             save_file(self._head_state(), str(temporary / HEADS))
             b = self.backbone
-            base = {"checkpoint": b.checkpoint, "digest": b.digest, "family": b.family}
+            base = {"checkpoint": b.checkpoint, "digest": b.digest, "family": b.family, "text": asdict(b.text)}
             write_json(temporary / CONFIG, {**asdict(self.config), "base": base})
             (temporary / "README.md").write_text(_card(self), encoding="utf-8")
 
@@ -171,8 +172,8 @@ class RadarRouter(nn.Module):
             backbone: the base to put it on; None loads the one that the folder names.
 
         Raises:
-            RadarError: a file is missing or damaged, or the base is not the one that the adapter was trained on: told
-                by its digest, before a weight of either is used.
+            RadarError: a file is missing or damaged, or the base is not the one that the adapter was trained on (told
+                by its digest, before a weight of either is used) or reads another part of a post's text.
         """
         from peft import get_peft_model_state_dict, set_peft_model_state_dict
 
@@ -186,6 +187,9 @@ class RadarRouter(nn.Module):
             read_header(folder / name)
         saved = read_json(folder / CONFIG)
         base = saved.pop("base")
+        if "text" not in base:
+            raise RadarError(f"{folder / CONFIG} does not say how much text the router reads. Train it again.")
+        text = TextLimit(**base["text"])
         files = None if backbone else open_checkpoint(base["checkpoint"])
         name, digest = (files.reference, files.digest) if files else (backbone.checkpoint, backbone.digest)
         if digest != base["digest"]:
@@ -193,7 +197,10 @@ class RadarRouter(nn.Module):
                 f"{folder} was trained on {base['checkpoint']} (digest {base['digest']}), not on {name} "
                 f"(digest {digest}). Load that base, or train again on this one."
             )
-        router = cls(backbone or load_backbone(files), RouterConfig(**saved))
+        if backbone and backbone.text != text:
+            raise RadarError(f"{folder} was trained with {text}, and the backbone has {backbone.text}: load it with "
+                             "text=... as it was.")  # fmt: skip
+        router = cls(backbone or load_backbone(files, text=text), RouterConfig(**saved))
         adapter, heads = load_file(str(folder / ADAPTER)), load_file(str(folder / HEADS))
         own = get_peft_model_state_dict(router._peft[0], save_embedding_layers=False)
         if _shapes(adapter) != _shapes(own) or _shapes(heads) != _shapes(router._head_state()):

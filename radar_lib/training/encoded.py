@@ -175,7 +175,7 @@ def keep(
 
 def _forget_stale(entry: Entry) -> None:
     """Remove what older code or packages left for the same posts and checkpoint: it is never read again."""
-    same = ("posts", "split", "checkpoint", "device")
+    same = ("posts", "text", "split", "checkpoint", "device")
     for record in entry.folder.parent.glob(f"*/{RECORD}"):
         other = read_json(record)["inputs"]
         if record.parent != entry.folder and all(other.get(key) == entry.inputs[key] for key in same):
