@@ -156,6 +156,8 @@ COMMANDS = (
         option("--out", metavar="DIR", required=True, help="corpus folder to write"),
         option("--on-error", choices=("stop", "quarantine"), default="stop", help="what to do with bad rows"),
         option("--seed", type=int, default=1, help="draws the splits where the table has none (default: 1)"),
+        option("--ignore", nargs="+", default=[], metavar="COLUMN", help="columns to leave out, whatever they hold"),
+        option("--allow-empty", action="store_true", help="take posts with neither text nor frames, too"),
         option("--name", help="name of the corpus (default: the table's)"),
     )),
     Command("posts check", "commands:posts_check", "check every row and frame of a corpus folder",
