@@ -61,7 +61,11 @@ examples:
   radar corpus build --posts 2000 --size 384 --languages en ar --set test_positives=20 --out my/small
   radar corpus build --posts 2000 --set intake_beta=0 --set duplicate_rate=0.05 --out my/duplicates
 """
-POSTS_IMPORT = "example: radar posts import --table posts.csv --images frames/ --out my/posts"
+POSTS_IMPORT = """\
+examples:
+  radar posts import --table posts.csv --images frames/ --out my/posts
+  radar posts import --table posts.csv --images frames/ --out my/posts --on-error quarantine --ignore notes url
+"""
 GROUPS = {"posts": "import or check your own posts", "corpus": "build the built-in corpus by itself"}
 
 Option = tuple[tuple[str, ...], dict[str, Any]]

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from radar_lib.data.posts import open_posts
 from radar_lib.errors import RadarError
+from radar_suite.chain.cli import main
 from radar_suite.intake.importer import FRACTIONS, draw_split, import_table
 
 
@@ -348,3 +349,14 @@ def test_an_empty_post_is_a_fault_unless_it_is_allowed(place):
     assert len(imported(place, table, on_error="quarantine")) == 38
     again = import_table(table, place.images, place.folder / "all", allow_empty=True)
     assert len(again) == 40
+
+
+def test_the_command_says_what_it_reads_leaves_out_and_sets_aside(place, capsys):
+    rows = [{**row, "views": 3, "notes": f"{row['title']} and more of it"} for row in place.rows(40)]
+    rows[3]["region"] = "?"
+    command = ["posts", "import", "--table", str(place.csv(rows)), "--images", str(place.images), "--out"]
+    assert main([*command, str(place.out), "--on-error", "quarantine"]) and "notes" in capsys.readouterr().err
+    assert main([*command, str(place.out), "--on-error", "quarantine", "--ignore", "notes"]) == 0
+    read, left_out, aside, *_ = capsys.readouterr().out.splitlines()
+    assert "title" in read and "frames" in read and "views" not in read
+    assert "views" in left_out and "notes" in left_out and "1 rows" in aside and "quarantine.jsonl" in aside
