@@ -217,7 +217,7 @@ class Backbone(nn.Module):
             texts.append(join_lines(lines) if whole else cut(lines, self._allot(field_tokens(lines, spans)), spans))
         return texts
 
-    def text_tokens(
+    def tokens_read(
         self, posts: Sequence[Mapping[str, Any]]
     ) -> tuple[Int[np.ndarray, "post field"], Int[np.ndarray, "post field"]]:
         """Tokens of each field of each post, and how many of them are read."""

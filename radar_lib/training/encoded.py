@@ -175,8 +175,8 @@ def keep(
 
 def _forget_stale(entry: Entry) -> None:
     """Remove what older code or packages left for the same posts and checkpoint: it is never read again."""
-    same = ("posts", "text", "split", "checkpoint", "device")
+    same = {key: entry.inputs[key] for key in ("posts", "text", "split", "checkpoint", "device")}
     for record in entry.folder.parent.glob(f"*/{RECORD}"):
         other = read_json(record)["inputs"]
-        if record.parent != entry.folder and all(other.get(key) == entry.inputs[key] for key in same):
+        if record.parent != entry.folder and all(other.get(key, value) == value for key, value in same.items()):
             shutil.rmtree(record.parent, ignore_errors=True)

@@ -123,7 +123,7 @@ def text_cut(
     """How much of each text field a checkpoint does not read, over all posts and by language.
 
     Args:
-        tokens, read: of `Backbone.text_tokens`, fields in the order of `TEXT_COLUMNS`.
+        tokens, read: of `Backbone.tokens_read`, fields in the order of `TEXT_COLUMNS`.
 
     Returns:
         Columns language ('*': all), field, posts (with this field), cut (of them), tokens, unread (share of these);

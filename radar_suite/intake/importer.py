@@ -29,10 +29,9 @@ from radar_lib.data.shards import BATCH_ROWS
 from radar_lib.errors import RadarError
 from radar_suite.intake.columns import KNOWN, OPTIONAL, check_header, require_no_content
 from radar_suite.intake.images import frame_fault, read_image, shrink
-from radar_suite.intake.rows import Fault, OnError, RowChecker
+from radar_suite.intake.rows import QUARANTINE, Fault, OnError, RowChecker
 from radar_suite.intake.text import plain_text
 
-QUARANTINE = "quarantine.jsonl"
 SAMPLE = 1000  # rows that show what the columns hold
 MOST_CHARACTERS = 64 << 20  # of a cell, so that a quote that nobody closed cannot fill the memory
 FRACTIONS = {"train": 0.6, "validation": 0.1, "calibration": 0.1, "test": 0.2}

@@ -21,6 +21,7 @@ from radar_lib.files import atomic_write_text
 
 OnError = Literal["stop", "quarantine"]
 Fault = tuple[str, str, str]  # column, what is wrong, what to do
+QUARANTINE = "quarantine.jsonl"  # in the corpus folder
 Place = tuple[str, int, str]  # file, row, post
 LISTED = 20  # faults in a message, each with its rows; the rest are counted
 NAMED = 3  # rows of a fault

@@ -61,7 +61,7 @@ def test_what_is_read_or_said_counts_after_a_long_title(loaded, name):
     with torch.no_grad():
         vectors = backbone(backbone.collate(backbone.encode(posts)))
     assert (vectors[0] - vectors[1]).abs().max() > 1e-4 and (vectors[0] - vectors[2]).abs().max() > 1e-4
-    tokens, read = backbone.text_tokens(posts)
+    tokens, read = backbone.tokens_read(posts)
     assert (read.sum(axis=1) <= backbone.max_text_tokens).all() and (read[:, 0] < tokens[:, 0]).all()
     assert (read[1, 1], read[2, 2]) == (tokens[1, 1], tokens[2, 2])
 
