@@ -116,6 +116,8 @@ def _leave_out(
     for name in ignore:
         if name not in header:
             raise RadarError(f"{file}, header: no column {name!r} to ignore among {', '.join(header)[:200]}.")
+    if not ignore:
+        return header, rows
     kept = [name for name in header if name not in ignore]
     return kept, ((number, {name: cells[name] for name in kept if name in cells}, faults)
                   for number, cells, faults in rows)  # fmt: skip
