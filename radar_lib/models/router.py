@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -24,6 +25,7 @@ from radar_lib.labels import check_categories
 from radar_lib.models.base import Backbone
 from radar_lib.models.checkpoints import open_checkpoint, read_header
 from radar_lib.models.lora import lora_targets
+from radar_lib.models.text import TextLimit
 from radar_lib.ranges import Range, check_ranges
 
 ADAPTER = "adapter_model.safetensors"
@@ -174,7 +176,7 @@ class RadarRouter(nn.Module):
             self._peft[0].save_pretrained(str(temporary), save_embedding_layers=False)
             save_file(self._head_state(), str(temporary / HEADS))
             b = self.backbone
-            base = {"checkpoint": b.checkpoint, "digest": b.digest, "family": b.family}
+            base = {"checkpoint": b.checkpoint, "digest": b.digest, "family": b.family, "text": asdict(b.text)}
             files = {name: digest_file(temporary / name) for name in (ADAPTER, HEADS)}
             write_sealed(temporary / CONFIG, {**asdict(self.config), "base": base, "files": files})
             (temporary / "README.md").write_text(_card(self), encoding="utf-8")
@@ -188,8 +190,8 @@ class RadarRouter(nn.Module):
 
         Raises:
             RadarError: a file is missing or not what was written, a value of the configuration is out of its range, a
-                weight is not finite, or the base is not the one that the adapter was trained on: told by its digest,
-                before a weight of either is used.
+                weight is not finite, or the base is not the one that the adapter was trained on (told by its digest,
+                before a weight of either is used) or reads another part of a post's text.
         """
         from peft import get_peft_model_state_dict, set_peft_model_state_dict
 
@@ -201,7 +203,7 @@ class RadarRouter(nn.Module):
                 raise RadarError(f"{folder} is not a saved router: {name} is missing.")
         for name in (ADAPTER, HEADS):
             read_header(folder / name)
-        config, base, files = _read_config(folder)
+        config, base, text, files = _read_config(folder)
         if wrong := changed_file(folder, files):
             raise RadarError(f"{folder / wrong} is not what was written. Fetch the folder again, or train again.")
         found = None if backbone else open_checkpoint(base["checkpoint"])
@@ -211,11 +213,14 @@ class RadarRouter(nn.Module):
                 f"{folder} was trained on {base['checkpoint']} (digest {base['digest']}), not on {name} "
                 f"(digest {digest}). Load that base, or train again on this one."
             )
+        if backbone and backbone.text != text:
+            raise RadarError(f"{folder} was trained with {text}, and the backbone has {backbone.text}: load it with "
+                             "text=... as it was.")  # fmt: skip
         adapter, heads = load_file(str(folder / ADAPTER)), load_file(str(folder / HEADS))
         for name, tensor in {**adapter, **heads}.items():
             if not tensor.isfinite().all():
                 raise RadarError(f"{folder}: {name} has weights that are not finite. Train the router again.")
-        router = cls(backbone or load_backbone(found), config)
+        router = cls(backbone or load_backbone(found, text=text), config)
         own = get_peft_model_state_dict(router._peft[0], save_embedding_layers=False)
         if _shapes(adapter) != _shapes(own) or _shapes(heads) != _shapes(router._head_state()):
             router.detach()
@@ -229,14 +234,14 @@ class RadarRouter(nn.Module):
         return router
 
 
-def _read_config(folder: Path) -> tuple[RouterConfig, dict[str, str], dict[str, str]]:
-    """A saved router's configuration, the checkpoint and digest of its base, and the digests of its files."""
+def _read_config(folder: Path) -> tuple[RouterConfig, dict[str, Any], TextLimit, dict[str, str]]:
+    """A saved router's configuration, its base, how much text it reads, and the digests of its files."""
     saved = read_sealed(folder / CONFIG)
     try:
         base, files = saved.pop("base"), saved.pop("files")
         if not (all(isinstance(base[name], str) for name in ("checkpoint", "digest")) and {ADAPTER, HEADS} <= {*files}):
             raise TypeError("its base is no text, or a file has no digest.")
-        return RouterConfig(**saved), base, files
+        return RouterConfig(**saved), base, TextLimit(**base["text"]), files
     except (KeyError, TypeError, RadarError) as error:
         raise RadarError(f"{folder / CONFIG}: {error!s:.300} Save the router again.") from error
 

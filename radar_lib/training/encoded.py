@@ -189,10 +189,10 @@ def _forget_stale(entry: Entry) -> None:
 
     Two chains with different code may share a cache, so what was opened a short while ago stays.
     """
-    same = ("posts", "split", "checkpoint", "device")
+    same = {key: entry.inputs[key] for key in ("posts", "text", "split", "checkpoint", "device")}
     for record in entry.folder.parent.glob(f"*/{RECORD}"):
         with suppress(RadarError, KeyError, FileNotFoundError):  # of another shape, or removed meanwhile
             other, idle = read_json(record)["inputs"], time.time() - record.stat().st_mtime
-            alike = all(other[key] == entry.inputs[key] for key in same)
+            alike = all(other.get(key, value) == value for key, value in same.items())
             if alike and idle > STALE_S and record.parent != entry.folder:
                 remove_folder(record.parent)

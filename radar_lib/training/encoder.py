@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from radar_lib.models.backbones import BACKBONES, Backbone, checkpoint_digest, l
 from radar_lib.models.base import Encoded
 from radar_lib.models.families import FAMILIES
 from radar_lib.models.packing import Packing
+from radar_lib.models.text import SHARED, TextLimit
 from radar_lib.sources import digest_sources
 from radar_lib.training.cache import Cache, Entry
 from radar_lib.training.encoded import EncodedPosts, chunks, keep
@@ -41,14 +43,17 @@ class Encoder:
         bar: makes progress bars, called as tqdm is.
         encoded_bytes: the most that a split's encoded posts may take; larger ones are streamed; None: see `room_for`.
         readers: processes that read a split each at the same time, this one included; they share disk and memory.
+        text: how much of a post's text is read.
     """
 
     def __init__(
         self, posts: Posts, cache: Cache, *, checkpoints: str = "hub", device: str = "cpu", packing: bool = False,
         bar: Callable[..., Any] = tqdm, encoded_bytes: int | None = None, readers: int = 1,
+        text: TextLimit = SHARED,
     ) -> None:  # fmt: skip
         self.posts, self.cache, self.checkpoints, self.device = posts, cache, checkpoints, device
         self.packing, self.bar, self.encoded_bytes, self.readers = packing, bar, encoded_bytes, readers
+        self.text = text
         self._backbone: tuple[str, Backbone] | None = None
         self._encoded: dict[str, EncodedPosts] = {}
 
@@ -62,7 +67,8 @@ class Encoder:
         """Load a backbone; only the latest one is kept in memory, with the posts encoded for it."""
         if self._backbone is None or self._backbone[0] != name:
             self.release()
-            backbone = load_backbone(self.checkpoint(name), dtype=weights_dtype(self.device), device=self.device)
+            place = {"dtype": weights_dtype(self.device), "device": self.device}
+            backbone = load_backbone(self.checkpoint(name), text=self.text, **place)
             if self.packing and isinstance(backbone, Packing):
                 backbone.pack(True)
             self._backbone = (name, backbone)
@@ -130,9 +136,11 @@ class Encoder:
         return self.cache.entry("features", self.deciding(backbone, code=digest_sources(__name__)) | {"split": split})
 
     def deciding(self, backbone: str, *, code: str) -> dict[str, Any]:
-        """What decides any result that this code makes with a backbone: also posts, checkpoint, device, versions."""
+        """What decides any result that this code makes with a backbone: also posts and what is read of their text,
+        checkpoint, device, versions."""
         return {
             "posts": self.posts.digest, "checkpoint": checkpoint_digest(self.checkpoint(backbone)),
+            "text": asdict(self.text) | {"shares": list(self.text.shares)},  # as it is read back from JSON
             "device": self.device.split(":")[0], "code": code,
             "packages": {package: version(package) for package in DECIDING_PACKAGES},
         }  # fmt: skip

@@ -132,7 +132,7 @@ class StreamedPosts(EncodedPosts):
     def __getstate__(self) -> dict[str, Any]:
         """The backbone goes without its weights to processes that only encode and collate: a few 100 KB."""
         backbone = self.backbone
-        names = ("checkpoint", "digest", "max_text_tokens", "padding_side")
+        names = ("checkpoint", "digest", "text", "padding_side")
         shell = {
             "kind": type(backbone), "model": type(backbone.model), "config": backbone.model.config,
             "parts": (backbone.tokenizer, backbone.frame_processor.processor),

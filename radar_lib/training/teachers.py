@@ -31,6 +31,7 @@ from radar_lib.errors import RadarError
 from radar_lib.files import atomic_path
 from radar_lib.models.base import Backbone
 from radar_lib.models.router import RadarRouter
+from radar_lib.models.text import TextLimit
 from radar_lib.training.batches import part_of
 from radar_lib.training.cache import Cache, Entry
 from radar_lib.training.lab import Lab
@@ -213,11 +214,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--device", default=f"cuda:{local or 0}" if gpu else "cpu")
     parser.add_argument("--packing", action="store_true", help="posts end to end instead of padded")
     args = parser.parse_args(arguments)
+    experts = _by_category(args.experts)
     # posts that are not kept yet are streamed: no process waits for another that encodes them
     bar = launched_bar if PARENT in os.environ else tqdm
     lab = Lab(open_posts(args.posts), Cache(args.cache), checkpoints=args.checkpoints, device=args.device, bar=bar,
-              execution=Execution(packing=args.packing), encoded_bytes=0)  # fmt: skip
-    panel, shard = in_order(lab.posts.categories, _by_category(args.experts)), tuple(map(int, args.shard.split("/")))
+              execution=Execution(packing=args.packing), encoded_bytes=0,
+              text=TextLimit(**next(iter(experts.values())).entry.inputs.get("text", {})))  # fmt: skip
+    panel, shard = in_order(lab.posts.categories, experts), tuple(map(int, args.shard.split("/")))
     score_shard(lab, panel, splits=[split for split in args.splits if split in lab.posts.splits], shard=shard)
 
 

@@ -64,7 +64,11 @@ examples:
   radar corpus build --posts 2000 --size 384 --languages en ar --set test_positives=20 --out my/small
   radar corpus build --posts 2000 --set intake_beta=0 --set duplicate_rate=0.05 --out my/duplicates
 """
-POSTS_IMPORT = "example: radar posts import --table posts.csv --images frames/ --out my/posts"
+POSTS_IMPORT = """\
+examples:
+  radar posts import --table posts.csv --images frames/ --out my/posts
+  radar posts import --table posts.csv --images frames/ --out my/posts --on-error quarantine --ignore notes url
+"""
 GROUPS = {"posts": "import or check your own posts", "corpus": "build the built-in corpus by itself"}
 
 FEW_FILES = ". `ulimit -n 1024` in this shell lets it open more files"
@@ -163,6 +167,8 @@ COMMANDS = (
         option("--on-error", choices=("stop", "quarantine"), default="stop", help="what to do with bad rows"),
         option("--seed", type=whole_number(RANGES["seed"]), default=1,
                help="draws the splits where the table has none (default: 1)"),
+        option("--ignore", nargs="+", default=[], metavar="COLUMN", help="columns to leave out, whatever they hold"),
+        option("--allow-empty", action="store_true", help="take posts with neither text nor frames, too"),
         option("--name", help="name of the corpus (default: the table's)"),
     )),
     Command("posts check", "commands:posts_check", "check every row and frame of a corpus folder",

@@ -50,9 +50,15 @@ def posts_import(args: argparse.Namespace) -> int:
         posts = import_public(args.public_sources, args.out, seed=args.seed)
     else:
         from radar_suite.intake.importer import import_table
+        from radar_suite.intake.rows import QUARANTINE
 
         options = {"on_error": args.on_error, "seed": args.seed, "name": args.name}
+        options |= {"ignore": args.ignore, "allow_empty": args.allow_empty}
         posts = import_table(args.table, args.images, args.out, **options)
+        for what, key in (("read", "read_columns"), ("left out", "ignored_columns")):
+            print(f"columns {what}: {', '.join(posts.info.get(key, ())) or 'none'}")
+        if number := posts.info.get("quarantined"):
+            print(f"rows set aside: {number:,}, in {near(posts.folder / QUARANTINE)}")
     counts = ", ".join(f"{split} {count:,}" for split, count in posts.splits.items())
     print(f"{posts.folder}: {len(posts):,} posts ({counts}); categories {', '.join(posts.categories)}")
     print(f"next: radar reproduce --posts {shlex.quote(near(posts.folder))}")

@@ -13,7 +13,6 @@ needed; `frames` holds relative paths separated by `|`. What is left out:
 from __future__ import annotations
 
 import csv
-import difflib
 import hashlib
 import itertools
 import json
@@ -29,20 +28,21 @@ from radar_lib.data.posts import Posts, write_corpus
 from radar_lib.data.schema import DEFAULTS, FRAMES, LABEL_PREFIX, TEXT_COLUMNS, categories_of
 from radar_lib.data.shards import BATCH_ROWS
 from radar_lib.errors import RadarError
-from radar_lib.labels import check_categories
+from radar_suite.intake.columns import KNOWN, OPTIONAL, check_header, require_no_content
 from radar_suite.intake.images import frame_fault, read_image, shrink
-from radar_suite.intake.rows import Fault, OnError, RowChecker
+from radar_suite.intake.rows import QUARANTINE, Fault, OnError, RowChecker
+from radar_suite.intake.text import plain_text
 
+SAMPLE = 1000  # rows that show what the columns hold
+MOST_CHARACTERS = 64 << 20  # of a cell, so that a quote that nobody closed cannot fill the memory
 FRACTIONS = {"train": 0.6, "validation": 0.1, "calibration": 0.1, "test": 0.2}
-KNOWN = ("post_id", "split", *DEFAULTS, FRAMES)
-OPTIONAL = ("group", "caption", "stream_id", "segment")  # a corpus has them only where the table does
 
 Row = tuple[int, dict[str, Any], list[Fault]]  # number, cells, what is wrong with the line itself
 
 
 def import_table(
     table: str | Path, images: str | Path | None, out: str | Path, *, on_error: OnError = "stop", seed: int = 1,
-    name: str | None = None, max_px: int = 512, workers: int = 2,
+    name: str | None = None, ignore: Sequence[str] = (), allow_empty: bool = False, max_px: int = 512, workers: int = 2,
 ) -> Posts:  # fmt: skip
     """Turn a table of posts into a corpus folder; memory does not grow with the frames.
 
@@ -53,25 +53,33 @@ def import_table(
         on_error: 'stop' reads everything, then raises with all problems and leaves no corpus; 'quarantine' sets bad
             rows aside in `out/quarantine.jsonl`.
         seed: draws the splits if the table has none.
+        ignore: columns to leave out, of the data contract or not.
+        allow_empty: take posts without text and frames, too.
         max_px: frames whose longest side is larger are scaled down to this; others are copied byte for byte.
         workers: threads that read and decode frames.
 
     Raises:
-        RadarError: with file, row, column and remedy for each problem.
+        RadarError: with file, row, column and remedy for each problem; also for a column that would be left out and
+            looks like content.
     """
     table, out = Path(table), Path(out)
     base = Path(images) if images is not None else table.parent
     if not base.is_dir():
         raise RadarError(f"{base} is no folder. Name the one that the frames' paths start from (--images DIR).")
-    header, rows = _read_rows(table)
-    categories, ignored = _check_header(table.name, header)
+    header, rows = _leave_out(table.name, *_read_rows(table), ignore)
+    categories, ignored = check_header(table.name, header)
     grouped = not {"group", "stream_id"}.isdisjoint(header)
     given = {*header, "group"} if grouped else header
+    first = list(itertools.islice(rows, SAMPLE))
+    require_no_content(table.name, ignored, [cells for _, cells, _ in first])
+    rows = itertools.chain(first, rows)
     columns = [column for column in KNOWN if column in given or column not in (*OPTIONAL, FRAMES)]
     columns += [LABEL_PREFIX + category for category in categories]
     hint = "Correct these rows, or have them set aside with --on-error quarantine."
     checker = RowChecker(columns, on_error=on_error, hint=hint)
-    extra: dict[str, Any] = {"source": table.name, "seed": seed, "max_px": max_px, "ignored_columns": ignored}
+    extra: dict[str, Any] = {"source": table.name, "seed": seed, "max_px": max_px,
+                             "read_columns": [column for column in columns if column in header],
+                             "ignored_columns": [*ignore, *ignored]}  # fmt: skip
 
     def records() -> Iterator[dict[str, Any]]:
         bar = tqdm(desc=f"importing {table.name}", unit="post", disable=None)
@@ -81,11 +89,12 @@ def import_table(
                 for (number, cells, faults), (frames, frame_faults) in zip(batch, loaded, strict=True):
                     row = _convert(cells, columns, seed=None if "split" in header else seed)
                     faults = faults or [*checker.faults(row), *frame_faults]
+                    faults = faults or _emptiness(row, frames) * (not allow_empty)
                     if checker.admit(table.name, number, row, faults):
                         yield {**row, FRAMES: frames}
                     bar.update()
         # write_corpus reads `extra` after the last row
-        extra["quarantined"] = checker.finish(table.name, out / "quarantine.jsonl")
+        extra["quarantined"] = checker.finish(table.name, out / QUARANTINE)
 
     return write_corpus(
         out, records(), name=name or table.stem, kind="imported", categories=categories,
@@ -103,13 +112,24 @@ def _read_rows(table: Path) -> tuple[list[str], Iterator[Row]]:
     return read(table)
 
 
+def _leave_out(
+    file: str, header: Sequence[str], rows: Iterator[Row], ignore: Sequence[str]
+) -> tuple[list[str], Iterator[Row]]:
+    """The table without these columns."""
+    for name in ignore:
+        if name not in header:
+            raise RadarError(f"{file}, header: no column {name!r} to ignore among {', '.join(header)[:200]}.")
+    if not ignore:
+        return header, rows
+    kept = [name for name in header if name not in ignore]
+    return kept, ((number, {name: cells[name] for name in kept if name in cells}, faults)
+                  for number, cells, faults in rows)  # fmt: skip
+
+
 def _lines(table: Path) -> Iterator[str]:
-    try:
-        with open(table, encoding="utf-8-sig", newline="") as file:
+    try:  # what is no UTF-8 becomes lone surrogates, which are the fault of a cell
+        with open(table, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
             yield from file
-    except UnicodeDecodeError as error:
-        byte = error.object[error.start]
-        raise RadarError(f"{table.name}: byte {byte:#x} is not UTF-8. Save the table as UTF-8.") from error
     except OSError as error:
         raise RadarError(f"{table} cannot be read: {error.strerror}.") from error
 
@@ -124,7 +144,7 @@ def _read_csv(table: Path) -> tuple[list[str], Iterator[Row]]:
 
     def rows() -> Iterator[Row]:
         reader = csv.reader(_lines(table), delimiter=delimiter, strict=True)
-        number = 0
+        number, usual = 0, csv.field_size_limit(MOST_CHARACTERS)  # whether a text is too long is for the checker to say
         try:
             for number, cells in enumerate(reader, start=1):
                 if number == 1 or not cells:
@@ -138,6 +158,8 @@ def _read_csv(table: Path) -> tuple[list[str], Iterator[Row]]:
             where = f"{table.name}, row {number + 1} (line {reader.line_num})"
             raise RadarError(f"{where}: {error}. Put quotes around cells and double the quotes in them, or use "
                              "JSONL.") from error  # fmt: skip
+        finally:
+            csv.field_size_limit(usual)
 
     return header, rows()
 
@@ -156,36 +178,6 @@ def _read_jsonl(table: Path) -> tuple[list[str], Iterator[Row]]:
     # A first pass for the names: writers may leave a key out where it has no value.
     header = list(dict.fromkeys(itertools.chain.from_iterable(cells for _, cells, _ in rows())))
     return header, rows()
-
-
-def _check_header(file: str, header: Sequence[str]) -> tuple[tuple[str, ...], list[str]]:
-    """Categories and the names of columns that mean nothing here."""
-
-
-    def require(good: Any, what: str, remedy: str) -> None:
-        if not good:
-            raise RadarError(f"{file}, header: {what}. {remedy}.")
-
-    categories, content = categories_of(header), (*TEXT_COLUMNS, FRAMES)
-    for name in header:
-        require(header.count(name) == 1, f"column {name!r} is there twice", "Keep one")
-    names = ", ".join(header)[:200]
-    require("post_id" in header, f"no column post_id among {names}", "Give every post a unique post_id")
-    labels = "Add label_<category> for each risk: 1 violating, 0 cleared, -1 not verified"
-    require(categories, "no label column", labels)
-    try:
-        check_categories(categories)
-    except ValueError as error:
-        raise RadarError(f"{file}, header: {error}") from None
-    require(set(header) & set(content), "posts without text and frames", f"Add one of {', '.join(content)}")
-    require("segment" not in header or "stream_id" in header, "segment without stream_id", "Add stream_id")
-    ignored = [name for name in header if name not in KNOWN and not name.startswith(LABEL_PREFIX)]
-    for name in ignored:
-        near = difflib.get_close_matches(name.lower(), KNOWN, n=1, cutoff=0.8)
-        if not near and difflib.get_close_matches(name.lower()[: len(LABEL_PREFIX)], [LABEL_PREFIX], cutoff=0.8):
-            near = [LABEL_PREFIX + "<category>"]
-        require(not near, f"unknown column {name!r}", f"Did you mean {''.join(near)}? Rename it or take it out")
-    return categories, ignored
 
 
 def _convert(cells: Mapping[str, Any], columns: Sequence[str], *, seed: int | None) -> dict[str, Any]:
@@ -211,6 +203,13 @@ def _convert(cells: Mapping[str, Any], columns: Sequence[str], *, seed: int | No
         group = row.get("group")
         row["split"] = draw_split(group or row["post_id"], seed=seed) if group or verified else "unlabelled"
     return row
+
+
+def _emptiness(row: Mapping[str, Any], frames: Sequence[Any]) -> list[Fault]:
+    """The fault of a sound row with nothing to read or to see."""
+    if frames or any(plain_text(row[name]).strip() for name in TEXT_COLUMNS):
+        return []
+    return [("all", "neither text nor frames", "Give it some, or take such posts as they are with --allow-empty")]
 
 
 def draw_split(key: str, *, seed: int) -> str:

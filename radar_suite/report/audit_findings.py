@@ -40,6 +40,8 @@ CHECKS = {
                   "find out why before serving"),
     "empty": Check("posts without any content", "posts looked at", 0.001, 0.01,
                    "leave them out: nothing can be learnt from them"),
+    "cut": Check("posts whose text is not read to its end", "posts looked at", 0.05, 0.2,
+                 "raise text_tokens, as far as the checkpoint has positions"),
     "across": Check("posts with a copy in another split", "posts looked at", 0.001, 0.01,
                     "drop the copies from the later split, or split by group of copies"),
     "within": Check("posts with a copy in their own split", "posts looked at", 0.01, 0.1,

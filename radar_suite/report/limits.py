@@ -41,6 +41,7 @@ RANGES: Mapping[str, Range | Words | tuple] = {
     "public_sources": PATH,
     "checkpoints": Words(r"[^\0\n]+", "standins, hub or a folder"),
     "workers": Range(0, 1024),
+    "text_tokens": Range(0, 2**20),
     # 01
     "train_posts": POSTS,
     "validation_posts": SOME_POSTS,

@@ -49,6 +49,7 @@ def jpeg60(frames: list[Image.Image]) -> list[Image.Image]:
     return out
 
 
+COLUMNS = ["category", "posts", "PR-AUC", "kind", "what", "loss", "low", "high"]
 REPLAYS: dict[str, Retouch] = {"jpeg60": jpeg60}
 
 
@@ -206,7 +207,7 @@ def reliance(
             than in the split, and so is PR-AUC.
 
     Returns:
-        Columns category, posts, PR-AUC (as the posts are), kind, what, loss, low, high (fractions).
+        `COLUMNS`: PR-AUC as the posts are; loss, low and high in fractions. No lines where no post holds anything.
     """
     ids = lab.table(split)["post_id"].to_numpy()
     labels = lab.labels(split, run.spec.categories)
@@ -225,7 +226,7 @@ def reliance(
             loss = precision_lost(truth, clean, ablated, groups=shared)
             line = {"kind": ablation.kind, "what": ablation.what, "loss": loss.estimate}
             lines.append(about | line | {"low": loss.low, "high": loss.high})
-    return pd.DataFrame(lines)
+    return pd.DataFrame(lines, columns=COLUMNS)
 
 
 def precision_lost(

@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 from radar_lib.data.posts import FRAMES
 from radar_lib.models.backbones import BACKBONES, Backbone, checkpoint_digest, load_backbone
+from radar_lib.models.text import TITLE_FIRST
 from radar_lib.sources import digest_sources
 from radar_lib.training.cache import Cache, Entry
 from radar_lib.training.encoded import EncodedPosts
@@ -109,7 +110,7 @@ def pooled_vectors(place: Place, config: CorpusConfig, posts: Selection) -> Floa
 
 @lru_cache(maxsize=1)
 def _backbone(checkpoint: str, device: str) -> Backbone:
-    return load_backbone(checkpoint, dtype=weights_dtype(device), device=device)
+    return load_backbone(checkpoint, dtype=weights_dtype(device), device=device, text=TITLE_FIRST)
 
 
 def _decode(data: bytes) -> Image.Image:

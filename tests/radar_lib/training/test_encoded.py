@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
+import pickle
 import time
 
 import pytest
 import torch
 
 from radar_lib.files import read_json, write_json
+from radar_lib.models.text import TextLimit
 from radar_lib.training.cache import Cache
 from radar_lib.training.encoded import EncodedPosts, chunks, store
-from radar_lib.training.lab import Lab
-from radar_lib.training.loop import no_bar
+from radar_lib.training.lab import Lab, RunSpec
+from radar_lib.training.loop import Recipe, no_bar
+from radar_lib.training.parallel import describe, rebuild
 
 
 @pytest.fixture
@@ -61,3 +64,20 @@ def test_what_other_code_left_is_removed_and_other_splits_and_what_is_in_use_sta
     (entry.folder / "run.json").unlink()
     lab.encoded("Qwen3-VL-8B", "test")
     assert {path.name for path in entry.folder.parent.iterdir()} == {entry.digest, "in use", "other"}
+
+
+def test_posts_read_to_another_length_are_encoded_anew_and_both_stay(lab, posts, tmp_path):
+    """The limit goes with the lab to other processes, and to streamed posts."""
+    options = {"checkpoints": lab.checkpoints, "bar": no_bar, "text": TextLimit(6, (0.2, 0.4, 0.4))}
+    short, streaming = Lab(posts, lab.cache, **options), Lab(posts, Cache(tmp_path), encoded_bytes=0, **options)
+    lengths = {}
+    for each in (lab, short, lab, rebuild(describe(short)), streaming):
+        each.release()
+        kept = each.encoded("Qwen3-VL-8B", "test")
+        lengths.setdefault(each.text.tokens, set()).add(tuple(kept.lengths))
+    there = pickle.loads(pickle.dumps(kept))
+    assert there.take([0])[0].n_tokens == kept.lengths[0]
+    assert lab.encoded_entry("Qwen3-VL-8B", "test").complete and short.encoded_entry("Qwen3-VL-8B", "test").complete
+    assert len(lengths[None]) == len(lengths[6]) == 1 and sum(*lengths[6]) < sum(*lengths[None]) - 30
+    spec = RunSpec("Qwen3-VL-8B", posts.categories, Recipe())
+    assert lab.entry(spec).digest != short.entry(spec).digest

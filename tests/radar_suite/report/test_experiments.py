@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 
-from radar_lib.data.posts import write_corpus
+from radar_lib.data.posts import Posts, write_corpus
 from radar_lib.errors import RadarError
+from radar_lib.models.text import TITLE_FIRST, TextLimit
 from radar_suite.report import experiments
 from radar_suite.report.experiments import ROUTER_ROWS, TABLE_ROWS, Settings
 
@@ -28,6 +30,13 @@ def test_two_points_of_the_grid_are_table_rows_and_no_others():
     grid = [SETTINGS.lambda_point(lam, ("A", "B")) for lam in GRID]
     assert [spec.recipe.lam for spec in grid if spec in rows] == [0.0, 0.5]
     assert len(rows) == 12 and len(rows | set(grid)) == 17
+
+
+def test_built_in_posts_are_read_as_their_record_was_made_and_others_field_by_field():
+    built_in, own = (Posts(Path("x"), {"kind": kind}) for kind in ("built-in", "imported"))
+    assert experiments.text_limit(built_in) == TITLE_FIRST
+    assert experiments.text_limit(own) == TextLimit(256) and all(share > 0 for share in TextLimit().shares)
+    assert [experiments.text_limit(posts, 512).tokens for posts in (built_in, own)] == [512, 512]
 
 
 def test_there_is_a_seed_at_least():

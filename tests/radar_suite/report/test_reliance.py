@@ -183,6 +183,8 @@ def test_a_model_that_reads_titles_loses_what_titles_tell(tmp_path):
     assert (table["posts"] == 32).all() and (table["PR-AUC"] > 0.95).all()
     losses = table.set_index(["kind", "what"])["loss"]
     assert losses["permute", "title"] > 0.3 and abs(losses["permute", "ocr"]) < 0.1
+    nothing = reliance.reliance(lab, run, [])  # of posts that hold nothing
+    assert nothing.empty and nothing.columns.equals(table.columns)
     reliance.figure(table).canvas.draw()
     text = reliance.in_points(table)
     assert text.loc[("title", "permute"), "X"].startswith(f"{100 * losses['permute', 'title']:.1f} [")
