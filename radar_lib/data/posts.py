@@ -20,13 +20,14 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-from datasets import Dataset, concatenate_datasets
+from datasets import Dataset, DatasetInfo, Features, List, concatenate_datasets
 
 from radar_lib.data.schema import (
     FRAMES,
     LABEL_PREFIX,
     SPLITS,
     TEXT_COLUMNS,
+    Frame,
     categories_of,
     features,
     labels,
@@ -104,7 +105,7 @@ class Posts:
 
     def split(self, *splits: str) -> Dataset:
         """These splits (all, if none is named) as one memory-mapped dataset; frames decode to PIL on access."""
-        parts = [Dataset.from_file(str(self._arrow_copy(split))) for split in self._known(splits)]
+        parts = [_from_arrow(self._arrow_copy(split)) for split in self._known(splits)]
         return parts[0] if len(parts) == 1 else concatenate_datasets(parts)
 
     def _known(self, splits: Sequence[str]) -> tuple[str, ...]:
@@ -124,6 +125,11 @@ class Posts:
                         for batch in pq.ParquetFile(shard).iter_batches(BATCH_ROWS):
                             writer.write_batch(pa.record_batch(batch.columns, schema=schema))
         return path
+
+
+def _from_arrow(path: Path) -> Dataset:
+    types = Features({**Dataset.from_file(str(path)).features, FRAMES: List(Frame())})
+    return Dataset.from_file(str(path), info=DatasetInfo(features=types))
 
 
 def open_posts(folder: str | Path) -> Posts:

@@ -17,6 +17,7 @@ import hashlib
 import itertools
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -29,7 +30,7 @@ from radar_lib.data.posts import Posts, write_corpus
 from radar_lib.data.schema import DEFAULTS, FRAMES, LABEL_PREFIX, TEXT_COLUMNS, categories_of
 from radar_lib.data.shards import BATCH_ROWS
 from radar_lib.errors import RadarError
-from radar_suite.intake.images import frame_fault, read_image, shrink
+from radar_suite.intake.images import frames_of, read_image
 from radar_suite.intake.rows import Fault, OnError, RowChecker
 
 FRACTIONS = {"train": 0.6, "validation": 0.1, "calibration": 0.1, "test": 0.2}
@@ -53,7 +54,8 @@ def import_table(
         on_error: 'stop' reads everything, then raises with all problems and leaves no corpus; 'quarantine' sets bad
             rows aside in `out/quarantine.jsonl`.
         seed: draws the splits if the table has none.
-        max_px: frames whose longest side is larger are scaled down to this; others are copied byte for byte.
+        max_px: frames whose longest side is larger are scaled down to this. Others are copied byte for byte, but
+            those that not every reader would see as a person does (see `images.frames_of`): they are written anew.
         workers: threads that read and decode frames.
 
     Raises:
@@ -70,19 +72,22 @@ def import_table(
     hint = "Correct these rows, or have them set aside with --on-error quarantine."
     checker = RowChecker(columns, on_error=on_error, hint=hint)
     extra: dict[str, Any] = {"source": table.name, "seed": seed, "max_px": max_px, "ignored_columns": ignored}
+    seen: Counter[str] = Counter()  # by `images.NOTES`
 
     def records() -> Iterator[dict[str, Any]]:
         bar = tqdm(desc=f"importing {table.name}", unit="post", disable=None)
         with bar, ThreadPoolExecutor(workers) as pool:
             while batch := list(itertools.islice(rows, BATCH_ROWS)):
                 loaded = pool.map(lambda item: _read_frames(item[1].get(FRAMES, ""), base, max_px), batch)
-                for (number, cells, faults), (frames, frame_faults) in zip(batch, loaded, strict=True):
+                for (number, cells, faults), (frames, frame_faults, notes) in zip(batch, loaded, strict=True):
                     row = _convert(cells, columns, seed=None if "split" in header else seed)
                     faults = faults or [*checker.faults(row), *frame_faults]
                     if checker.admit(table.name, number, row, faults):
+                        seen.update(notes)
                         yield {**row, FRAMES: frames}
                     bar.update()
         # write_corpus reads `extra` after the last row
+        extra["frames"] = dict(+seen)
         extra["quarantined"] = checker.finish(table.name, out / "quarantine.jsonl")
 
     return write_corpus(
@@ -244,20 +249,23 @@ _CONVERSIONS: dict[str, Callable[[Any], Any]] = {
 }
 
 
-def _read_frames(cell: Any, base: Path, max_px: int) -> tuple[list[dict[str, Any]], list[Fault]]:
-    """Encoded frames of one cell, or what is wrong with them."""
+def _read_frames(cell: Any, base: Path, max_px: int) -> tuple[list[dict[str, Any]], list[Fault], Counter[str]]:
+    """Encoded frames of one cell, what is wrong with them, and counts of what was done to them."""
     paths = [part for part in cell.split("|") if part.strip()] if isinstance(cell, str) else cell
     if not isinstance(paths, list) or not all(isinstance(path, str) for path in paths):
-        return [], [(FRAMES, f"{cell!r:.60} is no list of paths", "Separate relative paths by |")]
-    frames, faults = [], []
+        return [], [(FRAMES, f"{cell!r:.60} is no list of paths", "Separate relative paths by |")], Counter()
+    frames, faults, notes = [], [], Counter()
     for path in paths:
         try:
             data = read_image(path, base)
         except ValueError as error:
             faults.append((FRAMES, f"{path!r:.80} {error}", "Use an existing file below the images folder"))
             continue
-        if what := frame_fault(data):
-            faults.append((FRAMES, f"{what}: {path!r:.80}", "Replace the image or take it out"))
-        else:
-            frames.append({"bytes": shrink(data, max_px), "path": path.strip()})
-    return frames, faults
+        try:
+            made, what = frames_of(data, max_px)
+        except RadarError as error:
+            faults.append((FRAMES, f"{error}: {path!r:.80}", "Replace the image or take it out"))
+            continue
+        frames += [{"bytes": frame, "path": path.strip()} for frame in made]
+        notes.update(what)
+    return frames, faults, notes

@@ -6,7 +6,6 @@ slice, so that a killed study goes on with the slices that are missing.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
@@ -15,9 +14,9 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float
-from PIL import Image
 from tqdm import tqdm
 
+from radar_lib.data.frames import picture
 from radar_lib.data.posts import FRAMES
 from radar_lib.files import atomic_path
 from radar_lib.models.backbones import BACKBONES, Backbone, checkpoint_digest, load_backbone
@@ -93,7 +92,7 @@ def encode_slice(place: Place, config: CorpusConfig, posts: Selection, path: Pat
     model = _backbone(place.checkpoint, place.device)
     rows = list(render_posts(config, posts, 0, len(posts)))
     for row in rows:
-        row[FRAMES] = [_decode(frame) for frame in row[FRAMES]]
+        row[FRAMES] = [picture(frame) for frame in row[FRAMES]]
     inputs = EncodedPosts.in_memory(model, model.cache_features(model.encode(rows)))
     _save(path, predict(model, inputs, batch_size=inputs.at_once, device=place.device))
     return len(rows)
@@ -102,12 +101,6 @@ def encode_slice(place: Place, config: CorpusConfig, posts: Selection, path: Pat
 @lru_cache(maxsize=1)
 def _backbone(checkpoint: str, device: str) -> Backbone:
     return load_backbone(checkpoint, dtype=weights_dtype(device), device=device)
-
-
-def _decode(data: bytes) -> Image.Image:
-    image = Image.open(io.BytesIO(data))
-    image.load()
-    return image
 
 
 def _save(path: Path, array: Float[np.ndarray, "post hidden"]) -> None:
