@@ -172,9 +172,13 @@ def light(posts):
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_frame_is_seen_as_a_person_sees_it(posts, light, kind):
     _, picture, off = KINDS[kind]
-    (seen,) = posts.split("test")[2 * list(KINDS).index(kind)]["frames"]
+    at = 2 * list(KINDS).index(kind)
+    (seen,) = posts.split("test")[at]["frames"]
     assert seen.size == picture.size
     assert np.abs(quarters(seen) - quarters(picture)).max() <= off
+    (stored,) = posts.split("test").with_format("arrow")[at]["frames"][0].as_py()
+    with Image.open(io.BytesIO(stored["bytes"])) as anyone:  # who reads the corpus with nothing but Pillow
+        assert np.array_equal(np.asarray(anyone.convert("RGB")), np.asarray(seen))
     assert abs(light[f"{kind}/test0"] - np.asarray(picture.convert("L"), float).mean()) <= off + 1
 
 
