@@ -26,6 +26,7 @@ MOST_PICTURES = 8  # of an animation
 _TURNS = dict(enumerate((None, Image.Transpose.FLIP_LEFT_RIGHT, Image.Transpose.ROTATE_180,
                          Image.Transpose.FLIP_TOP_BOTTOM, Image.Transpose.TRANSPOSE, Image.Transpose.ROTATE_270,
                          Image.Transpose.TRANSVERSE, Image.Transpose.ROTATE_90), start=1))  # fmt: skip
+_ON_ITS_SIDE = (5, 6, 7, 8)
 
 
 @dataclass(frozen=True)
@@ -34,12 +35,14 @@ class Decoded:
 
     Attributes:
         pictures: RGB; one, or those taken of an animation.
+        size: width and height of the last of them before `about` made it smaller.
         count: pictures that it holds.
         container: as Pillow names it.
         plain: whether it holds one picture that any reader sees like this: opaque, 8 bits, upright, sound EXIF data.
     """
 
     pictures: list[Image.Image]
+    size: tuple[int, int]
     count: int
     container: str
     plain: bool
@@ -66,16 +69,18 @@ def decode(data: bytes | None, *, most: int = 1, about: int = 0) -> Decoded:
             if count > 1:
                 image.seek(place)
             _check_size(image, count)
+            size = image.size
             if about:
                 image.draft("RGB", (about, about))
             image.load()
             (orientation, sound), (picture, simple) = _orientation(image), _as_seen(image)
             turn = _TURNS.get(orientation)
+            size = size[::-1] if orientation in _ON_ITS_SIDE else size
             plain = plain and simple and sound and turn is None
             if turn is not None:
                 picture = picture.transpose(turn)
             pictures.append(picture.copy() if count > 1 else picture)
-    return Decoded(pictures, count, container, plain)
+    return Decoded(pictures, size, count, container, plain)
 
 
 def picture(data: bytes | None, *, about: int = 0) -> Image.Image:
@@ -96,7 +101,7 @@ def frame_size(data: bytes | None) -> tuple[int, int]:
     """Width and height of `picture(data)`, from the header."""
     with _opened(data) as image:
         # Pillow turns a TIFF by itself, and gives its size so
-        turned = image.format != "TIFF" and _orientation(image)[0] in (5, 6, 7, 8)
+        turned = image.format != "TIFF" and _orientation(image)[0] in _ON_ITS_SIDE
         return image.size[::-1] if turned else image.size
 
 

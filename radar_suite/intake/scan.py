@@ -22,7 +22,7 @@ from imagehash import phash
 from jaxtyping import Bool, Float, UInt8
 from PIL import Image
 
-from radar_lib.data.frames import frame_size, picture, spread
+from radar_lib.data.frames import decode, spread
 from radar_lib.data.posts import Posts
 from radar_lib.data.schema import FRAMES
 from radar_lib.data.shards import BATCH_ROWS
@@ -156,11 +156,12 @@ def _scan_shard(shard: Path, *, keep: Collection[str] | None) -> FrameScan:
 
 def _look(data: bytes) -> tuple[tuple[int, int], np.ndarray, np.ndarray, np.ndarray]:
     """Size, hash, and the two pictures that `frame_features` takes."""
-    seen = picture(data, about=192)
+    image = decode(data, about=192)
+    seen = image.pictures[0]
     grey = seen.convert("L")
     bits = phash(grey.resize((32, 32), Image.Resampling.BOX)).hash.ravel()  # 32 is the size that it looks at
     small = seen.resize((32, 32), Image.Resampling.BOX)
-    return frame_size(data), bits, np.asarray(small), np.asarray(grey.resize((96, 96), Image.Resampling.BOX))
+    return image.size, bits, np.asarray(small), np.asarray(grey.resize((96, 96), Image.Resampling.BOX))
 
 
 def post_features(scan: FrameScan, post_ids: pd.Series) -> Float[np.ndarray, "post feature"]:
