@@ -25,13 +25,14 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-from datasets import Dataset, concatenate_datasets
+from datasets import Dataset, DatasetInfo, Features, List, concatenate_datasets
 
 from radar_lib.data.schema import (
     FRAMES,
     LABEL_PREFIX,
     SPLITS,
     TEXT_COLUMNS,
+    Frame,
     categories_of,
     features,
     labels,
@@ -123,7 +124,7 @@ class Posts:
 
     def split(self, *splits: str) -> Dataset:
         """These splits (all, if none is named) as one memory-mapped dataset; frames decode to PIL on access."""
-        parts = [Dataset.from_file(str(self._arrow_copy(split))) for split in self._known(splits)]
+        parts = [_from_arrow(self._arrow_copy(split)) for split in self._known(splits)]
         return parts[0] if len(parts) == 1 else concatenate_datasets(parts)
 
     def _known(self, splits: Sequence[str]) -> tuple[str, ...]:
@@ -161,6 +162,11 @@ def _copied_rows(path: Path, schema: pa.Schema) -> str:
             return digest_rows(map(sound, reader)) if same else ""
     except (RadarError, pa.ArrowException, OSError):
         return ""
+
+
+def _from_arrow(path: Path) -> Dataset:
+    types = Features({**Dataset.from_file(str(path)).features, FRAMES: List(Frame())})
+    return Dataset.from_file(str(path), info=DatasetInfo(features=types))
 
 
 def open_posts(folder: str | Path) -> Posts:

@@ -18,6 +18,7 @@ from datasets import Dataset, Features, Image, List, Value
 from jaxtyping import Int, Int8
 from PIL import Image as PILImage
 
+from radar_lib.data.frames import picture
 from radar_lib.errors import RadarError
 from radar_lib.labels import LABELS, check_categories, valid_mask  # noqa: F401  callers take the mask with `labels`
 
@@ -30,6 +31,13 @@ DEFAULTS: dict[str, Any] = {
     "pipeline": "traffic", "region": "ZZ", "language": "und", "created_at": None, "title": "", "ocr_text": "",
     "asr_text": "", "group": "", "caption": "", "stream_id": "", "segment": 0,
 }  # fmt: skip
+
+
+class Frame(Image):
+    """How `datasets` stores an image, decoded as a person sees it. A path is only a name: nothing is read from it."""
+
+    def decode_example(self, value: Any, token_per_repo_id: Any = None) -> PILImage.Image:
+        return picture(value["bytes"]) if isinstance(value, Mapping) else value
 
 
 def categories_of(columns: Iterable[str]) -> tuple[str, ...]:

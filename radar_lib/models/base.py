@@ -23,6 +23,8 @@ from jaxtyping import Float, Int, UInt8
 from PIL import Image
 from torch import Tensor, nn
 
+from radar_lib.data.frames import as_seen
+from radar_lib.errors import RadarError
 from radar_lib.models.text import (
     DEFAULT_TEXT_TOKENS,
     SHARED,
@@ -100,10 +102,10 @@ class FrameProcessor:
         self._table = np.ascontiguousarray(ramp.reshape(3, 256), dtype=np.float32)
 
     def resize(self, frame: Image.Image | Tensor) -> UInt8[Tensor, "3 height width"]:
-        """One RGB frame at the size that the model sees. A uint8 tensor is taken as a result of this function."""
+        """One frame at the size that the model sees. A uint8 tensor is taken as a result of this function."""
         if isinstance(frame, Tensor):
             return frame
-        frame = frame if frame.mode == "RGB" else frame.convert("RGB")
+        frame = as_seen(frame)
         if self._native.get(frame.size):
             return _channels_first(frame)
         out = self._run(frame)
@@ -239,6 +241,22 @@ class Backbone(nn.Module):
     def encode(self, posts: Sequence[Mapping[str, Any]]) -> list[Encoded]:
         """Tokenise and resize. A post has `title`, `ocr_text`, `asr_text` and `frames` (PIL images, may be empty)."""
         raise NotImplementedError
+
+    def resized(self, post: Mapping[str, Any]) -> tuple[UInt8[Tensor, "3 height width"], ...]:
+        """A post's frames at the size that the model sees.
+
+        Raises:
+            RadarError: the checkpoint's image processor fails; names the post, by its `post_id`, and the frame.
+        """
+        out = []
+        for number, frame in enumerate(post["frames"], start=1):
+            try:
+                out.append(self.frame_processor.resize(frame))
+            except Exception as error:  # of any kind: the processor is the checkpoint's
+                kind = type(self.frame_processor.processor).__name__
+                what = f"post {post.get('post_id')!r}, frame {number} of {frame.size}: {kind} fails ({error!s:.200})"
+                raise RadarError(f"{what}. Take the frame out, or another checkpoint.") from error
+        return tuple(out)
 
     def collate(self, encoded: Sequence[Encoded]) -> dict[str, Tensor]:
         """One padded batch. Rows keep their order."""

@@ -73,7 +73,7 @@ class CausalBackbone(Backbone):
         ids = self.tokenizer(self.prompts(posts), add_special_tokens=False, verbose=False)["input_ids"]
         out = []
         for post, row in zip(posts, ids, strict=True):
-            frames = tuple(self.frame_processor.resize(frame) for frame in post["frames"])
+            frames = self.resized(post)
             counts = tuple(self.visual_tokens(frame) for frame in frames)
             remaining = iter(counts)
             expanded: list[int] = []

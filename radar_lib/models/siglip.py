@@ -55,7 +55,7 @@ class Siglip(Backbone):
             self.texts(posts), padding="max_length", truncation=True, max_length=self._text_length
         )["input_ids"]  # fmt: skip
         return [
-            Encoded(torch.tensor(row), tuple(self.frame_processor.resize(frame) for frame in post["frames"]))
+            Encoded(torch.tensor(row), self.resized(post))
             for post, row in zip(posts, ids, strict=True)
         ]
 

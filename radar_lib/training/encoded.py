@@ -7,6 +7,7 @@ only the batches that it reads.
 
 from __future__ import annotations
 
+import itertools
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -17,9 +18,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from datasets import Dataset
 from jaxtyping import Int
 from torch import Tensor
 
+from radar_lib.data.frames import frame_fault
+from radar_lib.data.schema import FRAMES
 from radar_lib.errors import RadarError
 from radar_lib.files import read_json, read_sealed, remove_folder
 from radar_lib.models.base import Backbone, Encoded
@@ -79,12 +83,29 @@ class EncodedPosts:
         return replace(self, rows=rows if self.rows is None else self.rows[rows])
 
 
-def chunks(backbone: Backbone, dataset: Any) -> Iterator[list[Encoded]]:
+def chunks(backbone: Backbone, dataset: Dataset) -> Iterator[list[Encoded]]:
     """Encode a `datasets` split chunk by chunk, with the tower's output where the tower is frozen."""
     for start in range(0, len(dataset), CHUNK):
-        batch = dataset[start : start + CHUNK]
+        batch = read_rows(dataset, range(start, min(start + CHUNK, len(dataset))))
         rows = [dict(zip(batch, values, strict=True)) for values in zip(*batch.values(), strict=True)]
         yield backbone.cache_features(backbone.encode(rows))
+
+
+def read_rows(dataset: Dataset, at: Sequence[int], *columns: str) -> dict[str, list[Any]]:
+    """Rows of a split by position, in some columns (in all, if none is named).
+
+    Raises:
+        RadarError: a frame cannot be decoded; names the post and the frame.
+    """
+    try:
+        return (dataset.select_columns(list(columns)) if columns else dataset)[at]
+    except RadarError:
+        stored = dataset.select_columns(["post_id", FRAMES]).with_format("arrow")
+        for post in itertools.chain.from_iterable(stored[[int(i)]].to_pylist() for i in at):
+            for number, frame in enumerate(post[FRAMES], start=1):
+                if what := frame_fault(frame["bytes"]):
+                    raise RadarError(f"post {post['post_id']!r}, frame {number}: {what}.") from None
+        raise
 
 
 class StoredPosts(Sequence[Encoded]):

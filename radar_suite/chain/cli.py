@@ -172,7 +172,11 @@ COMMANDS = (
         option("--name", help="name of the corpus (default: the table's)"),
     )),
     Command("posts check", "commands:posts_check", "check every row and frame of a corpus folder",
-            "example: radar posts check my/posts", (option("folder", metavar="DIR"),)),
+            "example: radar posts check my/posts --checkpoint Qwen3-VL-8B", (
+        option("folder", metavar="DIR"),
+        option("--checkpoint", metavar="ID_OR_FOLDER", help="run its tokenizer and image processor over every post: "
+               "a folder, a Hub id (ID@REVISION), standin:NAME, or a name as in Table 1"),
+    )),
     Command("corpus build", "commands:corpus_build", "build it, or continue a build that was stopped", CORPUS_BUILD, (
         option("--profile", help="take the corpus settings of this profile"), NOTEBOOKS,
         option("--posts", "--train-posts", dest="train_posts", type=whole_number(RANGES["train_posts"]), metavar="N",

@@ -49,6 +49,7 @@ def posts_import(args: argparse.Namespace) -> int:
 
         posts = import_public(args.public_sources, args.out, seed=args.seed)
     else:
+        from radar_suite.intake.images import NOTES
         from radar_suite.intake.importer import import_table
         from radar_suite.intake.rows import QUARANTINE
 
@@ -59,6 +60,8 @@ def posts_import(args: argparse.Namespace) -> int:
             print(f"columns {what}: {', '.join(posts.info.get(key, ())) or 'none'}")
         if number := posts.info.get("quarantined"):
             print(f"rows set aside: {number:,}, in {near(posts.folder / QUARANTINE)}")
+        for what, count in posts.info.get("frames", {}).items():
+            print(f"{count:,} {NOTES[what]}")
     counts = ", ".join(f"{split} {count:,}" for split, count in posts.splits.items())
     print(f"{posts.folder}: {len(posts):,} posts ({counts}); categories {', '.join(posts.categories)}")
     print(f"next: radar reproduce --posts {shlex.quote(near(posts.folder))}")
@@ -68,8 +71,10 @@ def posts_import(args: argparse.Namespace) -> int:
 def posts_check(args: argparse.Namespace) -> int:
     """`radar posts check`."""
     from radar_suite.intake.check import check_posts
+    from radar_suite.world.standins import named_checkpoint
 
-    print(check_posts(args.folder))
+    checkpoint = args.checkpoint and named_checkpoint(args.checkpoint)
+    print(check_posts(args.folder, checkpoint=checkpoint))
     return exits.OK
 
 

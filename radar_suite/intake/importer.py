@@ -16,6 +16,7 @@ import csv
 import hashlib
 import itertools
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -29,7 +30,7 @@ from radar_lib.data.schema import DEFAULTS, FRAMES, LABEL_PREFIX, TEXT_COLUMNS, 
 from radar_lib.data.shards import BATCH_ROWS
 from radar_lib.errors import RadarError
 from radar_suite.intake.columns import KNOWN, OPTIONAL, check_header, require_no_content
-from radar_suite.intake.images import frame_fault, read_image, shrink
+from radar_suite.intake.images import frames_of, read_image
 from radar_suite.intake.rows import QUARANTINE, Fault, OnError, RowChecker
 from radar_suite.intake.text import plain_text
 
@@ -55,7 +56,8 @@ def import_table(
         seed: draws the splits if the table has none.
         ignore: columns to leave out, of the data contract or not.
         allow_empty: take posts without text and frames, too.
-        max_px: frames whose longest side is larger are scaled down to this; others are copied byte for byte.
+        max_px: frames whose longest side is larger are scaled down to this. Others are copied byte for byte, but
+            those that not every reader would see as a person does (see `images.frames_of`): they are written anew.
         workers: threads that read and decode frames.
 
     Raises:
@@ -80,20 +82,23 @@ def import_table(
     extra: dict[str, Any] = {"source": table.name, "seed": seed, "max_px": max_px,
                              "read_columns": [column for column in columns if column in header],
                              "ignored_columns": [*ignore, *ignored]}  # fmt: skip
+    seen: Counter[str] = Counter()  # by `images.NOTES`
 
     def records() -> Iterator[dict[str, Any]]:
         bar = tqdm(desc=f"importing {table.name}", unit="post", disable=None)
         with bar, ThreadPoolExecutor(workers) as pool:
             while batch := list(itertools.islice(rows, BATCH_ROWS)):
                 loaded = pool.map(lambda item: _read_frames(item[1].get(FRAMES, ""), base, max_px), batch)
-                for (number, cells, faults), (frames, frame_faults) in zip(batch, loaded, strict=True):
+                for (number, cells, faults), (frames, frame_faults, notes) in zip(batch, loaded, strict=True):
                     row = _convert(cells, columns, seed=None if "split" in header else seed)
                     faults = faults or [*checker.faults(row), *frame_faults]
                     faults = faults or _emptiness(row, frames) * (not allow_empty)
                     if checker.admit(table.name, number, row, faults):
+                        seen.update(notes)
                         yield {**row, FRAMES: frames}
                     bar.update()
         # write_corpus reads `extra` after the last row
+        extra["frames"] = dict(+seen)
         extra["quarantined"] = checker.finish(table.name, out / QUARANTINE)
 
     return write_corpus(
@@ -249,20 +254,23 @@ _CONVERSIONS: dict[str, Callable[[Any], Any]] = {
 }
 
 
-def _read_frames(cell: Any, base: Path, max_px: int) -> tuple[list[dict[str, Any]], list[Fault]]:
-    """Encoded frames of one cell, or what is wrong with them."""
+def _read_frames(cell: Any, base: Path, max_px: int) -> tuple[list[dict[str, Any]], list[Fault], Counter[str]]:
+    """Encoded frames of one cell, what is wrong with them, and counts of what was done to them."""
     paths = [part for part in cell.split("|") if part.strip()] if isinstance(cell, str) else cell
     if not isinstance(paths, list) or not all(isinstance(path, str) for path in paths):
-        return [], [(FRAMES, f"{cell!r:.60} is no list of paths", "Separate relative paths by |")]
-    frames, faults = [], []
+        return [], [(FRAMES, f"{cell!r:.60} is no list of paths", "Separate relative paths by |")], Counter()
+    frames, faults, notes = [], [], Counter()
     for path in paths:
         try:
             data = read_image(path, base)
         except ValueError as error:
             faults.append((FRAMES, f"{path!r:.80} {error}", "Use an existing file below the images folder"))
             continue
-        if what := frame_fault(data):
-            faults.append((FRAMES, f"{what}: {path!r:.80}", "Replace the image or take it out"))
-        else:
-            frames.append({"bytes": shrink(data, max_px), "path": path.strip()})
-    return frames, faults
+        try:
+            made, what = frames_of(data, max_px)
+        except RadarError as error:
+            faults.append((FRAMES, f"{error}: {path!r:.80}", "Replace the image or take it out"))
+            continue
+        frames += [{"bytes": frame, "path": path.strip()} for frame in made]
+        notes.update(what)
+    return frames, faults, notes

@@ -82,13 +82,14 @@ def risk_probe(
 
 
 def fold_of(labels: Ints, groups: Ints, *, folds: int = 5, seed: int = 1) -> Ints | None:
-    """A fold for each post, with about the same share of violations; None where a class is too rare for that.
+    """A fold for each post, with about the same share of violations; None where a class is too rare for that, or
+    nearly all posts are copies of each other.
 
     Args:
         groups: copies share a number (`duplicates.duplicate_groups`) and so a fold: a copy in training would vouch
             for its twin.
     """
-    if min(np.bincount(labels, minlength=2)[:2]) < folds:
+    if min(np.bincount(labels, minlength=2)[:2]) < folds or len(np.unique(groups)) < folds:
         return None
     fold = np.empty(len(labels), np.int64)
     splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)

@@ -21,6 +21,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from radar_lib import intervals
+from radar_lib.data.frames import as_seen
 from radar_lib.data.posts import FRAMES, TEXT_COLUMNS, Posts
 from radar_lib.data.schema import group_numbers
 from radar_lib.errors import RadarError
@@ -44,7 +45,7 @@ def jpeg60(frames: list[Image.Image]) -> list[Image.Image]:
     out = []
     for frame in frames:
         buffer = io.BytesIO()
-        frame.convert("RGB").save(buffer, format="JPEG", quality=60)
+        as_seen(frame).save(buffer, format="JPEG", quality=60)
         out.append(Image.open(buffer))
     return out
 

@@ -6,7 +6,6 @@ entry per slice, so that a killed study goes on with the slices that are missing
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
@@ -16,9 +15,9 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float
-from PIL import Image
 from tqdm import tqdm
 
+from radar_lib.data.frames import picture
 from radar_lib.data.posts import FRAMES
 from radar_lib.models.backbones import BACKBONES, Backbone, checkpoint_digest, load_backbone
 from radar_lib.models.text import TITLE_FIRST
@@ -103,7 +102,7 @@ def pooled_vectors(place: Place, config: CorpusConfig, posts: Selection) -> Floa
     model = _backbone(place.checkpoint, place.device)
     rows = list(render_posts(config, posts, 0, len(posts)))
     for row in rows:
-        row[FRAMES] = [_decode(frame) for frame in row[FRAMES]]
+        row[FRAMES] = [picture(frame) for frame in row[FRAMES]]
     inputs = EncodedPosts.in_memory(model, model.cache_features(model.encode(rows)))
     return predict(model, inputs, batch_size=inputs.at_once, device=place.device).astype(np.float32)
 
@@ -113,7 +112,3 @@ def _backbone(checkpoint: str, device: str) -> Backbone:
     return load_backbone(checkpoint, dtype=weights_dtype(device), device=device, text=TITLE_FIRST)
 
 
-def _decode(data: bytes) -> Image.Image:
-    image = Image.open(io.BytesIO(data))
-    image.load()
-    return image

@@ -6,9 +6,12 @@ import os
 import pickle
 import time
 
+import numpy as np
 import pytest
 import torch
 
+from radar_lib.data.posts import write_corpus
+from radar_lib.errors import RadarError
 from radar_lib.files import read_json, write_json
 from radar_lib.models.text import TextLimit
 from radar_lib.training.cache import Cache
@@ -16,6 +19,7 @@ from radar_lib.training.encoded import EncodedPosts, chunks, store
 from radar_lib.training.lab import Lab, RunSpec
 from radar_lib.training.loop import Recipe, no_bar
 from radar_lib.training.parallel import describe, rebuild
+from radar_lib.training.streamed import Rows, StreamedPosts
 
 
 @pytest.fixture
@@ -37,6 +41,40 @@ def test_a_batch_from_the_store_is_the_batch_from_memory(lab, name):
     part = kept.subset([5, 9, 2]).subset([2, 0])
     assert torch.equal(part.batch([0, 1])["input_ids"], kept.batch([2, 5])["input_ids"])
     assert list(part.lengths) == [kept.lengths[2], kept.lengths[5]]
+
+
+@pytest.fixture
+def spoilt(posts, image, tmp_path):
+    """Opens a corpus whose second post has this second frame."""
+
+    def open_with(frame):
+        rows = [{"post_id": f"p{i}", "split": "test", "frames": [image()]} for i in range(3)]
+        rows[1]["frames"].append(frame)
+        return write_corpus(tmp_path / "spoilt", rows, name="x", kind="imported", categories=posts.categories)
+
+    return open_with
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+@pytest.mark.parametrize("what", ["damaged", "strip", "processor"])
+def test_a_frame_that_fails_is_named_with_its_post(spoilt, checkpoints, image, tmp_path, monkeypatch, what, streamed):
+    data = image(40, 40)
+    posts = spoilt({"damaged": data[:-300], "strip": image(1000, 4), "processor": data}[what])
+    lab = Lab(posts, Cache(tmp_path / "cache"), checkpoints=str(checkpoints), bar=no_bar)
+    model = lab.backbone("Qwen3-VL-8B")
+    resize = model.frame_processor.resize
+
+    def picky(frame):
+        if getattr(frame, "size", 0) == (40, 40):
+            raise ValueError("it is strip, or damaged, or processor")
+        return resize(frame)
+
+    monkeypatch.setattr(model.frame_processor, "resize", picky)
+    with pytest.raises(RadarError, match=f"post 'p1', frame 2.*{what}"):
+        if streamed:
+            StreamedPosts(model, Rows(posts.folder, "test"), np.zeros(3)).take([2, 1, 0])
+        else:
+            list(chunks(model, posts.split("test")))
 
 
 def test_posts_without_frames_or_text_survive_the_store(lab):

@@ -51,6 +51,11 @@ def test_copies_share_a_fold_so_that_they_cannot_vouch_for_each_other():
     assert (fold[::2] == fold[1::2]).all() and set(fold) == set(range(5))
 
 
+def test_posts_that_are_all_copies_of_each_other_give_none():
+    features = {"frames": np.arange(80.0).reshape(40, 2)}
+    assert probes.risk_probe(np.arange(40) % 2, np.zeros(40, int), features) is None
+
+
 def test_rare_classes_and_missing_content_give_none():
     labels = np.array([1, 1, 0, 0, 0, 0, 0, 0, -1, -1])
     frames = np.zeros((10, 3), np.float32)
@@ -60,6 +65,7 @@ def test_rare_classes_and_missing_content_give_none():
     assert empty["text"].shape == (40, 0) and probes.risk_probe(np.arange(40) % 2, np.arange(40), empty) is None
     one = probes.risk_probe(np.arange(40) % 2, np.arange(40), {"frames": np.arange(80.0).reshape(40, 2)})
     assert set(one.logits) == {"frames", "joint"}
+
     scores, gains = probes.modality_tables({"A": one}, np.zeros(40, bool))
     assert scores.empty and gains.empty
 
