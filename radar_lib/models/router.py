@@ -8,6 +8,7 @@ Which layers LoRA adapts stands in `lora`; which state stands for a post (poolin
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -19,7 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from radar_lib.errors import RadarError
-from radar_lib.files import atomic_path, read_json, write_json
+from radar_lib.files import atomic_path, changed_file, digest_file, read_sealed, write_sealed
 from radar_lib.models.base import Backbone
 from radar_lib.models.checkpoints import open_checkpoint, read_header
 from radar_lib.models.lora import lora_targets
@@ -27,6 +28,7 @@ from radar_lib.models.lora import lora_targets
 ADAPTER = "adapter_model.safetensors"
 HEADS = "heads.safetensors"
 CONFIG = "router_config.json"
+WIDEST = 1 << 16  # of a LoRA rank or an MLP: far above any model's, and below what takes all memory
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,17 @@ class RouterConfig:
         object.__setattr__(self, "categories", tuple(self.categories))
         if not self.categories:
             raise RadarError("a router needs at least one category")
+        if len(set(self.categories)) < len(self.categories):
+            raise RadarError(f"a router's categories are {', '.join(self.categories)}: each may be there once.")
+        widths = {"lora_rank": self.lora_rank, "mlp_hidden": 1 if self.mlp_hidden is None else self.mlp_hidden}
+        for name, width in widths.items():
+            if not isinstance(width, int) or not 1 <= width <= WIDEST:
+                raise RadarError(f"a router's {name} is {width!r}; it is a whole number from 1 to {WIDEST}.")
+        if not 0 < self.lora_alpha < math.inf:
+            raise RadarError(f"a router's lora_alpha is {self.lora_alpha!r}; it is a number above 0.")
+        for name in ("lora_dropout", "mlp_dropout"):
+            if not 0 <= (share := getattr(self, name)) < 1:
+                raise RadarError(f"a router's {name} is {share!r}; it is a share from 0 to below 1.")
 
 
 class RadarRouter(nn.Module):
@@ -160,7 +173,8 @@ class RadarRouter(nn.Module):
             save_file(self._head_state(), str(temporary / HEADS))
             b = self.backbone
             base = {"checkpoint": b.checkpoint, "digest": b.digest, "family": b.family}
-            write_json(temporary / CONFIG, {**asdict(self.config), "base": base})
+            files = {name: digest_file(temporary / name) for name in (ADAPTER, HEADS)}
+            write_sealed(temporary / CONFIG, {**asdict(self.config), "base": base, "files": files})
             (temporary / "README.md").write_text(_card(self), encoding="utf-8")
 
     @classmethod
@@ -171,8 +185,8 @@ class RadarRouter(nn.Module):
             backbone: the base to put it on; None loads the one that the folder names.
 
         Raises:
-            RadarError: a file is missing or damaged, or the base is not the one that the adapter was trained on: told
-                by its digest, before a weight of either is used.
+            RadarError: a file is missing or not what was written, a weight is not finite, or the base is not the one
+                that the adapter was trained on: told by its digest, before a weight of either is used.
         """
         from peft import get_peft_model_state_dict, set_peft_model_state_dict
 
@@ -184,7 +198,9 @@ class RadarRouter(nn.Module):
                 raise RadarError(f"{folder} is not a saved router: {name} is missing.")
         for name in (ADAPTER, HEADS):
             read_header(folder / name)
-        saved = read_json(folder / CONFIG)
+        saved = read_sealed(folder / CONFIG)
+        if wrong := changed_file(folder, saved.pop("files")):
+            raise RadarError(f"{folder / wrong} is not what was written. Fetch the folder again, or train again.")
         base = saved.pop("base")
         files = None if backbone else open_checkpoint(base["checkpoint"])
         name, digest = (files.reference, files.digest) if files else (backbone.checkpoint, backbone.digest)
@@ -193,8 +209,11 @@ class RadarRouter(nn.Module):
                 f"{folder} was trained on {base['checkpoint']} (digest {base['digest']}), not on {name} "
                 f"(digest {digest}). Load that base, or train again on this one."
             )
-        router = cls(backbone or load_backbone(files), RouterConfig(**saved))
         adapter, heads = load_file(str(folder / ADAPTER)), load_file(str(folder / HEADS))
+        for name, tensor in {**adapter, **heads}.items():
+            if not tensor.isfinite().all():
+                raise RadarError(f"{folder}: {name} has weights that are not finite. Train the router again.")
+        router = cls(backbone or load_backbone(files), RouterConfig(**saved))
         own = get_peft_model_state_dict(router._peft[0], save_embedding_layers=False)
         if _shapes(adapter) != _shapes(own) or _shapes(heads) != _shapes(router._head_state()):
             router.detach()

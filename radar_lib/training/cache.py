@@ -1,10 +1,10 @@
 """A content-addressed cache: each piece of long work has a hash of its inputs, and is absent, partial or complete.
 
-`runs/cache/<kind>/<hash>/` is one finished piece of work. It was made in `<kind>/.<hash>/` by the one process that held
-`.<hash>.lock`, and renamed when all of it was there; a killed one leaves that folder, where the next goes on from
-whatever checkpoint it holds. `run.json` names the digest of every file, and is checked with them when the work is read;
-what is damaged is made again. The hash covers the inputs' own digests, the configuration and the sources of the code
-that does the work; equal hashes therefore mean equal results, and all who ask for the same work share it.
+`runs/cache/<kind>/<hash>/` is finished work. It was made in `runs/cache/.partial/<kind>/<hash>/` by the process that
+held the lock beside it, and moved when all of it was there; a killed process leaves that folder, and the next one goes
+on from whatever checkpoint it holds. `run.json` names the digest of every file, and is checked with them when the work
+is read; what is damaged is made again. The hash covers the inputs' own digests, the configuration and the sources of
+the code that does the work; equal hashes therefore mean equal results, and all who ask for them share them.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from radar_lib.errors import RadarError
 from radar_lib.files import changed_file, digest_json, digests_below, locked, read_sealed, remove_folder, write_sealed
 
 RECORD = "run.json"
+PARTIAL = ".partial"  # folder of what is not complete
 
 Work = Callable[[Path], Mapping[str, Any] | None]
 
@@ -54,7 +55,7 @@ class Entry:
     @property
     def workplace(self) -> Path:
         """Where the work is done, and where it stays until it is complete."""
-        return self.folder.with_name(f".{self.digest}")
+        return self.folder.parents[1] / PARTIAL / self.folder.parent.name / self.digest
 
     def path(self, name: str) -> Path:
         return self.folder / name
@@ -68,8 +69,10 @@ class Entry:
             work: fills a folder, which may hold what a killed process left, and returns what the record is to say.
             scratch: files that the folder holds until the work is complete, such as a checkpoint.
         """
-        with locked(self.folder.with_name(f".{self.digest}.lock")):
-            if self.complete:
+        if self.complete:
+            return self.record()
+        with locked(self.workplace.with_suffix(".lock")):
+            if self.complete:  # another process was here meanwhile
                 return self.record()
             if damage(self.workplace):  # none: a process was killed before its last two steps
                 for left in self.workplace.rglob(".*.tmp"):
@@ -84,6 +87,7 @@ class Entry:
             if self.folder.exists():
                 tqdm.write(f"{self.folder}: {damage(self.folder)} is not what was written, so all of it was made again")
                 remove_folder(self.folder)
+            self.folder.parent.mkdir(parents=True, exist_ok=True)
             os.replace(self.workplace, self.folder)
             return self.record()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,6 @@ from tqdm import tqdm
 
 from radar_lib.data.posts import LABEL_PREFIX, Posts, labels
 from radar_lib.errors import RadarError
-from radar_lib.files import atomic_path
 from radar_lib.models.backbones import BACKBONES, Backbone, checkpoint_digest, load_backbone, resolve_checkpoint
 from radar_lib.models.base import Encoded
 from radar_lib.models.families import FAMILIES
@@ -143,12 +143,14 @@ def pooled_features(lab: Encoder, backbone: str, split: str) -> Float[np.ndarray
 
     They are in the order of `lab.table(split)`, without any LoRA, and kept in the cache.
     """
-    entry = lab.features_entry(backbone, split)
-    if not entry.complete:
+
+    def work(folder: Path) -> dict[str, int]:
         inputs = lab.encoded(backbone, split)
         title = f"{backbone}: frozen features of {split}"
         vectors = predict(lab.backbone(backbone), inputs, batch_size=inputs.at_once, device=lab.device, title=title)
-        with atomic_path(entry.path(FEATURES)) as temporary, open(temporary, "wb") as file:
-            np.save(file, vectors.astype(np.float32), allow_pickle=False)
-        entry.finish({"posts": len(vectors), "width": vectors.shape[1]})
+        np.save(folder / FEATURES, vectors.astype(np.float32), allow_pickle=False)
+        return {"posts": len(vectors), "width": vectors.shape[1]}
+
+    entry = lab.features_entry(backbone, split)
+    entry.make(work)
     return np.load(entry.path(FEATURES), allow_pickle=False)

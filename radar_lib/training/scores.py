@@ -5,17 +5,20 @@ Logits, not probabilities: sigmoids in low precision create ties that change ave
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 from jaxtyping import Float
 
 from radar_lib.errors import RadarError
-from radar_lib.files import atomic_path
+from radar_lib.files import atomic_path, digest_bytes
 
 LOGIT_PREFIX = "logit_"
+UNREADABLE = (pa.ArrowException, OSError, ValueError, KeyError, TypeError)  # what damaged Parquet raises
 
 
 def logit_columns(categories: Sequence[str]) -> list[str]:
@@ -45,15 +48,25 @@ def write_scores(
         frame.to_parquet(temporary, index=False)
 
 
-def read_scores(path: str | Path) -> pd.DataFrame:
+def read_scores(path: str | Path, *, digest: str | None = None) -> pd.DataFrame:
     """Scores as a data frame; see `write_scores` for the columns.
 
+    Args:
+        digest: what was recorded when they were written; the bytes that are read are held against it.
+
     Raises:
-        RadarError: the file is missing.
+        RadarError: the file is missing, is no Parquet, or is not what was written.
     """
-    if not Path(path).exists():
-        raise RadarError(f"{path} does not exist: the run that writes it has not finished.")
-    return pd.read_parquet(path)
+    try:
+        content = Path(path).read_bytes()
+    except FileNotFoundError:
+        raise RadarError(f"{path} does not exist: the run that writes it has not finished.") from None
+    if digest is not None and digest_bytes(content) != digest:
+        raise RadarError(f"{path} is not what was written (digest {digest}). Delete it and run its step again.")
+    try:
+        return pd.read_parquet(io.BytesIO(content))
+    except UNREADABLE as error:
+        raise RadarError(f"{path}: no readable Parquet ({error}). Delete it and run its step again.") from error
 
 
 def logits_for(scores: pd.DataFrame, post_ids: Sequence[str], categories: Sequence[str]) -> Float[np.ndarray, "p c"]:

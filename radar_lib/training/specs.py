@@ -13,12 +13,14 @@ import torch
 from jaxtyping import Float
 
 from radar_lib.errors import RadarError
-from radar_lib.files import digest_file, read_json
+from radar_lib.files import digest_file, read_sealed
 from radar_lib.partial_losses import SideInformation
-from radar_lib.training.cache import RECORD, Entry
+from radar_lib.training.cache import RECORD, Entry, damage
 from radar_lib.training.loop import Recipe
 from radar_lib.training.scores import logits_for, read_scores
 from radar_lib.training.state import History
+
+SCORES, ROUTER = "scores.parquet", "router"  # of a run's folder
 
 
 @dataclass(frozen=True)
@@ -63,11 +65,24 @@ class SoftLabels:
     digest: str
 
     @classmethod
-    def open(cls, path: str | Path) -> SoftLabels:
-        return cls(Path(path), digest_file(path))
+    def open(cls, path: str | Path, *, digest: str | None = None) -> SoftLabels:
+        """The file at `path`.
+
+        Raises:
+            RadarError: its digest is not the one that was recorded for it.
+        """
+        found = digest_file(path)
+        if digest not in (None, found):
+            raise RadarError(f"{path} is not what was written (digest {digest}). Run the step that writes it again.")
+        return cls(Path(path), found)
 
     def logits(self, post_ids: Sequence[str], categories: Sequence[str]) -> Float[np.ndarray, "post category"]:
-        return logits_for(read_scores(self.path), post_ids, categories)
+        """Logits of posts.
+
+        Raises:
+            RadarError: the file has changed since it was opened, or as `logits_for`.
+        """
+        return logits_for(read_scores(self.path, digest=self.digest), post_ids, categories)
 
 
 @dataclass(frozen=True)
@@ -122,10 +137,12 @@ class Run:
         """A finished run from its cache folder, `<cache>/training/<run hash>`.
 
         Raises:
-            RadarError: there is no finished run.
+            RadarError: there is no finished run, or a file of it is not what was written.
         """
         folder = Path(folder)
-        record = read_json(folder / RECORD)
+        record = read_sealed(folder / RECORD)
+        if wrong := damage(folder):
+            raise RadarError(f"{folder / wrong} is not what was written. Run the notebook that trains it again.")
         spec = RunSpec.from_json(record["inputs"]["spec"])
         return cls(spec, Entry(folder, record["digest"], record["inputs"]), record)
 
@@ -136,14 +153,14 @@ class Run:
 
     @property
     def scores_path(self) -> Path:
-        return self.entry.path("scores.parquet")
+        return self.entry.path(SCORES)
 
     @property
     def router_folder(self) -> Path:
-        return self.entry.path("router")
+        return self.entry.path(ROUTER)
 
     def scores(self) -> pd.DataFrame:
-        return read_scores(self.scores_path)
+        return read_scores(self.scores_path, digest=self.record["scores"])
 
     @property
     def history(self) -> History:

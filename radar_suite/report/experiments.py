@@ -14,7 +14,7 @@ from radar_lib.data.posts import Posts
 from radar_lib.errors import RadarError
 from radar_lib.files import atomic_path
 from radar_lib.training.cache import Cache
-from radar_lib.training.lab import Lab, Run, RunSpec
+from radar_lib.training.lab import Lab, Run, RunSpec, SoftLabels
 from radar_lib.training.loop import Execution, Recipe
 from radar_lib.training.parallel import train_all
 from radar_suite.report.workspace import Workspace
@@ -120,6 +120,17 @@ def set_up(name: str, names: Mapping[str, Any]) -> tuple[Workspace, Posts, Lab, 
     epochs, expert_epochs = given.get("epochs"), given.get("expert_epochs")
     settings = Settings(epochs=epochs or expert_epochs, **{key: given[key] for key in shared})
     return ws, posts, lab, settings
+
+
+def kept_teacher(workspace: Workspace) -> SoftLabels:
+    """The experts' soft labels, as notebook 04 left them.
+
+    Raises:
+        RadarError: they are not there, or not what that notebook wrote.
+    """
+    folder = "04_teacher_inference"
+    path, about = workspace.upstream(f"{folder}/soft_labels.parquet"), workspace.read(f"{folder}/soft_labels.json")
+    return SoftLabels.open(path, digest=about["digest"])
 
 
 def in_training_order(rows: Sequence[Experiment]) -> list[Experiment]:

@@ -2,8 +2,7 @@
 
 An emptied modality also looks unlike anything in training; one from another post looks ordinary but belongs to nobody,
 so the two answer slightly different questions; frames saved as JPEG once more say how much of a loss is noise. Losses
-are paired: the same posts, scored by the same model twice. The changed scores lie beside the run's own, as
-`scores.<ablation>.parquet`.
+are paired: the same posts, scored by the same model twice. The changed scores lie in the cache, an entry per ablation.
 """
 
 from __future__ import annotations
@@ -11,6 +10,8 @@ from __future__ import annotations
 import io
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -23,12 +24,14 @@ from PIL import Image
 from radar_lib import intervals
 from radar_lib.data.posts import FRAMES, TEXT_COLUMNS, Posts
 from radar_lib.errors import RadarError
+from radar_lib.files import digest_json
 from radar_lib.metrics import average_precision
 from radar_lib.models.router import RadarRouter
 from radar_lib.training.encoded import EncodedPosts, StoredPosts
 from radar_lib.training.inference import predict
 from radar_lib.training.lab import Lab, Run
 from radar_lib.training.scores import logits_for, read_scores, write_scores
+from radar_lib.training.specs import SCORES
 from radar_lib.training.streamed import Retouch, Rows, encode_blank
 from radar_suite.report.style import category_colour
 
@@ -137,7 +140,7 @@ def ablated_scores(
 ) -> dict[str, pd.DataFrame]:  # fmt: skip
     """Scores of a finished run on changed posts, by the name of the ablation; columns as in the run's own scores.
 
-    Each ablation is written when it is done, and later calls add only the posts that are missing.
+    Each ablation of these posts is kept in the cache when it is done.
 
     Args:
         lab: on the posts and checkpoints that the run was trained with.
@@ -149,40 +152,40 @@ def ablated_scores(
     """
     if run.record["inputs"]["posts"] != lab.posts.digest:
         raise RadarError(f"run {run.digest} was trained on other posts than those of {lab.posts.folder}.")
-    own, categories = run.scores(), run.spec.categories
+    own = run.scores()
     wanted = own[own["split"].isin(splits)]
     if post_ids is not None:
         wanted = wanted.set_index("post_id").loc[list(post_ids)].reset_index()
+    about = {"run": run.digest, "posts": digest_json(wanted["post_id"].tolist())}
     out: dict[str, pd.DataFrame] = {}
     router: RadarRouter | None = None
     try:
         for ablation in ablations:
-            path = run.entry.path(f"scores.{ablation.name}.parquet")
-            done = read_scores(path) if path.exists() else own[:0]
-            missing = wanted[~wanted["post_id"].isin(done["post_id"])]
-            if len(missing):
+            entry = lab.cache.entry("ablations", about | {"ablation": ablation.name})
+            if not entry.complete:
                 backbone = lab.backbone(run.spec.backbone)
                 router = router or RadarRouter.from_pretrained(run.router_folder, backbone=backbone)
-                done = pd.concat([done, _scores(lab, run, router, ablation, missing)], ignore_index=True)
-                ids, logits = done["post_id"].tolist(), logits_for(done, done["post_id"], categories)
-                write_scores(path, post_ids=ids, splits=done["split"].tolist(), logits=logits, categories=categories)
-            out[ablation.name] = done.set_index("post_id").loc[wanted["post_id"]].reset_index()
+                entry.make(partial(_keep_scores, lab, run, router, ablation, wanted))
+            out[ablation.name] = read_scores(entry.path(SCORES), digest=entry.record()["files"][SCORES])
     finally:
         if router is not None:
             router.detach()
     return out
 
 
-def _scores(lab: Lab, run: Run, router: RadarRouter, ablation: Ablation, missing: pd.DataFrame) -> pd.DataFrame:
-    parts = []
-    for split, group in missing.groupby("split", sort=False):
+def _keep_scores(
+    lab: Lab, run: Run, router: RadarRouter, ablation: Ablation, wanted: pd.DataFrame, folder: Path
+) -> None:
+    """Write the scores of the posts in the lines of `wanted`, changed, in their order."""
+    logits = np.empty((len(wanted), len(run.spec.categories)), np.float32)
+    for split in wanted["split"].unique():
+        lines = np.flatnonzero(wanted["split"] == split)
         order = pd.Series(np.arange(lab.posts.splits[split]), index=lab.table(split)["post_id"])
-        positions = order.loc[group["post_id"]].to_numpy()
+        positions = order.loc[wanted["post_id"].iloc[lines]].to_numpy()
         inputs = ablated_posts(lab, run.spec.backbone, split, ablation, positions)
-        scores = group.copy()
-        scores.iloc[:, 2:] = predict(router, inputs, batch_size=inputs.at_once, device=lab.device)
-        parts.append(scores)
-    return pd.concat(parts)
+        logits[lines] = predict(router, inputs, batch_size=inputs.at_once, device=lab.device)
+    ids, splits = wanted["post_id"].tolist(), wanted["split"].tolist()
+    write_scores(folder / SCORES, post_ids=ids, splits=splits, logits=logits, categories=run.spec.categories)
 
 
 def sample(labels: Int8[np.ndarray, " post"], *, cleared: int, seed: int) -> Int[np.ndarray, " sample"]:

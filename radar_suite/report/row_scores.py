@@ -24,6 +24,7 @@ from radar_lib.errors import RadarError
 from radar_lib.evidence import Evidence
 from radar_lib.files import atomic_path
 from radar_lib.metrics import score_table
+from radar_lib.training.scores import UNREADABLE
 from radar_suite.report.workspace import Workspace
 
 KEY = b"radar_rows"  # of the file's metadata: which run each group of columns is
@@ -99,6 +100,13 @@ def read_row_scores(path: Path) -> RowScores:
     """
     if not path.is_file():
         raise RadarError(f"{path} does not exist: `radar reproduce` writes it (notebooks 06 and 07).")
+    try:
+        return _row_scores(path)
+    except UNREADABLE as error:
+        raise RadarError(f"{path}: no readable scores ({error}): run `radar reproduce` again.") from error
+
+
+def _row_scores(path: Path) -> RowScores:
     table = pq.read_table(path)
     metadata = table.schema.metadata or {}
     if KEY not in metadata:

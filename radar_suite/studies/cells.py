@@ -17,6 +17,7 @@ from jaxtyping import Float, Int8
 from tqdm import tqdm
 
 from radar_lib.evidence import AVERAGE, Evidence
+from radar_lib.files import digest_json
 from radar_lib.sources import digest_sources
 from radar_lib.training.cache import Entry
 from radar_lib.training.workers import side_by_side
@@ -68,7 +69,7 @@ def open_levels(place: Place, settings: MapSettings, levels: Sequence[float], *,
     configs = [settings.corpus(level) for level in levels]
     pools = list(side_by_side(plan_pool, [(config,) for config in configs], workers=workers))
     features = frozen_features(place, [(c, p.selections) for c, p in zip(configs, pools, strict=True)], workers=workers)
-    return [Level(level, replace(pool, selections=()), vectors, place.entry(config).digest)
+    return [Level(level, replace(pool, selections=()), vectors, digest_json(place.inputs(config)))
             for level, pool, vectors, config in zip(levels, pools, features, configs, strict=True)]  # fmt: skip
 
 
@@ -101,6 +102,11 @@ def fit_map(
 
 def fit_cell(entry: Entry, level: Level, beta: float, settings: MapSettings) -> None:
     """Train and score one cell at every seed, and keep its lines."""
+    entry.make(lambda _: cell_lines(level, beta, settings))
+
+
+def cell_lines(level: Level, beta: float, settings: MapSettings) -> dict[str, Any]:
+    """The record of one cell, trained and scored at every seed: its lines, and the seconds that they took."""
     begun = time.monotonic()
     seeds = range(settings.seed, settings.seed + settings.seeds)
     drawn = [draw_training_set(level.pool, beta=beta, sizes=sizes_of(settings.posts), seed=seed) for seed in seeds]
@@ -113,7 +119,7 @@ def fit_cell(entry: Entry, level: Level, beta: float, settings: MapSettings) -> 
         risks = CATEGORIES if line["category"] == AVERAGE else [line["category"]]
         for name in hidden[0][CATEGORIES[0]]:
             line[name] = _for_json(np.mean([[one[risk][name] for one in hidden] for risk in risks]))
-    entry.finish({"lines": lines, "seconds": time.monotonic() - begun})
+    return {"lines": lines, "seconds": time.monotonic() - begun}
 
 
 def gain_lines(

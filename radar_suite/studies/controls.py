@@ -185,7 +185,7 @@ def make_teachers(stage: Stage, experts: Experts) -> dict[str, SoftLabels]:
     """The teacher of each row that has its own: what other experts say, and the experts' soft labels changed."""
     said = {name: soft_labels(stage.lab, own, splits=["train"], path=_teacher_path(stage, name))
             for name, own in experts.items()}  # fmt: skip
-    table = read_scores(stage.teacher.path)
+    table = read_scores(stage.teacher.path, digest=stage.teacher.digest)
     table = table[table["split"] == "train"].reset_index(drop=True)
     halves = [said[name] for name in said if name.startswith(CROSS_FITTED)]
     own = valid_mask(stage.lab.labels("train", stage.posts.categories))
@@ -229,7 +229,9 @@ def compare(stage: Stage, rows: Mapping[str, Sequence[Run]], experts: Experts) -
     table_rows = [table_row(name, distilled=distilled) for name in SMALL for distilled in (False, True)]
     entries = {row: by_seed(trained[row]) for row in table_rows}
     for name in (SAME_SIZE, OTHER_FAMILY):
-        entries[teacher_of(name)] = [[{"scores_path": run.scores_path} for run in experts[name].values()]]
+        runs = experts[name].values()
+        one_seed = [{"scores_path": run.scores_path, "scores_digest": run.record["scores"]} for run in runs]
+        entries[teacher_of(name)] = [one_seed]
     for row, seeds in entries.items():
         logits[row] = [row_logits(one, ids, truth, categories, runs_dir=ws.runs_dir) for one in seeds]
     return Evidence(truth, logits, categories, seed=stage.settings.seed)

@@ -22,7 +22,7 @@ from radar_lib.metrics import score_table
 from radar_lib.training.lab import Lab, Run, SoftLabels
 from radar_lib.training.scores import logits_for
 from radar_suite.report import record
-from radar_suite.report.experiments import Settings, set_up
+from radar_suite.report.experiments import Settings, kept_teacher, set_up
 from radar_suite.report.manifest import read_manifest
 from radar_suite.report.row_scores import labelled_test_posts
 from radar_suite.report.workspace import Workspace
@@ -123,6 +123,6 @@ def open_stage(
     ws, _, lab, settings = set_up(NAME, {**parameters["05_router_training"], **places})
     for notebook, index in (("03_expert_training", "experts.json"), ("05_router_training", "routers.json")):
         ws.upstream(f"{notebook}/{index}")
-    teacher = SoftLabels.open(ws.upstream("04_teacher_inference/soft_labels.parquet"))
+    teacher = kept_teacher(ws)
     ws.uses(soft_labels=teacher.digest)
     return Stage(StudiesWorkspace.of(ws), lab, settings, teacher, seeds, workers, parameters)

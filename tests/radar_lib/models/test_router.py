@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 
 import numpy as np
@@ -10,6 +9,7 @@ import pytest
 import torch
 
 from radar_lib.errors import RadarError
+from radar_lib.files import read_sealed, write_sealed
 from radar_lib.models.backbones import load_backbone
 from radar_lib.models.router import RadarRouter, RouterConfig
 from radar_suite.world.standins.geometry import GEOMETRIES
@@ -220,20 +220,20 @@ def test_a_router_is_refused_on_another_base_or_when_incomplete(checkpoints, tmp
     router.save_pretrained(folder)
     with pytest.raises(RadarError, match="was trained on .*qwen3-vl-4b.*not on .*qwen3-vl-2b"):
         RadarRouter.from_pretrained(folder, backbone=load_backbone(checkpoints / "qwen3-vl-2b"))
-    saved = json.loads(config.read_text())
+    saved = read_sealed(config)
     base = router.detach()
 
     with monkeypatch.context() as patch:  # by its digest, before any weight is read
         patch.setattr("radar_lib.models.backbones.load_backbone", None)
         other = saved["base"] | {"checkpoint": str(checkpoints / "qwen3-vl-2b")}
-        config.write_text(json.dumps(saved | {"base": other}))
+        write_sealed(config, saved | {"base": other})
         with pytest.raises(RadarError, match="was trained on .*qwen3-vl-2b.*Load that base, or train again"):
             RadarRouter.from_pretrained(folder)
     for change in ({"categories": ["A"]}, {"lora_rank": 2}):
-        config.write_text(json.dumps(saved | change))
+        write_sealed(config, saved | change)
         with pytest.raises(RadarError, match="do not fit"):
             RadarRouter.from_pretrained(folder, backbone=base)
-    config.write_text(json.dumps(saved))
+    write_sealed(config, saved)
     assert RadarRouter.from_pretrained(folder, backbone=base).detach() is base  # what was refused has left no trace
     adapter = folder / "adapter_model.safetensors"
     adapter.write_bytes(adapter.read_bytes()[:-8])
@@ -242,6 +242,24 @@ def test_a_router_is_refused_on_another_base_or_when_incomplete(checkpoints, tmp
     (folder / "heads.safetensors").unlink()
     with pytest.raises(RadarError, match=r"heads.safetensors is missing"):
         RadarRouter.from_pretrained(folder)
+
+
+def test_weights_that_are_not_finite_and_absurd_sizes_are_refused(checkpoints, tmp_path):
+    router = RadarRouter(load_backbone(checkpoints / "qwen3-vl-4b"), THREE)
+    with torch.no_grad():
+        router.heads[1].bias[0] = torch.nan
+    router.save_pretrained(tmp_path / "router")
+    base = router.detach()
+    with pytest.raises(RadarError, match=r"heads.1.bias has weights that are not finite"):
+        RadarRouter.from_pretrained(tmp_path / "router", backbone=base)
+    config = tmp_path / "router" / "router_config.json"
+    config.write_text(config.read_text().replace('"LQC"', '"X"').replace('"RCS"', '"LQC"').replace('"X"', '"RCS"'))
+    with pytest.raises(RadarError, match="is not what was written"):  # columns that changed places
+        RadarRouter.from_pretrained(tmp_path / "router", backbone=base)
+    for change in ({"lora_rank": 0}, {"lora_rank": 10**9}, {"lora_alpha": float("inf")}, {"mlp_hidden": -1},
+                   {"mlp_dropout": 1.5}, {"categories": ("A", "A")}):  # fmt: skip
+        with pytest.raises(RadarError):
+            replace(THREE, **change)
 
 
 def test_heads_stay_float32_on_a_half_precision_backbone(checkpoints, awkward_posts):

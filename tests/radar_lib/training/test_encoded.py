@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import time
+
 import pytest
 import torch
 
@@ -40,19 +43,21 @@ def test_posts_without_frames_or_text_survive_the_store(lab):
     for number, posts in enumerate((bare * 2, bare + full, full + bare)):
         encoded = model.cache_features(model.encode(posts))
         entry = lab.cache.entry("encoded", {"number": number})
-        store([encoded[:1], encoded[1:]], entry)
+        entry.make(lambda folder, posts=encoded: store([posts[:1], posts[1:]], folder))
         expected, kept = model.collate(encoded), EncodedPosts.stored(model, entry.folder)
         assert all(torch.equal(expected[key], value) for key, value in kept.batch([0, 1]).items())
 
 
-def test_what_other_code_left_is_removed_and_other_splits_stay(lab):
+def test_what_other_code_left_is_removed_and_other_splits_and_what_is_in_use_stay(lab):
     lab.encoded("Qwen3-VL-8B", "test")
     entry = lab.encoded_entry("Qwen3-VL-8B", "test")
-    for name, change in (("old", {"code": "0"}), ("other", {"split": "train"})):
+    others = (("old", {"code": "0"}, 2), ("in use", {"code": "1"}, 0), ("other", {"split": "train"}, 2))
+    for name, change, days in others:
         record = read_json(entry.folder / "run.json")
         record["inputs"] |= change
-        write_json(entry.folder.parent / name / "run.json", record)
+        write_json(path := entry.folder.parent / name / "run.json", record)
+        os.utime(path, (time.time() - days * 86_400,) * 2)
     lab.release()
     (entry.folder / "run.json").unlink()
     lab.encoded("Qwen3-VL-8B", "test")
-    assert {path.name for path in entry.folder.parent.iterdir()} == {entry.digest, "other"}
+    assert {path.name for path in entry.folder.parent.iterdir()} == {entry.digest, "in use", "other"}

@@ -45,6 +45,10 @@ def test_other_files_are_refused(tmp_path):
     with pytest.raises(RadarError, match="does not say which runs"):
         read_row_scores(tmp_path / "other.parquet")
     one = scores(("A",), {0.0: [1]})
+    one.write(tmp_path / "cut.parquet")
+    (tmp_path / "cut.parquet").write_bytes((tmp_path / "cut.parquet").read_bytes()[:-100])
+    with pytest.raises(RadarError, match="no readable scores"):
+        read_row_scores(tmp_path / "cut.parquet")
     one.rows[0.0][1][3] = np.nan
     one.write(tmp_path / "nan.parquet")
     with pytest.raises(RadarError, match="lambda 0, seed 1: a verified post has no finite logit"):

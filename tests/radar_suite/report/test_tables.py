@@ -11,6 +11,7 @@ import pytest
 
 from radar_lib.data.posts import write_corpus
 from radar_lib.errors import RadarError
+from radar_lib.files import digest_file
 from radar_lib.metrics import DegenerateWarning
 from radar_lib.training.scores import write_scores
 from radar_suite.report import claims, stated, tables
@@ -60,6 +61,17 @@ def test_every_row_is_scored_and_experts_join_into_one(world):
     assert table.notna().all().all()
     assert np.allclose(table[("Average", "PR-AUC")], table[[("A", "PR-AUC"), ("B", "PR-AUC")]].mean(axis=1), atol=0.011)
     assert frame.query("category == 'A'")["posts"].unique().tolist() == [30.0]
+
+
+def test_scores_that_are_not_what_their_run_left_are_refused(world):
+    posts, index, runs_dir = world
+    index = [entry | {"scores_digest": digest_file(runs_dir / entry["scores_path"])} for entry in index]
+    assert len(results(index, posts, runs_dir)) == 13 * 3 * 4
+    path = runs_dir / index[-1]["scores_path"]
+    frame = pd.read_parquet(path)
+    frame.assign(logit_A=-frame["logit_A"]).to_parquet(path, index=False)
+    with pytest.raises(RadarError, match="is not what was written"):
+        results(index, posts, runs_dir)
 
 
 def test_with_several_seeds_cells_are_means_with_their_spread(world):
