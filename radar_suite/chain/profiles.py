@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -134,5 +135,5 @@ def absolute_paths(given: Mapping[str, Value], *, project: Path) -> dict[str, Va
         value = given.get(name)
         if value is not None and isinstance(value.value, str) and value.value not in ("", *CHECKPOINT_WORDS):
             base = Path.cwd() if value.source.startswith("--") else project
-            out[name] = replace(value, value=str((base / Path(value.value).expanduser()).resolve()), text=None)
+            out[name] = replace(value, value=os.path.realpath(base / Path(value.value).expanduser()), text=None)
     return out
