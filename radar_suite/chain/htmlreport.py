@@ -95,12 +95,16 @@ def write_report(run_dir: Path, notebooks: Sequence[Notebook]) -> Path:
         Path of index.html.
 
     Raises:
-        UsageError: no notebook has finished.
+        UsageError: no notebook has finished, or an executed one was changed since.
     """
     ledger = Ledger(run_dir)
     finished = [book for book in notebooks if ledger.done(book) and (run_dir / book.name / EXECUTED).exists()]
     if not finished:
         raise UsageError(f"{run_dir}: no notebook has finished yet. `radar reproduce` runs them.")
+    for book in finished:
+        executed = f"{book.name}/{EXECUTED}"
+        if ledger.entries[book.name]["kept"].get(executed) != ledger.digest(executed):
+            raise UsageError(f"{run_dir / executed} is not what the chain left: `radar reproduce` makes it again.")
     index, left = run_dir / "report" / "index.html", []
     for name, folder in [(b.name, run_dir / b.name / FIGURES) for b in finished] + [
         (STUDIES, run_dir / STUDIES), (STUDIES, run_dir / STUDIES / FIGURES)]:  # fmt: skip
