@@ -15,7 +15,6 @@ from radar_lib.data.posts import Posts, open_posts
 from radar_lib.data.schema import FRAMES, LABEL_PREFIX, SPLITS
 from radar_lib.data.shards import digest_rows, read_batches, schema_of, shards_of
 from radar_lib.errors import RadarError
-from radar_lib.models.backbones import load_backbone
 from radar_suite.intake.rows import LISTED, Fault, RowChecker
 
 
@@ -56,7 +55,11 @@ def check_posts(folder: str | Path, *, workers: int = 2, checkpoint: str | None 
     hint = "Correct them where they come from and import again."
     shards = [(split, shard) for split in posts.splits for shard in shards_of(folder, split)]  # whatever their bytes
     checker = RowChecker(schema_of(shards[0][1]).names, hint=hint)
-    encode = load_backbone(checkpoint, device="meta").encode if checkpoint else None
+    encode = None
+    if checkpoint:
+        from radar_lib.models.backbones import load_backbone  # seconds, which a check without it does not spend
+
+        encode = load_backbone(checkpoint, device="meta").encode
     flat: dict[str, int] = {}
     bar = tqdm(total=len(posts), unit="post", desc="checking", disable=None)
     with bar, ThreadPoolExecutor(workers) as pool:
