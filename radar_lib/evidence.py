@@ -63,8 +63,8 @@ class Evidence:
         groups: Groups = None, replicates: int = REPLICATES, seed: int,
     ):  # fmt: skip
         self.categories, self.rows = tuple(categories), tuple(rows)
-        self._logits, self._known = rows, valid_mask(truth)
         self._tables = {row: [score_table(truth, one, categories) for one in runs] for row, runs in rows.items()}
+        self._logits, self._known = rows, valid_mask(truth)
         self._influence: dict[tuple[Hashable, str], np.ndarray] = {}
         for k, category in enumerate(categories):
             known = valid_mask(truth[:, k])

@@ -62,7 +62,7 @@ def read_scores(path: str | Path, *, digest: str | None = None) -> pd.DataFrame:
         raise RadarError(f"{path} does not exist: the run that writes it has not finished.")
     data = Path(path).read_bytes()
     if digest is not None and digest_bytes(data) != digest:
-        raise RadarError(f"{path} has changed: its digest is no longer {digest}. Run the step that writes it again.")
+        raise RadarError(f"{path} is not what was written (digest {digest}). Run the step that writes it again.")
     try:
         scores = pq.read_table(pa.BufferReader(data)).to_pandas()
     except UNREADABLE as error:

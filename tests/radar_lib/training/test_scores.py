@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 
 import numpy as np
@@ -10,7 +9,7 @@ import pandas as pd
 import pytest
 
 from radar_lib.errors import RadarError
-from radar_lib.files import digest_json
+from radar_lib.files import digest_json, write_sealed
 from radar_lib.training.cache import RECORD
 from radar_lib.training.loop import Recipe
 from radar_lib.training.scores import read_scores
@@ -61,10 +60,10 @@ def test_truncated_missing_and_exchanged_soft_labels_are_one_error(tmp_path):
 def test_a_run_is_named_by_the_hash_of_its_inputs_alone(tmp_path):
     inputs = {"spec": asdict(RunSpec("Qwen3-VL-2B", ("A",), Recipe()))}
     digest = digest_json({"kind": "training", **inputs})
-    (tmp_path / RECORD).write_text(json.dumps({"digest": digest, "inputs": inputs}))
+    write_sealed(tmp_path / RECORD, {"digest": digest, "inputs": inputs, "files": {}})
     assert Run.load(tmp_path).digest == digest
     other = {"spec": inputs["spec"] | {"lora_rank": 4}}
-    for record in ({"digest": "../../outside", "inputs": inputs}, {"digest": digest, "inputs": other}, {}, []):
-        (tmp_path / RECORD).write_text(json.dumps(record))
+    for record in ({"digest": "../../outside", "inputs": inputs}, {"digest": digest, "inputs": other}, {}):
+        write_sealed(tmp_path / RECORD, {"files": {}} | record)
         with pytest.raises(RadarError, match="its hash is not that of a run"):
             Run.load(tmp_path)
