@@ -64,7 +64,7 @@ def _beside(path: Path) -> Iterator[Path]:
         temporary = Path(tempfile.mkdtemp(prefix=prefix, suffix=suffix, dir=path.parent))
         yield temporary
     except OSError as error:
-        raise _cannot_write(path, error) from error
+        raise cannot_write(path, error) from error
     finally:
         if temporary is not None:
             _discard(temporary)
@@ -117,7 +117,8 @@ def remove_leftovers(folder: Path) -> None:
                 _discard(Path(parent, name))
 
 
-def _cannot_write(path: Path, error: OSError) -> RadarError:
+def cannot_write(path: Path, error: OSError) -> RadarError:
+    """What to raise where a file or folder cannot be written."""
     reason = error.strerror or error
     return RadarError(f"cannot write {path}: {reason}. Free some space or choose a folder you may write to.")
 

@@ -9,6 +9,7 @@ the code that does the work; equal hashes therefore mean equal results, and all 
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from collections.abc import Callable, Collection, Mapping
@@ -19,7 +20,16 @@ from typing import Any
 from tqdm import tqdm
 
 from radar_lib.errors import RadarError
-from radar_lib.files import changed_file, digest_json, digests_below, locked, read_sealed, remove_folder, write_sealed
+from radar_lib.files import (
+    cannot_write,
+    changed_file,
+    digest_json,
+    digests_below,
+    locked,
+    read_sealed,
+    remove_folder,
+    write_sealed,
+)
 
 RECORD = "run.json"
 PARTIAL = ".partial"  # folder of what is not complete
@@ -68,7 +78,18 @@ class Entry:
         Args:
             work: fills a folder, which may hold what a killed process left, and returns what the record is to say.
             scratch: files that the folder holds until the work is complete, such as a checkpoint.
+
+        Raises:
+            RadarError: the disk is full, or as `work` and `locked`.
         """
+        try:
+            return self._make(work, scratch)
+        except OSError as error:
+            if error.errno == errno.ENOSPC:
+                raise cannot_write(self.folder, error) from error
+            raise
+
+    def _make(self, work: Work, scratch: Collection[str]) -> dict[str, Any]:
         if self.complete:
             return self.record()
         with locked(self.workplace.with_suffix(".lock")):

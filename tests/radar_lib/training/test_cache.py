@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import random
@@ -119,6 +120,12 @@ def test_an_entry_is_absent_until_it_is_whole_and_goes_on_where_work_was_killed(
     with pytest.raises(KeyboardInterrupt):
         entry.make(killed)
     assert not entry.folder.exists() and not entry.complete
+
+    def full(_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(RadarError, match="cannot write .*Free some space"):
+        entry.make(full)
 
     def resumed(folder):
         assert (folder / "checkpoint").read_text() == "3"
