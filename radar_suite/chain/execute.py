@@ -24,6 +24,7 @@ from typing import Any, TextIO
 from jupyter_client.manager import AsyncKernelManager
 from jupyter_core.paths import jupyter_runtime_dir
 from jupyter_core.utils import run_sync
+from traitlets import default
 
 from radar_suite.chain.processes import MARK, kill_marked
 
@@ -63,23 +64,29 @@ def describe(ename: str, evalue: str, traceback: str, source: str) -> dict[str, 
     }
 
 
-def start_kernel() -> AsyncKernelManager:
-    """Start the kernel that kernel.json describes, which warms up meanwhile.
+class KernelManager(AsyncKernelManager):
+    """Its connection files lie in the run's folder, where the next chain removes what a killed one left."""
 
-    Its connection file lies in the run's folder, where the next chain removes what a killed one left.
+    @default("connection_file")
+    def _in_the_run(self) -> str:
+        place = Path(jupyter_runtime_dir())
+        place.mkdir(parents=True, exist_ok=True)
+        return str(place / f"kernel-{uuid.uuid4()}.json")
+
+
+def start_kernel() -> KernelManager:
+    """Start the kernel that kernel.json describes, which warms up meanwhile.
 
     Raises:
         OSError, RuntimeError, KeyError: it cannot be started.
     """
-    place = Path(jupyter_runtime_dir())
-    place.mkdir(parents=True, exist_ok=True)
-    manager = AsyncKernelManager(kernel_name="python3", connection_file=str(place / f"kernel-{uuid.uuid4()}.json"))
+    manager = KernelManager(kernel_name="python3")
     run_sync(manager.start_kernel)(extra_arguments=["--HistoryManager.hist_file=:memory:"])
     return manager
 
 
 def execute(
-    job: Mapping[str, Any], emit: Callable[..., None], log: TextIO, *, manager: AsyncKernelManager | None = None
+    job: Mapping[str, Any], emit: Callable[..., None], log: TextIO, *, manager: KernelManager | None = None
 ) -> bool:
     """Run a notebook with papermill; events go to `emit`, cell output to `log`.
 
@@ -115,11 +122,11 @@ def execute(
             log.flush()
 
     try:
-        manager = manager if spare else start_kernel()
         papermill.execute_notebook(
             job["notebook"], job["output"], job["parameters"], kernel_name="python3", cwd=job["cwd"],
             progress_bar=False, start_timeout=KERNEL_START_SECONDS, iopub_timeout=IOPUB_SECONDS,
-            stdout_file=log, stderr_file=log, on_cell_start=on_cell, km=manager,
+            stdout_file=log, stderr_file=log, on_cell_start=on_cell, kernel_manager_class=KernelManager,
+            km=manager if spare else None,
         )  # fmt: skip
         return True
     except PapermillExecutionError as error:
