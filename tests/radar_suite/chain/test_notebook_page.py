@@ -97,5 +97,7 @@ def test_a_link_among_figures_is_nobodys_exhibit(tmp_path):
     folder.mkdir()
     (folder / "own.csv").write_text("a\n1\n")
     (folder / "link.csv").symlink_to(tmp_path / "secret.txt")
-    (folder / "manifest.json").write_text(json.dumps({"entries": {"t": {"files": ["own.csv", "link.csv"]}}}))
+    entry = {"notebook": "00_a", "caption": "", "tolerance": None, "seed": 1, "device": "cpu", "inputs": {},
+             "files": {"own.csv": "0", "link.csv": "0"}}  # fmt: skip
+    (folder / "manifest.json").write_text(json.dumps({"entries": {"t": entry}}))
     assert exhibits(folder, "00_a")[0].files == ("own.csv",)

@@ -157,7 +157,8 @@ def test_what_beats_every_row_stands_before_all_else_and_the_built_in_world_is_n
     figures = finished.runs / "cpu/00_a/figures"
     manifest = json.loads((figures / "manifest.json").read_text())
     (figures / "reduced_map.png").write_bytes((figures / "figure2.png").read_bytes())
-    manifest["entries"]["reduced_map"] = {"caption": "of the world", "files": ["reduced_map.png"]}
+    manifest["entries"]["reduced_map"] = manifest["entries"]["figure2"] | {
+        "caption": "of the world", "files": {"reduced_map.png": "0"}}  # fmt: skip
     (figures / "manifest.json").write_text(json.dumps(manifest))
     soup = pages(finished)["index"]
     assert not soup.find(class_="notice") and soup.find(id="reduced_map")
