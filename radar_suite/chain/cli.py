@@ -17,7 +17,7 @@ from radar_lib import __version__
 from radar_lib.errors import RadarError
 from radar_lib.ranges import Range
 from radar_suite.chain import exits, planning, studies, verify
-from radar_suite.report.limits import RANGES, whole_number
+from radar_suite.report.parameter_ranges import RANGES, whole_number
 
 PROFILES = """\
 profiles (notebooks/profiles/*.yaml; a path to a YAML file of your own works too):

@@ -18,7 +18,7 @@ from typing import Any, Literal, Optional, Union
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from radar_suite.chain.exits import UsageError
-from radar_suite.report.limits import RANGES, fits
+from radar_suite.report.parameter_ranges import RANGES, fits
 
 TYPES = {kind.__name__: kind for kind in (bool, int, float, str, list, tuple, dict)}
 TYPES |= {"Literal": Literal, "Optional": Optional, "Union": Union, "typing": typing, "__builtins__": {}}

@@ -15,7 +15,7 @@ import yaml
 from radar_suite.chain.exits import UsageError
 from radar_suite.chain.parameters import Misfit, Parameter
 from radar_suite.places import check_run_name
-from radar_suite.report.limits import RANGES
+from radar_suite.report.parameter_ranges import RANGES
 
 GIVEN_BY_THE_CHAIN = {"profile": "--profile", "runs_dir": "--runs"}
 FOLDERS = ("posts", "public_sources", "checkpoints")  # parameters that may name a folder of the user's

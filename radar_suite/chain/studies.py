@@ -18,7 +18,7 @@ from radar_suite.chain.profiles import GIVEN_BY_THE_CHAIN, absolute_paths, load_
 from radar_suite.chain.progress import duration, near
 from radar_suite.chain.publish import publish_studies
 from radar_suite.chain.reproduce import notebooks_folder, runs_folder
-from radar_suite.report.limits import RANGES, whole_number
+from radar_suite.report.parameter_ranges import RANGES, whole_number
 
 STUDIES = {  # by name, a module of radar_suite.studies with a function `study(stage)`, and what it asks
     "losses": ("other_losses", "what to do with unverified cells: six objectives on one backbone"),

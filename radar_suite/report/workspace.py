@@ -22,8 +22,8 @@ from radar_lib.errors import RadarError
 from radar_lib.files import atomic_path, atomic_write_text, digest_file, digest_json, read_json, write_json
 from radar_suite.places import CACHE, check_run_name
 from radar_suite.report import style
-from radar_suite.report.limits import check_values
 from radar_suite.report.manifest import MANIFEST
+from radar_suite.report.parameter_ranges import check_values
 
 STAMPED_PACKAGES = ("torch", "transformers", "peft", "accelerate", "datasets", "numpy", "scikit-learn", "matplotlib")
 CHECKOUT = Path(__file__).parents[2]  # where this library lies beside its notebooks
