@@ -50,14 +50,19 @@ $(VENV)/.installed-test: $(VENV)/.installed
 
 setup: $(VENV)/.installed
 
+# Names of yours go through the environment, so that spaces and quotes in them stay what they are.
+export RADAR_PROFILE = $(value PROFILE)
+export RADAR_POSTS = $(value POSTS)
+export RADAR_SOURCES = $(value PUBLIC_SOURCES)
+
 reproduce: setup
-	$(BIN)/radar reproduce --profile $(PROFILE) $(if $(POSTS),--posts $(POSTS)) $(if $(PUBLIC_SOURCES),--public-sources $(PUBLIC_SOURCES)) $(if $(SEEDS),--set seeds=$(SEEDS)) $(ARGS)
+	$(BIN)/radar reproduce --profile "$$RADAR_PROFILE" $(if $(value POSTS),--posts "$$RADAR_POSTS") $(if $(value PUBLIC_SOURCES),--public-sources "$$RADAR_SOURCES") $(if $(SEEDS),--set seeds=$(SEEDS)) $(ARGS)
 
 studies: setup
-	$(BIN)/radar studies --profile $(PROFILE) $(if $(SEEDS),--seeds $(SEEDS)) $(ARGS)
+	$(BIN)/radar studies --profile "$$RADAR_PROFILE" $(if $(SEEDS),--seeds $(SEEDS)) $(ARGS)
 
 verify: setup
-	$(BIN)/radar verify --profile $(PROFILE) $(ARGS)
+	$(BIN)/radar verify --profile "$$RADAR_PROFILE" $(ARGS)
 
 test: $(VENV)/.installed-test
 	$(BIN)/python -m ruff check .

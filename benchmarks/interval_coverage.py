@@ -1,6 +1,7 @@
 """How often do 95 % intervals hold the true value? Simulated test sets whose truth is known.
 
     python benchmarks/interval_coverage.py              the record: benchmarks/records/coverage.json
+    python benchmarks/interval_coverage.py --groups     posts in groups: benchmarks/records/coverage_groups.json
     python benchmarks/interval_coverage.py --quick      n = 2,000 only and few repeats, to look at
 
 Scores are binormal: N(0, 1) for cleared posts, N(d, 1) for violating ones, so average precision, R@P60 and APR@R of
@@ -9,6 +10,10 @@ worse, gives differences of all metrics, since verdicts on claims rest on them. 
 prevalence, then scores; an interval covers if it holds the value of infinitely many posts. The posts that the bootstrap
 draws are drawn once per cell and serve all its test sets: those are independent, so which of their posts are drawn is
 new each time.
+
+With groups, posts share a part of what decides their labels and scores with the others of their group. Each post by
+itself is as in the worlds above, so the true values are the same; how often intervals cover is stated for those that
+know the groups and for those that take all posts for independent.
 """
 
 from __future__ import annotations
@@ -26,6 +31,8 @@ from scipy.stats import norm
 
 from radar_lib.intervals import (
     RELIABLE_RECALL,
+    Difference,
+    Interval,
     average_precision_difference,
     average_precision_interval,
     draws,
@@ -39,6 +46,7 @@ SIZES, PREVALENCES = (2_000, 30_000), (0.03, 0.05, 0.10, 0.25)
 RECALLS = (0.05, 0.1, 0.5)  # true R@P60; the first is below what is called reliable
 REPLICATES = 300
 CORRELATION, WORSE = 0.7, 0.85  # of the second model's scores with the first's, and its d beside the first's
+GROUPS = ((4, 0.5), (10, 0.5), (10, 0.9))  # mean posts of a group (geometric); share of the variance that it shares
 DRAWN = ("R@P60", "APR@R90", "APR@R95")  # metrics that are bootstrapped
 BARS = {"PR-AUC": (0.93, 0.97), "PR-AUC difference": (0.93, 0.97), "R@P60": (0.92, 0.98)}
 
@@ -89,6 +97,20 @@ class World(NamedTuple):
         theirs = CORRELATION * ours + np.sqrt(1 - CORRELATION**2) * generator.normal(size=posts)
         return labels, ours + self.shift * labels, theirs + WORSE * self.shift * labels
 
+    def sample_groups(
+        self, posts: int, generator: np.random.Generator, *, size: float, share: float
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """As `sample`, of posts in groups; and the number of each post's group."""
+        groups = np.repeat(np.arange(posts), generator.geometric(1 / size, posts))[:posts]
+
+        def normal() -> np.ndarray:
+            common = generator.normal(size=groups[-1] + 1)[groups]
+            return np.sqrt(share) * common + np.sqrt(1 - share) * generator.normal(size=posts)
+
+        labels, ours = (norm.cdf(normal()) < self.prevalence).astype(np.int8), normal()
+        theirs = CORRELATION * ours + np.sqrt(1 - CORRELATION**2) * normal()
+        return labels, ours + self.shift * labels, theirs + WORSE * self.shift * labels, groups
+
 
 def area_lines(world: World, posts: int, *, repeats: int, seed: int) -> list[dict[str, Any]]:
     """Coverage of the closed form for average precision, and for its difference between two models."""
@@ -134,6 +156,55 @@ def drawn_lines(world: World, recall: float, posts: int, *, repeats: int, seed: 
     return list(lines.values())
 
 
+def all_intervals(
+    labels: np.ndarray, both: Sequence[np.ndarray], groups: np.ndarray | None, weights: np.ndarray
+) -> dict[str, Interval | Difference]:
+    """Intervals of the first model's metrics, and of its differences from the second's."""
+    found = {"PR-AUC": average_precision_interval(labels, both[0], groups=groups),
+             "PR-AUC difference": average_precision_difference(labels, *both, groups=groups)}  # fmt: skip
+    ours, theirs = (table_metrics(labels, scores) for scores in both)
+    drawn = [table_metrics(labels, scores, weights=weights) for scores in both]
+    for metric in DRAWN:
+        replicates = [one[metric] for one in drawn]
+        found[metric] = percentile_interval(ours[metric], replicates[0])
+        apart = replicates[0] - replicates[1]
+        found[f"{metric} difference"] = replicate_difference(ours[metric] - theirs[metric], apart)
+    return found
+
+
+def group_lines(
+    world: World, posts: int, *, size: float, share: float, repeats: int, seed: int
+) -> list[dict[str, Any]]:
+    """Coverage of all intervals on posts in groups, `clustered` by them and not."""
+    generator, other = np.random.default_rng(seed), World(world.prevalence, WORSE * world.shift)
+    alone = draws(generator, REPLICATES, posts)
+    ours, theirs = ({"PR-AUC": one.average_precision()} | one.drawn_truths() for one in (world, other))
+    truth = ours | {f"{metric} difference": ours[metric] - theirs[metric] for metric in ours}
+    hits = {(name, clustered): 0 for name in truth for clustered in (True, False)}
+    for _ in range(repeats):
+        labels, *both, groups = world.sample_groups(posts, generator, size=size, share=share)
+        together = draws(generator, REPLICATES, groups[-1] + 1)[:, groups]
+        for clustered, known, weights in ((True, groups, together), (False, None, alone)):
+            for name, interval in all_intervals(labels, both, known, weights).items():
+                hits[name, clustered] += interval.low <= truth[name] <= interval.high
+    about = {"posts": posts, "prevalence": world.prevalence, "group_size": size, "shared": share}
+    return [_line(name, truth[name], count, repeats) | about | {"clustered": clustered}
+            for (name, clustered), count in hits.items()]  # fmt: skip
+
+
+def group_record(*, repeats: int, posts: int = SIZES[0], seed: int = 1) -> dict[str, Any]:
+    """All lines of posts in groups, and the clustered ones outside their bar."""
+    began, lines = process_time(), []
+    for prevalence in PREVALENCES[1::2]:
+        world = World.with_recall(prevalence, RECALLS[-1])
+        for size, share in GROUPS:
+            lines += group_lines(world, posts, size=size, share=share, repeats=repeats, seed=seed)
+    outside = [line for line in lines if line["clustered"] and not within(line)]
+    return {"what": "coverage of nominal 95 % intervals, posts in groups", "bootstrap_replicates": REPLICATES,
+            "bars": BARS, "cpu_minutes": round((process_time() - began) / 60, 1), "outside_their_bar": outside,
+            "lines": lines}  # fmt: skip
+
+
 def _line(metric: str, truth: float, hits: float, repeats: int) -> dict[str, Any]:
     """Coverage and its Monte-Carlo standard error, which is that of one miss where there is none."""
     coverage = float(hits) / repeats
@@ -175,12 +246,16 @@ def main(argv: Sequence[str] | None = None) -> None:
         "interval_coverage", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--repeats", type=int, default=300, help="test sets per bootstrap cell; four times for PR-AUC")
+    parser.add_argument("--groups", action="store_true", help="posts in groups, clustered by them and not")
     parser.add_argument("--quick", action="store_true", help="n = 2,000 only, 50 repeats; writes no record")
     parser.add_argument("--out", type=Path, default=RECORDS, help="folder of the record")
     args = parser.parse_args(argv)
     if args.quick:
         for line in coverage_record(repeats=50, sizes=SIZES[:1])["lines"]:
             print("  ".join(f"{name} {value}" for name, value in line.items()))
+        return
+    if args.groups:
+        save(args.out / "coverage_groups.json", provenance("cpu") | group_record(repeats=args.repeats))
         return
     save(args.out / "coverage.json", provenance("cpu") | coverage_record(repeats=args.repeats))
 

@@ -30,7 +30,7 @@ from radar_lib.training.encoder import pooled_features
 from radar_lib.training.lab import Lab
 from radar_lib.training.parallel import train_all
 from radar_lib.training.scores import logits_for
-from radar_suite.report.experiments import LAMBDA_STUDY_BACKBONE, Settings
+from radar_suite.report.experiments import LAMBDA_STUDY_BACKBONE, Settings, text_limit
 from radar_suite.report.references import fit_regressions
 from radar_suite.report.workspace import device_name, versions
 from radar_suite.world.standins import locate_checkpoints
@@ -97,7 +97,8 @@ def judged(lab: Lab, logits: Mapping[str, np.ndarray], against: str) -> list[dic
 def compare(profile: str, runs: Path, backbone: str) -> dict[str, Any]:
     """The grid and the probe on held-out training posts."""
     settings, posts = finished(profile, runs)
-    lab = Lab(posts, Cache(runs / "cache"), checkpoints=locate_checkpoints("standins"), score_splits=["train"])
+    lab = Lab(posts, Cache(runs / "cache"), checkpoints=locate_checkpoints("standins"), score_splits=["train"],
+              text=text_limit(posts))  # fmt: skip
     used = name_of(settings.learning_rate, settings.epochs)
     lines = judged(lab, held_out(lab, settings, backbone), used)
     about = {"backbone": backbone, "settings": said_of(settings), "posts": posts.digest}

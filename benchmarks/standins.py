@@ -26,7 +26,7 @@ from radar_lib.training.lab import Lab
 from radar_lib.training.parallel import train_all
 from radar_lib.training.scores import logits_for
 from radar_suite.chain.profiles import load_profile
-from radar_suite.report.experiments import SMALL, TINY, Settings
+from radar_suite.report.experiments import SMALL, TINY, Settings, text_limit
 from radar_suite.world.standins import FOLDER as STANDINS
 from radar_suite.world.standins import locate_checkpoints
 from radar_suite.world.standins.checkpoint import write_checkpoint
@@ -65,7 +65,7 @@ def compare(profile: str, runs: Path, names: list[str]) -> dict[str, Any]:
         random_twin(BACKBONES[name].folder, twins / BACKBONES[name].folder, seed=settings.seed)
     specs = [settings.spec(name, posts.categories) for name in names]
     trained = {
-        kind: train_all(Lab(posts, cache, checkpoints=where), specs, titles=names, desc=kind)
+        kind: train_all(Lab(posts, cache, checkpoints=where, text=text_limit(posts)), specs, titles=names, desc=kind)
         for kind, where in (("standin", locate_checkpoints("standins")), ("random", str(twins)))
     }
     test = posts.table("test")

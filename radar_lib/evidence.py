@@ -7,7 +7,7 @@ of training, on these posts: Student's t over the runs. "both" joins them, by th
 The last two need two runs or more. Distilled routers of all seeds had one teacher, so their spread leaves out its own.
 
 An average over risks is treated as one number: posts that several risks share count once, posts of one risk only move
-that risk's part.
+that risk's part. Posts of one group, of which all are drawn or none, count as one as well.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from jaxtyping import Float, Int8
 
 from radar_lib.intervals import (
     Difference,
+    Groups,
     Interval,
     average_precision_influence,
     bootstrap,
@@ -31,6 +32,7 @@ from radar_lib.intervals import (
     replicate_difference,
     seed_difference,
     seed_interval,
+    sum_within,
 )
 from radar_lib.labels import valid_mask
 from radar_lib.metrics import score_table, table_metrics
@@ -48,6 +50,7 @@ class Evidence:
         rows: by row name the logits of its runs, ordered by seed: of two rows with equally many runs the n-th ones have
             the same seed. A cell that was not verified may hold anything.
         categories: the risks, in the order of the columns.
+        groups: number of each post's group, where posts are not independent (`data.schema.group_numbers`).
         replicates: of the bootstrap.
 
     Raises:
@@ -57,18 +60,20 @@ class Evidence:
     def __init__(
         self, truth: Int8[np.ndarray, "post category"],
         rows: Mapping[Hashable, Sequence[Float[np.ndarray, "post category"]]], categories: Sequence[str], *,
-        replicates: int = REPLICATES, seed: int,
+        groups: Groups = None, replicates: int = REPLICATES, seed: int,
     ):  # fmt: skip
         self.categories, self.rows = tuple(categories), tuple(rows)
         self._tables = {row: [score_table(truth, one, categories) for one in runs] for row, runs in rows.items()}
+        self._logits, self._known = rows, valid_mask(truth)
         self._influence: dict[tuple[Hashable, str], np.ndarray] = {}
         for k, category in enumerate(categories):
             known = valid_mask(truth[:, k])
             for row, runs in rows.items():
                 parts = [average_precision_influence(truth[known, k], one[known, k]) for one in runs]
-                self._influence[row, category] = np.zeros(len(truth))
-                self._influence[row, category][known] = np.mean(parts, axis=0) / known.sum()
-        self._drawn = self._bootstrap(truth, rows, replicates, seed)
+                influence = np.zeros(len(truth))
+                influence[known] = np.mean(parts, axis=0) / known.sum()
+                self._influence[row, category] = sum_within(influence, groups, among=known)
+        self._drawn = self._bootstrap(truth, rows, groups, replicates, seed)
         for row in rows:
             self._influence[row, AVERAGE] = np.mean([self._influence[row, c] for c in categories], axis=0)
             for metric in self.metrics:
@@ -84,6 +89,13 @@ class Evidence:
     def seeds(self, row: Hashable) -> int:
         """How many runs the row has."""
         return len(self._tables[row])
+
+    def same(self, row: Hashable, other: Hashable) -> bool:
+        """Whether two rows are one: the same logits in every verified cell, at every seed, and not the same in all."""
+        ours, theirs = ([one[self._known] for one in self._logits[name]] for name in (row, other))
+        return len(ours) == len(theirs) and all(
+            np.array_equal(a, b) and np.ptp(a) > 0 for a, b in zip(ours, theirs, strict=True)
+        )
 
     def runs(self, row: Hashable, category: str, metric: str) -> list[float]:
         """The metric of each of the row's runs on the posts as they are, fractions, ordered by seed."""
@@ -160,8 +172,9 @@ class Evidence:
         return replicate_difference(estimate, summed(self._drawn, category, metric), level=level)
 
     def _bootstrap(
-        self, truth: np.ndarray, rows: Mapping[Hashable, Sequence[np.ndarray]], replicates: int, seed: int
-    ) -> dict[tuple[Hashable, str, str], np.ndarray]:
+        self, truth: np.ndarray, rows: Mapping[Hashable, Sequence[np.ndarray]], groups: Groups, replicates: int,
+        seed: int,
+    ) -> dict[tuple[Hashable, str, str], np.ndarray]:  # fmt: skip
         """Replicates of the metrics without a closed form; posts are drawn once for all rows and risks."""
         metrics = [metric for metric in self.metrics if metric != AREA]
 
@@ -175,7 +188,7 @@ class Evidence:
                     parts += [np.mean([table[metric] for table in tables], axis=0) for metric in metrics]
             return np.stack(parts)
 
-        drawn = bootstrap(values, posts=len(truth), replicates=replicates, seed=seed)
+        drawn = bootstrap(values, posts=len(truth), groups=groups, replicates=replicates, seed=seed)
         places = ((row, category, metric) for category in self.categories for row in rows for metric in metrics)
         return dict(zip(places, drawn, strict=True))
 

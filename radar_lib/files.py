@@ -1,7 +1,7 @@
 """Files that are either finished or absent: atomic writes, JSON, and content digests.
 
 Every write goes to a temporary name in the same folder and is renamed when it is complete, so that a killed
-process never leaves a half-written file under a final name.
+process never leaves a half-written file under a final name. What is written with a digest is checked when it is read.
 """
 
 from __future__ import annotations
@@ -13,44 +13,99 @@ import os
 import platform
 import shutil
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
 import psutil
+from filelock import FileLock, Timeout
+from tqdm import tqdm
 
 from radar_lib.errors import RadarError
 
 DIGEST_LENGTH = 16
-_HERE = f"{platform.node()}-"  # with the process's number, who writes: folders may be shared by machines
+BEFORE = ".before"  # in a temporary folder: the folder that is being replaced
+SEAL = "seal"  # key of a record's own digest
+_SPACE = Path("/proc/self/ns/pid")  # containers may share a name and a disk, not their numbers of processes
+# with the process's number, who writes: folders may be shared by machines
+_HERE = f"{platform.node()}-{_SPACE.stat().st_ino if _SPACE.exists() else 0}-"
+_SETTLED_S = 2.0  # clocks of file systems are coarse: a file as young as this may change and keep its time
+_known: dict[tuple[int, ...], str] = {}  # digests of files that this process has read
 
 
 @contextlib.contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success rename it to `path`, on failure remove it.
 
-    What is created may be a file or a folder. A folder replaces an existing one of that name.
+    What is created may be a file or a folder. A folder replaces an existing one of that name, which is set aside and
+    goes only when the new one is in place.
 
     Raises:
         RadarError: the disk is full or the folder cannot be written, with the folder's name.
     """
     path = Path(path)
+    with _beside(path) as temporary:
+        inner = temporary / path.name
+        yield inner
+        if inner.is_dir() and path.is_dir():
+            (temporary / BEFORE).mkdir()
+            os.rename(path, temporary / BEFORE / path.name)
+        os.replace(inner, path)
+
+
+@contextlib.contextmanager
+def _beside(path: Path) -> Iterator[Path]:
+    """A folder beside `path` for this process alone, which goes afterwards."""
+    temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         prefix, suffix = f".{path.name}.", f".{_HERE}{os.getpid()}.tmp"
         temporary = Path(tempfile.mkdtemp(prefix=prefix, suffix=suffix, dir=path.parent))
+        yield temporary
     except OSError as error:
-        raise _cannot_write(path, error) from error
-    try:
-        inner = temporary / path.name
-        yield inner
-        if inner.is_dir() and path.is_dir():
-            shutil.rmtree(path)
-        os.replace(inner, path)
-    except OSError as error:
-        raise _cannot_write(path, error) from error
+        raise cannot_write(path, error) from error
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        if temporary is not None:
+            _discard(temporary)
+
+
+def _discard(temporary: Path) -> None:
+    """Remove what `atomic_path` made; what it set aside for a folder that never came goes back to its place."""
+    for aside in (temporary / BEFORE).glob("*"):
+        if not os.path.lexists(place := temporary.parent / aside.name):
+            with contextlib.suppress(FileNotFoundError):  # another process is at it
+                os.rename(aside, place)
+    shutil.rmtree(temporary, ignore_errors=True)
+
+
+def remove_folder(folder: Path) -> None:
+    """Remove a folder, if it is there: under its name it is whole or absent, whoever reads it meanwhile."""
+    with _beside(folder) as temporary, contextlib.suppress(FileNotFoundError):
+        os.replace(folder, temporary / folder.name)
+
+
+@contextlib.contextmanager
+def locked(path: str | Path) -> Iterator[None]:
+    """Hold a lock file, which one process (or thread) has at a time; the system drops it with its process.
+
+    Raises:
+        RadarError: the disk knows no locks.
+    """
+    lock = FileLock(path)
+    try:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire(blocking=False)
+        except Timeout:
+            tqdm.write(f"waiting for another process, which holds {path}")
+            lock.acquire()
+    except (OSError, NotImplementedError) as error:
+        raise RadarError(f"cannot lock {path} ({error}). Choose a folder on a disk that knows file locks.") from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def remove_leftovers(folder: Path) -> None:
@@ -59,10 +114,11 @@ def remove_leftovers(folder: Path) -> None:
         for name in names:
             pid = name.rpartition(f".{_HERE}")[2].removesuffix(".tmp")
             if name.endswith(".tmp") and pid.isdigit() and not psutil.pid_exists(int(pid)):
-                shutil.rmtree(Path(parent, name), ignore_errors=True)
+                _discard(Path(parent, name))
 
 
-def _cannot_write(path: Path, error: OSError) -> RadarError:
+def cannot_write(path: Path, error: OSError) -> RadarError:
+    """What to raise where a file or folder cannot be written."""
     reason = error.strerror or error
     return RadarError(f"cannot write {path}: {reason}. Free some space or choose a folder you may write to.")
 
@@ -83,20 +139,53 @@ def write_json(path: str | Path, value: Any) -> None:
     atomic_write_text(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def read_json(path: str | Path) -> Any:
+def read_json(path: str | Path, shape: Any = None) -> Any:
     """Read JSON written by `write_json`.
 
+    Args:
+        shape: the type that its value must have, as pydantic knows types, such as `dict[str, list[int]]` or a model.
+
     Raises:
-        RadarError: the file is missing or is not JSON.
+        RadarError: the file is missing, is not JSON, or its value has another shape; the message says where.
     """
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        text = Path(path).read_text(encoding="utf-8")
+        value = json.loads(text)
+        if shape is not None:
+            from pydantic import TypeAdapter  # a moment of imports that most files do without
+
+            TypeAdapter(shape).validate_json(text, strict=True)
+        return value
     except FileNotFoundError as error:
         raise RadarError(f"{path} does not exist. The step that writes it has not finished.") from error
     except json.JSONDecodeError as error:
-        raise RadarError(
-            f"{path}, line {error.lineno}: not valid JSON ({error.msg}). Delete it and run its step again."
-        ) from error
+        where, what = f"{path}, line {error.lineno}", f"not valid JSON ({error.msg})"
+    except OSError as error:
+        where, what = path, f"cannot be read ({error.strerror or error})"
+    except (ValueError, RecursionError) as error:  # not text, nested without end, or of another shape
+        first = error.errors()[0] if hasattr(error, "errors") else {"loc": (), "msg": error}
+        where = ": ".join([str(path), *[".".join(map(str, first["loc"]))] * bool(first["loc"])])
+        what = f"not as expected ({first['msg']})"
+    raise RadarError(f"{where}: {what}. Delete it and run its step again.")
+
+
+def write_sealed(path: str | Path, record: dict[str, Any]) -> None:
+    """Write a record as JSON with its own digest, its seal."""
+    write_json(path, record | {SEAL: digest_json(record)})
+
+
+def read_sealed(path: str | Path) -> dict[str, Any]:
+    """Read a record that `write_sealed` wrote, without its seal.
+
+    Raises:
+        RadarError: the file is missing, or its content is not what was written.
+    """
+    record = read_json(path)
+    seal = record.pop(SEAL, None) if isinstance(record, dict) else None
+    with contextlib.suppress(ValueError):  # an infinity, which is never written
+        if seal is not None and seal == digest_json(record):
+            return record
+    raise RadarError(f"{path} is not what was written: its seal does not fit. Delete it and run its step again.")
 
 
 def digest_bytes(data: bytes) -> str:
@@ -108,6 +197,30 @@ def digest_file(path: str | Path) -> str:
     """SHA-256 of a file's bytes, first 16 hexadecimal digits."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:DIGEST_LENGTH]
+
+
+def digest_known(path: str | Path) -> str:
+    """`digest_file` of a file that this process reads once, and again only after it was touched."""
+    about = os.stat(path)
+    mark = (about.st_dev, about.st_ino, about.st_size, about.st_mtime_ns, about.st_ctime_ns)
+    if mark in _known:
+        return _known[mark]
+    settled, digest = time.time() - about.st_ctime > _SETTLED_S, digest_file(path)
+    if settled:
+        _known[mark] = digest
+    return digest
+
+
+def digests_below(folder: Path, *, without: Collection[str] = ()) -> dict[str, str]:
+    """Digest of each file below a folder, by its path there; `without` names files of the folder that do not count."""
+    names = (path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*")) if path.is_file())
+    return {name: digest_file(folder / name) for name in names if name not in without}
+
+
+def changed_file(folder: Path, digests: dict[str, str]) -> str:
+    """The first file of a folder that is absent or has not its digest; '' where all are as they were."""
+    present = ((name, (folder / name).is_file(), digest) for name, digest in digests.items())
+    return next((name for name, there, digest in present if not there or digest_known(folder / name) != digest), "")
 
 
 def digest_json(value: Any) -> str:

@@ -44,7 +44,8 @@ def masked_bce(logits: Logits, targets: Labels, valid: Mask) -> Loss:
         The loss in nats per post; 0 for a batch without posts or without valid cells.
 
     Raises:
-        ValueError: the shapes differ (broadcasting a column over K heads is always a mistake here).
+        ValueError: the shapes differ (broadcasting a column over K heads is always a mistake here), or a valid cell's
+            target lies outside [0, 1].
 
     >>> y = torch.tensor([[1, -1], [0, -1]])
     >>> z = torch.tensor([[0.0, 5.0], [0.0, float("nan")]])
@@ -52,6 +53,9 @@ def masked_bce(logits: Logits, targets: Labels, valid: Mask) -> Loss:
     tensor(0.6931)
     """
     same_shape(logits=logits, targets=targets, valid=valid)
+    outside = valid & ((targets < 0) | (targets > 1))
+    if outside.any():
+        raise ValueError(f"a valid cell's target is {targets[outside][0].item()}; targets lie in [0, 1]")
     return per_post(bce_cells(at_least_float32(logits), targets, valid))
 
 
@@ -61,13 +65,14 @@ def unmasked_bce(logits: Logits, labels: Labels) -> Loss:
     Same units and denominator as `masked_bce`, so that the two are equal on a fully verified batch.
 
     Raises:
-        ValueError: the shapes differ.
+        ValueError: the shapes differ, or a label is none of 1, 0 and -1.
 
     >>> unmasked_bce(torch.zeros(1, 3), torch.tensor([[1, -1, -1]])) / torch.log(torch.tensor(2.0))
     tensor(3.)
     """
-    valid = valid_mask(labels)
-    return masked_bce(logits, torch.where(valid, labels, 0), torch.ones_like(valid))
+    same_shape(logits=logits, labels=labels)
+    labels, valid = labels_and_mask(logits, labels)
+    return per_post(bce_cells(at_least_float32(logits), torch.where(valid, labels, 0), torch.ones_like(valid)))
 
 
 def bernoulli_kl(
@@ -131,7 +136,8 @@ def radar_loss(
         lam_unverified: weight of the distillation on unverified cells, if other than `lam`.
 
     Raises:
-        ValueError: a lambda outside [0, 1], shapes that differ, or lambda > 0 without a teacher.
+        ValueError: a lambda outside [0, 1], shapes that differ, a label that is none of 1, 0 and -1, or lambda > 0
+            without a teacher.
 
     >>> z, y, t = torch.zeros(1, 2), torch.tensor([[1, -1]]), torch.tensor([[0.0, 2.0]])
     >>> radar_loss(z, y, t, lam=0.5)   # 0.5 log 2 + 0.5 (0 + 0.3278)
@@ -147,7 +153,7 @@ def radar_loss(
             raise ValueError(f"{name} is {value}; it must lie in [0, 1] (Eq. 7 is a convex combination)")
 
     logits = at_least_float32(logits)
-    valid = valid_mask(labels)
+    labels, valid = labels_and_mask(logits, labels)
     cells = torch.zeros_like(logits)
     if on_verified < 1.0:
         cells = cells + (1.0 - on_verified) * bce_cells(logits, labels, valid)
@@ -160,6 +166,12 @@ def radar_loss(
         kl = bernoulli_kl(torch.where(used, teacher_logits, 0.0), torch.where(used, logits, 0.0))
         cells = cells + torch.where(used, weight * kl, 0.0)
     return per_post(cells)
+
+
+def labels_and_mask(logits: Logits, labels: Labels) -> tuple[Labels, Mask]:
+    """Labels and their mask beside the logits. They are checked where they come from: in main memory no GPU waits."""
+    valid = valid_mask(labels)
+    return labels.to(logits.device), valid.to(logits.device)
 
 
 def bce_cells(logits: Logits, targets: Labels, valid: Mask) -> Float[Tensor, "post category"]:

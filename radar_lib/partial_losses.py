@@ -23,21 +23,22 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from radar_lib.labels import valid_mask
 from radar_lib.losses import (
     Labels,
     Logits,
     Loss,
     at_least_float32,
     bce_cells,
-    masked_bce,
+    labels_and_mask,
     per_post,
+    radar_loss,
     same_shape,
     unmasked_bce,
 )  # fmt: skip
@@ -110,11 +111,11 @@ def class_aware_selective(
     CVPR 2022. There the likeliest are chosen before the categories are left out.
 
     Raises:
-        ValueError: shapes that differ, or a prior outside [0, 1].
+        ValueError: shapes that differ, a label that is none of 1, 0 and -1, or a prior outside [0, 1].
     """
     same_shape(logits=logits, labels=labels)
     _check_prior(prior, logits)
-    logits, valid = at_least_float32(logits), valid_mask(labels)
+    logits, (labels, valid) = at_least_float32(logits), labels_and_mask(logits, labels)
     used = ~valid & (prior <= eta)
     count = int(used.sum())
     if count:
@@ -150,11 +151,11 @@ def nonnegative_pu(logits: Logits, labels: Labels, prior: Float[Tensor, " catego
     Semi-Supervised Classification Based on Classification from Positive and Unlabeled Data, ICML 2017.
 
     Raises:
-        ValueError: shapes that differ, or a prior outside [0, 1].
+        ValueError: shapes that differ, a label that is none of 1, 0 and -1, or a prior outside [0, 1].
     """
     same_shape(logits=logits, labels=labels)
     _check_prior(prior, logits)
-    logits, valid = at_least_float32(logits), valid_mask(labels)
+    logits, (labels, valid) = at_least_float32(logits), labels_and_mask(logits, labels)
     violating = valid & (labels == 1)
     unverified = ~valid & violating.any(dim=0)
     safe = torch.where(violating | unverified, logits, 0.0)
@@ -163,7 +164,7 @@ def nonnegative_pu(logits: Logits, labels: Labels, prior: Float[Tensor, " catego
     share = violating.to(logits.dtype) / violating.sum(dim=0).clamp_min(1)  # a mean over P, as weights
     negative_part = (minus * unverified).sum(dim=0) / count.clamp_min(1) - prior * (minus * share).sum(dim=0)
     risk = count * (prior * (plus * share).sum(dim=0) + negative_part.clamp_min(0.0))
-    return masked_bce(logits, labels, valid) + risk.sum() / max(len(logits), 1)
+    return per_post(bce_cells(logits, labels, valid)) + risk.sum() / max(len(logits), 1)
 
 
 def inverse_propensity(
@@ -182,10 +183,11 @@ def inverse_propensity(
         propensity: read on verified cells only.
 
     Raises:
-        ValueError: shapes that differ, or a verified cell's propensity outside (0, 1].
+        ValueError: shapes that differ, a label that is none of 1, 0 and -1, or a verified cell's propensity outside
+            (0, 1].
     """
     same_shape(logits=logits, labels=labels, propensity=propensity)
-    valid = valid_mask(labels)
+    labels, valid = labels_and_mask(logits, labels)
     weight = _inverse(propensity, valid, floor)
     return per_post(weight * bce_cells(at_least_float32(logits), labels, valid))
 
@@ -210,23 +212,20 @@ def doubly_robust(
         imputed: logits of an outcome model for every cell; no gradient flows to it.
 
     Raises:
-        ValueError: shapes that differ, or a verified cell's propensity outside (0, 1].
+        ValueError: shapes that differ, a label that is none of 1, 0 and -1, or a verified cell's propensity outside
+            (0, 1].
     """
     same_shape(logits=logits, labels=labels, propensity=propensity, imputed=imputed)
-    logits, valid = at_least_float32(logits), valid_mask(labels)
+    logits, (labels, valid) = at_least_float32(logits), labels_and_mask(logits, labels)
     q = torch.sigmoid(imputed.detach().to(logits.dtype))
     known = torch.where(valid, labels.to(logits.dtype), q)
     target = q + _inverse(propensity, valid, floor) * (known - q)
     return per_post(F.softplus(logits) - target * logits)
 
 
-def _masked(logits: Logits, labels: Labels) -> Loss:
-    return masked_bce(logits, labels, valid_mask(labels))
-
-
 OBJECTIVES = {
     "unmasked": Objective(unmasked_bce),
-    "masked": Objective(_masked),
+    "masked": Objective(partial(radar_loss, lam=0.0)),
     "csl": Objective(class_aware_selective, ("prior",)),
     "nnpu": Objective(nonnegative_pu, ("prior",)),
     "ipw": Objective(inverse_propensity, ("propensity",)),

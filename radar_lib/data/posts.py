@@ -4,6 +4,10 @@
     <folder>/corpus.json                            written last: a folder without it is half-built
     <folder>/.cache/                                Arrow copies of the splits that were opened with frames
 
+Nothing is believed because of its name, size or time: corpus.json holds the digests of every shard's bytes and of every
+split's rows, and shards and copies are held against them when a process first reads them. What is wrong with a shard is
+an error, a wrong copy is made again. Frames' bytes are in the shards; paths beside them are names and never opened.
+
 Built-in, imported and public corpora are the same thing. A built-in one has `hidden/truth.parquet` besides, which
 nothing here opens.
 """
@@ -11,22 +15,24 @@ nothing here opens.
 from __future__ import annotations
 
 import contextlib
+import re
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-from datasets import Dataset, concatenate_datasets
+from datasets import Dataset, DatasetInfo, Features, List, concatenate_datasets
 
 from radar_lib.data.schema import (
     FRAMES,
     LABEL_PREFIX,
     SPLITS,
     TEXT_COLUMNS,
+    Frame,
     categories_of,
     features,
     labels,
@@ -34,17 +40,19 @@ from radar_lib.data.schema import (
     valid_mask,
 )
 from radar_lib.data.shards import (
-    BATCH_ROWS,
     SHARD_NAME,
     SHARD_ROWS,
+    RowDigest,
     SplitWriter,
     count_rows,
     digest_rows,
+    read_batches,
+    require_bytes,
     schema_of,
     shards_of,
 )
 from radar_lib.errors import RadarError
-from radar_lib.files import atomic_path, read_json, write_json
+from radar_lib.files import atomic_path, digest_file, digest_json, read_json, write_json
 
 __all__ = [
     "FRAMES", "LABEL_PREFIX", "SPLITS", "TEXT_COLUMNS", "Posts", "categories_of", "features", "finish_corpus", "labels",
@@ -52,6 +60,7 @@ __all__ = [
 ]  # fmt: skip
 
 PARTIAL = "data.partial"
+FIELDS = ("name", "kind", "categories", "splits", "digest", "rows", "shards", "seal")  # of corpus.json
 
 
 @dataclass(frozen=True)
@@ -60,6 +69,7 @@ class Posts:
 
     folder: Path
     info: dict[str, Any]  # corpus.json
+    _sound: set[str] = field(default_factory=set, repr=False, compare=False)  # files held against their digests
 
     @property
     def name(self) -> str:
@@ -88,8 +98,18 @@ class Posts:
         return sum(self.splits.values())
 
     def shards(self, *splits: str) -> list[Path]:
-        """Shards of these splits (of all, if none is named), in order."""
-        return [path for split in self._known(splits) for path in shards_of(self.folder, split)]
+        """Shards of these splits (of all, if none is named), in order; each is as corpus.json says, to the last byte.
+
+        Raises:
+            RadarError: a shard was changed; names it.
+        """
+        paths = [path for split in self._known(splits) for path in shards_of(self.folder, split)]
+        for path in paths:
+            if path.name not in self._sound and digest_file(path) != self.info["shards"].get(path.name):
+                raise RadarError(f"{path} is not as it was imported: its bytes have changed. Import the posts again; "
+                                 f"built-in ones are built anew once {self.folder} is deleted.")  # fmt: skip
+            self._sound.add(path.name)
+        return paths
 
     def table(self, *splits: str, columns: Sequence[str] | None = None) -> pd.DataFrame:
         """Everything but the frames of these splits (of all, if none is named); rows in the order of `split`."""
@@ -104,7 +124,7 @@ class Posts:
 
     def split(self, *splits: str) -> Dataset:
         """These splits (all, if none is named) as one memory-mapped dataset; frames decode to PIL on access."""
-        parts = [Dataset.from_file(str(self._arrow_copy(split))) for split in self._known(splits)]
+        parts = [_from_arrow(self._arrow_copy(split)) for split in self._known(splits)]
         return parts[0] if len(parts) == 1 else concatenate_datasets(parts)
 
     def _known(self, splits: Sequence[str]) -> tuple[str, ...]:
@@ -115,31 +135,54 @@ class Posts:
 
     def _arrow_copy(self, split: str) -> Path:
         # Parquet has no random access; one uncompressed Arrow file per split does, and costs no memory.
-        path = self.folder / ".cache" / f"{split}-{self.digest}.arrow"
-        if not path.exists():
-            schema = _contract(self.categories, schema_of(self.shards()[0]).names)
-            with atomic_path(path) as temporary, pa.OSFile(str(temporary), "wb") as sink:
-                with pa.ipc.new_stream(sink, schema) as writer:
-                    for shard in self.shards(split):
-                        for batch in pq.ParquetFile(shard).iter_batches(BATCH_ROWS):
-                            writer.write_batch(pa.record_batch(batch.columns, schema=schema))
+        path = self.folder / ".cache" / f"{split}.arrow"
+        if path.name not in self._sound:
+            schema = _contract(self.categories, schema_of(shards_of(self.folder, split)[0]).names)
+            if _copied_rows(path, schema) != self.info["rows"][split]:
+                with atomic_path(path) as temporary, pa.OSFile(str(temporary), "wb") as sink:
+                    with pa.ipc.new_stream(sink, schema) as writer:
+                        for shard in self.shards(split):
+                            for batch in read_batches(shard):
+                                require_bytes(batch, shard)
+                                writer.write_batch(pa.record_batch(batch.columns, schema=schema))
+            self._sound.add(path.name)
         return path
 
 
+def _copied_rows(path: Path, schema: pa.Schema) -> str:
+    """Digest of the rows of an Arrow copy; empty if there is none that can be read, with bytes in every frame."""
+
+    def sound(batch: pa.RecordBatch) -> pa.RecordBatch:
+        batch.validate(full=True)  # whoever wrote it: an offset may point anywhere
+        return require_bytes(batch, path)
+
+    try:
+        with pa.memory_map(str(path)) as source, pa.ipc.open_stream(source) as reader:
+            same = reader.schema.equals(schema, check_metadata=True)  # it says how frames are decoded
+            return digest_rows(map(sound, reader)) if same else ""
+    except (RadarError, pa.ArrowException, OSError):
+        return ""
+
+
+def _from_arrow(path: Path) -> Dataset:
+    types = Features({**Dataset.from_file(str(path)).features, FRAMES: List(Frame())})
+    return Dataset.from_file(str(path), info=DatasetInfo(features=types))
+
+
 def open_posts(folder: str | Path) -> Posts:
-    """Open a complete corpus folder; checks names, columns and counts, not the rows (see `check.check_posts`).
+    """Open a complete corpus folder; checks names, columns and counts, not the rows (see `Posts.shards`).
 
     Raises:
-        RadarError: no corpus.json (the folder is half-built or no corpus), or shards that do not agree with it.
+        RadarError: no corpus.json (the folder is half-built or no corpus), one that was changed or is of an older
+            version, or shards that do not agree with it.
     """
     folder = Path(folder)
     if not (folder / "corpus.json").is_file():
         state = "is half-built (it has no corpus.json)" if (folder / "data").exists() else "holds no corpus"
         raise RadarError(f"{folder} {state}. `radar posts import --table posts.csv --images DIR --out DIR` makes one.")
     info = read_json(folder / "corpus.json")
-    missing = [key for key in ("name", "kind", "categories", "splits", "digest") if key not in info]
-    if missing:
-        raise RadarError(f"{folder / 'corpus.json'}: {missing[0]!r} is missing. Import the posts again.")
+    if fault := _info_fault(info):
+        raise RadarError(f"{folder / 'corpus.json'}: {fault}. Import the posts again.")
     posts = Posts(folder, info)
     expected = None
     for split, count in posts.splits.items():
@@ -158,7 +201,7 @@ def open_posts(folder: str | Path) -> Posts:
 
 def write_corpus(
     folder: str | Path, rows: Iterable[Mapping[str, Any]], *, name: str, kind: str, categories: Sequence[str],
-    captions: bool = False, streams: bool = False, shard_rows: int = SHARD_ROWS,
+    captions: bool = False, streams: bool = False, groups: bool = False, shard_rows: int = SHARD_ROWS,
     extra: Mapping[str, Any] | None = None,
 ) -> Posts:  # fmt: skip
     """Write posts, in any order of splits, as a complete corpus folder.
@@ -176,7 +219,7 @@ def write_corpus(
     folder = Path(folder)
     _make_room(folder)
     partial = folder / PARTIAL
-    types = features(categories, captions=captions, streams=streams)
+    types = features(categories, captions=captions, streams=streams, groups=groups)
     writers: dict[str, SplitWriter] = {}
     try:
         partial.mkdir(parents=True)
@@ -209,17 +252,37 @@ def finish_corpus(folder: str | Path, *, name: str, kind: str, extra: Mapping[st
     shards = {split: paths for split in SPLITS if (paths := shards_of(folder, split))}
     if not shards:
         raise RadarError(f"{folder / 'data'}: no shards. Nothing was written.")
-    categories = categories_of(schema_of(next(iter(shards.values()))[0]).names)
+    whole, rows = RowDigest(), {split: RowDigest() for split in shards}
+    for split, paths in shards.items():
+        for batch in (batch for path in paths for batch in read_batches(path)):
+            whole.update(batch)
+            rows[split].update(batch)
     info = {
         **(extra or {}),
         "name": name,
         "kind": kind,
-        "categories": list(categories),
+        "categories": list(categories_of(schema_of(next(iter(shards.values()))[0]).names)),
         "splits": {split: sum(map(count_rows, paths)) for split, paths in shards.items()},
-        "digest": digest_rows(path for paths in shards.values() for path in paths),
+        "digest": whole.hexdigest(),
+        "rows": {split: digest.hexdigest() for split, digest in rows.items()},
+        "shards": {path.name: digest_file(path) for paths in shards.values() for path in paths},
     }
-    write_json(folder / "corpus.json", info)
+    write_json(folder / "corpus.json", {**info, "seal": digest_json(info)})
     return open_posts(folder)
+
+
+def _info_fault(info: Any) -> str:
+    """What is wrong with the content of a corpus.json; empty when it is as `finish_corpus` wrote it."""
+    if not isinstance(info, dict):
+        return "it is no JSON object"
+    for name in FIELDS:
+        if name not in info:
+            return f"{name!r} is missing"
+    if info["seal"] != digest_json({name: value for name, value in info.items() if name != "seal"}):
+        return "it was changed by hand"
+    if not isinstance(info["splits"], dict) or not set(info["splits"]) <= set(SPLITS):
+        return f"splits are {info['splits']!r:.60}"
+    return "" if re.fullmatch("[0-9a-f]{16}", str(info["digest"])) else f"{info['digest']!r:.60} is no digest"
 
 
 def _readable(rows: Iterable[Any]) -> Iterable[Any]:
@@ -231,15 +294,16 @@ def _readable(rows: Iterable[Any]) -> Iterable[Any]:
 
 
 def _contract(categories: Sequence[str], names: Sequence[str]) -> pa.Schema:
-    return features(categories, captions="caption" in names, streams="stream_id" in names).arrow_schema
+    optional = {"captions": "caption" in names, "streams": "stream_id" in names, "groups": "group" in names}
+    return features(categories, **optional).arrow_schema
 
 
 def _check_columns(shard: Path, schema: pa.Schema, expected: pa.Schema) -> None:
-    for field in expected:
-        if field.name not in schema.names:
-            raise RadarError(f"{shard}: column {field.name!r} is missing. Import the posts again.")
-        if (kind := schema.field(field.name).type) != field.type:
-            raise RadarError(f"{shard}: column {field.name!r} is {kind}, not {field.type}. Import the posts again.")
+    for column in expected:
+        if column.name not in schema.names:
+            raise RadarError(f"{shard}: column {column.name!r} is missing. Import the posts again.")
+        if (kind := schema.field(column.name).type) != column.type:
+            raise RadarError(f"{shard}: column {column.name!r} is {kind}, not {column.type}. Import the posts again.")
     for name in schema.names:
         if name not in expected.names:
             raise RadarError(f"{shard}: {name!r} is not a column of the data contract. Import the posts again.")

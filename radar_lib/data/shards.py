@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -58,33 +59,81 @@ def write_shard(path: str | Path, rows: Iterable[Mapping[str, Any]], types: Feat
             writer.write_table(_arrow(batch, schema))
 
 
-def digest_rows(shards: Iterable[Path]) -> str:
-    """Hash of the rows of these shards, in order: one SHA-256 per column, fed with lengths and values."""
-    hashes: dict[str, Any] = {}
+def read_batches(shard: Path, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
+    """Rows of a shard, `BATCH_ROWS` at a time; all columns if None.
 
-    def feed(name: str, data: bytes) -> None:
-        hashes.setdefault(name, hashlib.sha256()).update(data)
+    Raises:
+        RadarError: the file is damaged or cut off.
+    """
+    try:
+        yield from pq.ParquetFile(shard).iter_batches(BATCH_ROWS, columns=columns)
+    except (pa.ArrowException, OSError) as error:
+        raise RadarError(f"{shard}: its rows cannot be read ({error!s:.200}). Import the posts again.") from error
 
-    def feed_array(name: str, array: pa.Array) -> None:
+
+def require_bytes(batch: pa.RecordBatch, shard: Path) -> pa.RecordBatch:
+    """The batch, if each frame's bytes are in it: no path or URL that a file names is ever opened.
+
+    Raises:
+        RadarError: a frame has none; names the first such post.
+    """
+    frames = batch.column(FRAMES)
+    images = frames.flatten()
+    if frames.null_count or images.null_count or images.field("bytes").null_count:
+        bad = next(post for post in batch.select(["post_id", FRAMES]).to_pylist()
+                   if post[FRAMES] is None or not all(one and one["bytes"] is not None for one in post[FRAMES]))
+        raise RadarError(f"{shard}: a frame of post {bad['post_id']!r} holds no bytes. Frames are kept in the shards, "
+                         "never fetched: import the posts again from files.")  # fmt: skip
+    return batch
+
+
+class RowDigest:
+    """Hash of rows, given batch by batch: one SHA-256 per column, fed with lengths and values."""
+
+    def __init__(self) -> None:
+        self._hashes: dict[str, Any] = {}
+
+    def update(self, batch: pa.RecordBatch) -> None:
+        for name, array in zip(batch.schema.names, batch.columns, strict=True):
+            self._feed_array(name, array)
+
+    def hexdigest(self) -> str:
+        return digest_json({name: value.hexdigest() for name, value in self._hashes.items()})
+
+    def _feed(self, name: str, data: Any) -> None:
+        self._hashes.setdefault(name, hashlib.sha256()).update(data)
+
+    def _feed_array(self, name: str, array: pa.Array) -> None:
         if pa.types.is_list(array.type):
-            feed(name + "#", pc.fill_null(pc.list_value_length(array), -1).to_numpy(zero_copy_only=False).tobytes())
-            feed_array(name + ".item", array.flatten())
+            self._feed_numbers(name + "#", pc.fill_null(pc.list_value_length(array), -1))
+            self._feed_array(name + ".item", array.flatten())
         elif pa.types.is_struct(array.type):
             for field, child in zip(array.type, array.flatten(), strict=True):
-                feed_array(f"{name}.{field.name}", child)
+                self._feed_array(f"{name}.{field.name}", child)
         elif pa.types.is_string(array.type) or pa.types.is_binary(array.type):
-            lengths = pc.fill_null(pc.binary_length(array), -1)
-            feed(name + "#", lengths.to_numpy(zero_copy_only=False).tobytes())
-            feed(name, b"".join(value for value in array.cast(pa.binary()).to_pylist() if value is not None))
+            self._feed_numbers(name + "#", pc.fill_null(pc.binary_length(array), -1))
+            self._feed(name, _joined(array.drop_null()))
         else:
             lowest = -(2**63) if pa.types.is_timestamp(array.type) else -128
-            feed(name, pc.fill_null(array.cast(pa.int64()), lowest).to_numpy(zero_copy_only=False).tobytes())
+            self._feed_numbers(name, pc.fill_null(array.cast(pa.int64()), lowest))
 
-    for shard in shards:
-        for batch in pq.ParquetFile(shard).iter_batches(BATCH_ROWS):
-            for name, array in zip(batch.schema.names, batch.columns, strict=True):
-                feed_array(name, array)
-    return digest_json({name: value.hexdigest() for name, value in hashes.items()})
+    def _feed_numbers(self, name: str, array: pa.Array) -> None:
+        self._feed(name, array.to_numpy(zero_copy_only=False).tobytes())
+
+
+def _joined(array: pa.Array) -> Any:
+    """The values of a string or binary array without nulls, end to end; nothing is copied."""
+    _, offsets, values = array.buffers()
+    ends = np.frombuffer(offsets, np.int32)[array.offset :][: len(array) + 1] if len(array) else (0, 0)
+    return values[int(ends[0]) : int(ends[-1])] if values else b""
+
+
+def digest_rows(batches: Iterable[pa.RecordBatch]) -> str:
+    """Hash of all rows of these batches, in order; how they are cut into batches does not matter."""
+    digest = RowDigest()
+    for batch in batches:
+        digest.update(batch)
+    return digest.hexdigest()
 
 
 class SplitWriter:

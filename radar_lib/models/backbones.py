@@ -34,6 +34,7 @@ from radar_lib.models.checkpoints import (
     pretraining_record,
 )  # fmt: skip
 from radar_lib.models.families import FAMILIES
+from radar_lib.models.text import SHARED, TextLimit
 
 __all__ = [
     "BACKBONES", "Backbone", "BackboneSpec", "Encoded", "checkpoint_digest", "checkpoint_folder", "load_backbone",
@@ -41,7 +42,6 @@ __all__ = [
 ]  # fmt: skip
 
 CHOSEN = "checkpoints.yaml"
-DEFAULT_TEXT_TOKENS = 512  # for checkpoints whose tokenizer states no practical limit; our choice, not the paper's
 
 
 @dataclass(frozen=True)
@@ -142,7 +142,7 @@ def quiet_transformers() -> Iterator[None]:
 
 def load_backbone(
     checkpoint: str | Path | CheckpointFiles, *, dtype: torch.dtype = torch.float32,
-    device: str | torch.device = "cpu", max_text_tokens: int | None = None, padding_side: str = "right",
+    device: str | torch.device = "cpu", text: TextLimit = SHARED, padding_side: str = "right",
 ) -> Backbone:  # fmt: skip
     """Load a checkpoint folder, one of a package ("package:DOTTED.NAME/FOLDER") or a Hub id ("owner/name@REVISION").
 
@@ -150,7 +150,7 @@ def load_backbone(
         checkpoint: or the files that `open_checkpoint` gave for it.
         dtype: of the model's weights. Pooled vectors are float32 whatever it is.
         device: "meta" leaves the weights out: a post can be encoded and parameters counted, nothing computed.
-        max_text_tokens: cut a post's text there; default is the tokenizer's own limit, at most 512.
+        text: how much of a post's text is read.
 
     Raises:
         RadarError: see `open_checkpoint`; or weights are missing, or tokenizer or image processor do not load.
@@ -193,8 +193,7 @@ def load_backbone(
         tokenizer.chat_template = read_json(template)["chat_template"]
     backbone = family(
         model.model if hasattr(model, "lm_head") else model, tokenizer, image_processor, checkpoint=reference,
-        digest=files.digest, max_text_tokens=max_text_tokens or min(tokenizer.model_max_length, DEFAULT_TEXT_TOKENS),
-        padding_side=padding_side,
+        digest=files.digest, text=text, padding_side=padding_side,
     )  # fmt: skip
     backbone.unused_weights = tuple(unused)
     return backbone.to(device).eval()

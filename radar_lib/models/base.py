@@ -12,7 +12,7 @@ A `Backbone` wraps one transformers model with its tokenizer and its image proce
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -23,8 +23,22 @@ from jaxtyping import Float, Int, UInt8
 from PIL import Image
 from torch import Tensor, nn
 
-TEXT_FIELDS = (("title", "Title"), ("ocr_text", "OCR"), ("asr_text", "ASR"))
+from radar_lib.data.frames import as_seen
+from radar_lib.errors import RadarError
+from radar_lib.models.text import (
+    DEFAULT_TEXT_TOKENS,
+    SHARED,
+    TEXT_FIELDS,
+    TextLimit,
+    allot,
+    cut,
+    field_tokens,
+    join_lines,
+    text_lines,
+)  # fmt: skip
+
 INSTRUCTION = "Content risk:"
+CHUNK = 1024  # texts tokenised at a time where only their lengths are wanted
 
 
 @dataclass(frozen=True)
@@ -49,12 +63,6 @@ class Encoded:
     def n_tokens(self) -> int:
         """Length of the sequence; batches of similar lengths waste little on padding."""
         return len(self.input_ids)
-
-
-def post_text(post: Mapping[str, Any]) -> str:
-    """A post's text, most telling field first, so that cutting at the end drops ASR before OCR before the title."""
-    lines = [(label, " ".join(str(post.get(field) or "").split())) for field, label in TEXT_FIELDS]
-    return "\n".join(f"{label}: {text}" for label, text in lines if text)
 
 
 def pad(rows: Sequence[Tensor], value: int, side: str) -> Tensor:
@@ -94,10 +102,10 @@ class FrameProcessor:
         self._table = np.ascontiguousarray(ramp.reshape(3, 256), dtype=np.float32)
 
     def resize(self, frame: Image.Image | Tensor) -> UInt8[Tensor, "3 height width"]:
-        """One RGB frame at the size that the model sees. A uint8 tensor is taken as a result of this function."""
+        """One frame at the size that the model sees. A uint8 tensor is taken as a result of this function."""
         if isinstance(frame, Tensor):
             return frame
-        frame = frame if frame.mode == "RGB" else frame.convert("RGB")
+        frame = as_seen(frame)
         if self._native.get(frame.size):
             return _channels_first(frame)
         out = self._run(frame)
@@ -139,6 +147,8 @@ class Backbone(nn.Module):
     Attributes:
         checkpoint: what it was loaded from, in a form that `load_backbone` accepts.
         digest: hash of the checkpoint's files (or `id@commit` for a Hub checkpoint).
+        text: how much of a post's text is read, as asked for.
+        max_text_tokens: what comes of that on this checkpoint, in tokens.
         hidden_size: width of the pooled vector.
         lora_targets: regular expression over module names of `model`: the linear layers that LoRA adapts by default.
         vision_lora_targets: the vision tower's, adapted as well by option; empty where `lora_targets` has them.
@@ -157,7 +167,7 @@ class Backbone(nn.Module):
 
     def __init__(
         self, model: nn.Module, tokenizer: Any, image_processor: Any, *, checkpoint: str, digest: str,
-        max_text_tokens: int = 512, padding_side: str = "right",
+        text: TextLimit = SHARED, padding_side: str = "right",
     ):  # fmt: skip
         super().__init__()
         self.model = model.eval().requires_grad_(False)
@@ -165,12 +175,22 @@ class Backbone(nn.Module):
         self.frame_processor = FrameProcessor(image_processor, nested=self.family == "llava_onevision")
         self.checkpoint = checkpoint
         self.digest = digest
-        self.max_text_tokens = max_text_tokens
+        self.text = text
+        own = min(tokenizer.model_max_length, DEFAULT_TEXT_TOKENS)
+        self.max_text_tokens = min(text.tokens or own, self.text_positions())
         self.padding_side = padding_side
         self._prepare()
 
     def _prepare(self) -> None:
         """Family-specific set-up after construction."""
+
+    def text_positions(self) -> int:
+        """The most tokens of text that the checkpoint has positions for."""
+        return self.model.config.get_text_config().max_position_embeddings
+
+    def as_read(self, line: str) -> str:
+        """A line of a post's text in the form that its tokens are made from."""
+        return line
 
     @property
     def hidden_size(self) -> int:
@@ -191,9 +211,52 @@ class Backbone(nn.Module):
             self.model.get_submodule(self.vision_module).eval()
         return self
 
+    def texts(self, posts: Sequence[Mapping[str, Any]]) -> list[str]:
+        """What is read of each post's text."""
+        texts = []
+        for lines, spans in self._tokens(posts):
+            whole = len(spans) <= self.max_text_tokens
+            texts.append(join_lines(lines) if whole else cut(lines, self._allot(field_tokens(lines, spans)), spans))
+        return texts
+
+    def tokens_read(
+        self, posts: Sequence[Mapping[str, Any]]
+    ) -> tuple[Int[np.ndarray, "post field"], Int[np.ndarray, "post field"]]:
+        """Tokens of each field of each post, and how many of them are read."""
+        chunks = (posts[start : start + CHUNK] for start in range(0, len(posts), CHUNK))  # spans take much memory
+        counts = np.array([field_tokens(*both) for chunk in chunks for both in self._tokens(chunk)])
+        counts = counts.reshape(len(posts), len(TEXT_FIELDS))
+        return counts, self._allot(counts)
+
+    def _allot(self, counts: Int[np.ndarray, "*post field"]) -> Int[np.ndarray, "*post field"]:
+        return allot(counts, self.max_text_tokens, self.text.shares)
+
+    def _tokens(self, posts: Sequence[Mapping[str, Any]]) -> Iterator[tuple[list[str], list[tuple[int, int]]]]:
+        """Each post's lines, and where in them, joined, its tokens begin and end."""
+        rows = [[self.as_read(line) for line in text_lines(post)] for post in posts]
+        texts = [join_lines(lines) for lines in rows]
+        found = self.tokenizer(texts, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+        return zip(rows, found["offset_mapping"], strict=True)
+
     def encode(self, posts: Sequence[Mapping[str, Any]]) -> list[Encoded]:
         """Tokenise and resize. A post has `title`, `ocr_text`, `asr_text` and `frames` (PIL images, may be empty)."""
         raise NotImplementedError
+
+    def resized(self, post: Mapping[str, Any]) -> tuple[UInt8[Tensor, "3 height width"], ...]:
+        """A post's frames at the size that the model sees.
+
+        Raises:
+            RadarError: the checkpoint's image processor fails; names the post, by its `post_id`, and the frame.
+        """
+        out = []
+        for number, frame in enumerate(post["frames"], start=1):
+            try:
+                out.append(self.frame_processor.resize(frame))
+            except Exception as error:  # of any kind: the processor is the checkpoint's
+                kind = type(self.frame_processor.processor).__name__
+                what = f"post {post.get('post_id')!r}, frame {number} of {frame.size}: {kind} fails ({error!s:.200})"
+                raise RadarError(f"{what}. Take the frame out, or another checkpoint.") from error
+        return tuple(out)
 
     def collate(self, encoded: Sequence[Encoded]) -> dict[str, Tensor]:
         """One padded batch. Rows keep their order."""

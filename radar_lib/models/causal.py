@@ -19,7 +19,7 @@ from torch import Tensor
 
 from radar_lib.errors import RadarError
 from radar_lib.models import lora
-from radar_lib.models.base import INSTRUCTION, Backbone, Encoded, last_real_token, pad, post_text
+from radar_lib.models.base import INSTRUCTION, Backbone, Encoded, last_real_token, pad
 
 _SLOT = "@@TEXT@@"  # stands for the post's text while the chat template is rendered
 
@@ -54,21 +54,17 @@ class CausalBackbone(Backbone):
         before, after = prompt.split(_SLOT)
         return self._expand_markup(before), after
 
+    def as_read(self, line: str) -> str:
+        # Special tokens spelt out in a post must not become real ones: they would forge frames or end the turn.
+        return self._special.sub(" ", line)
+
     def _expand_markup(self, before: str) -> str:
         return before
 
     def prompts(self, posts: Sequence[Mapping[str, Any]]) -> list[str]:
-        """The prompts as text, one image placeholder per frame; text cut at `max_text_tokens`."""
-        # Special tokens spelt out in a post must not become real ones: they would forge frames or end the turn.
-        texts = [self._special.sub(" ", post_text(post)) for post in posts]
-        tokens = self.tokenizer(texts, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
-        limit = self.max_text_tokens
-        texts = [
-            text if len(spans) <= limit else text[: spans[limit - 1][1]]
-            for text, spans in zip(texts, tokens["offset_mapping"], strict=True)
-        ]
+        """The prompts as text, one image placeholder per frame; text within `max_text_tokens`."""
         out = []
-        for post, text in zip(posts, texts, strict=True):
+        for post, text in zip(posts, self.texts(posts), strict=True):
             before, after = self._template(len(post["frames"]))
             out.append(before + (text + "\n" if text else "") + INSTRUCTION + after)
         return out
@@ -77,7 +73,7 @@ class CausalBackbone(Backbone):
         ids = self.tokenizer(self.prompts(posts), add_special_tokens=False, verbose=False)["input_ids"]
         out = []
         for post, row in zip(posts, ids, strict=True):
-            frames = tuple(self.frame_processor.resize(frame) for frame in post["frames"])
+            frames = self.resized(post)
             counts = tuple(self.visual_tokens(frame) for frame in frames)
             remaining = iter(counts)
             expanded: list[int] = []

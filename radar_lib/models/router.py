@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -19,14 +20,18 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from radar_lib.errors import RadarError
-from radar_lib.files import atomic_path, read_json, write_json
+from radar_lib.files import atomic_path, changed_file, digest_file, read_sealed, write_sealed
+from radar_lib.labels import check_categories
 from radar_lib.models.base import Backbone
 from radar_lib.models.checkpoints import open_checkpoint, read_header
 from radar_lib.models.lora import fold_narrow_adapters, lora_targets
+from radar_lib.models.text import TextLimit
+from radar_lib.ranges import Range, check_ranges
 
 ADAPTER = "adapter_model.safetensors"
 HEADS = "heads.safetensors"
 CONFIG = "router_config.json"
+MOST = 1 << 16  # of rank, alpha and width: larger ones are slips, and would take all memory
 
 
 @dataclass(frozen=True)
@@ -50,9 +55,21 @@ class RouterConfig:
     mlp_dropout: float = 0.0
 
     def __post_init__(self):
-        object.__setattr__(self, "categories", tuple(self.categories))
-        if not self.categories:
-            raise RadarError("a router needs at least one category")
+        names = (self.categories,) if isinstance(self.categories, str) else tuple(self.categories)
+        object.__setattr__(self, "categories", names)
+        try:
+            check_categories(names)
+        except (TypeError, ValueError) as error:
+            raise RadarError(f"a router's categories are {names!r:.60}: {error}") from error
+        if not names:
+            raise RadarError("a router needs at least one category.")
+        whole = {"lora_rank": self.lora_rank, "mlp_hidden": self.mlp_hidden}
+        if wrong := [name for name, value in whole.items() if not isinstance(value, int | None)]:
+            raise RadarError(f"{wrong[0]} is {whole[wrong[0]]!r}; it must be a whole number.")
+        if not isinstance(self.lora_vision, bool):
+            raise RadarError(f"lora_vision is {self.lora_vision!r}; it must be true or false.")
+        check_ranges(self, lora_rank=Range(1, MOST), mlp_hidden=Range(1, MOST), lora_alpha=Range(0, MOST, above=True),
+                     lora_dropout=Range(0, 0.99), mlp_dropout=Range(0, 0.99))  # fmt: skip
 
 
 class RadarRouter(nn.Module):
@@ -160,8 +177,9 @@ class RadarRouter(nn.Module):
             self._peft[0].save_pretrained(str(temporary), save_embedding_layers=False)
             save_file(self._head_state(), str(temporary / HEADS))
             b = self.backbone
-            base = {"checkpoint": b.checkpoint, "digest": b.digest, "family": b.family}
-            write_json(temporary / CONFIG, {**asdict(self.config), "base": base})
+            base = {"checkpoint": b.checkpoint, "digest": b.digest, "family": b.family, "text": asdict(b.text)}
+            files = {name: digest_file(temporary / name) for name in (ADAPTER, HEADS)}
+            write_sealed(temporary / CONFIG, {**asdict(self.config), "base": base, "files": files})
             (temporary / "README.md").write_text(_card(self), encoding="utf-8")
 
     @classmethod
@@ -172,8 +190,9 @@ class RadarRouter(nn.Module):
             backbone: the base to put it on; None loads the one that the folder names.
 
         Raises:
-            RadarError: a file is missing or damaged, or the base is not the one that the adapter was trained on: told
-                by its digest, before a weight of either is used.
+            RadarError: a file is missing or not what was written, a value of the configuration is out of its range, a
+                weight is not finite, or the base is not the one that the adapter was trained on (told by its digest,
+                before a weight of either is used) or reads another part of a post's text.
         """
         from peft import get_peft_model_state_dict, set_peft_model_state_dict
 
@@ -185,17 +204,24 @@ class RadarRouter(nn.Module):
                 raise RadarError(f"{folder} is not a saved router: {name} is missing.")
         for name in (ADAPTER, HEADS):
             read_header(folder / name)
-        saved = read_json(folder / CONFIG)
-        base = saved.pop("base")
-        files = None if backbone else open_checkpoint(base["checkpoint"])
-        name, digest = (files.reference, files.digest) if files else (backbone.checkpoint, backbone.digest)
+        config, base, text, files = _read_config(folder)
+        if wrong := changed_file(folder, files):
+            raise RadarError(f"{folder / wrong} is not what was written. Fetch the folder again, or train again.")
+        found = None if backbone else open_checkpoint(base["checkpoint"])
+        name, digest = (found.reference, found.digest) if found else (backbone.checkpoint, backbone.digest)
         if digest != base["digest"]:
             raise RadarError(
                 f"{folder} was trained on {base['checkpoint']} (digest {base['digest']}), not on {name} "
                 f"(digest {digest}). Load that base, or train again on this one."
             )
-        router = cls(backbone or load_backbone(files), RouterConfig(**saved))
+        if backbone and backbone.text != text:
+            raise RadarError(f"{folder} was trained with {text}, and the backbone has {backbone.text}: load it with "
+                             "text=... as it was.")  # fmt: skip
         adapter, heads = load_file(str(folder / ADAPTER)), load_file(str(folder / HEADS))
+        for name, tensor in {**adapter, **heads}.items():
+            if not tensor.isfinite().all():
+                raise RadarError(f"{folder}: {name} has weights that are not finite. Train the router again.")
+        router = cls(backbone or load_backbone(found, text=text), config)
         own = get_peft_model_state_dict(router._peft[0], save_embedding_layers=False)
         if _shapes(adapter) != _shapes(own) or _shapes(heads) != _shapes(router._head_state()):
             router.detach()
@@ -207,6 +233,18 @@ class RadarRouter(nn.Module):
             for name, parameter in router.backbone.own_parameters().items():
                 parameter.copy_(heads[f"backbone.{name}"])
         return router
+
+
+def _read_config(folder: Path) -> tuple[RouterConfig, dict[str, Any], TextLimit, dict[str, str]]:
+    """A saved router's configuration, its base, how much text it reads, and the digests of its files."""
+    saved = read_sealed(folder / CONFIG)
+    try:
+        base, files = saved.pop("base"), saved.pop("files")
+        if not (all(isinstance(base[name], str) for name in ("checkpoint", "digest")) and {ADAPTER, HEADS} <= {*files}):
+            raise TypeError("its base is no text, or a file has no digest.")
+        return RouterConfig(**saved), base, TextLimit(**base["text"]), files
+    except (KeyError, TypeError, RadarError) as error:
+        raise RadarError(f"{folder / CONFIG}: {error!s:.300} Save the router again.") from error
 
 
 def _shapes(state: Mapping[str, Tensor]) -> dict[str, torch.Size]:

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from radar_lib.models import lora
-from radar_lib.models.base import Backbone, Encoded, post_text
+from radar_lib.models.base import Backbone, Encoded
 
 
 class Siglip(Backbone):
@@ -26,7 +26,6 @@ class Siglip(Backbone):
 
     def _prepare(self) -> None:
         config = self.model.config
-        self._text_length = config.text_config.max_position_embeddings
         # SigLIP 2 was trained on lower-case text. Its fixed-resolution checkpoints name Gemma's tokenizer, which leaves
         # case alone; transformers has the lower-casing one for the other checkpoints only.
         self._lower = type(self.tokenizer).__name__.startswith("Gemma")
@@ -36,18 +35,27 @@ class Siglip(Backbone):
     def hidden_size(self) -> int:
         return self.model.config.vision_config.hidden_size + self.model.config.text_config.projection_size
 
+    def text_positions(self) -> int:
+        return self._text_length - self.tokenizer.num_special_tokens_to_add()
+
+    @property
+    def _text_length(self) -> int:
+        return self.model.config.text_config.max_position_embeddings
+
+    def as_read(self, line: str) -> str:
+        return line.lower() if self._lower else line
+
     def own_parameters(self) -> dict[str, nn.Parameter]:
         return {"no_frames": self.no_frames}
 
     def encode(self, posts: Sequence[Mapping[str, Any]]) -> list[Encoded]:
         # The family is trained on texts padded to full length without a mask, and reads its last position.
-        texts = [post_text(post) for post in posts]
+        # Truncation is for a cut within a character, which keeps all of its tokens.
         ids = self.tokenizer(
-            [text.lower() for text in texts] if self._lower else texts,
-            padding="max_length", truncation=True, max_length=self._text_length,
+            self.texts(posts), padding="max_length", truncation=True, max_length=self._text_length
         )["input_ids"]  # fmt: skip
         return [
-            Encoded(torch.tensor(row), tuple(self.frame_processor.resize(frame) for frame in post["frames"]))
+            Encoded(torch.tensor(row), self.resized(post))
             for post, row in zip(posts, ids, strict=True)
         ]
 

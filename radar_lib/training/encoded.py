@@ -7,23 +7,31 @@ only the batches that it reads.
 
 from __future__ import annotations
 
-import shutil
+import itertools
+import os
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from datasets import Dataset
 from jaxtyping import Int
 from torch import Tensor
 
-from radar_lib.files import read_json
+from radar_lib.data.frames import frame_fault
+from radar_lib.data.schema import FRAMES
+from radar_lib.errors import RadarError
+from radar_lib.files import read_json, read_sealed, remove_folder
 from radar_lib.models.base import Backbone, Encoded
 from radar_lib.training.cache import RECORD, Entry
-from radar_lib.training.processes import first_process_first, rank_and_size, sum_over_processes
+from radar_lib.training.processes import rank_and_size, sum_over_processes
 
 CHUNK = 128  # posts per pass through the tower; fixed, because the last bits of its output depend on it
+STALE_S = 86_400.0  # what nobody has opened for so long, and nothing will ask for again, is removed
 
 
 @dataclass(frozen=True)
@@ -75,19 +83,36 @@ class EncodedPosts:
         return replace(self, rows=rows if self.rows is None else self.rows[rows])
 
 
-def chunks(backbone: Backbone, dataset: Any) -> Iterator[list[Encoded]]:
+def chunks(backbone: Backbone, dataset: Dataset) -> Iterator[list[Encoded]]:
     """Encode a `datasets` split chunk by chunk, with the tower's output where the tower is frozen."""
     for start in range(0, len(dataset), CHUNK):
-        batch = dataset[start : start + CHUNK]
+        batch = read_rows(dataset, range(start, min(start + CHUNK, len(dataset))))
         rows = [dict(zip(batch, values, strict=True)) for values in zip(*batch.values(), strict=True)]
         yield backbone.cache_features(backbone.encode(rows))
+
+
+def read_rows(dataset: Dataset, at: Sequence[int], *columns: str) -> dict[str, list[Any]]:
+    """Rows of a split by position, in some columns (in all, if none is named).
+
+    Raises:
+        RadarError: a frame cannot be decoded; names the post and the frame.
+    """
+    try:
+        return (dataset.select_columns(list(columns)) if columns else dataset)[at]
+    except RadarError:
+        stored = dataset.select_columns(["post_id", FRAMES]).with_format("arrow")
+        for post in itertools.chain.from_iterable(stored[[int(i)]].to_pylist() for i in at):
+            for number, frame in enumerate(post[FRAMES], start=1):
+                if what := frame_fault(frame["bytes"]):
+                    raise RadarError(f"post {post['post_id']!r}, frame {number}: {what}.") from None
+        raise
 
 
 class StoredPosts(Sequence[Encoded]):
     """Encoded posts in a finished cache entry, read by position from memory-mapped arrays."""
 
     def __init__(self, folder: Path):
-        shapes = read_json(folder / RECORD)["arrays"]
+        shapes = read_sealed(folder / RECORD)["arrays"]
         self._arrays = {name: _map(folder / f"{name}.bin", **about) for name, about in shapes.items()}
         counts = (self._arrays[name] for name in ("n_tokens", "n_visual", "n_frames"))
         self._tokens, self._visual, self._frames = (np.concatenate([[0], np.cumsum(count)]) for count in counts)
@@ -118,18 +143,19 @@ def _map(path: Path, *, dtype: str, shape: list[int]) -> np.ndarray:
     return np.memmap(path, dtype, mode="c", shape=tuple(shape))  # c: writable for torch, never written back
 
 
-def store(posts: Iterable[Sequence[Encoded]], entry: Entry) -> None:
-    """Keep encoded posts, given chunk by chunk, in a cache entry; it is complete afterwards."""
-    shutil.rmtree(entry.folder, ignore_errors=True)
-    entry.folder.mkdir(parents=True)
+def store(posts: Iterable[Sequence[Encoded]], folder: Path) -> dict[str, Any]:
+    """Write encoded posts, given chunk by chunk, to a folder; returns what its record says of the arrays."""
     shapes: dict[str, dict[str, Any]] = {}
-    for chunk in posts:
-        for name, array in _arrays(chunk).items():
-            with open(entry.path(f"{name}.bin"), "ab") as file:
-                array.tofile(file)
-            seen = shapes.setdefault(name, {"dtype": array.dtype.str, "shape": [0, *array.shape[1:]]})
-            seen["shape"][0] += len(array)
-    entry.finish({"arrays": shapes})
+    with ExitStack() as opened:
+        files: dict[str, Any] = {}
+        for chunk in posts:
+            for name, array in _arrays(chunk).items():
+                if name not in files:
+                    files[name] = opened.enter_context(open(folder / f"{name}.bin", "wb"))
+                array.tofile(files[name])
+                seen = shapes.setdefault(name, {"dtype": array.dtype.str, "shape": [0, *array.shape[1:]]})
+                seen["shape"][0] += len(array)
+    return {"arrays": shapes}
 
 
 def _arrays(chunk: Sequence[Encoded]) -> dict[str, np.ndarray]:
@@ -166,17 +192,28 @@ def keep(
         if sum_over_processes(np.array([not fits(processes)], np.int64), device=device)[0]:
             return None
         return EncodedPosts.in_memory(backbone, [post for chunk in read() for post in chunk])
-    with first_process_first():  # and it alone decides
-        if rank == 0 and not entry.complete and fits(1):
-            store(read(), entry)
+    kept = False
+    if rank == 0:  # it alone decides; the others wait
+        with suppress(FileNotFoundError):
+            os.utime(entry.path(RECORD))  # in use
+        kept = entry.complete
+        if not kept and fits(1):
+            kept = bool(entry.make(lambda folder: store(read(), folder)))
             _forget_stale(entry)
-    return EncodedPosts.stored(backbone, entry.folder) if entry.complete else None
+    if not sum_over_processes(np.array([kept], np.int64), device=device)[0]:
+        return None
+    return EncodedPosts.stored(backbone, entry.folder)
 
 
 def _forget_stale(entry: Entry) -> None:
-    """Remove what older code or packages left for the same posts and checkpoint: it is never read again."""
-    same = ("posts", "split", "checkpoint", "device")
+    """Remove what older code or packages left for the same posts and checkpoint, unless somebody still works with it.
+
+    Two chains with different code may share a cache, so what was opened a short while ago stays.
+    """
+    same = {key: entry.inputs[key] for key in ("posts", "text", "split", "checkpoint", "device")}
     for record in entry.folder.parent.glob(f"*/{RECORD}"):
-        other = read_json(record)["inputs"]
-        if record.parent != entry.folder and all(other.get(key) == entry.inputs[key] for key in same):
-            shutil.rmtree(record.parent, ignore_errors=True)
+        with suppress(RadarError, KeyError, FileNotFoundError):  # of another shape, or removed meanwhile
+            other, idle = read_json(record)["inputs"], time.time() - record.stat().st_mtime
+            alike = all(other.get(key, value) == value for key, value in same.items())
+            if alike and idle > STALE_S and record.parent != entry.folder:
+                remove_folder(record.parent)

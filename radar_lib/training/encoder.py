@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,11 +16,11 @@ from tqdm import tqdm
 
 from radar_lib.data.posts import LABEL_PREFIX, Posts, labels
 from radar_lib.errors import RadarError
-from radar_lib.files import atomic_path
 from radar_lib.models.backbones import BACKBONES, Backbone, checkpoint_digest, load_backbone, resolve_checkpoint
 from radar_lib.models.base import Encoded
 from radar_lib.models.families import FAMILIES
 from radar_lib.models.packing import Packing
+from radar_lib.models.text import SHARED, TextLimit
 from radar_lib.sources import digest_sources
 from radar_lib.training.cache import Cache, Entry
 from radar_lib.training.encoded import EncodedPosts, chunks, keep
@@ -41,14 +43,17 @@ class Encoder:
         bar: makes progress bars, called as tqdm is.
         encoded_bytes: the most that a split's encoded posts may take; larger ones are streamed; None: see `room_for`.
         readers: processes that read a split each at the same time, this one included; they share disk and memory.
+        text: how much of a post's text is read.
     """
 
     def __init__(
         self, posts: Posts, cache: Cache, *, checkpoints: str = "hub", device: str = "cpu", packing: bool = False,
         bar: Callable[..., Any] = tqdm, encoded_bytes: int | None = None, readers: int = 1,
+        text: TextLimit = SHARED,
     ) -> None:  # fmt: skip
         self.posts, self.cache, self.checkpoints, self.device = posts, cache, checkpoints, device
         self.packing, self.bar, self.encoded_bytes, self.readers = packing, bar, encoded_bytes, readers
+        self.text = text
         self._backbone: tuple[str, Backbone] | None = None
         self._encoded: dict[str, EncodedPosts] = {}
 
@@ -62,7 +67,8 @@ class Encoder:
         """Load a backbone; only the latest one is kept in memory, with the posts encoded for it."""
         if self._backbone is None or self._backbone[0] != name:
             self.release()
-            backbone = load_backbone(self.checkpoint(name), dtype=weights_dtype(self.device), device=self.device)
+            place = {"dtype": weights_dtype(self.device), "device": self.device}
+            backbone = load_backbone(self.checkpoint(name), text=self.text, **place)
             if self.packing and isinstance(backbone, Packing):
                 backbone.pack(True)
             self._backbone = (name, backbone)
@@ -130,9 +136,11 @@ class Encoder:
         return self.cache.entry("features", self.deciding(backbone, code=digest_sources(__name__)) | {"split": split})
 
     def deciding(self, backbone: str, *, code: str) -> dict[str, Any]:
-        """What decides any result that this code makes with a backbone: also posts, checkpoint, device, versions."""
+        """What decides any result that this code makes with a backbone: also posts and what is read of their text,
+        checkpoint, device, versions."""
         return {
             "posts": self.posts.digest, "checkpoint": checkpoint_digest(self.checkpoint(backbone)),
+            "text": asdict(self.text) | {"shares": list(self.text.shares)},  # as it is read back from JSON
             "device": self.device.split(":")[0], "code": code,
             "packages": {package: version(package) for package in DECIDING_PACKAGES},
         }  # fmt: skip
@@ -143,12 +151,14 @@ def pooled_features(lab: Encoder, backbone: str, split: str) -> Float[np.ndarray
 
     They are in the order of `lab.table(split)`, without any LoRA, and kept in the cache.
     """
-    entry = lab.features_entry(backbone, split)
-    if not entry.complete:
+
+    def work(folder: Path) -> dict[str, int]:
         inputs = lab.encoded(backbone, split)
         title = f"{backbone}: frozen features of {split}"
         vectors = predict(lab.backbone(backbone), inputs, batch_size=inputs.at_once, device=lab.device, title=title)
-        with atomic_path(entry.path(FEATURES)) as temporary, open(temporary, "wb") as file:
-            np.save(file, vectors.astype(np.float32), allow_pickle=False)
-        entry.finish({"posts": len(vectors), "width": vectors.shape[1]})
+        np.save(folder / FEATURES, vectors.astype(np.float32), allow_pickle=False)
+        return {"posts": len(vectors), "width": vectors.shape[1]}
+
+    entry = lab.features_entry(backbone, split)
+    entry.make(work)
     return np.load(entry.path(FEATURES), allow_pickle=False)

@@ -29,8 +29,8 @@ from radar_lib.training.encoder import Encoder
 from radar_lib.training.inference import predict, spare_casts
 from radar_lib.training.loop import Execution, TrainingSet
 from radar_lib.training.loop import train as run_loop
-from radar_lib.training.processes import rank_and_size, wait_for_all
-from radar_lib.training.specs import Run, RunSpec, SideFiles, SoftLabels
+from radar_lib.training.processes import make_together, rank_and_size
+from radar_lib.training.specs import ROUTER, SCORES, Run, RunSpec, SideFiles, SoftLabels
 from radar_lib.training.state import CHECKPOINT
 
 
@@ -86,8 +86,16 @@ class Lab(Encoder):
                 missing, or the loss is not finite.
         """
         entry = self.entry(spec, teacher=teacher, side=side)
-        if entry.complete:
-            return Run(spec, entry, entry.record())
+
+        def work(folder: Path) -> dict[str, Any]:
+            return self._fine_tune(spec, folder, teacher=teacher, side=side, title=title or spec.backbone)
+
+        return Run(spec, entry, make_together(entry, work, scratch=(CHECKPOINT,), device=self.device))
+
+    def _fine_tune(
+        self, spec: RunSpec, folder: Path, *, teacher: SoftLabels | None, side: SideFiles | None, title: str
+    ) -> dict[str, Any]:
+        """Train (or go on from the folder's checkpoint) and score; leaves router, scores and curves in `folder`."""
         config = RouterConfig(categories=spec.categories, lora_rank=spec.lora_rank, lora_alpha=spec.lora_alpha)
         router = RadarRouter(self.backbone(spec.backbone), config, seed=spec.recipe.seed)
         if self.device != "cpu":
@@ -101,27 +109,24 @@ class Lab(Encoder):
         total = sum(p.numel() for p in router.parameters())
         try:
             history = run_loop(
-                router, self.training_set(spec, teacher, side), spec.recipe, folder=entry.folder, device=self.device,
-                execution=self.execution, validate=self._validation(spec), title=title or spec.backbone,
+                router, self.training_set(spec, teacher, side), spec.recipe, folder=folder, device=self.device,
+                execution=self.execution, validate=self._validation(spec), title=title,
                 checkpoint_seconds=self.checkpoint_seconds, bar=self.bar,
             )  # fmt: skip
             if first_process:
-                router.save_pretrained(entry.path("router"))
-            self.write_scores(router, spec, entry.path("scores.parquet"), self.score_splits)
+                router.save_pretrained(folder / ROUTER)
+            self.write_scores(router, spec, folder / SCORES, self.score_splits)
         finally:
             router.detach()
             if self.execution.gradient_checkpointing:
                 router.backbone.model.activation_checkpointing_disable()
-        if first_process:
-            write_json(entry.path("history.json"), asdict(history))
-            entry.finish({
-                "history": asdict(history), "scores": digest_file(entry.path("scores.parquet")),
-                "trainable_parameters": trained, "backbone_parameters": total - trained,
-                "checkpoint": Path(self.checkpoint(spec.backbone)).name,
-            })  # fmt: skip
-            entry.path(CHECKPOINT).unlink(missing_ok=True)
-        wait_for_all()
-        return Run(spec, entry, entry.record())
+        if not first_process:
+            return {}
+        write_json(folder / "history.json", asdict(history))
+        return {
+            "history": asdict(history), "scores": digest_file(folder / SCORES), "trainable_parameters": trained,
+            "backbone_parameters": total - trained, "checkpoint": Path(self.checkpoint(spec.backbone)).name,
+        }  # fmt: skip
 
     def write_scores(
         self, router: nn.Module, spec: RunSpec, path: Path, splits: Sequence[str], *, only: Sequence[int] | None = None

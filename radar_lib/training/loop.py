@@ -25,8 +25,10 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from radar_lib.errors import RadarError
+from radar_lib.labels import valid_mask
 from radar_lib.losses import radar_loss
 from radar_lib.partial_losses import OBJECTIVES, SideInformation
+from radar_lib.ranges import COUNT, POSITIVE, SHARE, Range, check_ranges
 from radar_lib.training.batches import BatchSource, ahead, micro_batches, run_batches
 from radar_lib.training.inference import half_precision, to_device
 from radar_lib.training.state import CHECKPOINT, History, load_checkpoint, save_checkpoint
@@ -44,6 +46,9 @@ class TrainingSet:
     post_ids: Sequence[str]
     teacher_logits: Float[np.ndarray, "post category"] | None = None
     side: SideInformation = field(default_factory=SideInformation)
+
+    def __post_init__(self) -> None:
+        valid_mask(self.labels)  # before the first step: it knows what a label is
 
 
 @dataclass(frozen=True)
@@ -81,6 +86,10 @@ class Recipe:
             raise RadarError(f"objective is {self.objective!r}; it must be one of {', '.join(OBJECTIVES)}.")
         if self.objective != "masked" and self.distils:
             raise RadarError(f"only 'masked' has a distillation term, {self.objective!r} has none: set lam=0.")
+        check_ranges(
+            self, lam=SHARE, lam_verified=SHARE, lam_unverified=SHARE, epochs=COUNT, batch_size=COUNT,
+            learning_rate=POSITIVE, warmup=SHARE, weight_decay=Range(0), clip=POSITIVE, seed=Range(0, 2**63 - 1),
+        )  # fmt: skip
 
     @property
     def distils(self) -> bool:
@@ -108,8 +117,7 @@ class Execution:
     packing: bool = False
 
     def __post_init__(self) -> None:
-        if self.accumulate < 1:
-            raise RadarError(f"accumulate is {self.accumulate}; a batch has at least one micro-batch.")
+        check_ranges(self, accumulate=COUNT)
 
 
 def learning_rate_factor(step: int, *, total: int, warmup: float) -> float:
@@ -174,7 +182,7 @@ def train(
         optimiser.param_groups[0]["lr"] = rate
         losses = []
         for posts, weight, batch in parts:
-            target, guide = labels[posts].to(on), None if teacher is None else teacher[posts].to(on)
+            target, guide = labels[posts], None if teacher is None else teacher[posts].to(on)
             last_part = len(losses) + 1 == len(parts)
             with nullcontext() if last_part else accelerator.no_sync(model):
                 with half_precision(on):

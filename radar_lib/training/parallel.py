@@ -24,6 +24,7 @@ from joblib import cpu_count
 
 from radar_lib.data.posts import open_posts
 from radar_lib.models.backbones import checkpoint_folder
+from radar_lib.models.text import TextLimit
 from radar_lib.training.cache import Cache
 from radar_lib.training.lab import Lab
 from radar_lib.training.loop import Execution, no_bar
@@ -128,7 +129,8 @@ def train_over_processes(
 def describe(lab: Lab, **changes: Any) -> str:
     """What another process rebuilds a lab from, with some options of `Lab` changed, as JSON."""
     names = ("checkpoints", "device", "score_splits", "checkpoint_seconds", "encoded_bytes")
-    about = {name: getattr(lab, name) for name in names} | {"execution": asdict(lab.execution)} | changes
+    about = {name: getattr(lab, name) for name in names} | changes
+    about |= {"execution": asdict(lab.execution), "text": asdict(lab.text)}
     return json.dumps(about | {"posts": str(lab.posts.folder), "cache": str(lab.cache.root)})
 
 
@@ -136,7 +138,7 @@ def describe(lab: Lab, **changes: Any) -> str:
 def rebuild(about: str) -> Lab:
     """The lab that `describe` described, without bars; one process keeps one, with its backbone, from job to job."""
     options = json.loads(about)
-    options["execution"] = Execution(**options["execution"])
+    options |= {"execution": Execution(**options["execution"]), "text": TextLimit(**options["text"])}
     return Lab(open_posts(options.pop("posts")), Cache(Path(options.pop("cache"))), bar=no_bar, **options)
 
 

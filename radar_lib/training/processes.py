@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Shaped
 from torch import distributed
+
+from radar_lib.training.cache import Entry, Work
 
 
 def rank_and_size() -> tuple[int, int]:
@@ -23,15 +26,26 @@ def wait_for_all() -> None:
         distributed.barrier()
 
 
-@contextmanager
-def first_process_first() -> Iterator[None]:
-    """The first process runs the block while the others wait; they find in the cache what it has written."""
-    first = rank_and_size()[0] == 0
-    if not first:
-        wait_for_all()
-    yield
-    if first:
-        wait_for_all()
+def make_together(entry: Entry, work: Work, *, device: str, scratch: Collection[str] = ()) -> dict[str, Any]:
+    """`Entry.make` of work that all processes do together: the first one holds the entry, and calls the others."""
+    rank, begun = rank_and_size()[0], False
+
+    def call(others: bool) -> bool:
+        return bool(sum_over_processes(np.array([others], np.int64), device=device)[0])
+
+    def lead(folder: Path) -> Any:
+        nonlocal begun
+        begun = call(True)
+        return work(folder)
+
+    if rank == 0:
+        entry.make(lead, scratch=scratch)
+        if not begun:
+            call(False)
+    elif call(False):
+        work(entry.workplace)
+    wait_for_all()
+    return entry.record()
 
 
 def sum_over_processes(array: Shaped[np.ndarray, "*shape"], *, device: str) -> Shaped[np.ndarray, "*shape"]:

@@ -10,12 +10,15 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 from jaxtyping import Float
 
 from radar_lib.errors import RadarError
-from radar_lib.files import atomic_path
+from radar_lib.files import atomic_path, digest_bytes
 
 LOGIT_PREFIX = "logit_"
+UNREADABLE = (pa.ArrowException, OSError, ValueError, KeyError, TypeError)  # what damaged Parquet raises
 
 
 def logit_columns(categories: Sequence[str]) -> list[str]:
@@ -45,15 +48,44 @@ def write_scores(
         frame.to_parquet(temporary, index=False)
 
 
-def read_scores(path: str | Path) -> pd.DataFrame:
+def read_scores(path: str | Path, *, digest: str | None = None) -> pd.DataFrame:
     """Scores as a data frame; see `write_scores` for the columns.
 
+    Args:
+        digest: of the file (`digest_file`), where it is known: these bytes are read, or none.
+
     Raises:
-        RadarError: the file is missing.
+        RadarError: the file is missing, damaged or not the one of the digest; an id is null, no text or there twice; a
+            logit is no finite number.
     """
     if not Path(path).exists():
         raise RadarError(f"{path} does not exist: the run that writes it has not finished.")
-    return pd.read_parquet(path)
+    data = Path(path).read_bytes()
+    if digest is not None and digest_bytes(data) != digest:
+        raise RadarError(f"{path} is not what was written (digest {digest}). Run the step that writes it again.")
+    try:
+        scores = pq.read_table(pa.BufferReader(data)).to_pandas()
+    except UNREADABLE as error:
+        raise RadarError(f"{path} is no readable Parquet file ({error!s:.200}). Write it again.") from error
+    if fault := _fault(scores):
+        raise RadarError(f"{path}, {fault}. Write it again.")
+    return scores
+
+
+def _fault(scores: pd.DataFrame) -> str:
+    """What is wrong with a table of scores: column, what, and the first such post; empty when all is well."""
+    if "post_id" not in scores:
+        return "column post_id: it is missing"
+    if not (texts := scores["post_id"].map(lambda value: isinstance(value, str))).all():
+        return f"column post_id: row {int(texts.argmin()) + 1} holds no text"
+    if (again := scores["post_id"].duplicated()).any():
+        return f"column post_id: {scores['post_id'][again].iloc[0]!r} is there twice"
+    for column in scores.columns[scores.columns.str.startswith(LOGIT_PREFIX)]:
+        if scores[column].dtype.kind not in "fiu":
+            return f"column {column}: it holds no numbers ({scores[column].dtype})"
+        if not (finite := np.isfinite(scores[column].to_numpy())).all():
+            return f"column {column}: post {scores['post_id'].iloc[int(finite.argmin())]!r} has no finite logit"
+    return ""
 
 
 def logits_for(scores: pd.DataFrame, post_ids: Sequence[str], categories: Sequence[str]) -> Float[np.ndarray, "p c"]:

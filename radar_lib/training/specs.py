@@ -13,12 +13,15 @@ import torch
 from jaxtyping import Float
 
 from radar_lib.errors import RadarError
-from radar_lib.files import digest_file, read_json
+from radar_lib.files import digest_file, digest_json, read_sealed
 from radar_lib.partial_losses import SideInformation
-from radar_lib.training.cache import RECORD, Entry
+from radar_lib.ranges import COUNT, POSITIVE, check_ranges
+from radar_lib.training.cache import RECORD, Entry, damage
 from radar_lib.training.loop import Recipe
 from radar_lib.training.scores import logits_for, read_scores
 from radar_lib.training.state import History
+
+SCORES, ROUTER = "scores.parquet", "router"  # of a run's folder
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,7 @@ class RunSpec:
     def __post_init__(self) -> None:
         if self.fold is not None and not 0 <= self.fold[0] < self.fold[1]:
             raise RadarError(f"fold is {self.fold}; it is (i, n) with i from 0 to n - 1.")
+        check_ranges(self, lora_rank=COUNT, lora_alpha=POSITIVE)
 
     @classmethod
     def from_json(cls, saved: Mapping[str, Any]) -> RunSpec:
@@ -63,11 +67,26 @@ class SoftLabels:
     digest: str
 
     @classmethod
-    def open(cls, path: str | Path) -> SoftLabels:
-        return cls(Path(path), digest_file(path))
+    def open(cls, path: str | Path, *, digest: str | None = None) -> SoftLabels:
+        """The file at `path`.
+
+        Raises:
+            RadarError: it does not exist, or its digest is not the one that was recorded for it.
+        """
+        if not Path(path).is_file():
+            raise RadarError(f"{path} does not exist: write the soft labels first (`teachers.soft_labels`).")
+        found = digest_file(path)
+        if digest not in (None, found):
+            raise RadarError(f"{path} is not what was written (digest {digest}). Run the step that writes it again.")
+        return cls(Path(path), found)
 
     def logits(self, post_ids: Sequence[str], categories: Sequence[str]) -> Float[np.ndarray, "post category"]:
-        return logits_for(read_scores(self.path), post_ids, categories)
+        """Logits of posts.
+
+        Raises:
+            RadarError: the file has changed since it was opened, or as `logits_for`.
+        """
+        return logits_for(read_scores(self.path, digest=self.digest), post_ids, categories)
 
 
 @dataclass(frozen=True)
@@ -122,11 +141,20 @@ class Run:
         """A finished run from its cache folder, `<cache>/training/<run hash>`.
 
         Raises:
-            RadarError: there is no finished run.
+            RadarError: there is no finished run, a file of it is not what was written, or its record is not that of a
+                run.
         """
         folder = Path(folder)
-        record = read_json(folder / RECORD)
-        spec = RunSpec.from_json(record["inputs"]["spec"])
+        record = read_sealed(folder / RECORD)
+        if wrong := damage(folder):
+            raise RadarError(f"{folder / wrong} is not what was written. Run the notebook that trains it again.")
+        try:
+            spec = RunSpec.from_json(record["inputs"]["spec"])
+            sound = record["digest"] == digest_json({"kind": "training", **record["inputs"]})
+        except (KeyError, TypeError, ValueError):
+            sound = False
+        if not sound:  # files are named by it
+            raise RadarError(f"{folder / RECORD}: its hash is not that of a run with these inputs. Train it again.")
         return cls(spec, Entry(folder, record["digest"], record["inputs"]), record)
 
     @property
@@ -136,14 +164,14 @@ class Run:
 
     @property
     def scores_path(self) -> Path:
-        return self.entry.path("scores.parquet")
+        return self.entry.path(SCORES)
 
     @property
     def router_folder(self) -> Path:
-        return self.entry.path("router")
+        return self.entry.path(ROUTER)
 
     def scores(self) -> pd.DataFrame:
-        return read_scores(self.scores_path)
+        return read_scores(self.scores_path, digest=self.record["scores"])
 
     @property
     def history(self) -> History:

@@ -8,7 +8,6 @@ posts, so both modes give the same logits up to float rounding.
 
 from __future__ import annotations
 
-import io
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -25,9 +24,10 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from radar_lib.data.frames import frame_size
 from radar_lib.data.posts import FRAMES, TEXT_COLUMNS, open_posts
 from radar_lib.models.base import Backbone, Encoded
-from radar_lib.training.encoded import CHUNK, EncodedPosts
+from radar_lib.training.encoded import CHUNK, EncodedPosts, read_rows
 
 MOST_WORKERS = 16  # per device; 2B inference eats about 200 frames of 1080 px a second, a core decodes some 50
 SAMPLE = 32  # posts that tell how large the others will be
@@ -57,34 +57,23 @@ class Rows:
     def __len__(self) -> int:
         return len(self._dataset)
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "_dataset"}
-
     def read(self, positions: Sequence[int], *, sizes_only: bool = False) -> list[dict[str, Any]]:
         """Posts as `Backbone.encode` takes them; with `sizes_only`, frames are (width, height) from their headers."""
         posts: list[dict[str, Any]] = [{} for _ in positions]
-        for name in (*TEXT_COLUMNS, FRAMES):
+        for name in ("post_id", *TEXT_COLUMNS, FRAMES):
             source = self.sources.get(name, positions)
             if source is None:
                 values: Iterable[Any] = ([] if name == FRAMES else "" for _ in positions)
             else:
                 at = np.asarray(positions if name not in self.sources else source[np.asarray(positions)]).tolist()
-                column = self._dataset.select_columns([name])
                 if name == FRAMES and sizes_only:
-                    stored = column.with_format("arrow")[at][name].to_pylist()
-                    values = [[_size(frame) for frame in frames] for frames in stored]
+                    stored = self._dataset.select_columns([name]).with_format("arrow")[at][name].to_pylist()
+                    values = [[frame_size(frame["bytes"]) for frame in frames] for frames in stored]
                 else:
-                    values = column[at][name]
+                    values = read_rows(self._dataset, at, name)[name]
             for post, value in zip(posts, values, strict=True):
                 post[name] = self.retouch(value) if name == FRAMES and self.retouch and not sizes_only else value
         return posts
-
-
-def _size(frame: Mapping[str, Any]) -> tuple[int, int]:
-    """Width and height that an encoded frame has once decoded; its pixels are not read."""
-    with Image.open(io.BytesIO(frame["bytes"]) if frame["bytes"] else frame["path"]) as image:
-        turned = image.getexif().get(0x0112, 1) >= 5  # orientations that exchange the sides
-        return image.size[::-1] if turned else image.size
 
 
 def encode_blank(backbone: Backbone, posts: Sequence[Mapping[str, Any]]) -> list[Encoded]:
@@ -135,7 +124,7 @@ class StreamedPosts(EncodedPosts):
     def __getstate__(self) -> dict[str, Any]:
         """The backbone goes without its weights to processes that only encode and collate: a few 100 KB."""
         backbone = self.backbone
-        names = ("checkpoint", "digest", "max_text_tokens", "padding_side")
+        names = ("checkpoint", "digest", "text", "padding_side")
         shell = {
             "kind": type(backbone), "model": type(backbone.model), "config": backbone.model.config,
             "parts": (backbone.tokenizer, backbone.frame_processor.processor),

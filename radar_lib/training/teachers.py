@@ -16,6 +16,7 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -30,12 +31,13 @@ from radar_lib.errors import RadarError
 from radar_lib.files import atomic_path
 from radar_lib.models.base import Backbone
 from radar_lib.models.router import RadarRouter
+from radar_lib.models.text import TextLimit
 from radar_lib.training.batches import part_of
 from radar_lib.training.cache import Cache, Entry
 from radar_lib.training.lab import Lab
 from radar_lib.training.loop import Execution
 from radar_lib.training.scores import logit_columns, logits_for, read_scores
-from radar_lib.training.specs import Run
+from radar_lib.training.specs import SCORES, Run, RunSpec
 from radar_lib.training.workers import PARENT, launch, launched, launched_bar
 
 PART_POSTS = 8192  # what a killed process loses at most: some minutes of three 8B experts on one GPU
@@ -117,9 +119,8 @@ def soft_labels(
     score_shard(lab, panel, splits=splits)
     tables = []
     for split in splits:
-        entry, files = _parts(lab, panel, split)
-        scores = pd.concat([read_scores(file) for file, _ in files], ignore_index=True)
-        entry.finish({"rows": len(scores)})
+        kept = [entry for entry, _ in _parts(lab, panel, split)]
+        scores = pd.concat([read_scores(one.path(SCORES), digest=one.record()["files"][SCORES]) for one in kept])
         table = lab.table(split)[["post_id"]].assign(split=split)
         table[logit_columns(lab.posts.categories)] = logits_for(scores, table["post_id"], lab.posts.categories)
         tables.append(table)
@@ -160,11 +161,17 @@ def score_shard(lab: Lab, panel: Sequence[Run], *, splits: Sequence[str], shard:
     experts = Panel([run.router_folder for run in panel], lab.backbone(name))
     try:
         with lab.bar(total=sum(len(rows) for *_, rows in todo), desc=BAR, unit="post") as bar:
-            for split, file, rows in todo:
-                lab.write_scores(experts, spec, file, [split], only=rows)
+            for split, entry, rows in todo:
+                entry.make(partial(_keep_part, lab, experts, spec, split, rows))
                 bar.update(len(rows))
     finally:
         experts.detach()
+
+
+def _keep_part(
+    lab: Lab, experts: Panel, spec: RunSpec, split: str, rows: Int[np.ndarray, " row"], folder: Path
+) -> None:
+    lab.write_scores(experts, spec, folder / SCORES, [split], only=rows)
 
 
 def parts(post_ids: Sequence[str], *, most: int) -> list[Int[np.ndarray, " row"]]:
@@ -174,21 +181,19 @@ def parts(post_ids: Sequence[str], *, most: int) -> list[Int[np.ndarray, " row"]
     return [rows for number in range(count) if len(rows := np.flatnonzero(part == number))]
 
 
-def _parts(lab: Lab, panel: Sequence[Run], split: str) -> tuple[Entry, list[tuple[Path, Int[np.ndarray, " row"]]]]:
-    """Where a split's soft labels are kept: file and rows of each part."""
+def _parts(lab: Lab, panel: Sequence[Run], split: str) -> list[tuple[Entry, Int[np.ndarray, " row"]]]:
+    """Where a split's soft labels are kept: cache entry and rows of each part."""
     about = {"experts": [run.digest for run in panel], "posts": lab.posts.digest, "split": split, "most": PART_POSTS}
-    entry = lab.cache.entry("teacher", about)
     dealt = parts(lab.table(split)["post_id"].tolist(), most=PART_POSTS)
-    names = (f"part-{i:05d}-of-{len(dealt):05d}.parquet" for i in range(len(dealt)))
-    return entry, [(entry.path(name), rows) for name, rows in zip(names, dealt, strict=True)]
+    return [(lab.cache.entry("teacher", about | {"part": part}), rows) for part, rows in enumerate(dealt)]
 
 
 def _missing(
     lab: Lab, panel: Sequence[Run], splits: Sequence[str]
-) -> list[tuple[int, tuple[str, Path, Int[np.ndarray, " row"]]]]:
-    """Number, split, file and rows of each part that is not on disk; numbers count the parts of all splits."""
-    every = [(split, file, rows) for split in splits for file, rows in _parts(lab, panel, split)[1]]
-    return [(number, part) for number, part in enumerate(every) if not part[1].exists()]
+) -> list[tuple[int, tuple[str, Entry, Int[np.ndarray, " row"]]]]:
+    """Number, split, entry and rows of each part that is not complete; numbers count the parts of all splits."""
+    every = [(split, entry, rows) for split in splits for entry, rows in _parts(lab, panel, split)]
+    return [(number, part) for number, part in enumerate(every) if not part[1].complete]
 
 
 def _by_category(folders: Sequence[Path]) -> dict[str, Run]:
@@ -209,11 +214,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--device", default=f"cuda:{local or 0}" if gpu else "cpu")
     parser.add_argument("--packing", action="store_true", help="posts end to end instead of padded")
     args = parser.parse_args(arguments)
-    # posts that are not kept yet are streamed, as no two processes may write one entry of the cache
+    experts = _by_category(args.experts)
+    # posts that are not kept yet are streamed: no process waits for another that encodes them
     bar = launched_bar if PARENT in os.environ else tqdm
     lab = Lab(open_posts(args.posts), Cache(args.cache), checkpoints=args.checkpoints, device=args.device, bar=bar,
-              execution=Execution(packing=args.packing), encoded_bytes=0)  # fmt: skip
-    panel, shard = in_order(lab.posts.categories, _by_category(args.experts)), tuple(map(int, args.shard.split("/")))
+              execution=Execution(packing=args.packing), encoded_bytes=0,
+              text=TextLimit(**next(iter(experts.values())).entry.inputs.get("text", {})))  # fmt: skip
+    panel, shard = in_order(lab.posts.categories, experts), tuple(map(int, args.shard.split("/")))
     score_shard(lab, panel, splits=[split for split in args.splits if split in lab.posts.splits], shard=shard)
 
 

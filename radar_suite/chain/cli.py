@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import io
 import os
 import sys
@@ -14,7 +15,9 @@ from typing import Any
 
 from radar_lib import __version__
 from radar_lib.errors import RadarError
+from radar_lib.ranges import Range
 from radar_suite.chain import exits, planning, studies, verify
+from radar_suite.report.parameter_ranges import RANGES, whole_number
 
 PROFILES = """\
 profiles (notebooks/profiles/*.yaml; a path to a YAML file of your own works too):
@@ -61,8 +64,14 @@ examples:
   radar corpus build --posts 2000 --size 384 --languages en ar --set test_positives=20 --out my/small
   radar corpus build --posts 2000 --set intake_beta=0 --set duplicate_rate=0.05 --out my/duplicates
 """
-POSTS_IMPORT = "example: radar posts import --table posts.csv --images frames/ --out my/posts"
+POSTS_IMPORT = """\
+examples:
+  radar posts import --table posts.csv --images frames/ --out my/posts
+  radar posts import --table posts.csv --images frames/ --out my/posts --on-error quarantine --ignore notes url
+"""
 GROUPS = {"posts": "import or check your own posts", "corpus": "build the built-in corpus by itself"}
+
+FEW_FILES = ". `ulimit -n 1024` in this shell lets it open more files"
 
 Option = tuple[tuple[str, ...], dict[str, Any]]
 
@@ -128,7 +137,8 @@ COMMANDS = (
         option("named", nargs="?", metavar="PROFILE", help="profile name or YAML file (default: cpu)"),
         option("--profile", help="the same, as `radar reproduce` has it"),
         option("--posts", metavar="DIR", type=str, help=OWN_POSTS),
-        option("--train-posts", type=int, metavar="N", help="training posts, instead of the given number"),
+        option("--train-posts", type=whole_number(RANGES["train_posts"]), metavar="N",
+               help="training posts, instead of the given number"),
         setting(),
         option("--device", default="auto", help="auto, cpu, cuda, or a GPU by name: a100, h100, h200, ..."),
         option("--json", action="store_true", help="for programs: bytes, seconds, plain numbers"),
@@ -155,20 +165,29 @@ COMMANDS = (
         option("--images", metavar="DIR", help="folder that the table's frame paths start from"),
         option("--out", metavar="DIR", required=True, help="corpus folder to write"),
         option("--on-error", choices=("stop", "quarantine"), default="stop", help="what to do with bad rows"),
-        option("--seed", type=int, default=1, help="draws the splits where the table has none (default: 1)"),
+        option("--seed", type=whole_number(RANGES["seed"]), default=1,
+               help="draws the splits where the table has none (default: 1)"),
+        option("--ignore", nargs="+", default=[], metavar="COLUMN", help="columns to leave out, whatever they hold"),
+        option("--allow-empty", action="store_true", help="take posts with neither text nor frames, too"),
         option("--name", help="name of the corpus (default: the table's)"),
     )),
     Command("posts check", "commands:posts_check", "check every row and frame of a corpus folder",
-            "example: radar posts check my/posts", (option("folder", metavar="DIR"),)),
+            "example: radar posts check my/posts --checkpoint Qwen3-VL-8B", (
+        option("folder", metavar="DIR"),
+        option("--checkpoint", metavar="ID_OR_FOLDER", help="run its tokenizer and image processor over every post: "
+               "a folder, a Hub id (ID@REVISION), standin:NAME, or a name as in Table 1"),
+    )),
     Command("corpus build", "commands:corpus_build", "build it, or continue a build that was stopped", CORPUS_BUILD, (
         option("--profile", help="take the corpus settings of this profile"), NOTEBOOKS,
-        option("--posts", "--train-posts", dest="train_posts", type=int, metavar="N",
+        option("--posts", "--train-posts", dest="train_posts", type=whole_number(RANGES["train_posts"]), metavar="N",
                help="training posts (default: 8500)"),
-        option("--seed", type=int, metavar="S", help="another world of posts (default: 1)"),
-        option("--size", "--px", dest="px", type=int, metavar="PX", help="side of a frame (default: 96)"),
+        option("--seed", type=whole_number(RANGES["seed"]), metavar="S", help="another world of posts (default: 1)"),
+        option("--size", "--px", dest="px", type=whole_number(RANGES["frame_px"]), metavar="PX",
+               help="side of a frame (default: 96)"),
         option("--languages", nargs="+", metavar="CODE", help="only these (default: all)"),
         setting("any other corpus setting"),
-        option("--workers", type=int, default=1, metavar="W", help="processes (any number gives the same bytes)"),
+        option("--workers", type=whole_number(Range(1, 1024)), default=1, metavar="W",
+               help="processes (any number gives the same bytes)"),
         option("--out", metavar="DIR", required=True, help="corpus folder to write"),
     )),
     Command("corpus targets", "commands:corpus_targets", "measure what the built-in world was set to meet",
@@ -216,3 +235,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # `radar reproduce --list | head`: or the interpreter complains at its end
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return exits.FAILURE
+    except OSError as error:  # of a file that nobody expected to fail
+        print(f"radar: {error}{FEW_FILES * (error.errno == errno.EMFILE)}", file=sys.stderr)
+        return exits.ENVIRONMENT

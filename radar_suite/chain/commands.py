@@ -49,10 +49,19 @@ def posts_import(args: argparse.Namespace) -> int:
 
         posts = import_public(args.public_sources, args.out, seed=args.seed)
     else:
+        from radar_suite.intake.images import NOTES
         from radar_suite.intake.importer import import_table
+        from radar_suite.intake.rows import QUARANTINE
 
         options = {"on_error": args.on_error, "seed": args.seed, "name": args.name}
+        options |= {"ignore": args.ignore, "allow_empty": args.allow_empty}
         posts = import_table(args.table, args.images, args.out, **options)
+        for what, key in (("read", "read_columns"), ("left out", "ignored_columns")):
+            print(f"columns {what}: {', '.join(posts.info.get(key, ())) or 'none'}")
+        if number := posts.info.get("quarantined"):
+            print(f"rows set aside: {number:,}, in {near(posts.folder / QUARANTINE)}")
+        for what, count in posts.info.get("frames", {}).items():
+            print(f"{count:,} {NOTES[what]}")
     counts = ", ".join(f"{split} {count:,}" for split, count in posts.splits.items())
     print(f"{posts.folder}: {len(posts):,} posts ({counts}); categories {', '.join(posts.categories)}")
     print(f"next: radar reproduce --posts {shlex.quote(near(posts.folder))}")
@@ -62,8 +71,10 @@ def posts_import(args: argparse.Namespace) -> int:
 def posts_check(args: argparse.Namespace) -> int:
     """`radar posts check`."""
     from radar_suite.intake.check import check_posts
+    from radar_suite.world.standins import named_checkpoint
 
-    print(check_posts(args.folder))
+    checkpoint = args.checkpoint and named_checkpoint(args.checkpoint)
+    print(check_posts(args.folder, checkpoint=checkpoint))
     return exits.OK
 
 
@@ -84,9 +95,6 @@ def corpus_build(args: argparse.Namespace) -> int:
         settings[name] = given.value
     own = {"train_posts": args.train_posts, "seed": args.seed, "frame_px": args.px, "languages": args.languages}
     settings |= {name: value for name, value in own.items() if value is not None}
-    for name, number in (("--posts", args.train_posts), ("--workers", args.workers)):
-        if number is not None and number < 1:
-            raise exits.UsageError(f"corpus build: {name} is {number}; it must be 1 or more")
     posts = build_corpus(CorpusConfig(**settings), args.out, workers=args.workers, progress=True)
     print(f"{posts.folder}: {len(posts):,} posts, digest {posts.digest}")
     return exits.OK

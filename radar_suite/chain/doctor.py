@@ -169,15 +169,11 @@ def check_checkpoint(checkpoint: str) -> Generator[Check]:
     import torch
     from PIL import Image
 
-    from radar_lib.models.backbones import BACKBONES, load_backbone, resolve_checkpoint
+    from radar_lib.models.backbones import load_backbone
     from radar_lib.models.checkpoints import open_checkpoint
-    from radar_suite.world.standins import WORD, locate_checkpoints
+    from radar_suite.world.standins import named_checkpoint
 
-    if checkpoint.startswith("standin:"):
-        checkpoint = f"{locate_checkpoints(WORD)}/{checkpoint.removeprefix('standin:')}"
-    if checkpoint in BACKBONES:
-        checkpoint = resolve_checkpoint(BACKBONES[checkpoint], "hub")
-    files = open_checkpoint(checkpoint)
+    files = open_checkpoint(named_checkpoint(checkpoint))
     yield Check("ok", "files", f"{files.reference}, digest {files.digest}, in {files.folder}")
     size = sum(path.stat().st_size for path in files.shards) / 1e6
     yield Check("ok", "weights", f"{len(files.shards)} safetensors, {size:,.1f} MB, whole by their headers; "

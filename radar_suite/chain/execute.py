@@ -16,12 +16,15 @@ import re
 import sys
 import threading
 import time
+import uuid
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
 from jupyter_client.manager import AsyncKernelManager
+from jupyter_core.paths import jupyter_runtime_dir
 from jupyter_core.utils import run_sync
+from traitlets import default
 
 from radar_suite.chain.processes import MARK, kill_marked
 
@@ -61,26 +64,36 @@ def describe(ename: str, evalue: str, traceback: str, source: str) -> dict[str, 
     }
 
 
-def start_kernel() -> AsyncKernelManager | None:
-    """Start the kernel that kernel.json describes, which warms up meanwhile; None where that fails, as papermill tries
-    again and says why."""
-    manager = AsyncKernelManager(kernel_name="python3")
-    try:
-        run_sync(manager.start_kernel)(extra_arguments=["--HistoryManager.hist_file=:memory:"])
-    except (OSError, RuntimeError, KeyError):
-        return None
+class KernelManager(AsyncKernelManager):
+    """Its connection files lie in the run's folder, where the next chain removes what a killed one left."""
+
+    @default("connection_file")
+    def _in_the_run(self) -> str:
+        place = Path(jupyter_runtime_dir())
+        place.mkdir(parents=True, exist_ok=True)
+        return str(place / f"kernel-{uuid.uuid4()}.json")
+
+
+def start_kernel() -> KernelManager:
+    """Start the kernel that kernel.json describes, which warms up meanwhile.
+
+    Raises:
+        OSError, RuntimeError, KeyError: it cannot be started.
+    """
+    manager = KernelManager(kernel_name="python3")
+    run_sync(manager.start_kernel)(extra_arguments=["--HistoryManager.hist_file=:memory:"])
     return manager
 
 
 def execute(
-    job: Mapping[str, Any], emit: Callable[..., None], log: TextIO, *, manager: AsyncKernelManager | None = None
+    job: Mapping[str, Any], emit: Callable[..., None], log: TextIO, *, manager: KernelManager | None = None
 ) -> bool:
     """Run a notebook with papermill; events go to `emit`, cell output to `log`.
 
     Args:
         job: `notebook` and `output` paths, `parameters`, `cwd`.
         emit: called with keyword arguments: event='cell' before each cell, event='failed' once if it fails.
-        manager: of the kernel to use; None starts one.
+        manager: of the kernel to use; one is started where it is None, or is found dead before the first cell.
 
     Returns:
         Whether every cell ran.
@@ -96,9 +109,12 @@ def execute(
             return repr(val) if isinstance(val, tuple) else super().translate(val)
 
     papermill_translators.register("python", Translator)
-    numbers = sections(json.loads(Path(job["notebook"]).read_text(encoding="utf-8"))["cells"])
+    numbers, begun = sections(json.loads(Path(job["notebook"]).read_text(encoding="utf-8"))["cells"]), False
+    spare = manager is not None and run_sync(manager.is_alive)()
 
     def on_cell(cell: Mapping[str, Any], cell_index: int) -> None:
+        nonlocal begun
+        begun = True
         if cell["cell_type"] == "code":
             number, section = numbers.get(cell["id"], (1, "parameters"))
             emit(event="cell", number=number, of=len(numbers), section=section)
@@ -109,7 +125,8 @@ def execute(
         papermill.execute_notebook(
             job["notebook"], job["output"], job["parameters"], kernel_name="python3", cwd=job["cwd"],
             progress_bar=False, start_timeout=KERNEL_START_SECONDS, iopub_timeout=IOPUB_SECONDS,
-            stdout_file=log, stderr_file=log, on_cell_start=on_cell, km=manager,
+            stdout_file=log, stderr_file=log, on_cell_start=on_cell, kernel_manager_class=KernelManager,
+            km=manager if spare else None,
         )  # fmt: skip
         return True
     except PapermillExecutionError as error:
@@ -120,8 +137,13 @@ def execute(
     except OSError as error:
         emit(event="failed", error=f"{type(error).__name__}: {error}", setup=True)
     except (RuntimeError, KeyError) as error:  # the kernel did not answer, or jupyter knows no such kernel
+        if spare and not begun:  # somebody ended it while it waited
+            return execute(job, emit, log)
         emit(event="failed", error=f"the kernel could not be started: {error}. Try `radar doctor`.", setup=True)
-    log.flush()
+    finally:
+        log.flush()
+        if manager is not None:
+            run_sync(manager.shutdown_kernel)(now=True)
     return False
 
 
@@ -156,15 +178,13 @@ def main() -> int:
         with contextlib.suppress(BrokenPipeError):  # the runner is gone, and `ending` sees to it
             print(json.dumps(event), file=events, flush=True)
 
-    manager = start_kernel()
+    manager = None
+    with contextlib.suppress(OSError, RuntimeError, KeyError):  # when its turn comes it is tried again, and said
+        manager = start_kernel()
     import papermill  # noqa: F401, while the kernel warms up
 
     turn.wait()
-    if manager is not None and not run_sync(manager.is_alive)():  # somebody ended it meanwhile
-        manager = None
     done = execute(ast.literal_eval(sys.argv[1]), emit, sys.stderr, manager=manager)
-    if manager is not None:
-        run_sync(manager.shutdown_kernel)(now=True)
     kill_marked(os.environ[MARK])  # what the kernel left, here too: the runner may be gone before it can
     ending.acquire()
     return 0 if done else 1

@@ -25,12 +25,14 @@ from radar_suite.chain.exits import UsageError
 from radar_suite.chain.ledger import EXECUTED, FIGURES, Ledger
 from radar_suite.chain.notebooks import Notebook
 from radar_suite.chain.progress import duration
+from radar_suite.report.manifest import MANIFEST, read_manifest
 
 IMAGES = (".png", ".svg", ".jpg")
 FIRST = ("figure2", "verdicts", "phase_map", "reduced_map")  # figures of the index, in this order
+OF_THE_WORLD = ("phase_map", "reduced_map")  # nothing that was found in other posts
 LEGEND = ("<p>Cells are the comparisons behind a claim: they hold, fail, or are inconclusive at 5 % after Holm's "
-          "correction. Exceptions are those that the paper itself excepts, counted apart. Paper above and below: how "
-          "often the paper's own difference lies outside our interval.</p>")  # fmt: skip
+          "correction; two rows that are one run are not testable. Exceptions are those that the paper itself excepts, "
+          "counted apart. Paper above and below: how often the paper's own difference lies outside our interval.</p>")
 STUDIES = "studies"  # what `radar studies` leaves beside the notebooks
 
 
@@ -53,8 +55,8 @@ class Exhibit:
 
 def exhibits(folder: Path, notebook: str) -> list[Exhibit]:
     """What `folder/manifest.json` enters, or, in an older run, what has a stamp `<name>.json` beside it."""
-    if (folder / "manifest.json").is_file():
-        entries = read_json(folder / "manifest.json").get("entries", {})
+    if (folder / MANIFEST).is_file():
+        entries = read_manifest(folder)["entries"]
     else:
         files = [path.name for path in sorted(folder.glob("*")) if path.is_file() and path.suffix != ".json"]
         entries = {path.stem: read_json(path) | {"files": [f for f in files if Path(f).stem == path.stem]}
@@ -62,8 +64,13 @@ def exhibits(folder: Path, notebook: str) -> list[Exhibit]:
     return [
         Exhibit(name, notebook, folder, str(entry.get("caption", name)), str(entry.get("device", "")), files)
         for name, entry in entries.items()
-        if (files := tuple(f for f in entry.get("files", ()) if Path(f).name == f and (folder / f).is_file()))
+        if (files := tuple(f for f in entry.get("files", ()) if Path(f).name == f and _is_own(folder / f)))
     ]
+
+
+def _is_own(path: Path) -> bool:
+    """Whether a run wrote this file: a link leads to what somebody else did."""
+    return path.is_file() and not path.is_symlink()
 
 
 def stand_ins(parameters: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -88,12 +95,16 @@ def write_report(run_dir: Path, notebooks: Sequence[Notebook]) -> Path:
         Path of index.html.
 
     Raises:
-        UsageError: no notebook has finished.
+        UsageError: no notebook has finished, or an executed one was changed since.
     """
     ledger = Ledger(run_dir)
     finished = [book for book in notebooks if ledger.done(book) and (run_dir / book.name / EXECUTED).exists()]
     if not finished:
         raise UsageError(f"{run_dir}: no notebook has finished yet. `radar reproduce` runs them.")
+    for book in finished:
+        executed = f"{book.name}/{EXECUTED}"
+        if ledger.entries[book.name]["kept"].get(executed) != ledger.digest(executed):
+            raise UsageError(f"{run_dir / executed} is not what the chain left: `radar reproduce` makes it again.")
     index, left = run_dir / "report" / "index.html", []
     for name, folder in [(b.name, run_dir / b.name / FIGURES) for b in finished] + [
         (STUDIES, run_dir / STUDIES), (STUDIES, run_dir / STUDIES / FIGURES)]:  # fmt: skip
@@ -136,8 +147,9 @@ def _index(run_dir: Path, notebooks: Sequence[Notebook], ledger: Ledger, left: S
         ("time", f"{duration(seconds)} in {len(done)} of {len(notebooks)} notebooks"),
         ("peak memory", f"{max(entry['peak_memory_mb'] for entry in done.values()):,} MiB, the largest process tree"),
     ]  # fmt: skip
-    parts = [_table((), facts), *_findings(by_name)]
-    parts += [_figure(by_name[name]) for name in FIRST if name in by_name]
+    other = parameters.get("posts") or parameters.get("public_sources")
+    first = [name for name in FIRST if name in by_name and not (other and name in OF_THE_WORLD)]
+    parts = [*_notices(by_name), _table((), facts), *_findings(by_name), *(_figure(by_name[name]) for name in first)]
     lines = []
     for book in notebooks:
         entry = done.get(book.name)
@@ -160,21 +172,37 @@ def _index(run_dir: Path, notebooks: Sequence[Notebook], ledger: Ledger, left: S
     return "\n".join(parts)
 
 
+def _read(by_name: Mapping[str, Exhibit], *names: str) -> dict[str, Any]:
+    import pandas as pd
+
+    return {name: pd.read_csv(path) for name in names if name in by_name and (path := by_name[name].path(".csv"))}
+
+
+def _notices(by_name: Mapping[str, Exhibit]) -> list[str]:
+    """What has to be read first, as a reference row that beats all others."""
+    read = _read(by_name, "intervals", "claims")
+    if not read:
+        return []
+    from radar_suite.report.notices import of_run
+
+    return of_run(read.get("intervals"), read.get("claims"))
+
+
 def _findings(by_name: Mapping[str, Exhibit]) -> list[str]:
     """Claims with their verdicts, the size of each effect with its interval, Tables 1 and 2 with the paper's beside."""
     import pandas as pd
 
     from radar_suite.report import tables
 
-    read = {name: pd.read_csv(path) for name, one in by_name.items() if (path := one.path(".csv"))
-            and name in ("claims", "claim_cells", "lambda_claims", "lambda_claim_cells", "intervals")}  # fmt: skip
+    read = _read(by_name, "claims", "claim_cells", "lambda_claims", "lambda_claim_cells", "intervals")
     parts = []
     if verdicts := [read[name] for name in ("claims", "lambda_claims") if name in read]:
         lines = pd.concat(verdicts, ignore_index=True)
         order = ["claim", "verdict", *(name for name in lines if name not in ("claim", "verdict", "about"))]
         parts += ["<h2>What the paper claims, and what this run says of it</h2>", _frame(lines[order]), LEGEND]
     cells = [read[name] for name in ("claim_cells", "lambda_claim_cells") if name in read]
-    if cells and len(average := pd.concat(cells).query("category == @tables.AVERAGE and ours.notna()")):
+    cells = [part[(part["category"] == tables.AVERAGE) | (part["category"].nunique() == 1)] for part in cells]
+    if cells and len(average := pd.concat(cells).query("ours.notna()")):
         average = average.assign(text=[f"{x.ours:+.1f} [{x.low:+.1f}, {x.high:+.1f}]" for x in average.itertuples()])
         metrics = [metric for metric in tables.METRICS if metric in set(average["metric"])]
         effects = average.pivot_table(
@@ -202,8 +230,19 @@ def _figure(one: Exhibit) -> str:
     kind = {".png": "png", ".svg": "svg+xml", ".jpg": "jpeg"}[path.suffix]
     source = f"data:image/{kind};base64,{base64.b64encode(path.read_bytes()).decode()}"
     caption = html.escape(one.caption)
-    return (f'<figure id="{html.escape(one.name)}"><img src="{source}" alt="{caption}">'
+    return (f'<figure id="{html.escape(one.name)}"><img src="{source}" alt="{caption}"{_width(path)}>'
             f"<figcaption>{caption} {_link(f'{one.notebook}.html', one.notebook)}</figcaption></figure>")  # fmt: skip
+
+
+def _width(path: Path) -> str:
+    """At which a PNG's letters are as large as they were drawn; '' where it does not say how large that is."""
+    if path.suffix != ".png":
+        return ""
+    from PIL import Image
+
+    with Image.open(path) as image:
+        dots, _ = image.info.get("dpi", (0, 0))
+        return f' width="{96 * image.width / dots:.0f}"' if dots else ""
 
 
 class _Html(str):

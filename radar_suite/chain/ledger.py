@@ -2,8 +2,8 @@
 
 `runs/<run>/ledger.json` is the only witness of success. An executed notebook is none: after a dead kernel or a
 timeout its cells still read 'completed'. A notebook is up to date when its code cells, parameters, the library's
-sources, the packages, the posts and what it reads are what they were, and what it wrote is still there, in its own
-folder and in the cache.
+sources, the packages, the posts, what it reads and what it left, in its own folder and in the cache, are as they were.
+Bytes are compared: nothing is believed because its size and time look right. A command reads each file once.
 """
 
 from __future__ import annotations
@@ -12,13 +12,15 @@ import json
 import os
 import platform
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, Field, create_model
 
 from radar_lib.files import digest_file, digest_json, read_json, write_json
 from radar_lib.sources import imports_of, source_digests
@@ -41,11 +43,22 @@ REASONS = {  # to run a notebook, by what it depends on
     "folders": "{name}: the folder's content changed",
     "reads": "upstream {name} changed",
     "writes": "output {name} missing or changed on disk",
-    "kept": "{name} missing",
+    "kept": "{name} missing or changed on disk",
 }
+LEFT = ("writes", "kept")  # what is its own work, of what it depends on
 SHOWN = 3  # changed sources that are named, before they are counted
 _HASH = re.compile(r"\b[0-9a-f]{16}\b")
 Group = Mapping[str, Any]  # what a notebook depends on, of one kind, by name
+Running = create_model("Running", state=Literal["running"])
+Failed = create_model("Failed", state=Literal["failed"], error=str, where=str)
+Done = create_model("Done", state=Literal["done"], seconds=float, peak_memory_mb=float,
+                    **{kind: (dict[str, Any], {}) for kind in REASONS})  # fmt: skip
+
+
+class Content(BaseModel):
+    """Shape of ledger.json."""
+
+    notebooks: dict[str, Annotated[Running | Failed | Done, Field(discriminator="state")]]
 
 
 def sources_of(notebook: Notebook) -> dict[str, str]:
@@ -67,29 +80,16 @@ def package_versions() -> dict[str, str]:
     return versions
 
 
-def folder_digests(parameters: Mapping[str, Any]) -> dict[str, str]:
-    """Digest of each folder of the user's that the parameters name, without reading it all.
+def content_digest(path: Path) -> str:
+    """Digest of a file's bytes, or of names and bytes of a folder's files; '' where there is nothing.
 
-    A corpus carries its own digest in corpus.json; of other folders names, sizes and times are compared.
+    Hidden files of a folder are caches or half-written, and do not count.
     """
-    digests = {}
-    for name in FOLDERS:
-        folder = Path(str(parameters.get(name) or "."))
-        if folder.is_absolute() and folder.is_dir():
-            mark = folder / "corpus.json"
-            digests[name] = digest_file(mark) if mark.is_file() else digest_json(_listing(folder))
-    return digests
-
-
-def _listing(path: Path) -> list[list[Any]]:
-    """Name, size and time of the files of a folder (or of one file); hidden ones are caches or half-written."""
-    files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
-    parts = [file.relative_to(path).parts for file in files]
-    return [
-        ["/".join(names), file.stat().st_size, file.stat().st_mtime_ns]
-        for file, names in zip(files, parts, strict=True)
-        if not any(name.startswith(".") for name in names)
-    ]
+    if path.is_dir():
+        parts = sorted((file.relative_to(path).parts, file) for file in path.rglob("*") if file.is_file())
+        shown = [(names, file) for names, file in parts if not any(name.startswith(".") for name in names)]
+        return digest_json([["/".join(names), digest_file(file)] for names, file in shown])
+    return digest_file(path) if path.exists() else ""
 
 
 class Ledger:
@@ -98,10 +98,10 @@ class Ledger:
     def __init__(self, run_dir: Path) -> None:
         self.run_dir = run_dir
         self.path = run_dir / "ledger.json"
-        content = read_json(self.path) if self.path.exists() else {}
-        self.entries: dict[str, dict[str, Any]] = content.get("notebooks", {})
-        # [listing, digest] by path: a file of the same size and time is not read again.
-        self._digests: dict[str, list[str]] = content.get("digests", {})
+        content = read_json(self.path, Content) if self.path.exists() else {"notebooks": {}}
+        self.entries: dict[str, dict[str, Any]] = content["notebooks"]
+        self._digests: dict[Path, str] = {}  # of what lies still while no notebook starts or ends
+        self._folders: dict[Path, str] = {}  # of the user's, which no notebook writes
 
     def start(self, notebook: Notebook) -> None:
         """Take back a notebook's success: its files are about to be overwritten."""
@@ -124,7 +124,8 @@ class Ledger:
         when = "started" if state == "running" else "finished"
         now = datetime.now(UTC).isoformat(timespec="seconds")
         self.entries[notebook.name] = {"state": state, **entry, when: now}
-        write_json(self.path, {"notebooks": self.entries, "digests": self._digests})
+        self._digests.clear()
+        write_json(self.path, {"notebooks": self.entries})
 
     def done(self, notebook: Notebook) -> bool:
         """Whether it succeeded when it last ran, up to date or not."""
@@ -135,8 +136,21 @@ class Ledger:
         before, now = self.entries[name]["parameters"], _keyed(parameters)
         return [one for one in _differences(before, now) if ABSENT not in one]
 
-    def why(self, notebook: Notebook, parameters: Mapping[str, Any]) -> list[str]:
-        """Reasons to run a notebook; empty when it is up to date."""
+    def damage(self, notebook: Notebook, parameters: Mapping[str, Any]) -> list[str]:
+        """What is wrong with a notebook's own work that others read: not what it left when it last succeeded."""
+        shown = {FIGURES, f"{notebook.name}/{EXECUTED}"}
+        return self.why(notebook, parameters, kinds=LEFT, without=shown)
+
+    def why(
+        self, notebook: Notebook, parameters: Mapping[str, Any], *, kinds: Iterable[str] = tuple(REASONS),
+        without: Collection[str] = (),
+    ) -> list[str]:  # fmt: skip
+        """Reasons to run a notebook; empty when it is up to date.
+
+        Args:
+            kinds: of reasons, that are looked for where it succeeded when it last ran.
+            without: names that are passed over.
+        """
         entry = self.entries.get(notebook.name, {"state": "new"})
         match entry["state"]:
             case "new":
@@ -150,8 +164,9 @@ class Ledger:
         writes = {*entry["writes"], *notebook.writes}
         now = self._groups(notebook, parameters, writes=writes, kept=entry["kept"])
         reasons = []
-        for kind, reason in REASONS.items():
-            changes = _differences(entry[kind], now[kind])
+        for kind in kinds:
+            reason, changes = REASONS[kind], _differences(entry[kind], now[kind])
+            changes = [change for change in changes if change[0] not in without]
             most = SHOWN if kind == "sources" else len(changes)
             reasons += [reason.format(name=name, old=old, new=new) for name, old, new in changes[:most]]
             reasons += [f"{len(changes) - most} more {kind} changed"] * (len(changes) > most)
@@ -166,31 +181,35 @@ class Ledger:
             "parameters": _keyed(parameters),
             "sources": sources_of(notebook),
             "packages": package_versions(),
-            "folders": folder_digests(parameters),
+            "folders": self.folder_digests(parameters),
             "reads": {name: self.digest(name) for name in (*notebook.reads, *notebook.shows)},
             "writes": {name: self.digest(f"{notebook.name}/{name}") for name in sorted(writes)},
-            "kept": {name: (self.run_dir / name).exists() for name in kept},
+            "kept": {name: self.digest(name) for name in kept},
         }
 
     def _kept(self, notebook: Notebook) -> list[str]:
-        """What must stay although its content is not compared: the executed notebook, and the folders of the shared
-        cache, `cache/<kind>/<hash>`, whose hashes the notebook's JSON files name."""
+        """What it left without declaring it: the executed notebook, and the folders of the shared cache,
+        `cache/<kind>/<hash>`, whose hashes the notebook's JSON files name."""
         files = [self.run_dir / notebook.name / write for write in notebook.writes if write.endswith(".json")]
-        named = {mark for file in files for mark in _HASH.findall(file.read_text(encoding="utf-8"))}
+        named = {mark for file in files for mark in _HASH.findall(file.read_text(encoding="utf-8", errors="replace"))}
         cached = [path for path in self.run_dir.parent.glob("cache/*/*") if path.name in named]
         return [f"{notebook.name}/{EXECUTED}", *sorted(os.path.relpath(path, self.run_dir) for path in cached)]
 
     def digest(self, name: str) -> str:
-        """Digest of a file or folder of this run; '' if it does not exist."""
-        path = self.run_dir / name
-        if not path.exists():
-            return ""
-        listing = _listing(path)
-        mark = digest_json(listing)
-        if name not in self._digests or self._digests[name][0] != mark:
-            content = [[part, digest_file(path / part if part else path)] for part, _, _ in listing]
-            self._digests[name] = [mark, digest_json(content)]
-        return self._digests[name][1]
+        """`content_digest` of a file or folder, named from this run's."""
+        return _once(self._digests, self.run_dir / name)
+
+    def folder_digests(self, parameters: Mapping[str, Any]) -> dict[str, str]:
+        """`content_digest` of each folder of the user's that the parameters name."""
+        folders = {name: Path(str(parameters.get(name) or ".")) for name in FOLDERS}
+        return {name: _once(self._folders, folder) for name, folder in folders.items()
+                if folder.is_absolute() and folder.is_dir()}  # fmt: skip
+
+
+def _once(known: dict[Path, str], path: Path) -> str:
+    if path not in known:
+        known[path] = content_digest(path)
+    return known[path]
 
 
 def _keyed(parameters: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,25 +14,18 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from radar_lib.files import digest_json
 from radar_suite.chain.exits import UsageError
 from radar_suite.chain.parameters import Parameter, parse_parameters
 from radar_suite.chain.profiles import nearest
+from radar_suite.places import Below
 
 FILE_NAME = re.compile(r"\d\d_\w+\.ipynb")
 DEFAULT_LIMIT_MIN = 60.0
 
 
-def _below(value: str) -> str:
-    path = PurePosixPath(value)
-    if not value or path.is_absolute() or ".." in path.parts:
-        raise ValueError(f"{value!r} must be a path below the run's folder")
-    return str(path)
-
-
-Below = Annotated[str, AfterValidator(_below)]
 Minutes = Annotated[float, Field(gt=0)]
 
 

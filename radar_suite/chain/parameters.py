@@ -18,13 +18,14 @@ from typing import Any, Literal, Optional, Union
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from radar_suite.chain.exits import UsageError
+from radar_suite.report.parameter_ranges import RANGES, fits
 
 TYPES = {kind.__name__: kind for kind in (bool, int, float, str, list, tuple, dict)}
 TYPES |= {"Literal": Literal, "Optional": Optional, "Union": Union, "typing": typing, "__builtins__": {}}
 
 
 class Misfit(Exception):
-    """A value does not have the annotated type."""
+    """A value does not have the annotated type, or lies outside the parameter's range."""
 
 
 @cache
@@ -46,12 +47,15 @@ class Parameter:
         """`value` as this parameter's type: as in JSON, integers may be floats and lists tuples, and nothing else.
 
         Raises:
-            Misfit: it does not have that type.
+            Misfit: it does not have that type, or lies outside its range (`limits.RANGES`).
         """
         try:
-            return _adapter(self.annotation).validate_json(json.dumps(value))
-        except (ValidationError, TypeError):
+            fitting = _adapter(self.annotation).validate_json(json.dumps(value))
+        except (ValidationError, TypeError, ValueError):
             raise Misfit from None
+        if not fits(self.name, fitting):
+            raise Misfit
+        return fitting
 
 
 def parse_parameters(source: str, *, notebook: str) -> dict[str, Parameter]:
@@ -85,7 +89,8 @@ def parse_parameters(source: str, *, notebook: str) -> dict[str, Parameter]:
             if parameters[name].default != default:  # a list for a tuple
                 raise Misfit
         except Misfit:
-            raise UsageError(f"{where}. The default does not have the declared type.") from None
+            limits = f" that is {RANGES[name]}" if name in RANGES else ""
+            raise UsageError(f"{where}. The default does not have the declared type{limits}.") from None
     return parameters
 
 

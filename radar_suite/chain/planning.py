@@ -106,8 +106,6 @@ def plan(args: argparse.Namespace) -> int:
     folder = notebooks_folder(args)
     if args.named and args.profile and args.named != args.profile:
         raise exits.UsageError(f"two profiles: {args.named} and --profile {args.profile}. Give one.")
-    if args.train_posts is not None and args.train_posts < 1:
-        raise exits.UsageError(f"--train-posts {args.train_posts}: it must be 1 or more.")
     overrides = dict(map(parse_override, args.set)) | ({"posts": Value(args.posts, "--posts")} if args.posts else {})
     names, values = parameters_of(args.named or args.profile or "cpu", folder, overrides)
     posts, machine = posts_of(values, args.train_posts), machine_of(args.device, runs_folder(args))
@@ -172,12 +170,13 @@ def posts_of(values: Mapping[str, Any], train: int | None = None) -> Posts:
     given, rates = {"train": train} if train else {}, CorpusConfig.test_prevalence
     px, words = (96, 45.0) if values["checkpoints"] == "standins" else (384, 128.0)
     if values["posts"]:
-        from pyarrow.parquet import ParquetFile
+        from radar_lib.data.shards import read_batches
 
         stored = open_posts(values["posts"])
         labels = [LABEL_PREFIX + category for category in stored.categories]
         violations = (stored.table("test", columns=labels) == 1).sum().mean() if "test" in stored.splits else 0.0
-        sample = next(ParquetFile(stored.shards()[0]).iter_batches(256, columns=[FRAMES])).column(FRAMES)
+        some = stored.shards(next(iter(stored.splits)))[0]
+        sample = next(read_batches(some, columns=[FRAMES])).column(FRAMES)
         frames = np.mean([len(of_post) for of_post in sample])
         return Posts(stored.splits | given, len(labels), float(violations), float(frames), px, words)
     if values["profile"] == "paper":  # each risk's pipeline owns a third of the posts

@@ -8,6 +8,7 @@ runner after each notebook, a notebook's process when the runner is gone, and th
 from __future__ import annotations
 
 import os
+import resource
 import shutil
 import signal
 import sys
@@ -30,6 +31,8 @@ from radar_suite.chain.kernel import IMPORTS
 MARK = "RADAR_CHAIN_RUN"  # environment variable with the notebook's folder in the run, in every process of it
 NEEDED = ("papermill", "nbclient", "nbformat", "ipykernel", "nbconvert")
 MIN_FREE_MB = 512
+MIN_FILES = 256
+JUPYTER = ".jupyter"  # of a run: its kernelspec, and what its kernels leave
 TERM_SECONDS = 3.0
 
 
@@ -39,6 +42,21 @@ def check_packages(names: Iterable[str] = NEEDED) -> None:
     if missing:
         raise SetupError(f"{missing} cannot be imported by {sys.executable}: no kernel can be started. "
                          f"`make setup`, or {sys.executable} -m pip install {missing}")  # fmt: skip
+
+
+def allow_files(least: int = MIN_FILES) -> None:
+    """Let this process, and those that it starts, open as many files at once as they may.
+
+    Raises:
+        SetupError: fewer than they need.
+    """
+    may, most = limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    enough, raised = (limit >= least or limit == resource.RLIM_INFINITY for limit in limits)
+    if not enough and not raised:
+        raise SetupError(f"only {may} files may be open at once, and {least} are needed: `ulimit -n {least}` in this "
+                         "shell, or ask whoever set the limit.")  # fmt: skip
+    if not enough:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (least, most))
 
 
 def check_writable(folder: Path, *, min_free_mb: int = MIN_FREE_MB) -> None:
@@ -73,7 +91,9 @@ def run_lock(run_dir: Path) -> Iterator[None]:
     try:
         Path(lock.lock_file).write_text(str(os.getpid()), encoding="utf-8")
         kill_marked(run_dir)
+        shutil.rmtree(run_dir / JUPYTER, ignore_errors=True)  # of a chain that was killed: its kernels' keys
         yield
+        shutil.rmtree(run_dir / JUPYTER, ignore_errors=True)
     finally:
         lock.release()
 
@@ -128,7 +148,7 @@ def kernel_environment(folder: Path, parameters: Mapping[str, Any], imports: Ite
         folder: the notebook's, in the run.
         imports: modules that the kernel imports before its turn.
     """
-    own = folder.parent / ".jupyter"
+    own = folder.parent / JUPYTER
     spec = {"argv": [sys.executable, "-m", "radar_suite.chain.kernel", "-f", "{connection_file}"], "language": "python",
             "display_name": "Python 3 (radar)", "metadata": {"debugger": False}}  # fmt: skip
     write_json(own / "kernels" / "python3" / "kernel.json", spec)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -13,10 +14,13 @@ import yaml
 
 from radar_suite.chain.exits import UsageError
 from radar_suite.chain.parameters import Misfit, Parameter
+from radar_suite.places import check_run_name
+from radar_suite.report.parameter_ranges import RANGES
 
 GIVEN_BY_THE_CHAIN = {"profile": "--profile", "runs_dir": "--runs"}
 FOLDERS = ("posts", "public_sources", "checkpoints")  # parameters that may name a folder of the user's
 CHECKPOINT_WORDS = ("standins", "hub")
+NOT_YAML = (ValueError, OSError, RecursionError)  # not UTF-8, a date that is none, no right to read it, too deep
 _EXPONENT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")  # YAML 1.1 reads 1e-5 as text
 
 
@@ -40,6 +44,7 @@ def load_profile(name: str, folder: Path) -> tuple[str, dict[str, Value]]:
 
     Raises:
         UsageError: there is no such profile, or it is not a flat map of names to values.
+        RadarError: as `check_run_name`: a run has its profile's name.
     """
     path = Path(name) if name.endswith((".yaml", ".yml")) else folder / f"{name}.yaml"
     if not path.is_file():
@@ -47,10 +52,11 @@ def load_profile(name: str, folder: Path) -> tuple[str, dict[str, Value]]:
         hint = f"{nearest(name, known)} Profiles: {', '.join(known) or 'none'} ({folder})."
         raise UsageError(f"no profile {name!r}.{hint}")
     label = f"profiles/{path.name}" if path.parent == folder else str(path)
+    check_run_name(path.stem)
     try:
         node = yaml.compose(path.read_text(encoding="utf-8"), yaml.SafeLoader)
         pairs = yaml.SafeLoader("").construct_pairs(node, deep=True) if node else []
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, *NOT_YAML) as error:
         raise UsageError(f"{path}: not a flat YAML map of parameter names to values. {error}") from None
     values: dict[str, Value] = {}
     for key, value in pairs:
@@ -77,7 +83,7 @@ def parse_override(text: str) -> tuple[str, Value]:
         raise UsageError(f"--set {name}: use {GIVEN_BY_THE_CHAIN[name]} instead.")
     try:
         value = float(literal) if _EXPONENT.fullmatch(literal) else yaml.safe_load(literal)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, *NOT_YAML):
         raise UsageError(f"--set {text}: {literal!r} is not a YAML literal.") from None
     return name, Value(value, f"--set {name}", literal)
 
@@ -90,7 +96,8 @@ def resolve(declared: Mapping[str, Mapping[str, Parameter]], given: Mapping[str,
         given: values by parameter name; a value must fit every notebook that declares the name.
 
     Raises:
-        UsageError: a name that no notebook has, or a value of another type; the message names the remedy.
+        UsageError: a name that no notebook has, or a value of another type or outside its range; the message names the
+            remedy.
     """
     known = {name for parameters in declared.values() for name in parameters}
     for name, value in given.items():
@@ -115,7 +122,8 @@ def _checked(notebook: str, parameter: Parameter, given: Value) -> Any:
     hint = ""
     if isinstance(given.value, str) and _EXPONENT.fullmatch(given.value):
         hint = " YAML reads this as text: write it with a dot and a sign, like 1.0e-5."
-    declared = f"`{parameter.name}: {parameter.annotation}` (default {parameter.default!r})"
+    limits = f", {RANGES[parameter.name]}" if parameter.name in RANGES else ""
+    declared = f"`{parameter.name}: {parameter.annotation}`{limits} (default {parameter.default!r})"
     got = f"{repr(given.value) if given.text is None else given.text} ({type(given.value).__name__})"
     raise UsageError(f"{given.source}: {notebook} declares {declared}, got {got}.{hint}")
 
@@ -127,5 +135,5 @@ def absolute_paths(given: Mapping[str, Value], *, project: Path) -> dict[str, Va
         value = given.get(name)
         if value is not None and isinstance(value.value, str) and value.value not in ("", *CHECKPOINT_WORDS):
             base = Path.cwd() if value.source.startswith("--") else project
-            out[name] = replace(value, value=str((base / Path(value.value).expanduser()).resolve()), text=None)
+            out[name] = replace(value, value=os.path.realpath(base / Path(value.value).expanduser()), text=None)
     return out

@@ -13,19 +13,14 @@ from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from radar_lib.files import atomic_path, digest_file, read_json, write_json
+from radar_lib.errors import RadarError
+from radar_lib.files import atomic_path, digest_file, remove_leftovers, write_json
 from radar_suite.chain.ledger import FIGURES
+from radar_suite.report.manifest import MANIFEST, Manifest, read_manifest
 
-MANIFEST = "manifest.json"
 RUNS = "runs.parquet"  # of radar_suite.report.record: every run with what it reached
 STUDIES = "studies"  # what `radar studies` leaves lies below this name; a study that did not run now keeps its own
 WHERE = {"device", "versions"}  # where a result was computed, which decides it no more where it comes out equal
-Manifest = dict[str, dict[str, dict[str, Any]]]
-
-
-def read_manifest(folder: Path) -> Manifest:
-    """Content of a folder's manifest, `entries` by name and `notebooks` by name; both empty where there is none."""
-    return {"entries": {}, "notebooks": {}} | (read_json(folder / MANIFEST) if (folder / MANIFEST).is_file() else {})
 
 
 def publish(
@@ -34,9 +29,10 @@ def publish(
 ) -> list[str]:  # fmt: skip
     """Replace in `target` what these notebooks left there before by what they left now.
 
-    Files of other notebooks, and files of yours, stay. Where two notebooks use one name, the later notebook's gets its
-    notebook's name in front. All copies are made before the first file is replaced, and the manifest comes last, so a
-    full disk changes nothing, and what a kill left half done the next call completes.
+    Files of other notebooks, and files of yours, stay; one of yours that has the name of a new file is renamed to
+    `<name>.yours`. Where two notebooks use one name, the later notebook's gets its notebook's name in front. All copies
+    are made and compared with their digests before the first file is replaced, old files go after that, and the
+    manifest comes last, so a full disk changes nothing, and what a kill left half done the next call completes.
 
     Args:
         run_dir: `<runs>/<run>`.
@@ -47,7 +43,11 @@ def publish(
 
     Returns:
         The files that are now there and came from a notebook.
+
+    Raises:
+        RadarError: a file is not the one that its notebook wrote, a manifest is none, or the disk is full.
     """
+    remove_leftovers(target)
     names, before = list(names), read_manifest(target)
     entries = {key: entry for key, entry in before["entries"].items()
                if entry["notebook"] not in names or entry["notebook"] == STUDIES}  # fmt: skip
@@ -67,11 +67,11 @@ def publish(
         lasted = _times(name, own, before, (ledger or {}).get(name))
         times |= {name: lasted} if lasted else {}
         entries |= {key: entry | ({"minutes": lasted["minutes"]} if lasted else {}) for key, entry in own.items()}
-    files = {file for entry in entries.values() for file in entry["files"]}
-    gone = {file for entry in before["entries"].values() for file in entry["files"]} - files
+    files = {file: digest for entry in entries.values() for file, digest in entry["files"].items()}
+    known = {file for entry in before["entries"].values() for file in entry["files"]}
     now: Manifest = {"entries": dict(sorted(entries.items())), "notebooks": dict(sorted(times.items()))}
-    if copies or gone or now["entries"] != before["entries"]:
-        _replace(target, copies, gone, now)
+    if copies or known - files.keys() or now["entries"] != before["entries"]:
+        _replace(target, {file: (source, files[file]) for file, source in copies.items()}, known, now)
     publish_runs(run_dir, target)
     return sorted(files)
 
@@ -130,18 +130,21 @@ def _times(name: str, own: Mapping[str, Any], before: Manifest, ran: Mapping[str
     return old if old is not None and (same or cached) else new
 
 
-def _replace(target: Path, copies: Mapping[str, Path], gone: Iterable[str], manifest: Manifest) -> None:
-    for left in target.glob(f".{MANIFEST}.*.tmp"):  # of a killed call
-        shutil.rmtree(left, ignore_errors=True)
+def _replace(target: Path, copies: Mapping[str, tuple[Path, str]], known: Iterable[str], manifest: Manifest) -> None:
+    """Copy files (source and digest by name), remove known ones that no entry has now, and write the manifest."""
     with atomic_path(target / MANIFEST) as temporary:
         staged = {file: temporary.with_name(str(number)) for number, file in enumerate(copies)}
-        for file, source in copies.items():
+        for file, (source, digest) in copies.items():
             shutil.copyfile(source, staged[file])
-        for file in gone:
-            (target / file).unlink(missing_ok=True)
+            if digest_file(staged[file]) != digest:
+                raise RadarError(f"{source} is not the file that its notebook wrote. `radar reproduce` makes it again.")
         for file, copy in staged.items():
             (target / file).parent.mkdir(parents=True, exist_ok=True)
+            if file not in known and (target / file).exists():
+                os.replace(target / file, target / f"{file}.yours")
             os.replace(copy, target / file)
+        for file in set(known).difference(*(entry["files"] for entry in manifest["entries"].values())):
+            (target / file).unlink(missing_ok=True)
         write_json(temporary, manifest)
 
 

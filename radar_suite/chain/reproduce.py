@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import shlex
 import shutil
@@ -12,7 +13,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from radar_lib.files import remove_leftovers
 from radar_suite.chain import exits
 from radar_suite.chain.ledger import Ledger
 from radar_suite.chain.notebooks import discover, select
@@ -25,14 +25,14 @@ from radar_suite.chain.runner import Chain, run_chain
 def notebooks_folder(args: argparse.Namespace) -> Path:
     """The notebooks: as named, else of the current folder, else of the checkout that this library lies in."""
     if args.notebooks:
-        return args.notebooks.resolve()
+        return Path(os.path.realpath(args.notebooks))
     here = Path.cwd() / "notebooks"
     return here if any(here.glob("[0-9][0-9]_*.ipynb")) else Path(__file__).parents[2] / "notebooks"
 
 
 def runs_folder(args: argparse.Namespace) -> Path:
     """Where runs go: as named, else beside the notebooks."""
-    return args.runs.resolve() if args.runs else notebooks_folder(args).parent / "runs"
+    return Path(os.path.realpath(args.runs)) if args.runs else notebooks_folder(args).parent / "runs"
 
 
 def build_chain(args: argparse.Namespace) -> Chain:
@@ -140,10 +140,9 @@ def finish(chain: Chain, args: argparse.Namespace, *, seconds: float) -> None:
     ledger = Ledger(chain.run_dir)
     names = [notebook.name for notebook in chain.notebooks if ledger.done(notebook)]
     project = notebooks_folder(args).parent
-    target = (args.figures.resolve() if args.figures else project / "figures") / chain.run_dir.name
+    target = (Path(os.path.realpath(args.figures)) if args.figures else project / "figures") / chain.run_dir.name
     own = args.set or args.profile.endswith((".yaml", ".yml")) or runs_folder(args) != project / "runs"
     if args.figures or not own:
-        remove_leftovers(target.parent)
         files = publish(chain.run_dir, names, target, ledger.entries)
         figures = f"{near(target)} ({len(files)} files)"
     else:

@@ -10,7 +10,6 @@ import contextlib
 import json
 import math
 import os
-import shutil
 import subprocess
 import sys
 import threading
@@ -29,6 +28,7 @@ from radar_suite.chain.ledger import EXECUTED, FIGURES, PROJECT, Ledger
 from radar_suite.chain.notebooks import Notebook
 from radar_suite.chain.parameters import without_magics
 from radar_suite.chain.processes import (
+    allow_files,
     check_packages,
     check_writable,
     kernel_environment,
@@ -38,6 +38,7 @@ from radar_suite.chain.processes import (
     stop_signals,
 )
 from radar_suite.chain.progress import Progress, duration, failure_screen
+from radar_suite.report.manifest import MANIFEST, read_manifest
 
 POLL_SECONDS = 0.5
 SPARE_BYTES = 3 << 30  # free memory below which no kernel is started before its turn
@@ -118,6 +119,7 @@ def run_chain(chain: Chain) -> int:
         KeyboardInterrupt, Interrupted: stopped from outside; kernels are dead and the ledger is consistent.
     """
     check_packages()
+    allow_files()
     check_writable(chain.run_dir)
     progress = Progress(chain.out)
     with stop_signals(), run_lock(chain.run_dir):
@@ -133,8 +135,8 @@ def run_chain(chain: Chain) -> int:
                     continue
                 progress.begin(chain.head(notebook), reasons)
                 job, spare = spare, None
-                if job is not None and job.notebook is not notebook:
-                    job.end()
+                if job is not None and (job.notebook is not notebook or not job.alive):
+                    job.end()  # of another notebook, or somebody ended it while it waited
                     job = None
                 job = job or Job.start(notebook, chain)
                 spare = _start_spare(notebook, chain, ledger)
@@ -161,7 +163,7 @@ def check_upstream(chain: Chain, ledger: Ledger, progress: Progress) -> None:
     """What the selected notebooks read from notebooks that are not selected must be there; stale is said, not stopped.
 
     Raises:
-        UsageError: it is not there; the message names the notebook to run.
+        UsageError: it is not there, or is not what its notebook left; the message names the notebook to run.
     """
     used: dict[str, Notebook] = {}
     for notebook in chain.selected:
@@ -169,8 +171,11 @@ def check_upstream(chain: Chain, ledger: Ledger, progress: Progress) -> None:
             upstream = next(other for other in chain.notebooks if other.name == read.split("/")[0])
             if upstream in chain.selected:
                 continue
-            if not ledger.done(upstream) or not (chain.run_dir / read).exists():
-                raise exits.UsageError(f"{notebook.name} reads {read}, but {upstream.name} has not finished. "
+            wrong = " has not finished"
+            if ledger.done(upstream):
+                wrong = "".join(f": {one}" for one in ledger.damage(upstream, chain.parameters[upstream.name])[:1])
+            if wrong:
+                raise exits.UsageError(f"{notebook.name} reads {read}, but {upstream.name}{wrong}. "
                                        "Add it to --only, or leave --only and --from away.")  # fmt: skip
             used[upstream.name] = upstream
     for name, upstream in used.items():
@@ -201,11 +206,14 @@ def _run_and_record(job: Job, chain: Chain, ledger: Ledger, progress: Progress) 
 
 
 def _clean(folder: Path) -> None:
-    """Remove what an earlier run left that could be taken for this one's."""
+    """Remove what an earlier run left that could be taken for this one's; files of yours among its figures stay."""
     folder.mkdir(parents=True, exist_ok=True)
-    for name in (EXECUTED, FAILED, RUNNING):
+    names = [EXECUTED, FAILED, RUNNING, f"{FIGURES}/{MANIFEST}"]
+    with contextlib.suppress(exits.RadarError):  # a manifest that is none
+        entries = read_manifest(folder / FIGURES)["entries"].values()
+        names += [f"{FIGURES}/{file}" for entry in entries for file in entry["files"]]
+    for name in names:
         (folder / name).unlink(missing_ok=True)
-    shutil.rmtree(folder / FIGURES, ignore_errors=True)
 
 
 @dataclass(frozen=True)
@@ -231,6 +239,11 @@ class Job:
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, start_new_session=True,
             )  # fmt: skip
         return cls(notebook, folder, process)
+
+    @property
+    def alive(self) -> bool:
+        """Whether it still waits, or runs."""
+        return self.process.poll() is None
 
     def begin(self) -> None:
         """Its turn has come."""

@@ -13,11 +13,12 @@ from typing import Any
 from radar_suite.chain import exits
 from radar_suite.chain.ledger import Ledger
 from radar_suite.chain.notebooks import discover
-from radar_suite.chain.processes import run_lock, stop_signals
+from radar_suite.chain.processes import allow_files, run_lock, stop_signals
 from radar_suite.chain.profiles import GIVEN_BY_THE_CHAIN, absolute_paths, load_profile, parse_override, resolve
 from radar_suite.chain.progress import duration, near
 from radar_suite.chain.publish import publish_studies
 from radar_suite.chain.reproduce import notebooks_folder, runs_folder
+from radar_suite.report.parameter_ranges import RANGES, whole_number
 
 STUDIES = {  # by name, a module of radar_suite.studies with a function `study(stage)`, and what it asks
     "losses": ("other_losses", "what to do with unverified cells: six objectives on one backbone"),
@@ -25,6 +26,7 @@ STUDIES = {  # by name, a module of radar_suite.studies with a function `study(s
     "phase": ("phase", "when masking matters: the gain over intake bias and co-violation"),
 }
 COMPARED = ("01_data_audit", "03_expert_training", "05_router_training")  # notebooks whose parameters a study takes
+READ = {*COMPARED, "04_teacher_inference"}  # whose work it reads
 # ... but for those that it has options of its own for, that change no result, or that only say where posts come from
 NOT_COMPARED = {*GIVEN_BY_THE_CHAIN, "seeds", "workers", "checkpoint_seconds", "posts", "public_sources"}
 SEEDS = 2  # runs of each row of losses and controls, unless --seeds says otherwise
@@ -49,10 +51,11 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     """Options of `radar studies`, beside the places."""
     command.add_argument("--only", nargs="+", choices=list(STUDIES), default=list(STUDIES), metavar="STUDY",
                          help="some of them (default: all)")  # fmt: skip
-    command.add_argument("--seeds", type=int, default=SEEDS, metavar="N",
+    command.add_argument("--seeds", type=whole_number(RANGES["seeds"]), default=SEEDS, metavar="N",
                          help=f"runs of each row of losses and controls and of each fine-tuned cell (default: {SEEDS}; "
                               "from 3 on a verdict is about the method); the map's heads have their own")  # fmt: skip
-    command.add_argument("--workers", type=int, default=0, metavar="W", help="runs side by side (default: all cores)")
+    command.add_argument("--workers", type=whole_number(RANGES["workers"]), default=0, metavar="W",
+                         help="runs side by side (default: all cores)")  # fmt: skip
     command.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="as the chain was run with")
 
 
@@ -64,10 +67,16 @@ def studies(args: argparse.Namespace) -> int:
     profile, given = load_profile(args.profile, folder / "profiles")
     given |= dict(parse_override(text) for text in args.set)
     given = absolute_paths(given, project=folder.parent)
-    parameters = resolve({notebook.name: notebook.parameters for notebook in discover(folder)}, given)
+    notebooks = {notebook.name: notebook for notebook in discover(folder)}
+    parameters = resolve({name: notebook.parameters for name, notebook in notebooks.items()}, given)
     runs, begun = runs_folder(args), time.monotonic()
+    allow_files()
     with stop_signals(), run_lock(runs / profile):
-        check_parameters(Ledger(runs / profile), parameters, profile)
+        ledger = Ledger(runs / profile)
+        check_parameters(ledger, parameters, profile)
+        for name in sorted(READ & notebooks.keys()):
+            if wrong := ledger.damage(notebooks[name], parameters[name]):
+                raise exits.UsageError(f"{name}: {wrong[0]}. `radar reproduce --profile {profile}` makes it again.")
         stage = open_stage(runs, profile, parameters, seeds=args.seeds, workers=args.workers)
         for number, name in enumerate(args.only, start=1):
             module, question = STUDIES[name]

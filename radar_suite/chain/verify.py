@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from radar_lib.errors import RadarError
 from radar_suite.chain import exits
 from radar_suite.chain.progress import near
-from radar_suite.chain.publish import MANIFEST
 from radar_suite.chain.reproduce import notebooks_folder, runs_folder
+from radar_suite.report.manifest import MANIFEST
 
 if TYPE_CHECKING:
     import pandas as pd

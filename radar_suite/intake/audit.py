@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Num
+from jaxtyping import Int, Num
 from scipy.stats import chi2, norm
 
 from radar_lib.data.schema import FRAMES, LABEL_PREFIX, TEXT_COLUMNS, labels, valid_mask
@@ -117,12 +117,33 @@ def missing_modalities(table: pd.DataFrame, with_frames: pd.Series, *, by: str =
     return shares
 
 
-def streams_across_splits(table: pd.DataFrame) -> list[str]:
-    """Live streams whose segments lie in more than one split; none where there is no `stream_id`."""
-    if "stream_id" not in table:
+def text_cut(
+    languages: pd.Series, tokens: Int[np.ndarray, "post field"], read: Int[np.ndarray, "post field"]
+) -> pd.DataFrame:
+    """How much of each text field a checkpoint does not read, over all posts and by language.
+
+    Args:
+        tokens, read: of `Backbone.tokens_read`, fields in the order of `TEXT_COLUMNS`.
+
+    Returns:
+        Columns language ('*': all), field, posts (with this field), cut (of them), tokens, unread (share of these);
+        fields and languages without a token are left out.
+    """
+    parts = [pd.DataFrame({"language": languages.to_numpy(), "field": name, "posts": have > 0, "cut": left < have,
+                           "tokens": have, "unread": have - left})
+             for name, have, left in zip(TEXT_COLUMNS, tokens.T, read.T, strict=True)]  # fmt: skip
+    every = pd.concat(parts, ignore_index=True)
+    every = pd.concat([every.assign(language="*"), every], ignore_index=True)
+    sums = every.groupby(["language", "field"], sort=False).sum().reset_index()
+    sums["unread"] = sums["unread"] / sums["tokens"].where(sums["tokens"] > 0)
+    return sums[sums["tokens"] > 0].reset_index(drop=True)
+
+
+def across_splits(table: pd.DataFrame, column: str) -> list[str]:
+    """Streams (`stream_id`) or groups whose posts lie in more than one split; none where there is no such column."""
+    if column not in table:
         return []
-    streams = table[table["stream_id"] != ""]
-    splits = streams.groupby("stream_id")["split"].nunique()
+    splits = table[table[column] != ""].groupby(column)["split"].nunique()
     return sorted(splits.index[splits > 1])
 
 

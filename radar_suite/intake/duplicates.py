@@ -124,7 +124,7 @@ def duplicate_pairs(table: pd.DataFrame, scan: FrameScan, *, max_posts: int = 60
 
     Args:
         table: posts; `stream_id` is respected where the column exists.
-        scan: their frames (frames of other posts are ignored).
+        scan: their frames (those of other posts, and those in which nothing is to be seen, are ignored).
         max_posts: up to here the pictures of all posts are compared; beyond, only of posts with similar texts.
 
     Returns:
@@ -134,7 +134,8 @@ def duplicate_pairs(table: pd.DataFrame, scan: FrameScan, *, max_posts: int = 60
     """
     core = [text_core(text) for text in all_text(table)]
     owner = scan.table["post_id"].map(pd.Series(np.arange(len(table)), index=table["post_id"].to_numpy()))
-    kept = owner.notna().to_numpy()
+    # Frames of one colour look alike, and are no evidence: they would make copies of posts that share nothing.
+    kept = (owner.notna() & (scan.table["sharpness"] > 0)).to_numpy()
     owner, hashes, colours = owner[kept].astype(int).to_numpy(), scan.hashes[kept], scan.features[kept][:, COLOUR_GRID]
     rows_of = pd.Series(np.arange(len(owner))).groupby(owner).indices
     frames: dict[int, np.ndarray] = {int(post): hashes[rows] for post, rows in rows_of.items()}

@@ -3,8 +3,9 @@
 Columns are those of the data contract. `post_id`, at least one `label_<category>` and something to see or read are
 needed; `frames` holds relative paths separated by `|`. What is left out:
 
-- split: drawn from (seed, stream_id or else post_id): train .6, validation .1, calibration .1, test .2; posts with no
-  verified label and no stream go to `unlabelled`.
+- split: drawn from (seed, group or else post_id): train .6, validation .1, calibration .1, test .2; posts with no
+  verified label and no group go to `unlabelled`.
+- group: of posts that are not independent, `stream_id`; none.
 - pipeline: the risks that are verified, joined by `+`; `traffic` when there are none.
 - region, language, created_at: `ZZ`, `und`, unknown. title, ocr_text, asr_text: empty. frames: none.
 """
@@ -12,11 +13,10 @@ needed; `frames` holds relative paths separated by `|`. What is left out:
 from __future__ import annotations
 
 import csv
-import difflib
 import hashlib
 import itertools
 import json
-import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -29,20 +29,21 @@ from radar_lib.data.posts import Posts, write_corpus
 from radar_lib.data.schema import DEFAULTS, FRAMES, LABEL_PREFIX, TEXT_COLUMNS, categories_of
 from radar_lib.data.shards import BATCH_ROWS
 from radar_lib.errors import RadarError
-from radar_suite.intake.images import frame_fault, read_image, shrink
-from radar_suite.intake.rows import Fault, OnError, RowChecker
+from radar_suite.intake.columns import KNOWN, OPTIONAL, check_header, require_no_content
+from radar_suite.intake.images import frames_of, read_image
+from radar_suite.intake.rows import QUARANTINE, Fault, OnError, RowChecker
+from radar_suite.intake.text import plain_text
 
+SAMPLE = 1000  # rows that show what the columns hold
+MOST_CHARACTERS = 64 << 20  # of a cell, so that a quote that nobody closed cannot fill the memory
 FRACTIONS = {"train": 0.6, "validation": 0.1, "calibration": 0.1, "test": 0.2}
-KNOWN = ("post_id", "split", *DEFAULTS, FRAMES)
-OPTIONAL = ("caption", "stream_id", "segment")  # a corpus has them only where the table does
-_CATEGORY = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
 Row = tuple[int, dict[str, Any], list[Fault]]  # number, cells, what is wrong with the line itself
 
 
 def import_table(
     table: str | Path, images: str | Path | None, out: str | Path, *, on_error: OnError = "stop", seed: int = 1,
-    name: str | None = None, max_px: int = 512, workers: int = 2,
+    name: str | None = None, ignore: Sequence[str] = (), allow_empty: bool = False, max_px: int = 512, workers: int = 2,
 ) -> Posts:  # fmt: skip
     """Turn a table of posts into a corpus folder; memory does not grow with the frames.
 
@@ -53,41 +54,56 @@ def import_table(
         on_error: 'stop' reads everything, then raises with all problems and leaves no corpus; 'quarantine' sets bad
             rows aside in `out/quarantine.jsonl`.
         seed: draws the splits if the table has none.
-        max_px: frames whose longest side is larger are scaled down to this; others are copied byte for byte.
+        ignore: columns to leave out, of the data contract or not.
+        allow_empty: take posts without text and frames, too.
+        max_px: frames whose longest side is larger are scaled down to this. Others are copied byte for byte, but
+            those that not every reader would see as a person does (see `images.frames_of`): they are written anew.
         workers: threads that read and decode frames.
 
     Raises:
-        RadarError: with file, row, column and remedy for each problem.
+        RadarError: with file, row, column and remedy for each problem; also for a column that would be left out and
+            looks like content.
     """
     table, out = Path(table), Path(out)
     base = Path(images) if images is not None else table.parent
     if not base.is_dir():
         raise RadarError(f"{base} is no folder. Name the one that the frames' paths start from (--images DIR).")
-    header, rows = _read_rows(table)
-    categories, ignored = _check_header(table.name, header)
-    columns = [column for column in KNOWN if column in header or column not in (*OPTIONAL, FRAMES)]
+    header, rows = _leave_out(table.name, *_read_rows(table), ignore)
+    categories, ignored = check_header(table.name, header)
+    grouped = not {"group", "stream_id"}.isdisjoint(header)
+    given = {*header, "group"} if grouped else header
+    first = list(itertools.islice(rows, SAMPLE))
+    require_no_content(table.name, ignored, [cells for _, cells, _ in first])
+    rows = itertools.chain(first, rows)
+    columns = [column for column in KNOWN if column in given or column not in (*OPTIONAL, FRAMES)]
     columns += [LABEL_PREFIX + category for category in categories]
     hint = "Correct these rows, or have them set aside with --on-error quarantine."
     checker = RowChecker(columns, on_error=on_error, hint=hint)
-    extra: dict[str, Any] = {"source": table.name, "seed": seed, "max_px": max_px, "ignored_columns": ignored}
+    extra: dict[str, Any] = {"source": table.name, "seed": seed, "max_px": max_px,
+                             "read_columns": [column for column in columns if column in header],
+                             "ignored_columns": [*ignore, *ignored]}  # fmt: skip
+    seen: Counter[str] = Counter()  # by `images.NOTES`
 
     def records() -> Iterator[dict[str, Any]]:
         bar = tqdm(desc=f"importing {table.name}", unit="post", disable=None)
         with bar, ThreadPoolExecutor(workers) as pool:
             while batch := list(itertools.islice(rows, BATCH_ROWS)):
                 loaded = pool.map(lambda item: _read_frames(item[1].get(FRAMES, ""), base, max_px), batch)
-                for (number, cells, faults), (frames, frame_faults) in zip(batch, loaded, strict=True):
+                for (number, cells, faults), (frames, frame_faults, notes) in zip(batch, loaded, strict=True):
                     row = _convert(cells, columns, seed=None if "split" in header else seed)
                     faults = faults or [*checker.faults(row), *frame_faults]
+                    faults = faults or _emptiness(row, frames) * (not allow_empty)
                     if checker.admit(table.name, number, row, faults):
+                        seen.update(notes)
                         yield {**row, FRAMES: frames}
                     bar.update()
         # write_corpus reads `extra` after the last row
-        extra["quarantined"] = checker.finish(table.name, out / "quarantine.jsonl")
+        extra["frames"] = dict(+seen)
+        extra["quarantined"] = checker.finish(table.name, out / QUARANTINE)
 
     return write_corpus(
         out, records(), name=name or table.stem, kind="imported", categories=categories,
-        captions="caption" in header, streams="stream_id" in header, extra=extra,
+        captions="caption" in header, streams="stream_id" in header, groups=grouped, extra=extra,
     )  # fmt: skip
 
 
@@ -101,13 +117,24 @@ def _read_rows(table: Path) -> tuple[list[str], Iterator[Row]]:
     return read(table)
 
 
+def _leave_out(
+    file: str, header: Sequence[str], rows: Iterator[Row], ignore: Sequence[str]
+) -> tuple[list[str], Iterator[Row]]:
+    """The table without these columns."""
+    for name in ignore:
+        if name not in header:
+            raise RadarError(f"{file}, header: no column {name!r} to ignore among {', '.join(header)[:200]}.")
+    if not ignore:
+        return header, rows
+    kept = [name for name in header if name not in ignore]
+    return kept, ((number, {name: cells[name] for name in kept if name in cells}, faults)
+                  for number, cells, faults in rows)  # fmt: skip
+
+
 def _lines(table: Path) -> Iterator[str]:
-    try:
-        with open(table, encoding="utf-8-sig", newline="") as file:
+    try:  # what is no UTF-8 becomes lone surrogates, which are the fault of a cell
+        with open(table, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
             yield from file
-    except UnicodeDecodeError as error:
-        byte = error.object[error.start]
-        raise RadarError(f"{table.name}: byte {byte:#x} is not UTF-8. Save the table as UTF-8.") from error
     except OSError as error:
         raise RadarError(f"{table} cannot be read: {error.strerror}.") from error
 
@@ -122,7 +149,7 @@ def _read_csv(table: Path) -> tuple[list[str], Iterator[Row]]:
 
     def rows() -> Iterator[Row]:
         reader = csv.reader(_lines(table), delimiter=delimiter, strict=True)
-        number = 0
+        number, usual = 0, csv.field_size_limit(MOST_CHARACTERS)  # whether a text is too long is for the checker to say
         try:
             for number, cells in enumerate(reader, start=1):
                 if number == 1 or not cells:
@@ -136,6 +163,8 @@ def _read_csv(table: Path) -> tuple[list[str], Iterator[Row]]:
             where = f"{table.name}, row {number + 1} (line {reader.line_num})"
             raise RadarError(f"{where}: {error}. Put quotes around cells and double the quotes in them, or use "
                              "JSONL.") from error  # fmt: skip
+        finally:
+            csv.field_size_limit(usual)
 
     return header, rows()
 
@@ -156,34 +185,6 @@ def _read_jsonl(table: Path) -> tuple[list[str], Iterator[Row]]:
     return header, rows()
 
 
-def _check_header(file: str, header: Sequence[str]) -> tuple[tuple[str, ...], list[str]]:
-    """Categories and the names of columns that mean nothing here."""
-
-
-    def require(good: Any, what: str, remedy: str) -> None:
-        if not good:
-            raise RadarError(f"{file}, header: {what}. {remedy}.")
-
-    categories, content = categories_of(header), (*TEXT_COLUMNS, FRAMES)
-    for name in header:
-        require(header.count(name) == 1, f"column {name!r} is there twice", "Keep one")
-    names = ", ".join(header)[:200]
-    require("post_id" in header, f"no column post_id among {names}", "Give every post a unique post_id")
-    labels = "Add label_<category> for each risk: 1 violating, 0 cleared, -1 not verified"
-    require(categories, "no label column", labels)
-    for name in categories:
-        require(_CATEGORY.fullmatch(name), f"{name!r} is no category name", "Use letters, digits, - and _ after label_")
-    require(set(header) & set(content), "posts without text and frames", f"Add one of {', '.join(content)}")
-    require("segment" not in header or "stream_id" in header, "segment without stream_id", "Add stream_id")
-    ignored = [name for name in header if name not in KNOWN and not name.startswith(LABEL_PREFIX)]
-    for name in ignored:
-        near = difflib.get_close_matches(name.lower(), KNOWN, n=1, cutoff=0.8)
-        if not near and difflib.get_close_matches(name.lower()[: len(LABEL_PREFIX)], [LABEL_PREFIX], cutoff=0.8):
-            near = [LABEL_PREFIX + "<category>"]
-        require(not near, f"unknown column {name!r}", f"Did you mean {''.join(near)}? Rename it or take it out")
-    return categories, ignored
-
-
 def _convert(cells: Mapping[str, Any], columns: Sequence[str], *, seed: int | None) -> dict[str, Any]:
     """Cells in the types of the data contract; what cannot be converted stays as it is, for the checker to refuse.
 
@@ -201,14 +202,23 @@ def _convert(cells: Mapping[str, Any], columns: Sequence[str], *, seed: int | No
             verified.append(category)
     if cells.get("pipeline", "") == "":
         row["pipeline"] = "+".join(verified) or DEFAULTS["pipeline"]
+    if row.get("group") == "":
+        row["group"] = row.get("stream_id", "")
     if seed is not None:
-        stream = row.get("stream_id")
-        row["split"] = draw_split(stream or row["post_id"], seed=seed) if stream or verified else "unlabelled"
+        group = row.get("group")
+        row["split"] = draw_split(group or row["post_id"], seed=seed) if group or verified else "unlabelled"
     return row
 
 
+def _emptiness(row: Mapping[str, Any], frames: Sequence[Any]) -> list[Fault]:
+    """The fault of a sound row with nothing to read or to see."""
+    if frames or any(plain_text(row[name]).strip() for name in TEXT_COLUMNS):
+        return []
+    return [("all", "neither text nor frames", "Give it some, or take such posts as they are with --allow-empty")]
+
+
 def draw_split(key: str, *, seed: int) -> str:
-    """Split of a post or stream by hash: the same key and seed give the same split, whatever else is in the table."""
+    """Split of a post or group by hash: the same key and seed give the same split, whatever else is in the table."""
     number = int.from_bytes(hashlib.sha256(f"{seed}:{key}".encode(errors="replace")).digest()[:8], "big") / 2**64
     for split, edge in zip(FRACTIONS, itertools.accumulate(FRACTIONS.values()), strict=True):
         if number < edge:
@@ -236,7 +246,7 @@ def _naive_utc(value: Any) -> Any:
 
 
 _CONVERSIONS: dict[str, Callable[[Any], Any]] = {
-    "post_id": lambda value: str(value) if isinstance(value, int) else value,
+    **dict.fromkeys(("post_id", "group"), lambda value: str(value) if isinstance(value, int) else value),
     "region": lambda value: value.upper() or DEFAULTS["region"] if isinstance(value, str) else value,
     "language": lambda value: DEFAULTS["language"] if value == "" else value,
     "created_at": _naive_utc,
@@ -244,20 +254,23 @@ _CONVERSIONS: dict[str, Callable[[Any], Any]] = {
 }
 
 
-def _read_frames(cell: Any, base: Path, max_px: int) -> tuple[list[dict[str, Any]], list[Fault]]:
-    """Encoded frames of one cell, or what is wrong with them."""
+def _read_frames(cell: Any, base: Path, max_px: int) -> tuple[list[dict[str, Any]], list[Fault], Counter[str]]:
+    """Encoded frames of one cell, what is wrong with them, and counts of what was done to them."""
     paths = [part for part in cell.split("|") if part.strip()] if isinstance(cell, str) else cell
     if not isinstance(paths, list) or not all(isinstance(path, str) for path in paths):
-        return [], [(FRAMES, f"{cell!r:.60} is no list of paths", "Separate relative paths by |")]
-    frames, faults = [], []
+        return [], [(FRAMES, f"{cell!r:.60} is no list of paths", "Separate relative paths by |")], Counter()
+    frames, faults, notes = [], [], Counter()
     for path in paths:
         try:
             data = read_image(path, base)
         except ValueError as error:
             faults.append((FRAMES, f"{path!r:.80} {error}", "Use an existing file below the images folder"))
             continue
-        if what := frame_fault(data):
-            faults.append((FRAMES, f"{what}: {path!r:.80}", "Replace the image or take it out"))
-        else:
-            frames.append({"bytes": shrink(data, max_px), "path": path.strip()})
-    return frames, faults
+        try:
+            made, what = frames_of(data, max_px)
+        except RadarError as error:
+            faults.append((FRAMES, f"{error}: {path!r:.80}", "Replace the image or take it out"))
+            continue
+        frames += [{"bytes": frame, "path": path.strip()} for frame in made]
+        notes.update(what)
+    return frames, faults, notes

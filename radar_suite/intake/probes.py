@@ -23,7 +23,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import PredefinedSplit, StratifiedGroupKFold, cross_val_predict
 
-from radar_lib.intervals import average_precision_difference
+from radar_lib.intervals import Groups, average_precision_difference
 from radar_lib.metrics import average_precision
 from radar_suite.intake.text import plain_text
 
@@ -82,13 +82,14 @@ def risk_probe(
 
 
 def fold_of(labels: Ints, groups: Ints, *, folds: int = 5, seed: int = 1) -> Ints | None:
-    """A fold for each post, with about the same share of violations; None where a class is too rare for that.
+    """A fold for each post, with about the same share of violations; None where a class is too rare for that, or
+    nearly all posts are copies of each other.
 
     Args:
         groups: copies share a number (`duplicates.duplicate_groups`) and so a fold: a copy in training would vouch
             for its twin.
     """
-    if min(np.bincount(labels, minlength=2)[:2]) < folds:
+    if min(np.bincount(labels, minlength=2)[:2]) < folds or len(np.unique(groups)) < folds:
         return None
     fold = np.empty(len(labels), np.int64)
     splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
@@ -170,13 +171,14 @@ def pipeline_probe(pipelines: pd.Series, groups: Ints, parts: Mapping[str, Featu
 
 
 def modality_tables(
-    probes: Mapping[str, RiskProbe], judged: Bool[np.ndarray, " post"]
+    probes: Mapping[str, RiskProbe], judged: Bool[np.ndarray, " post"], *, groups: Groups = None
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """How good each probe is, and what the joint one gains over the single ones.
 
     Args:
         probes: by risk.
         judged: which posts of the probed table count (posts as they are served, not as they were hunted for).
+        groups: of the probed table's posts, where they are not independent.
 
     Returns:
         Columns category, probe, ap, prevalence, posts, positives; and category, over, gain, low, high (fractions, 95 %
@@ -185,7 +187,7 @@ def modality_tables(
     scores, gains = [], []
     for category, probe in probes.items():
         kept = judged[probe.rows]
-        labels = probe.labels[kept]
+        labels, own = probe.labels[kept], None if groups is None else groups[probe.rows][kept]
         logits = {kind: values[kept] for kind, values in probe.logits.items()}
         if labels.sum() < 5 or labels.all():
             continue
@@ -193,6 +195,7 @@ def modality_tables(
             ap = average_precision(labels, values)
             scores.append((category, kind, ap, labels.mean(), len(labels), int(labels.sum())))
         for kind in [kind for kind in logits if kind != "joint" and len(logits) > 2]:
-            gains.append((category, kind, *average_precision_difference(labels, logits["joint"], logits[kind])[:3]))
+            gain = average_precision_difference(labels, logits["joint"], logits[kind], groups=own)
+            gains.append((category, kind, *gain[:3]))
     return (pd.DataFrame(scores, columns=["category", "probe", "ap", "prevalence", "posts", "positives"]),
             pd.DataFrame(gains, columns=["category", "over", "gain", "low", "high"]))  # fmt: skip

@@ -21,24 +21,31 @@ from radar_lib.files import atomic_write_text
 
 OnError = Literal["stop", "quarantine"]
 Fault = tuple[str, str, str]  # column, what is wrong, what to do
-LISTED = 20  # problems in a message; the rest are counted
+QUARANTINE = "quarantine.jsonl"  # in the corpus folder
+Place = tuple[str, int, str]  # file, row, post
+LISTED = 20  # faults in a message, each with its rows; the rest are counted
+NAMED = 3  # rows of a fault
 SCORED = ("train", "test")  # splits without which nothing can be learnt or reported
 
-_TEXT = Annotated[str, Field(min_length=0)]  # the constraint makes pydantic look inside: a lone surrogate is no text
+LONGEST_TEXT = 131_072  # characters; more is no post, but a file in a cell or a quote that nobody closed
+_TEXT = Annotated[str, Field(max_length=LONGEST_TEXT)]  # makes pydantic look inside: a lone surrogate is no text
 _LABEL = (Annotated[int, Field(ge=-1, le=1)], "label", "Write 1 (violating), 0 (cleared) or -1 (not verified)")
 # Type of a cell, what it is called, and how to mend it.
 _CELLS: dict[str, tuple[Any, str, str]] = {
     "post_id": (Annotated[str, Field(pattern=r"[^\s\x1c-\x1f]")], "id", "Give every post a unique text"),
     "split": (Literal[SPLITS], "split", f"Use one of {', '.join(SPLITS)}"),
-    "pipeline": (Annotated[str, Field(min_length=1)], "pipeline", "Name the pipeline"),
+    "pipeline": (Annotated[str, Field(pattern=r"^[^$\x00-\x1f]+$")], "pipeline",
+                 "Name the pipeline, on one line and without $"),
     "region": (Annotated[str, Field(pattern="^[A-Z]{2}$")], "region",
                "Use ISO 3166-1 alpha-2, such as BR, or ZZ if unknown"),
     "language": (Annotated[str, Field(pattern="^[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*$")], "language",
                  "Use BCP 47, such as pt-BR, or und if unknown"),
     "created_at": (datetime | None, "time", "Use ISO 8601, such as 2025-01-31T12:00:00Z"),
     "segment": (Annotated[int, Field(ge=0, lt=2**31)], "segment", "Count the segments of a stream from 0"),
-    **{name: (_TEXT, "text", "Write a text, which may be empty") for name in (*TEXT_COLUMNS, "caption", "stream_id")},
+    **{name: (_TEXT, "text", "Write a text, which may be empty")
+       for name in (*TEXT_COLUMNS, "caption", "stream_id", "group")},
 }  # fmt: skip
+_WHOLE = {"stream_id": ("stream", "segments of a stream"), "group": ("group", "posts of a group")}  # kept in one split
 
 
 class RowChecker:
@@ -58,10 +65,11 @@ class RowChecker:
         fields: Any = {name: (_cell(name)[0], ...) for name in columns if name != FRAMES}
         self._model = create_model("Row", __config__=ConfigDict(strict=True), **fields)
         self._ids: set[str] = set()
-        self._split_of: dict[str, str] = {}  # by stream
+        self._split_of: dict[tuple[str, str], str] = {}  # by column and stream or group
         self._sizes: Counter[str] = Counter()
-        self._problems: list[str] = []
-        self._row_problems = self._n_problems = 0
+        self._places: dict[Fault, list[Place]] = {}  # the first few of the first `LISTED` faults
+        self._rows_with: Counter[Fault] = Counter()  # of these faults
+        self._n_faults = 0
 
     def faults(self, row: Mapping[str, Any]) -> list[Fault]:
         """What is wrong with one row of plain values; an empty list when all is well."""
@@ -71,15 +79,17 @@ class RowChecker:
         except ValidationError as error:
             faults = [_fault(each) for each in error.errors(include_url=False, include_context=False)]
         wrong = {column for column, *_ in faults}
-        post_id, split, stream = row["post_id"], row["split"], row.get("stream_id")
+        post_id, split = row["post_id"], row["split"]
         if "post_id" not in wrong:
             if post_id in self._ids:
                 faults.append(("post_id", f"{_short(post_id)} is there already", "Keep one row for each post"))
             self._ids.add(post_id)
-        if stream and not wrong & {"split", "stream_id"}:
-            if (first := self._split_of.setdefault(stream, split)) != split:
-                what = f"stream {_short(stream)} is in {first!r} and in {split!r}"
-                faults.append(("stream_id", what, "Keep all segments of a stream in one split"))
+        for column, (what, posts) in _WHOLE.items():
+            if (key := row.get(column)) and not wrong & {"split", column}:
+                if (first := self._split_of.setdefault((column, key), split)) != split:
+                    cut = f"{what} {_short(key)} is in {first!r} and in {split!r}"
+                    faults.append((column, cut, f"Keep all {posts} in one split"))
+                    break  # an imported stream is a group as well
         return faults
 
     def admit(self, file: str, number: int, row: Mapping[str, Any], faults: Sequence[Fault]) -> bool:
@@ -89,10 +99,12 @@ class RowChecker:
             reasons = [dict(zip(("column", "what", "remedy"), fault, strict=True)) for fault in faults]
             self.quarantined.append(json.dumps({"file": file, "row": number, "post_id": post_id, "problems": reasons}))
             return False
-        post = f" (post {_short(post_id)})" if post_id else ""
-        for column, what, remedy in faults:
-            self._row_problems += 1
-            self._note(f"{file}, row {number}, column {column}{post}: {what}. {remedy}.")
+        for fault in faults:
+            self._n_faults += 1
+            if fault in self._places or len(self._places) < LISTED:
+                self._rows_with[fault] += 1
+                if len(places := self._places.setdefault(fault, [])) < NAMED:
+                    places.append((file, number, post_id))
         if row["split"] in SPLITS:  # also of a faulty row: it can be corrected, so it is no gap in its split
             self._sizes[row["split"]] += 1
             self.counts.update((row["split"], name, row[name]) for name in self.labels if row[name] in (-1, 0, 1))
@@ -105,13 +117,13 @@ class RowChecker:
             RadarError: for the problems of rows, and for what only the whole shows: an empty train or test split, or
                 a risk with one kind of label there.
         """
-        for column, what, remedy in self._gaps():
-            self._note(f"{file}, column {column}: {what}. {remedy}.")
-        if self._n_problems:
-            lines = [f"{self._n_problems} problem{'s' * (self._n_problems > 1)} in the posts:"]
-            lines += [f"  {problem}" for problem in self._problems]
-            more = self._n_problems - len(self._problems)
-            lines += [f"  and {more} more."] * (more > 0) + [self.hint] * bool(self.hint and self._row_problems)
+        gaps = [f"{file}, column {column}: {what}. {remedy}." for column, what, remedy in self._gaps()]
+        if problems := self._n_faults + len(gaps):
+            lines = [f"{problems} problem{'s' * (problems > 1)} in the posts:"]
+            listed = gaps[: LISTED - len(self._places)]
+            lines += [f"  {problem}" for problem in (*map(self._said, self._places), *listed)]
+            more = problems - self._rows_with.total() - len(listed)
+            lines += [f"  and {more} more."] * (more > 0) + [self.hint] * bool(self.hint and self._n_faults)
             if self.quarantined:
                 lines.append(f"{len(self.quarantined)} rows were bad, the first: {self.quarantined[0][:300]}")
             raise RadarError("\n".join(lines))
@@ -121,10 +133,15 @@ class RowChecker:
                 atomic_write_text(quarantine, "\n".join(self.quarantined) + "\n")
         return len(self.quarantined)
 
-    def _note(self, problem: str) -> None:
-        self._n_problems += 1
-        if len(self._problems) < LISTED:
-            self._problems.append(problem)
+    def _said(self, fault: Fault) -> str:
+        """One line for all rows with a fault."""
+        (column, what, remedy), places, count = fault, self._places[fault], self._rows_with[fault]
+        file, number, post_id = places[0]
+        if count == 1:
+            post = f" (post {_short(post_id)})" if post_id else ""
+            return f"{file}, row {number}, column {column}{post}: {what}. {remedy}."
+        rows = ", ".join(f"{number}" if other == file else f"{number} of {other}" for other, number, _ in places)
+        return f"{file}, column {column}: {count:,} rows, first rows {rows}: {what}. {remedy}."
 
     def _gaps(self) -> Iterator[Fault]:
         for split in SCORED:
@@ -147,12 +164,15 @@ def _fault(error: Mapping[str, Any]) -> Fault:
     column = error["loc"][0]
     _, noun, remedy = _cell(column)
     value = error["input"]
+    if error["type"] == "string_too_long":
+        return column, f"{len(value):,} characters", f"Shorten it to {LONGEST_TEXT:,}; a quote may be missing before it"
     if error["type"] == "missing" or value is None:
         return column, "it is null", remedy
     if value == "":
         return column, "it is empty", remedy
-    kind = "valid Unicode" if error["type"] == "string_unicode" else noun
-    return column, f"{_short(value)} is no {kind}", remedy
+    if error["type"] == "string_unicode":
+        return column, "it is no valid Unicode", "Save the table as UTF-8"
+    return column, f"{_short(value)} is no {noun}", remedy
 
 
 def _short(value: Any) -> str:

@@ -7,7 +7,6 @@ weak on purpose: what a probe finds with them is there for any model to find.
 from __future__ import annotations
 
 import hashlib
-import io
 import multiprocessing
 from collections.abc import Collection
 from concurrent.futures import ProcessPoolExecutor
@@ -18,14 +17,14 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow.parquet as pq
 from imagehash import phash
 from jaxtyping import Bool, Float, UInt8
 from PIL import Image
 
+from radar_lib.data.frames import decode, spread
 from radar_lib.data.posts import Posts
 from radar_lib.data.schema import FRAMES
-from radar_lib.data.shards import BATCH_ROWS
+from radar_lib.data.shards import read_batches, require_bytes
 
 HASH_BITS = 64
 PER_POST = 3  # frames that are looked at: the first, the last, and others evenly between them
@@ -125,9 +124,9 @@ def _scan_shard(shard: Path, *, keep: Collection[str] | None) -> FrameScan:
     hashes: list[np.ndarray] = []
     parts: list[np.ndarray] = []
     place_of: dict[str, int] = {}
-    for batch in pq.ParquetFile(shard).iter_batches(BATCH_ROWS, columns=["post_id", "split", "pipeline", FRAMES]):
+    for batch in read_batches(shard, columns=["post_id", "split", "pipeline", FRAMES]):
         fresh: list[tuple[np.ndarray, np.ndarray]] = []
-        for post in batch.to_pylist():
+        for post in require_bytes(batch, shard).to_pylist():
             if keep is not None and post["post_id"] not in keep:
                 continue
             frames = post.pop(FRAMES)
@@ -154,25 +153,14 @@ def _scan_shard(shard: Path, *, keep: Collection[str] | None) -> FrameScan:
     return FrameScan(table[COLUMNS], np.stack(hashes)[place, 2:].astype(bool), features)
 
 
-def spread(n: int, most: int) -> list[int]:
-    """Places of at most `most` of `n` frames: the first, the last, and others evenly between them.
-
-    >>> spread(5, 3)
-    [0, 2, 4]
-    """
-    return list(range(n)) if n <= most else sorted({round(i * (n - 1) / max(most - 1, 1)) for i in range(most)})
-
-
 def _look(data: bytes) -> tuple[tuple[int, int], np.ndarray, np.ndarray, np.ndarray]:
     """Size, hash, and the two pictures that `frame_features` takes."""
-    with Image.open(io.BytesIO(data)) as image:
-        size = image.size
-        image.draft("RGB", (192, 192))
-        picture = image.convert("RGB")
-    grey = picture.convert("L")
+    image = decode(data, about=192)
+    seen = image.pictures[0]
+    grey = seen.convert("L")
     bits = phash(grey.resize((32, 32), Image.Resampling.BOX)).hash.ravel()  # 32 is the size that it looks at
-    small = picture.resize((32, 32), Image.Resampling.BOX)
-    return size, bits, np.asarray(small), np.asarray(grey.resize((96, 96), Image.Resampling.BOX))
+    small = seen.resize((32, 32), Image.Resampling.BOX)
+    return image.size, bits, np.asarray(small), np.asarray(grey.resize((96, 96), Image.Resampling.BOX))
 
 
 def post_features(scan: FrameScan, post_ids: pd.Series) -> Float[np.ndarray, "post feature"]:

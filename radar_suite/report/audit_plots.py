@@ -9,8 +9,53 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from radar_suite.report.plots import MARKERS
-from radar_suite.report.style import BLACK, BLUE, GREEN, ORANGE, category_colour
+from radar_suite.report.drawing import draw_counts, place_legend, shorten
+from radar_suite.report.style import BLACK, BLUE, GREEN, MARKERS, ORANGE, category_colour, look
+
+MOST_PIPELINES = 24  # that a figure shows
+
+
+def label_matrices(matrix: pd.DataFrame, both: pd.DataFrame) -> Figure:
+    """Verified labels by pipeline and risk, and posts verified for two risks: side by side, from K = 5 on stacked.
+
+    Args:
+        matrix: a line per pipeline, a column per risk; the `MOST_PIPELINES` with most labels are drawn, in their order.
+        both: a line and a column per risk.
+    """
+    shown = matrix.sum(axis=1).nlargest(MOST_PIPELINES).index
+    title = "verified labels" + (f", {len(shown)} of {len(matrix)} pipelines" if len(shown) < len(matrix) else "")
+    matrix, k = matrix[matrix.index.isin(shown)], len(both)
+    if k < 5:
+        figure, axes = plt.subplots(1, 2, figsize=(4.8 + 1.9 * k, 1.5 + 0.5 * max(len(matrix), k, 2)))
+    else:
+        size = (3.6 + 1.15 * k, 3.4 + 0.5 * (len(matrix) + k))
+        figure, axes = plt.subplots(2, 1, figsize=size, height_ratios=[len(matrix), k])
+    draw_counts(axes[0], matrix, title=title, x="risk", y="pipeline")
+    draw_counts(axes[1], both, title="verified for both", x="risk", y="risk")
+    return figure
+
+
+def pipeline_guesses(probe: pd.DataFrame) -> Figure:
+    """How well probes guess each pipeline, a line per pipeline, at most `MOST_PIPELINES`, those guessed best.
+
+    Args:
+        probe: columns pipeline, probe, auc.
+    """
+    order = probe.groupby("pipeline", sort=False)["auc"].max()
+    shown = [name for name in order.index if name in set(order.nlargest(MOST_PIPELINES).index)]
+    figure, axes = plt.subplots(figsize=(6.4, 1.4 + 0.4 * len(shown)))
+    names = {name: shorten(str(name), 26) for name in shown}
+    for k, (name, part) in enumerate(probe[probe["pipeline"].isin(shown)].groupby("probe", sort=False)):
+        heights = [shown.index(one) for one in part["pipeline"]]
+        axes.plot(part["auc"], heights, MARKERS[k], color=category_colour(k), linestyle="", label=name)
+    axes.axvline(0.5, color=BLACK, linestyle=":", marker="", linewidth=1, label="chance")
+    axes.set_yticks(range(len(shown)), names.values())
+    axes.set(title="which pipeline labelled the post?", xlabel="AUC on posts not seen", xlim=(0.38, 1.02))
+    axes.margins(y=0.3)
+    axes.invert_yaxis()
+    axes.grid(False, axis="y")
+    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return figure
 
 
 def prevalence_panels(rates: Mapping[str, pd.DataFrame], categories: Sequence[str], *, most: int = 14) -> Figure:
@@ -26,26 +71,28 @@ def prevalence_panels(rates: Mapping[str, pd.DataFrame], categories: Sequence[st
         largest = verified.groupby("group", sort=False)["verified"].sum().nlargest(most).index
         panels[name] = verified[verified["group"].isin(largest)]
     columns, groups_of = min(3, len(panels)), [frame["group"].nunique() for frame in panels.values()]
-    heights = [max(groups_of[start : start + columns]) + 3 for start in range(0, len(panels), columns)]
-    size = (3.9 * columns, 1.0 + 0.27 * sum(heights))
+    thick = max(1.0, len(categories) / 4)  # of a group's line
+    heights = [max(groups_of[start : start + columns]) * thick + 3 for start in range(0, len(panels), columns)]
+    long = any(len(str(group)) > 20 for frame in panels.values() for group in frame["group"])
+    size = ((4.9 if long else 3.9) * columns, 1.0 + 0.27 * sum(heights))
+    apart = min(0.22, 0.8 / len(categories))
     figure, grid = plt.subplots(len(heights), columns, squeeze=False, height_ratios=heights, figsize=size)
     for axes in grid.flat[len(panels) :]:
         axes.axis("off")
     for axes, (name, frame) in zip(grid.flat, panels.items(), strict=False):
         groups = list(dict.fromkeys(frame["group"]))
         for k, category in enumerate(categories):
-            part = frame[frame["category"] == category]
-            height = np.array([groups.index(group) for group in part["group"]]) + 0.22 * (k - (len(categories) - 1) / 2)
+            part, shift = frame[frame["category"] == category], apart * (k - (len(categories) - 1) / 2)
+            height = np.array([groups.index(group) for group in part["group"]]) + shift
             mid = 100 * part["prevalence"].to_numpy()
             ends = np.abs(100 * part[["low", "high"]].to_numpy().T - mid)
-            axes.errorbar(mid, height, xerr=ends, color=category_colour(k), marker=MARKERS[k % 7], markersize=4.5,
-                          linestyle="", elinewidth=1.1, label=category)  # fmt: skip
-        axes.set_yticks(range(len(groups)), [str(group) for group in groups])
+            axes.errorbar(mid, height, xerr=ends, markersize=4.5, elinewidth=1.1, label=category,
+                          **look(k) | {"linestyle": ""})  # fmt: skip
+        axes.set_yticks(range(len(groups)), [shorten(str(group), 26) for group in groups])
         axes.set(title=f"by {name}", ylim=(len(groups) - 0.4, -0.6), xlim=(0, None), xlabel="violating (%)")
         axes.grid(False, axis="y")
-    handles = [plt.Line2D([], [], color=category_colour(k), marker=MARKERS[k % 7], linestyle="", label=c)
-               for k, c in enumerate(categories)]  # fmt: skip
-    figure.legend(handles=handles, loc="outside upper center", ncols=min(7, len(categories)))
+    handles = [plt.Line2D([], [], **look(k) | {"linestyle": ""}) for k in range(len(categories))]
+    place_legend(figure, handles, categories, loc="upper center", most=7)
     return figure
 
 

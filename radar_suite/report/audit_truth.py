@@ -8,13 +8,21 @@ import pandas as pd
 import pyarrow.parquet as pq
 
 from radar_lib.data.posts import Posts
+from radar_lib.errors import RadarError
+from radar_lib.files import digest_file
 
 
 def truth_of(posts: Posts, post_ids: pd.Series) -> pd.DataFrame | None:
-    """The truth file's rows for these posts, in their order and with their index; None where there is no file."""
+    """The truth file's rows for these posts, in their order and with their index; None where there is no file.
+
+    Raises:
+        RadarError: the file is not the one that corpus.json was written for.
+    """
     path = posts.folder / "hidden" / "truth.parquet"
     if not path.exists():
         return None
+    if posts.info.get("truth_digest", actual := digest_file(path)) != actual:
+        raise RadarError(f"{path} has changed. Delete {posts.folder}: the next run builds these posts anew.")
     facts = [name for name in pq.read_schema(path).names if not name.startswith("fact_")]
     truth = pd.read_parquet(path, columns=facts).set_index("post_id").loc[post_ids]
     return truth.set_index(post_ids.index)

@@ -1,4 +1,4 @@
-"""The paper's claims, one by one, and what a run says of each: holds here, fails here, or inconclusive.
+"""The paper's claims, one by one, and what a run says of each: holds or fails here, inconclusive, or not testable.
 
 A claim is a sentence of the paper; its cells are comparisons of two table rows (or two lambdas) on one risk and metric,
 generated from the paper's own tables. A cell whose printed numbers contradict the sentence is an exception: it has its
@@ -8,7 +8,9 @@ The rules were written before the run that is recorded. A cell of a table is dec
 rows: it *holds* if the difference has the sentence's sign and *fails* if it has the other one, both only where
 its p-value, corrected over the cells of its claim (Holm 1979, 5 %), allows; else it is *inconclusive*. An exception
 *shows* or is *reversed* by the same test, and does not count. A claim fails if a cell of it fails, holds if all
-hold, and is inconclusive otherwise. Stability and traffic have rules of their own, at `stability` and `traffic`.
+hold, and is inconclusive otherwise. Two rows that are one run cannot be compared: where every label is verified, as
+with one risk, there is nothing to mask, and the claims about the mask are *not testable*. Stability and traffic have
+rules of their own, at `stability` and `traffic`.
 
 Where both rows were trained at `METHOD_SEEDS` seeds or more, the difference is that of the method: its error joins test
 posts and seeds (`radar_lib.intervals`). With fewer it is that of these checkpoints, over test posts alone. The column
@@ -29,6 +31,7 @@ import pandas as pd
 from jaxtyping import Float
 
 from radar_lib.evidence import Evidence, Over
+from radar_lib.intervals import Difference
 from radar_suite.report.experiments import EXPERTS, LAMBDA_STUDY_BACKBONE, SMALL, TINY
 from radar_suite.report.row_scores import name_of
 from radar_suite.report.tables import AVERAGE, METRICS, PAPER_CATEGORIES, TABLES, coverage_note, paper_results
@@ -36,10 +39,11 @@ from radar_suite.report.tables import AVERAGE, METRICS, PAPER_CATEGORIES, TABLES
 LEVEL = 0.05
 METHOD_SEEDS = 3  # runs of a row from which a verdict is about the method
 CHECKPOINTS = "these checkpoints"
-HOLDS, FAILS, OPEN = "holds here", "fails here", "inconclusive"
+HOLDS, FAILS, OPEN, UNTESTABLE = "holds here", "fails here", "inconclusive", "not testable"
 SHOWS, REVERSED = "exception shows", "exception reversed"
 BCE, UNMASKED, MASKED, DISTILLED = "BCE", "BCE w/o Mask", "Masked BCE", "Masked BCE + Distill"
 STABLE_FROM = {"APR@R90": {"LQC": 0.1, "RCS": 0.3, "FE": 0.5}, "APR@R95": {"LQC": 0.1, "RCS": 0.3, "FE": 0.3}}
+NOTHING = Difference(np.nan, np.nan, np.nan, np.nan)  # between a run and itself
 SHORT_OF_BEST = 0.01  # what 'stabilises' is taken to mean: within one point of the best lambda from there on
 
 
@@ -135,20 +139,24 @@ def scope(seeds: int) -> str:
 def decide(cells: Sequence[Cell], evidence: Evidence) -> pd.DataFrame:
     """One line per cell: ours and its interval in points, the paper's, the corrected p-value and the verdict.
 
-    `note` marks an R@P of either row so small that how often the interval covers is not promised.
+    Rows that are one run are not compared. `note` marks an R@P of either row so small that how often the interval
+    covers is not promised.
     """
     lines = []
     for claim in dict.fromkeys(cell.claim for cell in cells):
         family = [cell for cell in cells if cell.claim == claim]
         scopes = [about(evidence, cell.row, cell.other) for cell in family]
         differences = [
-            evidence.difference(cell.row, cell.other, cell.category, cell.metric, over=over)
+            NOTHING if evidence.same(cell.row, cell.other)
+            else evidence.difference(cell.row, cell.other, cell.category, cell.metric, over=over)
             for cell, (_, over) in zip(family, scopes, strict=True)
-        ]
-        corrected = holm([one.p_value for one in differences])
-        for cell, ours, p, (whose, _) in zip(family, differences, corrected, scopes, strict=True):
+        ]  # fmt: skip
+        corrected = iter(holm([one.p_value for one in differences if one is not NOTHING]))
+        for cell, ours, (whose, _) in zip(family, differences, scopes, strict=True):
             words = (REVERSED, SHOWS) if cell.exception else (HOLDS, FAILS)
+            p = np.nan if ours is NOTHING else next(corrected)
             verdict = OPEN if p >= LEVEL else words[0] if ours.estimate > 0 else words[1]
+            verdict = UNTESTABLE if ours is NOTHING else verdict
             points = {"ours": ours.estimate, "low": ours.low, "high": ours.high}
             lines.append(
                 {"claim": claim, "row": name_of(cell.row), "against": name_of(cell.other), "category": cell.category}
@@ -227,17 +235,18 @@ def paper_outside(decided: pd.DataFrame) -> tuple[int | str, int | str]:
 def summary(decided: pd.DataFrame) -> pd.DataFrame:
     """One line per claim: how many cells hold, fail and stay open, what they are about, and the claim's verdict.
 
-    Exceptions are counted apart.
+    Exceptions are counted apart, and so are comparisons of a run with itself.
     """
     lines = []
     for claim, part in decided.groupby("claim", sort=False):
         exceptions = part["exception"] if "exception" in part else pd.Series(False, index=part.index)
         counts = part[~exceptions]["verdict"].value_counts()
-        holds, fails, left = (int(counts.get(verdict, 0)) for verdict in (HOLDS, FAILS, OPEN))
-        verdict = FAILS if fails else HOLDS if holds and not left else OPEN
+        holds, fails, left, same = (int(counts.get(verdict, 0)) for verdict in (HOLDS, FAILS, OPEN, UNTESTABLE))
+        verdict = FAILS if fails else HOLDS if holds and not left else UNTESTABLE if same and not left else OPEN
         above, below = paper_outside(part)
         lines.append(
             {"claim": claim, "cells": holds + fails + left, "hold": holds, "fail": fails, "inconclusive": left}
+            | {"not testable": same or ""}
             | {"exceptions": int(exceptions.sum()), "of them shown": int((part["verdict"] == SHOWS).sum())}
             | {"paper above": above, "paper below": below}
             | {"about": "; ".join(dict.fromkeys(part["about"])), "verdict": verdict}

@@ -10,17 +10,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from radar_lib.data.posts import Posts
+from radar_lib.data.posts import LABEL_PREFIX, Posts, labels, valid_mask
 from radar_lib.errors import RadarError
 from radar_lib.files import atomic_path
+from radar_lib.models.text import TITLE_FIRST, TextLimit
 from radar_lib.training.cache import Cache
-from radar_lib.training.lab import Lab, Run, RunSpec
+from radar_lib.training.lab import Lab, Run, RunSpec, SoftLabels
 from radar_lib.training.loop import Execution, Recipe
 from radar_lib.training.parallel import train_all
 from radar_suite.report.workspace import Workspace
 from radar_suite.world.standins import locate_checkpoints
 
 EXECUTION = ("accumulate", "gradient_checkpointing", "packing")  # parameters that change how steps are computed
+OWN_TEXT_TOKENS = 256  # all of 99 % of three public sources' posts; the stand-ins' own limit cuts a fifth of one's
 EXPERTS = "Individual Experts"
 EXPERT_BACKBONE = "Qwen3-VL-8B"
 LAMBDA_STUDY_BACKBONE = "Qwen3-VL-4B"
@@ -100,6 +102,20 @@ class Settings:
         return self.spec(LAMBDA_STUDY_BACKBONE, categories, lam=lam)
 
 
+def text_limit(posts: Posts, tokens: int = 0) -> TextLimit:
+    """How much of a post's text the chain reads.
+
+    Built-in posts are cut as their record was made: at the checkpoint's own limit, title first. Others are longer, and
+    each field keeps its share.
+
+    Args:
+        tokens: the profile's `text_tokens`; 0 leaves it to the checkpoint (built-in posts) or to `OWN_TEXT_TOKENS`.
+    """
+    if posts.kind == "built-in":
+        return TextLimit(tokens or None, TITLE_FIRST.shares)
+    return TextLimit(tokens or OWN_TEXT_TOKENS)
+
+
 def set_up(name: str, names: Mapping[str, Any]) -> tuple[Workspace, Posts, Lab, Settings | None]:
     """What a notebook starts from: its workspace, the posts, the lab and, where it trains, the profile's settings.
 
@@ -113,6 +129,7 @@ def set_up(name: str, names: Mapping[str, Any]) -> tuple[Workspace, Posts, Lab, 
     lab = Lab(
         posts, Cache(ws.cache_dir), checkpoints=locate_checkpoints(given["checkpoints"]), device=ws.device,
         checkpoint_seconds=given.get("checkpoint_seconds", 30.0), execution=execution,
+        text=text_limit(posts, given["text_tokens"]),
     )  # fmt: skip
     shared = ("batch_size", "learning_rate", "lora_rank", "lora_alpha", "seed")
     if "batch_size" not in given:
@@ -120,6 +137,17 @@ def set_up(name: str, names: Mapping[str, Any]) -> tuple[Workspace, Posts, Lab, 
     epochs, expert_epochs = given.get("epochs"), given.get("expert_epochs")
     settings = Settings(epochs=epochs or expert_epochs, **{key: given[key] for key in shared})
     return ws, posts, lab, settings
+
+
+def kept_teacher(workspace: Workspace) -> SoftLabels:
+    """The experts' soft labels, as notebook 04 left them.
+
+    Raises:
+        RadarError: they are not there, or not what that notebook wrote.
+    """
+    folder = "04_teacher_inference"
+    path, about = workspace.upstream(f"{folder}/soft_labels.parquet"), workspace.read(f"{folder}/soft_labels.json")
+    return SoftLabels.open(path, digest=about["digest"])
 
 
 def in_training_order(rows: Sequence[Experiment]) -> list[Experiment]:
@@ -133,18 +161,34 @@ def train_seeds(
 ) -> list[list[Run]]:
     """Each specification's runs at `seeds` seeds, its own seed first, then counting up; options as in `train_all`.
 
+    Where there is nothing to mask, a specification without the mask has the run of the one with it.
+
     Raises:
         RadarError: as `train_all`, or `seeds` is below 1.
     """
     if seeds < 1:
         raise RadarError(f"seeds is {seeds}; it counts the runs of each row, so it is at least 1.")
+    if any(spec.recipe.objective == "unmasked" for spec in specs) and nothing_to_mask(lab.posts):
+        one = {"unmasked": "masked"}
+        specs = [spec.with_recipe(objective=one.get(spec.recipe.objective, spec.recipe.objective)) for spec in specs]
     repeats = [
         (spec.with_recipe(seed=spec.recipe.seed + n), f"{title}, seed {spec.recipe.seed + n}" if seeds > 1 else title)
         for spec, title in zip(specs, titles, strict=True)
         for n in range(seeds)
     ]
-    runs = train_all(lab, [spec for spec, _ in repeats], titles=[title for _, title in repeats], **options)
-    return [runs[start : start + seeds] for start in range(0, len(runs), seeds)]
+    each: dict[RunSpec, str] = {}
+    for spec, title in repeats:  # a run that is asked for twice is trained once, under its first title
+        each.setdefault(spec, title)
+    runs = dict(zip(each, train_all(lab, list(each), titles=list(each.values()), **options), strict=True))
+    found = [runs[spec] for spec, _ in repeats]
+    return [found[start : start + seeds] for start in range(0, len(found), seeds)]
+
+
+def nothing_to_mask(posts: Posts) -> bool:
+    """Whether every training post that is verified for a risk is verified for all: as it always is with one risk."""
+    columns = [LABEL_PREFIX + category for category in posts.categories]
+    valid = valid_mask(labels(posts.table("train", columns=columns), posts.categories))
+    return bool(valid[valid.any(axis=1)].all())
 
 
 def by_seed(index: Sequence[Mapping[str, Any]]) -> list[list[Mapping[str, Any]]]:

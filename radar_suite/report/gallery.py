@@ -10,6 +10,7 @@ from typing import Any
 
 from PIL import Image
 
+from radar_lib.data.frames import as_seen
 from radar_lib.data.schema import LABEL_PREFIX
 
 _STYLE = """<style>
@@ -54,7 +55,7 @@ def _card(post: Mapping[str, Any], categories: Sequence[str], note: str, per_pos
 
 
 def _data_uri(frame: Image.Image, side: int = 140) -> str:
-    small = frame.convert("RGB")
+    small = as_seen(frame).copy()
     small.thumbnail((side, side))
     buffer = io.BytesIO()
     small.save(buffer, "JPEG", quality=80)

@@ -12,33 +12,42 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int8
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from radar_lib.metrics import pr_curve
 from radar_lib.training.loop import History
-from radar_suite.report.claims import FAILS, HOLDS, OPEN, REVERSED, SHOWS
-from radar_suite.report.style import BLACK, LOSS_COLOURS, category_colour
+from radar_suite.report.claims import FAILS, HOLDS, OPEN, REVERSED, SHOWS, UNTESTABLE
+from radar_suite.report.drawing import fold, panels, place_legend
+from radar_suite.report.style import BLACK, LINE_STYLES, LOSS_COLOURS, MARKERS, category_colour, look
 from radar_suite.report.tables import AVERAGE, METRICS, ROW_ORDER
 
-LINE_STYLES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)))
-MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+MOST_COLUMNS = 16  # of the verdicts side by side; further risks stand below
+VERDICTS = {  # look of a cell, and its mark
+    HOLDS: ({"facecolor": "#b7dfcb"}, "✓"),
+    FAILS: ({"facecolor": "#f3c4a5"}, "✗"),
+    OPEN: ({"facecolor": "#eeeeee"}, ""),
+    SHOWS: ({"facecolor": "#c6dff0"}, "="),
+    REVERSED: ({"facecolor": "#eed3e3"}, "↑"),
+    UNTESTABLE: ({"facecolor": "white", "hatch": "///", "edgecolor": "#dddddd"}, ""),
+}
 
 
 def training_curves(histories: Mapping[str, History], *, metric_name: str = "validation PR-AUC") -> Figure:
     """Loss by step (left) and validation PR-AUC by epoch, averaged over risks (right), one line per run."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(9.5, 3.4))
     for position, (name, history) in enumerate(histories.items()):
-        look = {
+        line = {
             "color": category_colour(position),
             "linestyle": LINE_STYLES[(position // 7) % len(LINE_STYLES)],
             "marker": MARKERS[position % len(MARKERS)],
             "markersize": 4,
             "label": name,
         }
-        left.plot([s["step"] for s in history.steps], [s["loss"] for s in history.steps], **look)
-        right.plot([e["epoch"] for e in history.epochs], 100 * np.array(history.validation()), **look)
+        left.plot([s["step"] for s in history.steps], [s["loss"] for s in history.steps], **line)
+        right.plot([e["epoch"] for e in history.epochs], 100 * np.array(history.validation()), **line)
     left.set(title="training loss", xlabel="optimiser step", ylabel="loss (nats per post)")
     right.set(title=metric_name, xlabel="epoch", ylabel="PR-AUC (%)")
     right.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
@@ -55,8 +64,8 @@ def pr_curves(
 
     The dotted lines are the prevalence, and the 60 % at which R@P60 reads a curve.
     """
-    figure, axes = plt.subplots(1, len(categories), figsize=(3.6 * len(categories), 3.3), squeeze=False, sharey=True)
-    for k, (axis, category) in enumerate(zip(axes[0], categories, strict=True)):
+    figure, axes = panels(len(categories), size=(3.6, 3.3), sharey=True)
+    for k, (axis, category) in enumerate(zip(axes, categories, strict=True)):
         known = truth[:, k] >= 0
         y = truth[known, k]
         for position, (name, values) in enumerate(logits.items()):
@@ -65,9 +74,11 @@ def pr_curves(
             axis.plot(100 * curve.recall, 100 * curve.precision, marker="", label=name, **style)
         for height in (100 * y.mean(), 60):
             axis.axhline(height, color=BLACK, linewidth=0.8, linestyle=":")
-        axis.set(title=f"{category}: {int(y.sum())} of {len(y):,} posts violate", xlabel="recall (%)", ylim=(0, 102))
-    axes[0][0].set_ylabel("precision (%)")
-    figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=min(len(logits), 4))
+        title = fold(f"{category}: {int(y.sum())} of {len(y):,} posts violate", 33)
+        axis.set(title=title, xlabel="recall (%)", ylim=(0, 102))
+    for axis in axes[::4]:
+        axis.set_ylabel("precision (%)")
+    place_legend(figure, *axes[0].get_legend_handles_labels(), loc="lower center", most=4)
     return figure
 
 
@@ -120,8 +131,7 @@ def lambda_study(frame: pd.DataFrame, categories: Sequence[str]) -> Figure:
             part = frame[(frame["metric"] == metric) & (frame["category"] == category)].sort_values("lambda")
             values = 100 * part["value"].to_numpy()
             colour = category_colour(k)
-            style = {"color": colour, "marker": MARKERS[k % 7], "linestyle": LINE_STYLES[k % 7]}
-            axis.plot(part["lambda"], values, label=category, **style)
+            axis.plot(part["lambda"], values, label=category, **look(k))
             axis.axhline(values[0], color=colour, linewidth=0.8, linestyle=":")
             if "sd" in part:
                 spread = 100 * part["sd"].to_numpy()
@@ -131,7 +141,7 @@ def lambda_study(frame: pd.DataFrame, categories: Sequence[str]) -> Figure:
             axis.set_ylim(0, 1)
     for axis in axes[1]:
         axis.set_xlabel("distillation coefficient λ")
-    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=len(categories))
+    place_legend(figure, *axes[0, 0].get_legend_handles_labels(), loc="upper center", most=len(categories))
     return figure
 
 
@@ -143,17 +153,18 @@ def reliability(bins: pd.DataFrame, *, title: str) -> Figure:
         title: of the whole figure.
     """
     categories = list(dict.fromkeys(bins["category"]))
-    figure, axes = plt.subplots(1, len(categories), figsize=(3.5 * len(categories), 3.5), squeeze=False, sharey=True)
-    for axis, category in zip(axes[0], categories, strict=True):
+    figure, axes = panels(len(categories), size=(3.5, 3.5), sharey=True)
+    for axis, category in zip(axes, categories, strict=True):
         axis.plot([0, 1], [0, 1], color="#999999", linewidth=0.9, marker="", linestyle=":")
         for position, (group, part) in enumerate(bins[bins["category"] == category].groupby("group", sort=False)):
             style = {"color": category_colour(position), "marker": MARKERS[position]}
             axis.plot(part["predicted"], part["observed"], label=group, **style)
             axis.vlines(part["predicted"], part["low"], part["high"], color=style["color"], linewidth=0.8, alpha=0.6)
         axis.set(title=category, xlabel="expert's mean probability")
-    axes[0][0].set_ylabel("observed rate of violation")
-    axes[0][-1].legend(loc="upper left")
-    figure.suptitle(title, fontsize=10.5)
+    for axis in axes[::4]:
+        axis.set_ylabel("observed rate of violation")
+    axes[-1].legend(loc="upper left")
+    figure.suptitle(title if len(categories) > 1 else fold(title, 40), fontsize=10.5)
     return figure
 
 
@@ -199,43 +210,58 @@ def verdicts(decided: pd.DataFrame) -> Figure:
     """The comparisons behind claims as a grid: a line per pair of rows, a column per risk and metric.
 
     Claims about the same pair share its line if each has its own columns; the claims stand to the right of their lines,
-    and heavy lines part them.
+    and heavy lines part them. Risks that would make it wider than a page stand in a further grid below.
 
     A cell prints ours and, below it, the paper's difference in points; a star marks the paper's exceptions. Colour and
     mark say the verdict: a tick where it holds, a cross where it fails, = where an exception shows as in the paper,
-    an arrow where it is reversed, nothing where it stays open.
+    an arrow where it is reversed, nothing where it stays open, a dash where it cannot be tested.
 
     Args:
         decided: of `claims.decide`.
     """
-    colours = {HOLDS: "#b7dfcb", FAILS: "#f3c4a5", OPEN: "#eeeeee", SHOWS: "#c6dff0", REVERSED: "#eed3e3"}
-    marks = {HOLDS: "✓", FAILS: "✗", OPEN: "", SHOWS: "=", REVERSED: "↑"}
     pair, metrics = ["row", "against"], [metric for metric in METRICS if metric in set(decided["metric"])]
     if decided.duplicated([*pair, "category", "metric"]).any():
         pair.append("claim")
     claims = decided.groupby(pair, sort=False)["claim"].agg(lambda names: "; ".join(dict.fromkeys(names)))
+    risks, at_once = list(dict.fromkeys(decided["category"])), MOST_COLUMNS // len(metrics)
+    blocks = [risks[start : start + at_once] for start in range(0, len(risks), at_once)]
+    width, height = len(metrics) * len(blocks[0]), 1.4 + 0.4 * len(claims)
+    figure, grid = plt.subplots(len(blocks), figsize=(4.4 + 0.66 * width, height * len(blocks)), squeeze=False)
+    for axis, block in zip(grid.flat, blocks, strict=True):
+        columns = [(category, metric) for category in block for metric in metrics]
+        _verdict_grid(axis, decided[decided["category"].isin(block)], claims, columns, width)
+    seen = [verdict for verdict in VERDICTS if verdict in set(decided["verdict"])]
+    key = [Patch(label=f"{mark} {verdict}".strip(), **{"edgecolor": look["facecolor"]} | look)
+           for verdict in seen for look, mark in [VERDICTS[verdict]]]  # fmt: skip
+    place_legend(figure, key, [patch.get_label() for patch in key], loc="lower center", most=len(key), fontsize=7)
+    return figure
+
+
+def _verdict_grid(
+    axis: Axes, decided: pd.DataFrame, claims: pd.Series, columns: Sequence[tuple[str, str]], width: int
+) -> None:
+    """One block of `verdicts`, as wide as `width` columns; `claims` by the names of its lines."""
     lines = [name if isinstance(name, tuple) else (name,) for name in claims.index]
-    columns = [(c, m) for c in dict.fromkeys(decided["category"]) for m in metrics]
-    figure, axis = plt.subplots(figsize=(4.4 + 0.66 * len(columns), 1.4 + 0.4 * len(lines)))
     for one in decided.itertuples():
-        x, y = columns.index((one.category, one.metric)), lines.index(tuple(getattr(one, name) for name in pair))
-        axis.add_patch(plt.Rectangle((x - 0.5, y - 0.5), 1, 1, facecolor=colours[one.verdict], edgecolor="white"))
+        line = tuple(getattr(one, name) for name in claims.index.names)
+        x, y, (look, mark) = columns.index((one.category, one.metric)), lines.index(line), VERDICTS[one.verdict]
+        axis.add_patch(plt.Rectangle((x - 0.5, y - 0.5), 1, 1, **{"edgecolor": "white"} | look))
         paper = "" if pd.isna(one.paper) else f"\n{format_signed(one.paper)}{'*' if one.exception else ''}"
-        ours = f"{marks[one.verdict]} {format_signed(one.ours)}".strip()
-        axis.text(x, y, ours + paper, ha="center", va="center", fontsize=7)
-    axis.set(xlim=(-0.5, len(columns) - 0.5), ylim=(len(lines) - 0.5, -0.5))
-    axis.set_xticks(range(len(columns)), [f"{c}\n{m}" for c, m in columns], fontsize=7)
+        axis.text(x, y, f"{mark} {format_signed(one.ours)}".strip() + paper, ha="center", va="center", fontsize=7)
+    axis.set(xlim=(-0.5, width - 0.5), ylim=(len(lines) - 0.5, -0.5))
+    short = all(len(category) <= 9 for category, _ in columns)
+    axis.set_xticks(range(len(columns)), [f"{c}\n{m}" if short else m for c, m in columns], fontsize=7)
     axis.xaxis.tick_top()
+    for category in () if short else dict.fromkeys(category for category, _ in columns):  # once, above its columns
+        own = [x for x, (name, _) in enumerate(columns) if name == category]
+        place = {"xycoords": axis.get_xaxis_transform(), "xytext": (0, 18), "textcoords": "offset points"}
+        axis.annotate(fold(category, 9 * len(own)), (np.mean(own), 1), ha="center", fontsize=7, **place)
     axis.set_yticks(range(len(lines)), [f"{row}\nagainst {other}" for row, other, *_ in lines], fontsize=7)
     axis.tick_params(length=0)
     axis.grid(False)
     starts = [y for y in range(len(lines)) if not y or claims.iloc[y] != claims.iloc[y - 1]]
     for start, end in zip(starts, [*starts[1:], len(lines)], strict=True):
         said = textwrap.fill(claims.iloc[start], 30, max_lines=3 * (end - start))
-        axis.annotate(said, (len(columns) - 0.4, (start + end - 1) / 2), va="center", fontsize=7, annotation_clip=False)
+        axis.annotate(said, (width - 0.4, (start + end - 1) / 2), va="center", fontsize=7, annotation_clip=False)
         if start:
             axis.axhline(start - 0.5, color=BLACK, linewidth=1)
-    seen = [verdict for verdict in colours if verdict in set(decided["verdict"])]
-    key = [Patch(color=colours[verdict], label=f"{marks[verdict]} {verdict}".strip()) for verdict in seen]
-    figure.legend(handles=key, loc="outside lower center", ncols=len(key), fontsize=7)
-    return figure

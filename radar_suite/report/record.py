@@ -19,6 +19,7 @@ import pandas as pd
 
 from radar_lib.errors import RadarError
 from radar_lib.files import atomic_path
+from radar_lib.training.scores import UNREADABLE
 from radar_suite.report.row_scores import RowScores, name_of, row_of
 from radar_suite.report.workspace import Workspace
 
@@ -116,7 +117,10 @@ def read_record(path: Path) -> pd.DataFrame:
     """
     if not path.exists():
         raise RadarError(f"{path} does not exist: notebooks 06 and 07 and `radar studies` write it.")
-    found = pd.read_parquet(path)
+    try:
+        found = pd.read_parquet(path)
+    except UNREADABLE as error:
+        raise RadarError(f"{path}: no readable record ({error}): delete it and run `radar reproduce` again.") from error
     missing = [column for column in COLUMNS if column not in found.columns]
     if missing:
         raise RadarError(f"{path} has no column {', '.join(missing)}: delete it and run `radar reproduce` again.")

@@ -32,7 +32,7 @@ from sklearn.preprocessing import StandardScaler
 from radar_lib.data.posts import Posts, labels
 from radar_lib.evidence import AREA
 from radar_lib.files import digest_file, digest_json
-from radar_lib.intervals import logit_interval
+from radar_lib.intervals import logit_interval, sum_within
 from radar_lib.metrics import uninformed_metrics
 from radar_lib.sources import digest_sources
 from radar_lib.training.encoder import pooled_features
@@ -215,16 +215,18 @@ def uninformed_results(scores: RowScores) -> pd.DataFrame:
 
     The interval of its PR-AUC is that of the prevalence. The rest is known without the posts: both ends are the number.
     """
-    metrics, parts = {}, np.zeros(scores.truth.shape)
+    metrics, influence = {}, {}
     for k, category in enumerate(scores.categories):
         known = scores.truth[:, k] >= 0
         y = scores.truth[known, k]
-        parts[known, k] = (y - y.mean()) / len(y)
+        parts = np.zeros(len(known))
+        parts[known] = (y - y.mean()) / len(y)
         counts = {"posts": len(y), "positives": int(y.sum()), "prevalence": float(y.mean())}
+        influence[category] = sum_within(parts, scores.groups, among=known)
         metrics[category] = uninformed_metrics(counts["prevalence"]) | counts
     mean = {name: float(np.mean([one[name] for one in metrics.values()])) for name in tables.METRICS}
     metrics[tables.AVERAGE] = mean
-    influence = dict(zip(scores.categories, parts.T, strict=True)) | {tables.AVERAGE: parts.mean(axis=1)}
+    influence[tables.AVERAGE] = np.mean([influence[category] for category in scores.categories], axis=0)
     frame = pd.DataFrame(tables.over_seeds([metrics])).assign(loss=REFERENCE, method=CHANCE)
     ends = [
         logit_interval(value, influence[category])[1:] if metric == "PR-AUC" else (value, value)

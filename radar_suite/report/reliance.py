@@ -2,8 +2,7 @@
 
 An emptied modality also looks unlike anything in training; one from another post looks ordinary but belongs to nobody,
 so the two answer slightly different questions; frames saved as JPEG once more say how much of a loss is noise. Losses
-are paired: the same posts, scored by the same model twice. The changed scores lie beside the run's own, as
-`scores.<ablation>.parquet`.
+are paired: the same posts, scored by the same model twice. The changed scores lie in the cache, an entry per ablation.
 """
 
 from __future__ import annotations
@@ -11,8 +10,9 @@ from __future__ import annotations
 import io
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pyarrow.compute as pc
@@ -21,15 +21,20 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from radar_lib import intervals
+from radar_lib.data.frames import as_seen
 from radar_lib.data.posts import FRAMES, TEXT_COLUMNS, Posts
+from radar_lib.data.schema import group_numbers
 from radar_lib.errors import RadarError
+from radar_lib.files import digest_json
 from radar_lib.metrics import average_precision
 from radar_lib.models.router import RadarRouter
 from radar_lib.training.encoded import EncodedPosts, StoredPosts
 from radar_lib.training.inference import predict
 from radar_lib.training.lab import Lab, Run
 from radar_lib.training.scores import logits_for, read_scores, write_scores
+from radar_lib.training.specs import SCORES
 from radar_lib.training.streamed import Retouch, Rows, encode_blank
+from radar_suite.report.drawing import panels, place_legend
 from radar_suite.report.style import category_colour
 
 MODALITIES = {"title": "title", "ocr": "ocr_text", "asr": "asr_text", "frames": FRAMES}  # and the column of each
@@ -40,11 +45,12 @@ def jpeg60(frames: list[Image.Image]) -> list[Image.Image]:
     out = []
     for frame in frames:
         buffer = io.BytesIO()
-        frame.convert("RGB").save(buffer, format="JPEG", quality=60)
+        as_seen(frame).save(buffer, format="JPEG", quality=60)
         out.append(Image.open(buffer))
     return out
 
 
+COLUMNS = ["category", "posts", "PR-AUC", "kind", "what", "loss", "low", "high"]
 REPLAYS: dict[str, Retouch] = {"jpeg60": jpeg60}
 
 
@@ -137,7 +143,7 @@ def ablated_scores(
 ) -> dict[str, pd.DataFrame]:  # fmt: skip
     """Scores of a finished run on changed posts, by the name of the ablation; columns as in the run's own scores.
 
-    Each ablation is written when it is done, and later calls add only the posts that are missing.
+    Each ablation of these posts is kept in the cache when it is done.
 
     Args:
         lab: on the posts and checkpoints that the run was trained with.
@@ -149,40 +155,40 @@ def ablated_scores(
     """
     if run.record["inputs"]["posts"] != lab.posts.digest:
         raise RadarError(f"run {run.digest} was trained on other posts than those of {lab.posts.folder}.")
-    own, categories = run.scores(), run.spec.categories
+    own = run.scores()
     wanted = own[own["split"].isin(splits)]
     if post_ids is not None:
         wanted = wanted.set_index("post_id").loc[list(post_ids)].reset_index()
+    about = {"run": run.digest, "posts": digest_json(wanted["post_id"].tolist())}
     out: dict[str, pd.DataFrame] = {}
     router: RadarRouter | None = None
     try:
         for ablation in ablations:
-            path = run.entry.path(f"scores.{ablation.name}.parquet")
-            done = read_scores(path) if path.exists() else own[:0]
-            missing = wanted[~wanted["post_id"].isin(done["post_id"])]
-            if len(missing):
+            entry = lab.cache.entry("ablations", about | {"ablation": ablation.name})
+            if not entry.complete:
                 backbone = lab.backbone(run.spec.backbone)
                 router = router or RadarRouter.from_pretrained(run.router_folder, backbone=backbone)
-                done = pd.concat([done, _scores(lab, run, router, ablation, missing)], ignore_index=True)
-                ids, logits = done["post_id"].tolist(), logits_for(done, done["post_id"], categories)
-                write_scores(path, post_ids=ids, splits=done["split"].tolist(), logits=logits, categories=categories)
-            out[ablation.name] = done.set_index("post_id").loc[wanted["post_id"]].reset_index()
+                entry.make(partial(_keep_scores, lab, run, router, ablation, wanted))
+            out[ablation.name] = read_scores(entry.path(SCORES), digest=entry.record()["files"][SCORES])
     finally:
         if router is not None:
             router.detach()
     return out
 
 
-def _scores(lab: Lab, run: Run, router: RadarRouter, ablation: Ablation, missing: pd.DataFrame) -> pd.DataFrame:
-    parts = []
-    for split, group in missing.groupby("split", sort=False):
+def _keep_scores(
+    lab: Lab, run: Run, router: RadarRouter, ablation: Ablation, wanted: pd.DataFrame, folder: Path
+) -> None:
+    """Write the scores of the posts in the lines of `wanted`, changed, in their order."""
+    logits = np.empty((len(wanted), len(run.spec.categories)), np.float32)
+    for split in wanted["split"].unique():
+        lines = np.flatnonzero(wanted["split"] == split)
         order = pd.Series(np.arange(lab.posts.splits[split]), index=lab.table(split)["post_id"])
-        positions = order.loc[group["post_id"]].to_numpy()
+        positions = order.loc[wanted["post_id"].iloc[lines]].to_numpy()
         inputs = ablated_posts(lab, run.spec.backbone, split, ablation, positions)
-        scores = group.copy()
-        scores.iloc[:, 2:] = predict(router, inputs, batch_size=inputs.at_once, device=lab.device)
-        parts.append(scores)
-    return pd.concat(parts)
+        logits[lines] = predict(router, inputs, batch_size=inputs.at_once, device=lab.device)
+    ids, splits = wanted["post_id"].tolist(), wanted["split"].tolist()
+    write_scores(folder / SCORES, post_ids=ids, splits=splits, logits=logits, categories=run.spec.categories)
 
 
 def sample(labels: Int8[np.ndarray, " post"], *, cleared: int, seed: int) -> Int[np.ndarray, " sample"]:
@@ -202,34 +208,38 @@ def reliance(
             than in the split, and so is PR-AUC.
 
     Returns:
-        Columns category, posts, PR-AUC (as the posts are), kind, what, loss, low, high (fractions).
+        `COLUMNS`: PR-AUC as the posts are; loss, low and high in fractions. No lines where no post holds anything.
     """
     ids = lab.table(split)["post_id"].to_numpy()
     labels = lab.labels(split, run.spec.categories)
     samples = [sample(column, cleared=cleared, seed=seed) for column in labels.T]
     changed = ablated_scores(lab, run, ablations, splits=[split], post_ids=ids[np.unique(np.concatenate(samples))])
-    own, lines = run.scores(), []
+    own, groups, lines = run.scores(), group_numbers(lab.posts.table(split)), []
     for k, (category, chosen) in enumerate(zip(run.spec.categories, samples, strict=True)):
         truth = labels[chosen, k]
         if len(np.unique(truth)) < 2:
             continue
         clean = logits_for(own, ids[chosen], [category])[:, 0]
+        shared = None if groups is None else groups[chosen]
         about = {"category": category, "posts": len(chosen), "PR-AUC": average_precision(truth, clean)}
         for ablation in ablations:
-            loss = precision_lost(truth, clean, logits_for(changed[ablation.name], ids[chosen], [category])[:, 0])
+            ablated = logits_for(changed[ablation.name], ids[chosen], [category])[:, 0]
+            loss = precision_lost(truth, clean, ablated, groups=shared)
             line = {"kind": ablation.kind, "what": ablation.what, "loss": loss.estimate}
             lines.append(about | line | {"low": loss.low, "high": loss.high})
-    return pd.DataFrame(lines)
+    return pd.DataFrame(lines, columns=COLUMNS)
 
 
 def precision_lost(
-    truth: Int8[np.ndarray, " post"], clean: Float[np.ndarray, " post"], ablated: Float[np.ndarray, " post"]
-) -> intervals.Difference:
+    truth: Int8[np.ndarray, " post"], clean: Float[np.ndarray, " post"], ablated: Float[np.ndarray, " post"], *,
+    groups: intervals.Groups = None,
+) -> intervals.Difference:  # fmt: skip
     """PR-AUC lost; where the ablated posts all look alike (their only modality is empty), what is left is chance."""
     if np.ptp(ablated) > 0:
-        return intervals.average_precision_difference(truth, clean, ablated)
+        return intervals.average_precision_difference(truth, clean, ablated, groups=groups)
     centred = truth - truth.mean()
     parts = (intervals.average_precision_influence(truth, clean) - centred) / len(truth)
+    parts = intervals.sum_within(parts, groups)
     return intervals.normal_difference(average_precision(truth, clean) - truth.mean(), parts)
 
 
@@ -246,9 +256,8 @@ def figure(table: pd.DataFrame) -> Figure:
     looks = {"blank": ("o", 0.12, "left empty"), "permute": ("s", -0.12, "from another post"),
              "replay": ("D", 0.0, "same, as JPEG")}  # marker, height within its line, label  # fmt: skip
     categories, rows = list(dict.fromkeys(table["category"])), list(dict.fromkeys(table["what"]))[::-1]
-    size = (3.6 * len(categories), 0.5 * len(rows) + 1.6)
-    drawn, axes = plt.subplots(1, len(categories), figsize=size, squeeze=False, sharey=True)
-    for axis, category in zip(axes[0], categories, strict=True):
+    drawn, axes = panels(len(categories), size=(3.6, 0.5 * len(rows) + 1.6), sharey=True)
+    for axis, category in zip(axes, categories, strict=True):
         axis.axvline(0, color="#999999", linewidth=0.9, linestyle=":")
         for position, (kind, part) in enumerate(table[table["category"] == category].groupby("kind", sort=False)):
             marker, offset, label = looks[kind]
@@ -257,5 +266,5 @@ def figure(table: pd.DataFrame) -> Figure:
             axis.errorbar(100 * part["loss"], height, xerr=np.maximum(ends, 0), fmt=marker, markersize=5,
                           linestyle="", color=category_colour(position), label=label)  # fmt: skip
         axis.set(title=f"expert {category}", xlabel="PR-AUC lost (points)", yticks=range(len(rows)), yticklabels=rows)
-    drawn.legend(*axes[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    place_legend(drawn, *axes[0].get_legend_handles_labels(), loc="lower center", most=3)
     return drawn

@@ -23,8 +23,8 @@ from radar_lib.errors import RadarError
 from radar_lib.evidence import AREA, AVERAGE
 from radar_lib.files import atomic_write_text, read_json
 from radar_suite.report import cards, tables
+from radar_suite.report.manifest import read_entry, read_manifest
 from radar_suite.report.stated import INTERVALS
-from radar_suite.report.workspace import MANIFEST
 
 BLOCK = re.compile(r"(?P<open><!-- generated: (?P<name>[\w-]+) -->\n)(?P<text>.*?)(?P<close><!-- end -->)", re.DOTALL)
 NUMBER = re.compile(r"(?P<open><!--=(?P<name>[^>]*?)-->)(?P<text>.*?)(?P<close><!--/-->)")
@@ -34,8 +34,8 @@ Blocks = Mapping[str, Callable[[Path], str]]
 
 
 def caption(record: Path, name: str) -> str:
-    """Caption of an entry of the manifest."""
-    return read_json(record / MANIFEST)["entries"][name]["caption"]
+    """Caption of an entry of the manifest, as text that makes no link, image or tag of itself."""
+    return re.sub(r"<|\](?=\()", r"\\\g<0>", read_entry(record, name)["caption"])
 
 
 def read_table(record: Path, file: str, number: int) -> pd.DataFrame:
@@ -116,7 +116,7 @@ def effect_table(record: Path) -> str:
 
 def numbers(record: Path) -> dict[str, str]:
     """The numbers that stand in sentences, by name: cost of the chain, and what it says of mask and distillation."""
-    ran = pd.DataFrame(read_json(record / MANIFEST)["notebooks"]).T
+    ran = pd.DataFrame(read_manifest(record)["notebooks"]).T
     texts = {"minutes": f"{ran['minutes'].sum():.0f}", "memory": f"{ran['peak_memory_gib'].max():.1f}"}
     for change, line in effects(record).iterrows():
         name = {"mask": "mask", "distillation": "distil"}[str(change)]
@@ -136,7 +136,7 @@ def mean_change(root: Path, rows: tuple[str, str]) -> float:
 
 def facts(record: Path) -> str:
     """What was run, and where."""
-    entry = read_json(record / MANIFEST)["entries"]["table1"]
+    entry = read_entry(record, "table1")
     about = {"profile": entry["profile"], "seed": entry["seed"], "device": entry["device"],
              "posts": f"`{entry['inputs']['posts']}`", **entry["versions"]}  # fmt: skip
     return tables.to_markdown(pd.DataFrame(about.items(), columns=["", "recorded run"]).astype(str))
@@ -144,7 +144,7 @@ def facts(record: Path) -> str:
 
 def notebooks(record: Path) -> str:
     """Minutes and peak memory of each notebook."""
-    ran = pd.DataFrame(read_json(record / MANIFEST)["notebooks"]).T.rename_axis("notebook").reset_index()
+    ran = pd.DataFrame(read_manifest(record)["notebooks"]).T.rename_axis("notebook").reset_index()
     ran = ran.rename(columns={"peak_memory_gib": "peak memory, GiB"})
     return tables.to_markdown(ran.assign(minutes=ran["minutes"].map("{:.1f}".format)))
 

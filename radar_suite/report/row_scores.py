@@ -1,7 +1,8 @@
 """The rows' logits on the test posts, in one compact file: from it every number of the tables can be recomputed.
 
 A column is one run's logits for one risk, float32 as the models gave them, and null where the post was not verified for
-that risk. `radar verify` reads the file; so can anyone, with nothing but a Parquet reader.
+that risk. Where posts are not independent, `group` numbers their groups. `radar verify` reads the file; so can anyone,
+with nothing but a Parquet reader.
 """
 
 from __future__ import annotations
@@ -19,22 +20,24 @@ import pyarrow.parquet as pq
 from jaxtyping import Float, Int8
 
 from radar_lib.data.posts import Posts, labels, valid_mask
-from radar_lib.data.schema import LABEL_PREFIX
+from radar_lib.data.schema import LABEL_PREFIX, group_numbers
 from radar_lib.errors import RadarError
 from radar_lib.evidence import Evidence
 from radar_lib.files import atomic_path
+from radar_lib.intervals import Groups
 from radar_lib.metrics import score_table
+from radar_lib.training.scores import UNREADABLE
 from radar_suite.report.workspace import Workspace
 
 KEY = b"radar_rows"  # of the file's metadata: which run each group of columns is
 
 
-def labelled_test_posts(posts: Posts) -> tuple[list[str], Int8[np.ndarray, "post category"]]:
-    """Ids and labels (1, 0, -1) of the test posts that were verified for something, which all routers have scored."""
+def labelled_test_posts(posts: Posts) -> tuple[list[str], Int8[np.ndarray, "post category"], Groups]:
+    """Ids, labels (1, 0, -1) and groups of the test posts that were verified for something: all routers scored them."""
     table = posts.table("test")
     truth = labels(table, posts.categories)
     known = valid_mask(truth).any(axis=1)
-    return table["post_id"][known].tolist(), truth[known]
+    return table["post_id"][known].tolist(), truth[known], group_numbers(table[known])
 
 
 @dataclass(frozen=True)
@@ -46,12 +49,14 @@ class RowScores:
         truth: their labels (1, 0, -1).
         categories: the risks, in the order of the columns.
         rows: by row, a table row as (loss, method) or a lambda, the logits of its run at each seed.
+        groups: number of each post's group; None if all are independent.
     """
 
     post_ids: Sequence[str]
     truth: Int8[np.ndarray, "post category"]
     categories: tuple[str, ...]
     rows: Mapping[Hashable, Mapping[int, Float[np.ndarray, "post category"]]]
+    groups: Groups = None
 
     def only(self, wanted: Callable[[Any], bool]) -> RowScores:
         """The rows whose name is wanted."""
@@ -69,12 +74,13 @@ class RowScores:
     def evidence(self, *, seed: int) -> Evidence:
         """Intervals and differences over the test posts; a row's seeds are one mean."""
         rows = {row: list(runs.values()) for row, runs in self.rows.items()}
-        return Evidence(self.truth, rows, self.categories, seed=seed)
+        return Evidence(self.truth, rows, self.categories, groups=self.groups, seed=seed)
 
     def write(self, path: Path) -> None:
         """Write the file, atomically."""
         columns: dict[str, Any] = {"post_id": pa.array(list(self.post_ids), pa.string())}
         columns |= {LABEL_PREFIX + c: pa.array(self.truth[:, k], pa.int8()) for k, c in enumerate(self.categories)}
+        columns |= {} if self.groups is None else {"group": pa.array(self.groups, pa.int32())}
         listed = []
         for row, runs in self.rows.items():
             for seed, logits in runs.items():
@@ -99,6 +105,13 @@ def read_row_scores(path: Path) -> RowScores:
     """
     if not path.is_file():
         raise RadarError(f"{path} does not exist: `radar reproduce` writes it (notebooks 06 and 07).")
+    try:
+        return _row_scores(path)
+    except UNREADABLE as error:
+        raise RadarError(f"{path}: no readable scores ({error}): run `radar reproduce` again.") from error
+
+
+def _row_scores(path: Path) -> RowScores:
     table = pq.read_table(path)
     metadata = table.schema.metadata or {}
     if KEY not in metadata:
@@ -114,7 +127,8 @@ def read_row_scores(path: Path) -> RowScores:
         if not np.isfinite(logits[truth >= 0]).all():
             raise RadarError(f"{path}: {_column(row, seed, '')}a verified post has no finite logit.")
         rows.setdefault(row, {})[seed] = logits
-    return RowScores(table["post_id"].to_pylist(), truth, categories, rows)
+    groups = table["group"].to_numpy() if "group" in table.column_names else None
+    return RowScores(table["post_id"].to_pylist(), truth, categories, rows, groups)
 
 
 def save_row_scores(ws: Workspace, name: str, scores: RowScores, *, caption: str) -> None:

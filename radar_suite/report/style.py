@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib.resources import files
+from typing import Any
 
 import matplotlib.pyplot as plt
 
@@ -16,6 +17,8 @@ BLUE, ORANGE, GREEN, PINK, SKY, YELLOW, BLACK = (
     "#000000",
 )
 CATEGORY_COLOURS = (BLUE, ORANGE, GREEN, PINK, SKY, YELLOW, BLACK)
+LINE_STYLES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)))
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 LOSS_COLOURS = {"BCE": BLACK, "BCE w/o Mask": ORANGE, "Masked BCE": BLUE, "Masked BCE + Distill": GREEN}
 
 
@@ -27,3 +30,9 @@ def use() -> None:
 def category_colour(index: int) -> str:
     """Colour of the `index`-th risk category; repeats after seven."""
     return CATEGORY_COLOURS[index % len(CATEGORY_COLOURS)]
+
+
+def look(index: int) -> dict[str, Any]:
+    """Colour, marker and line style of the `index`-th risk: no two of the first 49 share both colour and marker."""
+    turn = (index + index // 7) % 7
+    return {"color": category_colour(index), "marker": MARKERS[turn], "linestyle": LINE_STYLES[turn]}

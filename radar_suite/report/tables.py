@@ -19,9 +19,11 @@ from jaxtyping import Float, Int8
 from pandas.io.formats.style import Styler
 
 from radar_lib.data.posts import Posts, labels
+from radar_lib.data.schema import group_numbers
 from radar_lib.errors import RadarError
 from radar_lib.evidence import AVERAGE, Evidence
 from radar_lib.intervals import RELIABLE_RECALL, recall_at_precision_is_reliable
+from radar_lib.labels import column_name
 from radar_lib.training.scores import logits_for, read_scores
 from radar_suite.report.experiments import TABLE_ROWS, by_seed
 from radar_suite.report.row_scores import RowScores
@@ -38,7 +40,7 @@ ROW_ORDER = [(row.loss, row.method) for row in TABLE_ROWS]
 
 def slug(name: str) -> str:
     """Column name of the paper's CSV files: 'R@P60' becomes 'r_at_p60'."""
-    return re.sub(r"[^a-z0-9]+", "_", name.lower().replace("@", "_at_")).strip("_")
+    return column_name(name.replace("@", "_at_"))
 
 
 def row_logits(
@@ -59,7 +61,7 @@ def row_logits(
     joined = np.full((len(post_ids), len(categories)), np.nan, dtype=np.float32)
     ids = np.asarray(post_ids)
     for entry in entries:
-        scores = read_scores(runs_dir / entry["scores_path"])
+        scores = read_scores(runs_dir / entry["scores_path"], digest=entry.get("scores_digest"))
         for k, category in enumerate(categories):
             if f"logit_{category}" in scores.columns:
                 known = truth[:, k] >= 0
@@ -104,7 +106,7 @@ def row_scores(
         row: {one[0]["seed"]: row_logits(one, ids, truth, posts.categories, runs_dir=runs_dir) for one in by_seed(own)}
         for row, own in group_rows(index, order).items()
     }
-    return RowScores(ids, truth, posts.categories, rows)
+    return RowScores(ids, truth, posts.categories, rows, group_numbers(test))
 
 
 def over_seeds(scored: Sequence[Mapping[str, Mapping[str, float]]]) -> list[dict[str, Any]]:
@@ -223,7 +225,7 @@ def to_latex(table: pd.DataFrame, *, caption: str, label: str, spread: pd.DataFr
     styled = cell_texts(table, spread=spread).style.apply(lambda _: commands, axis=None).format(escape="latex")
     styled = styled.format_index(escape="latex", axis=0).format_index(escape="latex", axis=1)
     styled = styled.hide(names=True, axis=0).hide(names=True, axis=1)
-    escaped = caption.replace("%", "\\%").replace("_", "\\_")
+    escaped = re.sub(r"[&%$#_{}]", r"\\\g<0>", re.sub(r"[\\~^]", " ", caption))
     text = styled.to_latex(
         hrules=True, environment="table*", position="t", position_float="centering",
         multicol_align="c", column_format="ll" + "r" * table.shape[1], label=label, caption=escaped,
@@ -232,9 +234,10 @@ def to_latex(table: pd.DataFrame, *, caption: str, label: str, spread: pd.DataFr
 
 
 def to_markdown(frame: pd.DataFrame) -> str:
-    """A frame as a Markdown table without its index, numbers to the right."""
+    """A frame as a Markdown table without its index, numbers to the right; cells may hold Markdown of their own."""
     sides = ["---:" if pd.api.types.is_numeric_dtype(kind) else "---" for kind in frame.dtypes]
-    rows = [list(map(str, frame.columns)), sides, *([str(value) for value in row] for row in frame.to_numpy())]
+    cells = ([str(value).replace("|", r"\|") for value in row] for row in frame.to_numpy())
+    rows = [list(map(str, frame.columns)), sides, *cells]
     return "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
 

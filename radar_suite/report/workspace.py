@@ -20,10 +20,13 @@ from matplotlib.figure import Figure
 from radar_lib.data.posts import Posts, open_posts
 from radar_lib.errors import RadarError
 from radar_lib.files import atomic_path, atomic_write_text, digest_file, digest_json, read_json, write_json
+from radar_suite.places import CACHE, check_run_name
 from radar_suite.report import style
+from radar_suite.report.manifest import MANIFEST
+from radar_suite.report.parameter_ranges import check_values
 
 STAMPED_PACKAGES = ("torch", "transformers", "peft", "accelerate", "datasets", "numpy", "scikit-learn", "matplotlib")
-MANIFEST = "manifest.json"
+CHECKOUT = Path(__file__).parents[2]  # where this library lies beside its notebooks
 PLACES = ("profile", "runs_dir", "device", "seed")  # parameters that every notebook has
 POSTS_OF = {"built-in": "the built-in corpus", "public": "public posts"}
 MODELS_OF = {"standins": "small stand-in checkpoints", "hub": "the published checkpoints"}
@@ -92,16 +95,22 @@ class Workspace:
     def open(cls, name: str, names: Mapping[str, Any]) -> Workspace:
         """Open (and create) the folder `runs_dir/profile/name`, and draw figures in the project's style.
 
+        A relative `runs_dir` starts at the notebook's own folder, wherever its kernel was started.
+
         Args:
             names: the notebook's parameters; in its first cell after them `globals()`, of which all that is no plain
                 value is left out.
+
+        Raises:
+            RadarError: a parameter lies outside its range.
         """
         parameters = {key: value for key, value in names.items() if _is_parameter(key, value)}
-        runs = Path(parameters["runs_dir"]).resolve()
-        (runs / parameters["profile"] / name).mkdir(parents=True, exist_ok=True)
+        check_values(parameters)
+        runs, profile = (_home(name) / parameters["runs_dir"]).resolve(), check_run_name(parameters["profile"])
+        (runs / profile / name).mkdir(parents=True, exist_ok=True)
         style.use()
         device = resolve_device(parameters.get("device", "auto"))
-        return cls(name, runs, parameters["profile"], parameters["seed"], device, parameters)
+        return cls(name, runs, profile, parameters["seed"], device, parameters)
 
     @property
     def folder(self) -> Path:
@@ -110,7 +119,7 @@ class Workspace:
     @property
     def cache_dir(self) -> Path:
         """Root of the content-addressed cache, shared by all profiles."""
-        return self.runs_dir / "cache"
+        return self.runs_dir / CACHE
 
     def path(self, name: str) -> Path:
         """Path of one of this notebook's own artefacts."""
@@ -217,6 +226,13 @@ class Workspace:
         about = {"kind": kind, "files": digests, "caption": caption, "tolerance": None if measured else 0}
         self._entries[name] = about | self.stamp()
         write_json(self.path(f"figures/{MANIFEST}"), {"entries": dict(sorted(self._entries.items()))})
+
+
+def _home(name: str) -> Path:
+    """Where a notebook lies: in the current folder, in `notebooks` there, or in this library's checkout."""
+    here = Path.cwd()
+    places = (here, here / "notebooks", CHECKOUT / "notebooks")
+    return next((place for place in places if (place / f"{name}.ipynb").is_file()), here)
 
 
 def _is_parameter(name: str, value: Any) -> bool:

@@ -17,6 +17,8 @@ from jaxtyping import Float, Int8
 from tqdm import tqdm
 
 from radar_lib.evidence import AVERAGE, Evidence
+from radar_lib.files import digest_json
+from radar_lib.intervals import Groups
 from radar_lib.sources import digest_sources
 from radar_lib.training.cache import Entry
 from radar_lib.training.workers import side_by_side
@@ -78,7 +80,7 @@ def open_levels(place: Place, settings: MapSettings, levels: Sequence[float], *,
     configs = [settings.corpus(level) for level in levels]
     pools = list(side_by_side(plan_pool, [(config,) for config in configs], workers=workers))
     features = frozen_features(place, [(c, p.selections) for c, p in zip(configs, pools, strict=True)], workers=workers)
-    return [Level(level, replace(pool, selections=()), vectors, place.entry(config).digest)
+    return [Level(level, replace(pool, selections=()), vectors, digest_json(place.inputs(config)))
             for level, pool, vectors, config in zip(levels, pools, features, configs, strict=True)]  # fmt: skip
 
 
@@ -111,6 +113,11 @@ def fit_map(place: Place, settings: MapSettings, cells: Sequence[Cell], *, worke
 
 def fit_cell(entry: Entry, level: Level, cell: Cell, settings: MapSettings) -> None:
     """Train and score one cell at every seed, and keep its lines."""
+    entry.make(lambda _: cell_lines(level, beta, settings))
+
+
+def cell_lines(level: Level, beta: float, settings: MapSettings) -> dict[str, Any]:
+    """The record of one cell, trained and scored at every seed: its lines, and the seconds that they took."""
     begun = time.monotonic()
     seeds = range(settings.seed, settings.seed + settings.seeds)
     sizes = sizes_of(settings.posts)
@@ -130,7 +137,7 @@ def fit_cell(entry: Entry, level: Level, cell: Cell, settings: MapSettings) -> N
         risks = CATEGORIES if line["category"] == AVERAGE else [line["category"]]
         for name in hidden[0][CATEGORIES[0]]:
             line[name] = _for_json(np.mean([[one[risk][name] for one in hidden] for risk in risks]))
-    entry.finish({"lines": lines, "seconds": time.monotonic() - begun})
+    return {"lines": lines, "seconds": time.monotonic() - begun}
 
 
 def gain_lines(
@@ -140,6 +147,7 @@ def gain_lines(
     *,
     seed: int,
     categories: Sequence[str] = CATEGORIES,
+    groups: Groups = None,
 ) -> list[dict[str, Any]]:
     """What the mask gains, one line per risk (and Average) and metric; fractions, 95 % intervals.
 
@@ -151,8 +159,10 @@ def gain_lines(
         truth: labels of the test posts, 1, 0 or -1.
         masked, unmasked: logits of each seed's router, in the same order of seeds.
         seed: of the bootstrap.
+        groups: of the test posts, where they are not independent.
     """
-    evidence = Evidence(truth, {"masked": masked, "unmasked": unmasked}, categories, replicates=REPLICATES, seed=seed)
+    rows = {"masked": masked, "unmasked": unmasked}
+    evidence = Evidence(truth, rows, categories, groups=groups, replicates=REPLICATES, seed=seed)
     lines = []
     for place in [(category, metric) for category in (*categories, AVERAGE) for metric in evidence.metrics]:
         gains = {over: evidence.difference(*OBJECTIVES, *place, over=over)

@@ -185,7 +185,7 @@ def make_teachers(stage: Stage, experts: Experts) -> dict[str, SoftLabels]:
     """The teacher of each row that has its own: what other experts say, and the experts' soft labels changed."""
     said = {name: soft_labels(stage.lab, own, splits=["train"], path=_teacher_path(stage, name))
             for name, own in experts.items()}  # fmt: skip
-    table = read_scores(stage.teacher.path)
+    table = read_scores(stage.teacher.path, digest=stage.teacher.digest)
     table = table[table["split"] == "train"].reset_index(drop=True)
     halves = [said[name] for name in said if name.startswith(CROSS_FITTED)]
     own = valid_mask(stage.lab.labels("train", stage.posts.categories))
@@ -223,16 +223,18 @@ def save_results(stage: Stage, rows: Mapping[str, Sequence[Run]], experts: Exper
 
 def compare(stage: Stage, rows: Mapping[str, Sequence[Run]], experts: Experts) -> Evidence:
     """All rows on the test posts, with the experts behind some of them and the table rows of the small routers."""
-    (ids, truth), categories, ws = stage.test(), stage.posts.categories, stage.workspace
+    (ids, truth, groups), categories, ws = stage.test(), stage.posts.categories, stage.workspace
     logits = {row: [logits_for(run.scores(), ids, categories) for run in runs] for row, runs in rows.items()}
     trained = group_rows([*ws.read("03_expert_training/experts.json"), *ws.read("05_router_training/routers.json")])
     table_rows = [table_row(name, distilled=distilled) for name in SMALL for distilled in (False, True)]
     entries = {row: by_seed(trained[row]) for row in table_rows}
     for name in (SAME_SIZE, OTHER_FAMILY):
-        entries[teacher_of(name)] = [[{"scores_path": run.scores_path} for run in experts[name].values()]]
+        runs = experts[name].values()
+        one_seed = [{"scores_path": run.scores_path, "scores_digest": run.record["scores"]} for run in runs]
+        entries[teacher_of(name)] = [one_seed]
     for row, seeds in entries.items():
         logits[row] = [row_logits(one, ids, truth, categories, runs_dir=ws.runs_dir) for one in seeds]
-    return Evidence(truth, logits, categories, seed=stage.settings.seed)
+    return Evidence(truth, logits, categories, groups=groups, seed=stage.settings.seed)
 
 
 def contrast_table(evidence: Evidence, contrasts: Sequence[Contrast] = CONTRASTS) -> pd.DataFrame:

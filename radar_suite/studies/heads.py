@@ -17,7 +17,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int, Int8
 from torch import Tensor
 
-from radar_lib.losses import masked_bce, valid_mask
+from radar_lib.labels import valid_mask
+from radar_lib.losses import bce_cells, per_post
 from radar_lib.training.loop import learning_rate_factor
 
 Weights = dict[str, Float[Tensor, "*shape"]]
@@ -66,6 +67,7 @@ def train_heads(
     inputs = torch.from_numpy(np.ascontiguousarray(features, dtype=np.float32))
     rows = torch.from_numpy(np.stack([member.rows for member in members]))
     targets = torch.from_numpy(np.stack([member.targets for member in members]).astype(np.float32))
+    valid = valid_mask(targets)
     starts = [initial_weights(inputs.shape[1], categories, seed=member.seed) for member in members]
     weights = {name: torch.stack([start[name] for start in starts]).requires_grad_() for name in starts[0]}
     optimiser = torch.optim.AdamW(weights.values(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
@@ -78,9 +80,10 @@ def train_heads(
             optimiser.param_groups[0]["lr"] = recipe.learning_rate * factor
             now += 1
             logits = apply_heads(weights, inputs[rows.gather(1, chosen)])
-            target = targets.gather(1, chosen[..., None].expand(-1, -1, categories))
-            flat = target.flatten(0, 1)
-            loss = len(members) * masked_bce(logits.flatten(0, 1), flat, valid_mask(flat))  # sum of the members' means
+            cell = chosen[..., None].expand(-1, -1, categories)
+            target, known = (of.gather(1, cell).flatten(0, 1) for of in (targets, valid))
+            cells = bce_cells(logits.flatten(0, 1), target, known)
+            loss = len(members) * per_post(cells)  # sum of the members' means
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()

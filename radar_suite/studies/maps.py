@@ -121,6 +121,11 @@ def _panels(panels: Mapping[str, pd.DataFrame]) -> Figure:
         axis.set_xlabel("")
     for axis in axes[:, 1:].flat:
         axis.set_ylabel("")
+    for axis in axes.flat[len(panels) :]:  # where the last line of panels is not full
+        axis.axis("off")
+    for axis in axes[:-1].flat[len(panels) - across :]:
+        axis.tick_params(labelbottom=True)
+        axis.set_xlabel(axes[-1, 0].get_xlabel())
     figure.colorbar(image, ax=axes, label="gain of the mask (points)", shrink=0.85)
     return figure
 

@@ -19,15 +19,16 @@ from scipy.special import expit
 
 from radar_lib.data.posts import valid_mask
 from radar_lib.evidence import AVERAGE, Evidence
+from radar_lib.intervals import Groups
 from radar_lib.metrics import score_table
 from radar_lib.partial_losses import CSL_ETA, FLOOR, OBJECTIVES
 from radar_lib.training.lab import Run, SideFiles
 from radar_lib.training.scores import logits_for
 from radar_suite.report.audit_truth import truth_of
 from radar_suite.report.claims import about, scope
+from radar_suite.report.drawing import place_legend
 from radar_suite.report.experiments import train_seeds
-from radar_suite.report.plots import MARKERS
-from radar_suite.report.style import BLUE, category_colour
+from radar_suite.report.style import BLUE, MARKERS, look
 from radar_suite.report.tables import METRICS, over_seeds
 from radar_suite.studies.propensities import kept_estimated, kept_known, unverified_shares
 from radar_suite.studies.stage import Stage
@@ -52,9 +53,9 @@ def study(stage: Stage) -> None:
     runs = train_rows(stage, side)
     for row, ones in runs.items():
         stage.record_row(STUDY, row, ones, side=side_of(row))
-    (ids, truth), risks = stage.test(), stage.posts.categories
+    (ids, truth, groups), risks = stage.test(), stage.posts.categories
     logits = {row: [logits_for(run.scores(), ids, risks) for run in ones] for row, ones in runs.items()}
-    lines = compare(truth, logits, risks, seed=stage.settings.seed)
+    lines = compare(truth, logits, risks, groups=groups, seed=stage.settings.seed)
     seeds = f"seed {stage.settings.seed}" if stage.seeds == 1 else f"mean over {stage.seeds} seeds"
     what = f"{BACKBONE}, {ws.about}; {seeds}; violating test posts: {stage.test_counts()}"
     ws.save_table(lines, STUDY,
@@ -112,6 +113,7 @@ def compare(
     logits: Mapping[str, Sequence[Float[np.ndarray, "post category"]]],
     categories: Sequence[str],
     *,
+    groups: Groups = None,
     seed: int,
 ) -> pd.DataFrame:
     """One line per row, risk (and Average) and metric, as fractions: mean over seeds, and difference from the mask.
@@ -123,9 +125,10 @@ def compare(
     Args:
         truth: labels of the test posts, 1, 0 or -1.
         logits: of each row, by seed.
+        groups: of the test posts, where they are not independent.
         seed: of the bootstrap.
     """
-    evidence = Evidence(truth, logits, categories, seed=seed)
+    evidence = Evidence(truth, logits, categories, groups=groups, seed=seed)
     lines = []
     for row, ones in logits.items():
         whose, over = about(evidence, row, MASKED)
@@ -154,15 +157,15 @@ def difference_figure(lines: pd.DataFrame) -> Figure:
         for height, row in zip(heights, rows, strict=True):
             for k, category in enumerate(categories):
                 place = 100 * numbers.loc[(row, category, metric), "difference"]
-                axis.plot(place, height - 0.22, marker=MARKERS[(k + 1) % 7], color=category_colour(k + 1), markersize=5,
-                          markerfacecolor="white", linestyle="", label=category if height == 0 else None)  # fmt: skip
+                hollow = look(k + 1) | {"linestyle": "", "markersize": 5, "markerfacecolor": "white"}
+                axis.plot(place, height - 0.22, label=category if height == 0 else None, **hollow)
             mean = 100 * numbers.loc[(row, AVERAGE, metric), ["difference", "low", "high"]].astype(float)
             axis.plot(mean[["low", "high"]], [height + 0.1] * 2, color=BLUE, marker="|")
             axis.plot(mean["difference"], height + 0.1, color=BLUE, marker=MARKERS[0], linestyle="",
                       label="average" if height == 0 else None)  # fmt: skip
         axis.set(title=metric, xlabel="difference (points)")
     axes[0].set_yticks(heights, rows)
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(categories) + 1)
+    place_legend(figure, *axes[0].get_legend_handles_labels(), loc="lower center", most=len(categories) + 1)
     return figure
 
 

@@ -18,6 +18,8 @@ from radar_lib.files import atomic_path
 from radar_lib.training.scores import LOGIT_PREFIX
 from radar_lib.training.specs import SoftLabels
 
+CERTAIN = 1e4  # a logit; finite, as files of scores hold no infinity
+
 
 def shuffle(teacher: pd.DataFrame, *, seed: int) -> pd.DataFrame:
     """The logits of each category dealt anew to the posts, each category by a permutation of its own.
@@ -31,9 +33,9 @@ def shuffle(teacher: pd.DataFrame, *, seed: int) -> pd.DataFrame:
 def harden(teacher: pd.DataFrame) -> pd.DataFrame:
     """Pseudo-labels: t = 1 where the teacher's probability is above one half, else 0.
 
-    As logits these are inf and -inf, which the file holds as they are and `bernoulli_kl` takes exactly.
+    As logits these are `CERTAIN` and its negative, whose probabilities are 1 and 0 to the last bit.
     """
-    return _with_logits(teacher, np.where(teacher[_columns(teacher)] > 0, np.inf, -np.inf))
+    return _with_logits(teacher, np.where(teacher[_columns(teacher)] > 0, CERTAIN, -CERTAIN))
 
 
 def cross_fit(

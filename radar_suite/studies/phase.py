@@ -21,7 +21,7 @@ from radar_lib.training.lab import Lab
 from radar_lib.training.scores import logits_for
 from radar_suite.report import record
 from radar_suite.report.claims import scope
-from radar_suite.report.experiments import train_seeds
+from radar_suite.report.experiments import text_limit, train_seeds
 from radar_suite.report.row_scores import labelled_test_posts
 from radar_suite.report.workspace import Workspace
 from radar_suite.studies import maps
@@ -169,7 +169,8 @@ def fine_tune_cells(stage: Stage, backbone: str) -> pd.DataFrame:
         folder = stage.lab.cache.root / "corpus" / corpus_digest(config)
         posts = build_corpus(config, folder, workers=stage.workers or os.cpu_count() or 1)
         lab = Lab(posts, stage.lab.cache, checkpoints=stage.lab.checkpoints, device=stage.lab.device,
-                  checkpoint_seconds=stage.lab.checkpoint_seconds, execution=stage.lab.execution)  # fmt: skip
+                  checkpoint_seconds=stage.lab.checkpoint_seconds, execution=stage.lab.execution,
+                  text=text_limit(posts, stage.parameters["05_router_training"]["text_tokens"]))  # fmt: skip
         frames.append(_fine_tune(stage, lab, backbone).assign(beta=beta, co_violation=level))
     if stage.posts.kind == "built-in":
         dials = {"beta": float(own.intake_beta), "co_violation": float(own.co_violation)}
@@ -183,9 +184,10 @@ def _fine_tune(stage: Stage, lab: Lab, backbone: str) -> pd.DataFrame:
     """Gains of the mask on a lab's posts; runs that are table rows already come from the cache."""
     specs = [stage.settings.spec(backbone, lab.posts.categories, objective=objective) for objective in OBJECTIVES]
     runs = train_seeds(lab, specs, titles=list(OBJECTIVES), seeds=stage.seeds, workers=stage.workers, desc="LoRA")
-    ids, truth = labelled_test_posts(lab.posts)
+    ids, truth, groups = labelled_test_posts(lab.posts)
     masked, unmasked = [[logits_for(run.scores(), ids, lab.posts.categories) for run in ours] for ours in runs]
-    lines = gain_lines(truth, masked, unmasked, seed=stage.settings.seed, categories=lab.posts.categories)
+    about = {"categories": lab.posts.categories, "groups": groups}
+    lines = gain_lines(truth, masked, unmasked, seed=stage.settings.seed, **about)
     every = [run for ours in runs for run in ours]
     seconds = sum(run.record["history"]["seconds"] for run in every)
     return pd.DataFrame(lines).assign(run=" ".join(run.digest for run in every), seconds=seconds,

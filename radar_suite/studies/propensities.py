@@ -8,6 +8,7 @@ pipeline, the e_k of a post add up to 1. Both kinds are kept in the cache as fil
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -170,12 +171,14 @@ def _kept(
     lab: Lab, about: dict[str, Any], find: Callable[[Bool[np.ndarray, " post"], Labels], PerCell]
 ) -> SoftLabels:
     """The cached file of what `find` says of the pool, given which training posts it holds and their labels."""
-    entry = lab.cache.entry("propensities", {"posts": lab.posts.digest, "code": digest_sources(__name__), **about})
-    if not entry.complete:
+
+    def work(folder: Path) -> dict[str, int]:
         categories, matrix = lab.posts.categories, lab.labels("train", lab.posts.categories)
         pool = valid_mask(matrix).any(axis=1)
         kept = logit(np.clip(find(pool, matrix[pool]), CERTAIN, 1 - CERTAIN))
         ids = lab.table("train")["post_id"].to_numpy()[pool].tolist()
-        write_scores(entry.path(FILE), post_ids=ids, splits=["train"] * len(ids), logits=kept, categories=categories)
-        entry.finish({"posts": len(ids)})
-    return SoftLabels.open(entry.path(FILE))
+        write_scores(folder / FILE, post_ids=ids, splits=["train"] * len(ids), logits=kept, categories=categories)
+        return {"posts": len(ids)}
+
+    entry = lab.cache.entry("propensities", {"posts": lab.posts.digest, "code": digest_sources(__name__), **about})
+    return SoftLabels(entry.path(FILE), entry.make(work)["files"][FILE])

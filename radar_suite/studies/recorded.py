@@ -10,7 +10,8 @@ from typing import Any
 from radar_lib.errors import RadarError
 from radar_lib.files import read_json
 from radar_suite.report import record
-from radar_suite.report.workspace import MANIFEST, Workspace, display_figure
+from radar_suite.report.manifest import read_manifest
+from radar_suite.report.workspace import Workspace, display_figure
 from radar_suite.studies.stage import NAME
 
 RECORDED = "cpu"  # profile whose studies are committed
@@ -48,28 +49,44 @@ class Recorded:
         display_figure(Image(filename=str(self.path), width=round(CSS_DPI * inches)), self.caption)
 
 
-def recorded(workspace: Workspace, name: str) -> Recorded:
+def recorded(workspace: Workspace, name: str, *, of_posts: bool = True) -> Recorded:
     """A file that `radar studies` left, such as 'losses.csv'.
+
+    Args:
+        of_posts: it says something of the posts that it was made on, so it is shown of those only, or of another
+            size of the built-in corpus; not so the map of masking, which is about the built-in world whatever posts.
 
     Raises:
         RadarError: neither this run nor the committed record has it.
     """
+    anywhere = built_in(workspace) or not of_posts
     own = workspace.runs_dir / workspace.profile / NAME / "figures"
     places = [(own / name, own, Path(name).stem)]
     for root in (workspace.runs_dir.parent, Path(__file__).parents[2]):
         for folder in (root / "figures" / profile for profile in (workspace.profile, RECORDED)):
             places.append((folder / NAME / name, folder, f"{NAME}/{Path(name).stem}"))
     for path, folder, key in places:
-        if path.is_file() and (folder / MANIFEST).is_file():
-            entry = read_json(folder / MANIFEST).get("entries", {}).get(key)
-            if entry is not None:
-                return Recorded(path, entry, entry.get("inputs", {}).get("posts") == posts_digest(workspace))
-    raise RadarError(
-        f"no study has left {name}: `radar studies --profile {workspace.profile}` makes it, after a finished chain."
-    )
+        if path.is_file():
+            entry = read_manifest(folder)["entries"].get(key)
+            same = entry is not None and entry["inputs"].get("posts") == posts_digest(workspace)
+            if entry is not None and (same or anywhere):
+                return Recorded(path, entry, same)
+    command = f"`radar studies --profile {workspace.profile}` makes it, after a finished chain."
+    elsewhere = "what was recorded on the built-in corpus (docs/results.md) says nothing of them."
+    imported = _corpus(workspace).get("kind") == "imported"  # no profile of their own, which studies need
+    raise RadarError(f"no study of these posts has left {name}: {elsewhere if imported else command}")
 
 
 def posts_digest(workspace: Workspace) -> str | None:
     """Digest of the posts of a workspace's run, also where its own notebook reads none; None where none are there."""
-    corpus = workspace.runs_dir / workspace.profile / "01_data_audit" / "corpus.json"
-    return workspace.inputs.get("posts") or (read_json(corpus)["digest"] if corpus.is_file() else None)
+    return workspace.inputs.get("posts") or _corpus(workspace).get("digest")
+
+
+def built_in(workspace: Workspace) -> bool:
+    """Whether a run's posts are the built-in corpus, as they are where none are there yet."""
+    return _corpus(workspace).get("kind", "built-in") == "built-in"
+
+
+def _corpus(workspace: Workspace) -> dict[str, Any]:
+    path = workspace.runs_dir / workspace.profile / "01_data_audit" / "corpus.json"
+    return read_json(path) if path.is_file() else {}

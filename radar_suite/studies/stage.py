@@ -18,14 +18,15 @@ from numpy import ndarray
 
 from radar_lib.data.posts import Posts
 from radar_lib.errors import RadarError
-from radar_lib.files import read_json
+from radar_lib.intervals import Groups
 from radar_lib.metrics import score_table
 from radar_lib.training.lab import Lab, Run, SoftLabels
 from radar_lib.training.scores import logits_for
 from radar_suite.report import record
-from radar_suite.report.experiments import Settings, set_up
+from radar_suite.report.experiments import Settings, kept_teacher, set_up
+from radar_suite.report.manifest import read_manifest
 from radar_suite.report.row_scores import labelled_test_posts
-from radar_suite.report.workspace import MANIFEST, Workspace
+from radar_suite.report.workspace import Workspace
 
 NAME = "studies"
 
@@ -39,8 +40,7 @@ class StudiesWorkspace(Workspace):
     @classmethod
     def of(cls, workspace: Workspace) -> StudiesWorkspace:
         """With the entries that earlier studies left."""
-        manifest = workspace.path(f"figures/{MANIFEST}")
-        entries = read_json(manifest)["entries"] if manifest.is_file() else {}
+        entries = read_manifest(workspace.path("figures"))["entries"]
         own = {one.name: getattr(workspace, one.name) for one in fields(workspace)}
         return cls(**own | {"_entries": entries})
 
@@ -84,8 +84,8 @@ class Stage:
         names = ("batch_size", "learning_rate", "lora_rank", "lora_alpha", "seed")
         return Settings(epochs=given["expert_epochs"], **{name: given[name] for name in names})
 
-    def test(self) -> tuple[list[str], Int8[ndarray, "post category"]]:
-        """Ids and labels of the test posts, as `row_scores.labelled_test_posts`."""
+    def test(self) -> tuple[list[str], Int8[ndarray, "post category"], Groups]:
+        """Ids, labels and groups of the test posts, as `row_scores.labelled_test_posts`."""
         return labelled_test_posts(self.posts)
 
     def test_counts(self) -> str:
@@ -95,7 +95,7 @@ class Stage:
 
     def record_row(self, study: str, row: str, runs: Sequence[Run], **config: Any) -> None:
         """Enter a row's runs, one per seed and scored on the test posts, in the record; its lines of before go."""
-        ids, truth = self.test()
+        ids, truth, _ = self.test()
         lines = []
         for run in runs:
             scores = score_table(truth, logits_for(run.scores(), ids, self.posts.categories), self.posts.categories)
@@ -124,6 +124,6 @@ def open_stage(
     ws, _, lab, settings = set_up(NAME, {**parameters["05_router_training"], **places})
     for notebook, index in (("03_expert_training", "experts.json"), ("05_router_training", "routers.json")):
         ws.upstream(f"{notebook}/{index}")
-    teacher = SoftLabels.open(ws.upstream("04_teacher_inference/soft_labels.parquet"))
+    teacher = kept_teacher(ws)
     ws.uses(soft_labels=teacher.digest)
     return Stage(StudiesWorkspace.of(ws), lab, settings, teacher, seeds, workers, parameters)

@@ -27,7 +27,7 @@ from radar_lib.data.posts import Posts, features, finish_corpus, open_posts
 from radar_lib.data.schema import SPLITS
 from radar_lib.data.shards import shard_path, write_shard
 from radar_lib.errors import RadarError
-from radar_lib.files import atomic_path, digest_file, read_json, write_json
+from radar_lib.files import atomic_path, digest_file, locked, read_json, write_json
 from radar_suite.world.captions import caption
 from radar_suite.world.dials import SHARE, CorpusConfig, corpus_digest, plan_corpus
 from radar_suite.world.draws import Draws
@@ -167,10 +167,17 @@ def _build_shard(job: tuple) -> int:
 def build_corpus(config: CorpusConfig, out: Path | str, *, workers: int = 1, progress: bool = True) -> Posts:
     """Build the corpus in ``out``; finished shards are kept, a complete corpus of the same digest is left alone.
 
+    One process builds; others that ask for the same folder meanwhile wait, and find the corpus.
+
     Raises:
         RadarError: ``out`` holds something else, the settings are impossible, or the disk is full.
     """
-    out, digest = Path(out), corpus_digest(config)
+    with locked(Path(out).with_name(f".{Path(out).name}.lock")):
+        return _build(config, Path(out), workers=workers, progress=progress)
+
+
+def _build(config: CorpusConfig, out: Path, *, workers: int, progress: bool) -> Posts:
+    digest = corpus_digest(config)
     if (out / "corpus.json").exists():
         if read_json(out / "corpus.json").get("config_digest") == digest:
             return open_posts(out)

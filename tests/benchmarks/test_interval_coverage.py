@@ -79,3 +79,24 @@ def test_the_committed_record_has_the_differences_that_claims_rest_on():
 def test_a_smaller_rerun_meets_the_bars(bench):
     lines = bench.coverage_record(repeats=100, sizes=(2_000,), seed=2)["lines"]
     assert [line for line in lines if not bench.within(line, errors=3)] == []
+
+
+def test_posts_in_groups_are_by_themselves_as_other_posts(bench):
+    world = bench.World.with_recall(0.1, 0.5)
+    labels, ours, theirs, groups = world.sample_groups(400_000, np.random.default_rng(1), size=5, share=0.5)
+    assert average_precision(labels, ours) == pytest.approx(world.average_precision(), abs=0.01)
+    assert np.mean(np.bincount(groups)) == pytest.approx(5, abs=0.1) and (np.diff(groups) >= 0).all()
+    noise = ours - world.shift * labels, theirs - bench.WORSE * world.shift * labels
+    assert np.corrcoef(*noise)[0, 1] == pytest.approx(bench.CORRELATION, abs=0.02)
+    same = groups[1:] == groups[:-1]
+    assert np.corrcoef(noise[0][1:][same], noise[0][:-1][same])[0, 1] == pytest.approx(0.5, abs=0.02)
+
+
+def test_the_committed_record_of_groups_covers_where_intervals_are_clustered():
+    lines = json.loads((RECORD.parent / "coverage_groups.json").read_text())["lines"]
+    assert {line["metric"] for line in lines} == METRICS
+    areas = [line for line in lines if line["metric"].startswith("PR-AUC")]
+    pairs = list(zip(areas[::2], areas[1::2], strict=True))
+    assert len(pairs) == 12 and all(one["clustered"] and not other["clustered"] for one, other in pairs)
+    assert all(one["coverage"] > other["coverage"] + 0.05 for one, other in pairs)
+    assert min(one["coverage"] for one, _ in pairs if one["group_size"] == 4) > 0.92

@@ -73,6 +73,8 @@ OTHERS = {
                              (lambda f: f(0.0, np.zeros(4)), (0, 0, 0, 1)),
                              (lambda f: f(0.2, np.ones(4)), (0.2, NAN, NAN, 1)),
                              (lambda f: f(NAN, FEW), (NAN, NAN, NAN, 1))],
+    "sum_within": [(lambda f: f(np.ones(3), np.zeros(3, int)), (NAN,)),
+                   (lambda f: f(np.ones(3), np.arange(3), among=np.array([True, False, False])), (NAN, NAN, NAN))],
     "bootstrap": [(lambda f: f(lambda weights: weights.sum(-1), posts=3, replicates=1, seed=1), "replicates is 1")],
     "quantile": [(lambda f: f(1.0), "level is 1"), (lambda f: f(NAN), "level is nan")],
     "draws": [(lambda f: f(np.random.default_rng(0), 2, 0).shape, (2, 0))],

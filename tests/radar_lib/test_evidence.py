@@ -140,3 +140,21 @@ def test_seeds_need_runs_and_over_is_one_of_three(evidence):
         evidence.interval("good", "A", "PR-AUC", over="both")
     with pytest.raises(ValueError, match="posts, seeds, both"):
         evidence.difference("good", "noisy", "A", "PR-AUC", over="runs")
+
+
+def test_copies_of_posts_in_their_groups_are_no_further_evidence(world):
+    """All posts twice: grouped, every interval and difference is that of the posts alone; and copies taken for new
+    posts would say more."""
+    truth, rows = world
+    twice = {row: [np.repeat(one, 2, axis=0) for one in runs] for row, runs in rows.items()}
+    pairs, options = np.repeat(np.arange(len(truth)), 2), {"replicates": 100, "seed": 3}
+    alone = Evidence(truth, rows, RISKS, **options)
+    grouped = Evidence(np.repeat(truth, 2, axis=0), twice, RISKS, groups=pairs, **options)
+    naive = Evidence(np.repeat(truth, 2, axis=0), twice, RISKS, **options)
+    for metric in alone.metrics:
+        for category in (*RISKS, AVERAGE):
+            place = ("good", "noisy", category, metric)
+            np.testing.assert_allclose(grouped.difference(*place)[:3], alone.difference(*place)[:3], atol=2e-3)
+            ends = [one.interval("good", category, metric) for one in (alone, grouped, naive)]
+            np.testing.assert_allclose(ends[1], ends[0], atol=2e-3)
+            assert ends[2].high - ends[2].low < 0.95 * (ends[1].high - ends[1].low)

@@ -68,3 +68,58 @@ def test_digests_depend_on_content_and_names_only(tmp_path):
     (tmp_path / "b").write_text("2")
     assert files.digest_json({"a": 1, "b": 2}) == files.digest_json({"b": 2, "a": 1})
     assert files.digest_file(tmp_path / "a") == files.digest_bytes(b"1")
+
+
+KILLED = """
+import os, sys
+from pathlib import Path
+from radar_lib.files import atomic_path
+left = int(sys.argv[2])
+def killed(real):
+    def act(*arguments, **options):
+        global left
+        left -= 1
+        return os._exit(9) if left < 0 else real(*arguments, **options)
+    return act
+for name in ("rename", "replace", "unlink", "rmdir"):
+    setattr(os, name, killed(getattr(os, name)))
+with atomic_path(Path(sys.argv[1])) as new:
+    new.mkdir()
+    (new / "a").write_text("new")
+"""
+
+
+@pytest.mark.parametrize("moment", range(4))
+def test_killed_at_any_moment_a_folder_is_the_old_one_or_the_new_one_whole(tmp_path, moment):
+    place = tmp_path / "folder"
+    place.mkdir()
+    for name in "abc":
+        (place / name).write_text("old")
+    killed = subprocess.run([sys.executable, "-c", KILLED, str(place), str(moment)], check=False)
+    assert killed.returncode == 9
+    files.remove_leftovers(tmp_path)
+    assert os.listdir(tmp_path) == ["folder"]
+    assert {path.name: path.read_text() for path in place.iterdir()} in ({"a": "new"}, dict.fromkeys("abc", "old"))
+
+
+def test_a_folder_that_could_not_be_replaced_is_back_in_its_place(tmp_path, monkeypatch):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder/old").touch()
+    monkeypatch.setattr(os, "replace", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError), files.atomic_path(tmp_path / "folder") as new:
+        new.mkdir()
+    assert os.listdir(tmp_path) == ["folder"] and os.listdir(tmp_path / "folder") == ["old"]
+
+
+@pytest.mark.parametrize(("content", "message"), [
+    (b"\xff\xfe", "not as expected"), (b"[" * 100_000, "not as expected"),
+    (b"[1]", "should be an object"), (b'{"a": [1, "2"]}', "a.1: not as expected .*integer"),
+])  # fmt: skip
+def test_json_of_another_shape_is_named_with_the_place(tmp_path, content, message):
+    (tmp_path / "a.json").write_bytes(content)
+    with pytest.raises(RadarError, match=f"a.json.*{message}.*Delete it and run its step again"):
+        files.read_json(tmp_path / "a.json", dict[str, list[int]])
+    with pytest.raises(RadarError, match="cannot be read"):
+        files.read_json(tmp_path)
+    (tmp_path / "a.json").write_text('{"a": [1]}')
+    assert files.read_json(tmp_path / "a.json", dict[str, list[int]]) == {"a": [1]}

@@ -29,9 +29,9 @@ RUNS, OTHERS = [0.51, 0.55, 0.58, 0.52], [0.50, 0.49, 0.57, 0.50]
 R60, R90 = partial(recall_at_precision, precision=0.6), partial(apr_at_recall, recall=0.9)
 
 
-def posts(seed: int, number: int = 3000, shift: float = 2.0):
+def posts(seed: int, number: int = 3000, shift: float = 2.0, prevalence: float = 0.05):
     generator = np.random.default_rng(seed)
-    labels = (generator.random(number) < 0.05).astype(int)
+    labels = (generator.random(number) < prevalence).astype(int)
     return labels, generator.normal(size=number) + shift * labels
 
 
@@ -208,3 +208,55 @@ def test_noise_of_one_seed_on_one_sample_is_counted_twice():
         both = combined_interval(Interval(runs.mean(), runs.mean() - half, runs.mean() + half), runs)
         hits += both.low <= 0.5 <= both.high
     assert hits / 800 > 0.98
+
+
+def test_posts_that_are_there_twice_say_no_more_than_once():
+    """Every post with its copy as a group: the closed form is that of the posts alone, the bootstrap the same draws."""
+    labels, scores = posts(6, 600)
+    theirs = scores + np.random.default_rng(7).normal(size=len(scores))
+    twice = (np.repeat(one, 2) for one in (labels, scores, theirs, np.arange(len(labels))))
+    labels2, scores2, theirs2, pairs = twice
+    scale = np.sqrt(len(labels) / (len(labels) - 1))
+    once, grouped = (average_precision_difference(labels, scores, theirs),
+                     average_precision_difference(labels2, scores2, theirs2, groups=pairs))  # fmt: skip
+    assert grouped.estimate == pytest.approx(once.estimate)
+    assert grouped.high - grouped.low == pytest.approx(scale * (once.high - once.low))
+    taken_for_new = average_precision_difference(labels2, scores2, theirs2)
+    assert taken_for_new.high - taken_for_new.low < 0.75 * (grouped.high - grouped.low)
+    alone, together = (average_precision_interval(labels, scores),
+                       average_precision_interval(labels2, scores2, groups=pairs))  # fmt: skip
+    np.testing.assert_allclose(together, alone, atol=1e-3)
+    for metric in (average_precision, R60, R90):
+        options = {"replicates": 100, "seed": 3}
+        np.testing.assert_allclose(bootstrap_interval(metric, labels2, scores2, groups=pairs, **options),
+                                   bootstrap_interval(metric, labels, scores, **options))  # fmt: skip
+        np.testing.assert_allclose(bootstrap_difference(metric, labels2, scores2, theirs2, groups=pairs, **options),
+                                   bootstrap_difference(metric, labels, scores, theirs, **options))  # fmt: skip
+
+
+def test_one_group_of_posts_has_no_interval():
+    labels, scores = posts(6, 600)
+    one = np.zeros(len(labels), int)
+    assert np.isnan(average_precision_interval(labels, scores, groups=one)[1:]).all()
+    assert np.isnan(bootstrap_interval(R90, labels, scores, groups=one, replicates=20, seed=1)[1:]).all()
+    apart = average_precision_difference(labels, scores, -scores, groups=one)
+    assert np.isnan(apart[1:3]).all() and apart.p_value == 1
+
+
+def test_coverage_of_posts_in_groups():
+    """Ten posts share most of what decides label and score: the truth is that of posts alone, the error is not."""
+    def sample(seed, groups=300):
+        generator = np.random.default_rng(seed)
+        number = np.repeat(np.arange(groups), 10)
+        common, own = generator.normal(size=(2, groups))[:, number], generator.normal(size=(2, len(number)))
+        hidden, noise = 0.8**0.5 * common + 0.2**0.5 * own
+        labels = (hidden > norm.isf(0.1)).astype(int)
+        return labels, noise + 2 * labels, number
+
+    truth = average_precision(*posts(99, 1_000_000, prevalence=0.1))
+    hits = np.zeros(2)
+    for labels, scores, groups in map(sample, range(200)):
+        ends = (average_precision_interval(labels, scores, groups=one) for one in (groups, None))
+        hits += [one.low <= truth <= one.high for one in ends]
+    clustered, independent = hits / 200
+    assert 0.9 < clustered < 0.99 and independent < 0.6

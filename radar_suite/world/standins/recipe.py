@@ -26,7 +26,8 @@ from tqdm import tqdm
 
 from radar_lib.files import digest_file, read_json, write_json
 from radar_lib.models.backbones import BACKBONES, load_backbone
-from radar_lib.models.base import Backbone, Encoded, post_text
+from radar_lib.models.base import Backbone, Encoded
+from radar_lib.models.text import TITLE_FIRST, post_text
 from radar_suite.world.standins import FOLDER as STANDINS
 from radar_suite.world.standins.checkpoint import RunState, write_checkpoint, write_random_standin
 from radar_suite.world.standins.describe import (
@@ -266,7 +267,7 @@ def make_standin(name: str, out: Path, posts: PretrainPosts | None, recipe: Pret
     start = work / f"start-{name}"
     if not (start / "config.json").is_file():
         write_random_standin(start, name, texts, seed=recipe.seed)
-    backbone = load_backbone(start)
+    backbone = load_backbone(start, text=TITLE_FIRST)
     record: dict[str, Any] = {"standin": name, "parameters": sum(p.numel() for p in backbone.model.parameters())}
     if posts:
         run = work / f"run-{name}.safetensors"

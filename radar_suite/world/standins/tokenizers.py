@@ -30,7 +30,7 @@ def train_tokenizer(family: str, texts: Iterable[str], *, vocabulary: int = VOCA
     """Train and wrap one family's tokenizer.
 
     Args:
-        texts: prompt texts as `radar_lib.models.base.post_text` writes them.
+        texts: prompt texts as `radar_lib.models.text.post_text` writes them.
         vocabulary: size including special tokens.
     """
     from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers

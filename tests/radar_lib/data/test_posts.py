@@ -26,6 +26,7 @@ from radar_lib.data.posts import (
     valid_mask,
     write_corpus,
 )
+from radar_lib.data.schema import group_numbers
 from radar_lib.data.shards import shard_path, write_shard
 from radar_lib.errors import RadarError
 
@@ -271,3 +272,14 @@ def test_a_larger_corpus_streams_in_small_batches(tmp_path):
     groups = [pq.ParquetFile(shard).metadata.row_group(0).num_rows for shard in posts.shards()]
     assert len(seen) == len(posts) == 6_000 and max(groups) == 100 and len(posts.shards("train")) == 2
     assert posts.split("train").select_columns("post_id")[-1]["post_id"] == posts.table("train")["post_id"].iloc[-1]
+
+
+def test_posts_of_one_group_share_a_number(tmp_path):
+    names = ["a", "", "b", "a", "", "b", "a"]
+    rows = [{"post_id": f"p{i}", "split": "test", "group": name} for i, name in enumerate(names)]
+    table = write(tmp_path / "c", rows, groups=True).table("test")
+    numbers = group_numbers(table)
+    assert table["group"].tolist() == names and sorted(set(numbers)) == [0, 1, 2, 3]
+    assert len(set(numbers[[0, 3, 6]])) == len(set(numbers[[2, 5]])) == 1
+    assert group_numbers(table.iloc[[0, 1, 2, 4]]) is None  # each on its own
+    assert group_numbers(table.drop(columns="group")) is None and group_numbers(table[:0]) is None

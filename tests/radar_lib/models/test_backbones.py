@@ -14,6 +14,7 @@ from radar_lib.errors import RadarError
 from radar_lib.models.backbones import BACKBONES, checkpoint_digest, load_backbone, pretraining_record
 from radar_lib.models.checkpoints import open_checkpoint
 from radar_lib.models.families import FAMILIES
+from radar_lib.models.text import TextLimit
 from radar_suite.world.standins.geometry import GEOMETRIES
 
 
@@ -54,7 +55,7 @@ def test_half_precision_weights_still_pool_to_float32(checkpoints, loaded, awkwa
 
 def test_text_limit_is_the_tokenizers_or_the_callers(checkpoints, loaded, awkward_posts):
     assert loaded("qwen3-vl-2b").max_text_tokens == loaded("qwen3-vl-2b").tokenizer.model_max_length
-    short = load_backbone(checkpoints / "qwen3-vl-2b", max_text_tokens=5)
+    short = load_backbone(checkpoints / "qwen3-vl-2b", text=TextLimit(5))
     assert short.encode(awkward_posts[5:])[0].n_tokens < loaded("qwen3-vl-2b").encode(awkward_posts[5:])[0].n_tokens
 
 

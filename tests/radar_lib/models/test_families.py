@@ -7,7 +7,8 @@ from functools import partial
 import pytest
 import torch
 
-from radar_lib.models.base import INSTRUCTION, last_real_token, pad, post_text
+from radar_lib.models.base import INSTRUCTION, last_real_token, pad
+from radar_lib.models.text import post_text
 from radar_suite.world.standins.geometry import GEOMETRIES
 
 NAMES = tuple(GEOMETRIES)
@@ -110,7 +111,7 @@ def test_faster_attention_and_patches_give_what_transformers_gives(checkpoints, 
 
 
 @pytest.mark.parametrize("name", CAUSAL)
-def test_prompt_holds_frames_then_text_cut_at_its_end_then_instruction(loaded, awkward_posts, encoded, name):
+def test_prompt_holds_frames_then_text_of_all_fields_then_instruction(loaded, awkward_posts, encoded, name):
     backbone = loaded(name)
     image, decode = backbone.image_token_id, partial(backbone.tokenizer.decode, skip_special_tokens=True)
     for post, row in zip(awkward_posts, encoded[name], strict=True):
@@ -122,7 +123,8 @@ def test_prompt_holds_frames_then_text_cut_at_its_end_then_instruction(loaded, a
             assert "Title" not in before and INSTRUCTION not in before
     whole, long = backbone.prompts([awkward_posts[3], awkward_posts[5]])
     assert whole.index("Title: مرحبا") < whole.index("OCR: gana") < whole.index("ASR: hallo") < whole.index(INSTRUCTION)
-    assert "Title: follow me" in long and "never read" not in long and INSTRUCTION in long
+    assert "Title: follow me" in long and long.count("follow me") < 40
+    assert "OCR: never read\nASR: nor this" in long and INSTRUCTION in long
     short = backbone.encode([awkward_posts[5] | {"title": "x"}])[0]
     assert encoded[name][5].n_tokens <= short.n_tokens + backbone.max_text_tokens + 2
 

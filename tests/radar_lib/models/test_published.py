@@ -13,8 +13,9 @@ import pytest
 import torch
 
 from radar_lib.models.backbones import load_backbone
-from radar_lib.models.base import INSTRUCTION, post_text
+from radar_lib.models.base import INSTRUCTION
 from radar_lib.models.checkpoints import open_checkpoint
+from radar_lib.models.text import post_text
 
 QWEN_TURN = (
     "{%- for message in messages %}{{- '<|im_start|>' + message.role + '\\n' }}{%- for item in message.content %}"

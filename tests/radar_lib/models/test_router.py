@@ -11,6 +11,7 @@ import torch
 from peft.tuners.lora import Linear as LoraLinear
 
 from radar_lib.errors import RadarError
+from radar_lib.files import read_sealed, write_sealed
 from radar_lib.models.backbones import load_backbone
 from radar_lib.models.router import RadarRouter, RouterConfig
 from radar_suite.world.standins.geometry import GEOMETRIES
@@ -240,20 +241,20 @@ def test_a_router_is_refused_on_another_base_or_when_incomplete(checkpoints, tmp
     router.save_pretrained(folder)
     with pytest.raises(RadarError, match="was trained on .*qwen3-vl-4b.*not on .*qwen3-vl-2b"):
         RadarRouter.from_pretrained(folder, backbone=load_backbone(checkpoints / "qwen3-vl-2b"))
-    saved = json.loads(config.read_text())
+    saved = read_sealed(config)
     base = router.detach()
 
     with monkeypatch.context() as patch:  # by its digest, before any weight is read
         patch.setattr("radar_lib.models.backbones.load_backbone", None)
         other = saved["base"] | {"checkpoint": str(checkpoints / "qwen3-vl-2b")}
-        config.write_text(json.dumps(saved | {"base": other}))
+        write_sealed(config, saved | {"base": other})
         with pytest.raises(RadarError, match="was trained on .*qwen3-vl-2b.*Load that base, or train again"):
             RadarRouter.from_pretrained(folder)
     for change in ({"categories": ["A"]}, {"lora_rank": 2}):
-        config.write_text(json.dumps(saved | change))
+        write_sealed(config, saved | change)
         with pytest.raises(RadarError, match="do not fit"):
             RadarRouter.from_pretrained(folder, backbone=base)
-    config.write_text(json.dumps(saved))
+    write_sealed(config, saved)
     assert RadarRouter.from_pretrained(folder, backbone=base).detach() is base  # what was refused has left no trace
     adapter = folder / "adapter_model.safetensors"
     adapter.write_bytes(adapter.read_bytes()[:-8])
@@ -264,7 +265,41 @@ def test_a_router_is_refused_on_another_base_or_when_incomplete(checkpoints, tmp
         RadarRouter.from_pretrained(folder)
 
 
+def test_weights_that_are_not_finite_and_absurd_sizes_are_refused(checkpoints, tmp_path):
+    router = RadarRouter(load_backbone(checkpoints / "qwen3-vl-4b"), THREE)
+    with torch.no_grad():
+        router.heads[1].bias[0] = torch.nan
+    router.save_pretrained(tmp_path / "router")
+    base = router.detach()
+    with pytest.raises(RadarError, match=r"heads.1.bias has weights that are not finite"):
+        RadarRouter.from_pretrained(tmp_path / "router", backbone=base)
+    config = tmp_path / "router" / "router_config.json"
+    config.write_text(config.read_text().replace('"LQC"', '"X"').replace('"RCS"', '"LQC"').replace('"X"', '"RCS"'))
+    with pytest.raises(RadarError, match="is not what was written"):  # columns that changed places
+        RadarRouter.from_pretrained(tmp_path / "router", backbone=base)
+    for change in ({"lora_rank": 0}, {"lora_rank": 10**9}, {"lora_alpha": float("inf")}, {"mlp_hidden": -1},
+                   {"mlp_dropout": 1.5}, {"categories": ("A", "A")}):  # fmt: skip
+        with pytest.raises(RadarError):
+            replace(THREE, **change)
+
+
 def test_heads_stay_float32_on_a_half_precision_backbone(checkpoints, awkward_posts):
     router = RadarRouter(load_backbone(checkpoints / "qwen3-vl-2b", dtype=torch.bfloat16), THREE)
     assert {p.dtype for p in router.mlp.parameters()} | {p.dtype for p in router.heads.parameters()} == {torch.float32}
     assert logits(router, awkward_posts).dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"categories": ["FE", "RCS", "LQC"]}, {"categories": ["LQC", "RCS", "RCS"]}, {"categories": "LQC"},
+     {"lora_alpha": 8000}, {"lora_alpha": -1}, {"lora_alpha": "8"}, {"lora_rank": 10**9}, {"lora_rank": 0},
+     {"lora_dropout": 1.5}, {"mlp_hidden": -4}, {"lora_vision": "no"}, {"colour": 1}, {"base": None}],
+)  # fmt: skip
+def test_a_configuration_that_was_edited_does_not_load(loaded, tmp_path, changes):
+    """Reordered names give every score to another risk, another alpha scales the adapter: both fit the weights."""
+    router = RadarRouter(loaded("qwen3-vl-2b"), THREE)
+    router.save_pretrained(tmp_path / "router")
+    base, config = router.detach(), tmp_path / "router" / "router_config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | changes))
+    with pytest.raises(RadarError, match=r"router_config\.json"):
+        RadarRouter.from_pretrained(tmp_path / "router", backbone=base).detach()

@@ -141,7 +141,8 @@ def test_two_processes_train_what_one_trains_and_each_continues_what_the_other_b
     def killing(**about):
         """A bar that kills one of the processes when the router has a checkpoint."""
         bar = no_bar(**about)
-        bar.update = lambda n=1: kill() if together.entry(router).path("checkpoint.safetensors").exists() else None
+        checkpoint = together.entry(router).workplace / "checkpoint.safetensors"
+        bar.update = lambda n=1: kill() if checkpoint.exists() else None
         return bar
 
     def kill():

@@ -84,7 +84,7 @@ def test_an_interrupted_inference_goes_on_with_the_parts_that_are_missing(fresh,
     with pytest.raises(KeyboardInterrupt):
         soft_labels(lab, experts, splits=["train"], path=tmp_path / "cut.parquet")
     assert not (tmp_path / "cut.parquet").exists() and not hasattr(lab.backbone(NAME).model, "peft_config")
-    done = {path: path.stat().st_mtime_ns for path in (lab.cache.root / "teacher").glob("*/part-*.parquet")}
+    done = {path: path.stat().st_mtime_ns for path in (lab.cache.root / "teacher").glob("*/scores.parquet")}
     assert done
     lab.bar = no_bar
     soft_labels(lab, experts, splits=["train"], path=tmp_path / "cut.parquet")
@@ -103,17 +103,17 @@ def test_shards_together_are_the_whole(fresh, small_parts, tmp_path):
     lab, experts = fresh
     soft_labels(lab, experts, splits=["train", "validation"], path=tmp_path / "one.parquet")
     entries = lab.cache.root / "teacher"
-    files = sorted(path.relative_to(entries) for path in entries.glob("*/part-*"))
+    files = sorted(path.relative_to(entries) for path in entries.glob("*/scores.parquet"))
     shutil.rmtree(entries)
     panel = in_order(lab.posts.categories, experts)
     score_shard(lab, panel, splits=["train", "validation"], shard=(1, 2))
-    assert sorted(path.relative_to(entries) for path in entries.glob("*/part-*")) != files
+    assert sorted(path.relative_to(entries) for path in entries.glob("*/scores.parquet")) != files
     # the other one from the command line, as torchrun would start it
     teachers.main(
         ["--posts", str(lab.posts.folder), "--cache", str(lab.cache.root), "--checkpoints", lab.checkpoints,
          "--experts", *(str(run.entry.folder) for run in experts.values()), "--shard", "0/2", "--device", "cpu"]
     )  # fmt: skip
-    assert sorted(path.relative_to(entries) for path in entries.glob("*/part-*")) == files
+    assert sorted(path.relative_to(entries) for path in entries.glob("*/scores.parquet")) == files
     soft_labels(lab, experts, splits=["train", "validation"], path=tmp_path / "two.parquet")
     assert (tmp_path / "one.parquet").read_bytes() == (tmp_path / "two.parquet").read_bytes()
 

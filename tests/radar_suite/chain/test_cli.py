@@ -6,6 +6,7 @@ import sys
 import types
 from pathlib import Path
 from pkgutil import resolve_name
+from typing import ClassVar
 
 import pytest
 
@@ -102,17 +103,22 @@ def room(monkeypatch):
 
 
 @pytest.mark.parametrize(("line", "module", "function", "expected"), [
-    ("posts import --table p.csv --images f --out o --on-error quarantine --seed 3 --name mine", "importer",
-     "import_table", ((Path("p.csv"), Path("f"), Path("o")), {"on_error": "quarantine", "seed": 3, "name": "mine"})),
+    ("posts import --table p.csv --images f --out o --on-error quarantine --seed 3 --name mine "
+     "--ignore notes --allow-empty", "importer",
+     "import_table", ((Path("p.csv"), Path("f"), Path("o")), {"on_error": "quarantine", "seed": 3, "name": "mine",
+                                                              "ignore": ["notes"], "allow_empty": True})),
     ("posts import --public-sources src --out o", "public", "import_public", ((Path("src"), Path("o")), {"seed": 1})),
 ])  # fmt: skip
 def test_posts_import_hands_over_and_says_what_is_next(room, capsys, line, module, function, expected):
     class Posts(dict):
         folder, splits, categories = Path("o"), {"train": 1200, "test": 30}, ("LQC", "RCS")
+        info: ClassVar = {"read_columns": ["title"], "ignored_columns": ["notes"], "quarantined": 3,
+                          "frames": {"flat": 1234}}
 
     calls = room(f"radar_suite.intake.{module}", **{function: Posts()})
     assert cli.main(line.split()) == exits.OK and calls[function] == expected
     out = capsys.readouterr().out
+    assert "public" in line or "1,234 frames are of one colour" in out
     assert "(train 1,200, test 30); categories LQC, RCS" in out and "radar reproduce --posts o" in out
 
 

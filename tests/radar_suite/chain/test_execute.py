@@ -4,10 +4,11 @@ import io
 import json
 import os
 import sys
+import tempfile
 
 import pytest
 
-from radar_suite.chain.execute import describe, execute, sections
+from radar_suite.chain.execute import describe, execute, sections, start_kernel
 from radar_suite.chain.processes import kernel_environment
 
 TRACEBACK = """\
@@ -45,21 +46,21 @@ def test_a_failure_names_the_cells_line_and_the_deepest_frame():
 CELLS = {"parameters": "grid: tuple[int, ...] = (1,)", "c1": "print('seen', grid)", "c2": "import no_such_module"}
 
 
-def run(folder, monkeypatch, *, output="out.ipynb"):
-    """Whether a notebook of `CELLS` ran, its events and its log."""
+def run(folder, monkeypatch, *, output="out.ipynb", cells=CELLS, kernel=lambda: None):
+    """Whether a notebook of these cells ran, its events and its log."""
     environment = kernel_environment(folder / "00_a", {})
     for name in {*environment, "MPLBACKEND"}:
         monkeypatch.setenv(name, environment.get(name, ""))
     monkeypatch.delenv("MPLBACKEND")
     monkeypatch.setitem(sys.modules, "rfc3987_syntax", None)
     cell = {"cell_type": "code", "outputs": [], "execution_count": None}
-    cells = [cell | {"id": name, "metadata": {"tags": [name]}, "source": text} for name, text in CELLS.items()]
+    cells = [cell | {"id": name, "metadata": {"tags": [name]}, "source": text} for name, text in cells.items()]
     metadata = {"kernelspec": {"name": "python3", "display_name": "", "language": "python"}}
     content = {"cells": cells, "metadata": metadata, "nbformat": 4, "nbformat_minor": 5}
     (folder / "a.ipynb").write_text(json.dumps(content))
     job = {"notebook": str(folder / "a.ipynb"), "output": str(folder / output), "cwd": str(folder)}
     events, log = [], io.StringIO()
-    done = execute(job | {"parameters": {"grid": (2, 3)}}, lambda **event: events.append(event), log)
+    done = execute(job | {"parameters": {"grid": (2, 3)}}, lambda **event: events.append(event), log, manager=kernel())
     return done, events, log.getvalue()
 
 
@@ -75,3 +76,21 @@ def test_a_kernel_that_cannot_start_and_an_output_that_cannot_be_written(tmp_pat
     monkeypatch.setattr("radar_suite.chain.processes.sys.executable", python)
     done, events, _ = run(tmp_path, monkeypatch, output=output)
     assert not done and events[-1]["setup"], "the environment's fault"
+
+
+def test_a_kernel_that_was_killed_while_it_waited_is_replaced_and_leaves_nothing_elsewhere(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    (tmp_path / "temporary").mkdir()
+    files = []
+
+    def killed():
+        manager = start_kernel()
+        files.append(manager.connection_file)
+        manager.provisioner.process.kill()
+        manager.provisioner.process.wait()
+        return manager
+
+    cells = {"parameters": "grid: tuple[int, ...] = (1,)", "c1": "print('ran')"}
+    done, events, log = run(tmp_path, monkeypatch, cells=cells, kernel=killed)
+    assert done and "ran" in log and {event["event"] for event in events} == {"cell"}
+    assert files[0].startswith(str(tmp_path / ".jupyter")) and os.listdir(tmp_path / "temporary") == []

@@ -1,6 +1,8 @@
 """The ledger: success is what it says, and each reason to run again has a name."""
 
 import json
+import os
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -84,7 +86,7 @@ def test_upstream_and_outputs_are_named(world):
     (world.run_dir / "01_b/executed.ipynb").unlink()
     assert world.why()[1:] == [
         "output b.json missing or changed on disk", "output scores missing or changed on disk",
-        "01_b/executed.ipynb missing",
+        "01_b/executed.ipynb missing or changed on disk",
     ]  # fmt: skip
 
 
@@ -96,8 +98,12 @@ def test_cached_work_that_a_notebook_names_must_still_be_there(world):
     notebook = discover(world.notebooks)[1]
     Ledger(world.run_dir).finish(notebook, {"seed": 1}, seconds=1.0, peak_memory_mb=1.0)
     assert "fedcba" not in str(world.entries()["01_b"]) and world.why() == []
-    run.rmdir()
-    assert world.why() == ["../cache/training/0123456789abcdef missing"]
+    (run / ".lock").touch()
+    assert world.why() == []
+    (run / "scores.parquet").write_text("tampered")
+    assert world.why() == ["../cache/training/0123456789abcdef missing or changed on disk"]
+    shutil.rmtree(run)
+    assert world.why() == ["../cache/training/0123456789abcdef missing or changed on disk"]
 
 
 def test_hidden_files_of_a_folder_do_not_count(world):
@@ -106,24 +112,48 @@ def test_hidden_files_of_a_folder_do_not_count(world):
     assert world.why() == []
 
 
-def test_a_file_of_the_same_size_and_time_is_not_read_again(world, monkeypatch):
-    monkeypatch.setattr(module, "digest_file", lambda path: pytest.fail(f"read {path}"))
-    assert world.why() == []
+def edit(path, text="tampered"):
+    """Other bytes of the same length, at the same time."""
+    about = path.stat()
+    path.write_text(text.ljust(about.st_size)[: about.st_size])
+    os.utime(path, ns=(about.st_atime_ns, about.st_mtime_ns))
 
 
-def test_a_corpus_is_known_by_its_own_digest_and_other_folders_by_their_listing(world, tmp_path):
-    folders = {name: tmp_path / name for name in ("posts", "public_sources")}
-    for folder in folders.values():
-        folder.mkdir()
-    (folders["posts"] / "corpus.json").write_text("1")
-    ledger, notebook = Ledger(world.run_dir), discover(world.notebooks)[1]
-    parameters = {"seed": 1, "checkpoints": "standins", **{name: str(folder) for name, folder in folders.items()}}
-    ledger.finish(notebook, parameters, seconds=1.0, peak_memory_mb=1.0)
-    for folder in folders.values():
-        (folder / "shard.parquet").write_text("in a corpus, not looked at")
-    assert ledger.why(notebook, parameters) == ["public_sources: the folder's content changed"]
-    (folders["posts"] / "corpus.json").write_text("2")
-    assert "posts: the folder's content changed" in ledger.why(notebook, parameters)
+@pytest.mark.parametrize(("name", "reason"), [
+    ("00_a/out.json", "upstream 00_a/out.json changed"),
+    ("01_b/scores/x.parquet", "output scores missing or changed on disk"),
+    ("01_b/b.json", "output b.json missing or changed on disk"),
+    ("01_b/executed.ipynb", "01_b/executed.ipynb missing or changed on disk"),
+])  # fmt: skip
+def test_bytes_that_were_edited_are_named_whatever_size_and_time_say(world, name, reason):
+    edit(world.run_dir / name)
+    assert world.why() == [reason]
+
+
+def test_a_command_reads_each_file_once_and_again_after_a_notebook_ran(world, monkeypatch):
+    read, digest_file = [], module.digest_file
+    monkeypatch.setattr(module, "digest_file", lambda path: read.append(path) or digest_file(path))
+    ledger, notebooks = Ledger(world.run_dir), discover(world.notebooks)
+    for _ in range(3):
+        assert [ledger.why(notebook, {"seed": 1}) for notebook in notebooks] == [[], []]
+    assert len(read) == len(set(read)) == 5
+    ledger.start(notebooks[1])
+    (world.run_dir / "01_b/b.json").write_text("new")
+    ledger.finish(notebooks[1], {"seed": 1}, seconds=1.0, peak_memory_mb=1.0)
+    assert ledger.why(notebooks[1], {"seed": 1}) == world.why() == []
+
+
+@pytest.mark.parametrize("name", ["posts", "public_sources"])
+def test_the_bytes_of_your_folder_decide_and_not_what_it_says_of_itself(world, tmp_path, name):
+    shard = tmp_path / name / "data/shard.parquet"
+    shard.parent.mkdir(parents=True)
+    shard.write_text("labels 0 1 0")
+    (tmp_path / name / "corpus.json").write_text('{"digest": "0123456789abcdef"}')
+    notebook, parameters = discover(world.notebooks)[1], {"seed": 1, name: str(tmp_path / name)}
+    Ledger(world.run_dir).finish(notebook, parameters, seconds=1.0, peak_memory_mb=1.0)
+    assert world.why(**parameters) == []
+    edit(shard, "labels 1 1 1")
+    assert world.why(**parameters) == [f"{name}: the folder's content changed"]
 
 
 def test_a_ledger_is_plain_json_and_a_broken_or_older_one_says_so(world):
@@ -134,9 +164,17 @@ def test_a_ledger_is_plain_json_and_a_broken_or_older_one_says_so(world):
     del entry["packages"]
     (world.run_dir / "ledger.json").write_text(json.dumps(content))
     assert world.why() == ["recorded by an older version of the chain"]
-    (world.run_dir / "ledger.json").write_text("{")
-    with pytest.raises(RadarError, match="Delete it and run its step again"):
-        Ledger(world.run_dir)
+
+
+@pytest.mark.parametrize("content", [
+    b"{", b"\xff", b"[]", b'{"x": 1}', b'{"notebooks": []}', b'{"notebooks": {"01_b": 1}}',
+    b'{"notebooks": {"01_b": {}}}',
+    b'{"notebooks": {"01_b": {"state": "failed"}}}', b'{"notebooks": {"01_b": {"state": "done", "seconds": "1"}}}',
+])  # fmt: skip
+def test_a_ledger_that_is_none_is_one_clear_error(world, content):
+    (world.run_dir / "ledger.json").write_bytes(content)
+    with pytest.raises(RadarError, match="ledger.json.* Delete it and run its step again"):
+        world.why()
 
 
 def test_versions_are_read_without_importing(monkeypatch):

@@ -38,6 +38,15 @@ def test_a_second_chain_hears_who_holds_the_run_and_a_dead_chain_holds_nobody_up
             assert (tmp_path / ".lock").read_text() == str(os.getpid())
 
 
+def test_connection_files_of_kernels_that_were_killed_go_with_the_next_chain(tmp_path):
+    left = tmp_path / "cpu/.jupyter/runtime/kernel-1.json"
+    for _ in range(2):
+        left.parent.mkdir(parents=True)
+        left.write_text('{"key": "secret"}')
+        with processes.run_lock(tmp_path / "cpu"):
+            assert not left.exists()
+
+
 def test_a_disk_without_locks_is_no_obstacle(tmp_path, monkeypatch):
     def unsupported(*_, **__):
         raise OSError(95, "Operation not supported")
@@ -96,3 +105,13 @@ def test_the_kernel_belongs_to_this_interpreter_and_sees_nothing_of_the_users(tm
     assert sys.executable in spec
     for parameters in ({"checkpoints": "hub"}, {}):
         assert "HF_HUB_OFFLINE" not in processes.kernel_environment(tmp_path / "00_a", parameters)
+
+
+def test_few_open_files_are_made_more_or_said(tmp_path):
+    code = "import resource; from radar_suite.chain.processes import allow_files; allow_files(256)\n"
+    code += "print(resource.getrlimit(resource.RLIMIT_NOFILE)[0])"
+    for limit, said in [("-S -n 64", "256\n"), ("-n 300", "300\n")]:
+        done = subprocess.run(["sh", "-c", f"ulimit {limit}; exec {sys.executable} -c '{code}'"], capture_output=True)
+        assert done.stdout.decode() == said, done.stderr
+    done = subprocess.run(["sh", "-c", f"ulimit -n 64; exec {sys.executable} -c '{code}'"], capture_output=True)
+    assert b"SetupError: only 64 files may be open at once, and 256 are needed: `ulimit -n 256`" in done.stderr

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from radar_lib.errors import RadarError
 from radar_suite.chain.exits import UsageError
 from radar_suite.chain.parameters import parse_parameters
 from radar_suite.chain.profiles import Value, absolute_paths, load_profile, parse_override, resolve
@@ -54,7 +55,9 @@ def test_set_takes_yaml_literals_and_plain_text(text, expected):
     assert expected in [parameters.get(name) for parameters in values.values()]
 
 
-@pytest.mark.parametrize("text", ["seed", "=3", "a b=3", "grid=[1,", "runs_dir=x", "profile=x"])
+@pytest.mark.parametrize(
+    "text", ["seed", "=3", "a b=3", "grid=[1,", "runs_dir=x", "profile=x", "seed=2024-99-99", "x=" + "[" * 1000]
+)
 def test_set_refuses_what_it_cannot_read(text):
     with pytest.raises(UsageError, match="--"):
         parse_override(text)
@@ -62,7 +65,7 @@ def test_set_refuses_what_it_cannot_read(text):
 
 def test_an_ill_typed_set_shows_what_was_typed():
     with pytest.raises(
-        UsageError, match=r"--set epochs: 01_a declares `epochs: int` \(default 3\), got many"
+        UsageError, match=r"--set epochs: 01_a declares `epochs: int`, from 1 to 10,000 \(default 3\), got many"
     ):
         resolve(DECLARED, dict([parse_override("epochs=many")]))
 
@@ -110,3 +113,25 @@ def test_folders_become_absolute_where_they_were_meant(tmp_path: Path, monkeypat
     assert out["posts"].value == str(tmp_path / "mine")
     assert out["public_sources"].value == str(tmp_path / "project/data/public")
     assert out["checkpoints"].value == "standins"
+
+
+@pytest.mark.parametrize(
+    "content", [b"\xff\xfeseed: 1", b"seed: 2024-99-99", b"seed: " + b"[" * 1000, b"- 1", b"seed: !!x y"]
+)
+def test_a_file_that_is_no_profile_is_one_clear_error(tmp_path, content):
+    (tmp_path / "mine.yaml").write_bytes(content)
+    with pytest.raises(UsageError, match="mine.yaml: not a flat YAML map"):
+        load_profile("mine", tmp_path)
+
+
+@pytest.mark.parametrize("name", ["cache", "Cache", ".hidden", "-x", "a\nb", "$(id)"])
+def test_a_profile_whose_run_would_have_no_folder_of_its_own_is_refused(tmp_path, name):
+    (tmp_path / f"{name}.yaml").write_text("seed: 1")
+    with pytest.raises(RadarError, match="no run can be called"):
+        load_profile(str(tmp_path / f"{name}.yaml"), tmp_path)
+
+
+def test_names_with_spaces_and_dots_are_names(tmp_path):
+    for name in ("my profile", "v1.2_b+c", "é"):
+        (tmp_path / f"{name}.yaml").write_text("seed: 1")
+        assert load_profile(name, tmp_path)[0] == name

@@ -9,8 +9,9 @@ import pandas as pd
 import pytest
 
 from radar_lib.errors import RadarError
-from radar_lib.files import digest_file, write_json
-from radar_suite.chain.publish import publish, publish_runs, publish_studies, read_manifest
+from radar_lib.files import digest_file, read_json, write_json
+from radar_suite.chain.publish import publish, publish_runs, publish_studies
+from radar_suite.report.manifest import read_manifest
 
 TARGET = "figures/cpu"
 
@@ -24,6 +25,7 @@ def leave(run, notebook, files, *, measured=(), **about):
         entry = entries.setdefault(file.split(".")[0], {"kind": "figure", "files": {}})
         entry["files"][file] = digest_file(folder / file)
         entry |= {"notebook": notebook, "inputs": {}, "code": "c", "parameters": "p", "seed": 1} | about
+        entry |= {"caption": "", "device": ""}
         entry["tolerance"] = None if file in measured else 0
     write_json(folder / "manifest.json", {"entries": entries})
 
@@ -151,6 +153,43 @@ def test_killed_at_any_moment_nothing_of_yours_is_lost_and_the_next_call_complet
     publish(run, ["00_a", "01_b"], tmp_path / "fresh")
     (tmp_path / "fresh" / "mine.txt").write_text("mine")
     assert files_of(target) == files_of(tmp_path / "fresh"), "no temporary file is left either"
+
+
+def test_a_file_of_yours_with_the_name_of_a_new_one_is_renamed_and_kept(run, tmp_path):
+    target = tmp_path / TARGET
+    target.mkdir(parents=True)
+    (target / "f.svg").write_text("drawn by hand")
+    for text in ("00 f.svg", "another"):
+        leave(run, "00_a", {"f.svg": text})
+        publish(run, ["00_a"], target)
+        assert (target / "f.svg.yours").read_text() == "drawn by hand" and (target / "f.svg").read_text() == text
+
+
+def test_a_file_that_is_not_the_one_its_notebook_wrote_is_not_published(run, tmp_path):
+    target = tmp_path / TARGET
+    publish(run, ["00_a", "01_b"], target)
+    before = files_of(target)
+    leave(run, "00_a", {"f.svg": "new"})
+    leave(run, "01_b", {"t.csv": "new"})
+    (run / "01_b/figures/t.csv").write_text("far better")
+    with pytest.raises(RadarError, match="01_b/figures/t.csv is not the file that its notebook wrote"):
+        publish(run, ["00_a", "01_b"], target)
+    assert files_of(target) == before
+
+
+@pytest.mark.parametrize("content", [[], {"entries": []}, {"entries": {"f": {}}}, {"entries": {"f": {"files": []}}}])
+def test_a_manifest_that_is_none_is_one_clear_error(run, tmp_path, content):
+    write_json(run / "00_a/figures/manifest.json", content)
+    with pytest.raises(RadarError, match="manifest.json.*Delete it and run its step again"):
+        publish(run, ["00_a"], tmp_path / TARGET)
+
+
+def test_a_manifest_names_no_file_elsewhere(run, tmp_path):
+    content = read_json(run / "00_a/figures/manifest.json")
+    content["entries"]["f"]["files"] = {"../../../secret": "0" * 16}
+    write_json(run / "00_a/figures/manifest.json", content)
+    with pytest.raises(RadarError, match="must be a path below"):
+        publish(run, ["00_a"], tmp_path / TARGET)
 
 
 def test_a_run_without_results_makes_no_folder(tmp_path):

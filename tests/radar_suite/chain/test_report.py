@@ -74,10 +74,11 @@ def finished(project):
     (figures / "claims.csv").write_text(f"claim,cells,hold,verdict\n{NASTY},3,2,holds\n")
     (figures / "claim_cells.csv").write_text(CELLS)
     (figures / "intervals.csv").write_text(INTERVALS)
-    entries = {"figure2": {"caption": f"A figure of {NASTY}", "device": "CPU test", "files": {"figure2.png": "d1"}},
-               "claims": {"caption": "c", "files": ["claims.csv"]},
-               "claim_cells": {"caption": "c", "files": ["claim_cells.csv"]},
-               "intervals": {"caption": "i", "files": ["intervals.csv", "../../../pixel.png", "no.csv"]}}  # fmt: skip
+    about = {"notebook": "00_a", "caption": "c", "device": "CPU test", "tolerance": 0, "seed": 1, "inputs": {}}
+    entries = {"figure2": about | {"caption": f"A figure of {NASTY}", "files": {"figure2.png": "d1"}},
+               "claims": about | {"files": {"claims.csv": "d2"}},
+               "claim_cells": about | {"files": {"claim_cells.csv": "d3"}},
+               "intervals": about | {"files": {"intervals.csv": "d4", "no.csv": "d5"}}}
     (figures / "manifest.json").write_text(json.dumps({"entries": entries}))
     old = project.runs / "cpu/01_b/figures"  # a run from before there were manifests
     (old / "plain.csv").write_text("name,value\nx<y,0.5\n")
@@ -150,6 +151,34 @@ def test_tables_have_the_papers_numbers_beside_where_the_risks_are_the_papers(fi
     file.write_text("\n".join(lines))
     cells = pages(finished)["index"].find(id="T_table1").find_all("td")
     assert len(cells) == 8 and cells[0].text.startswith("43.21 (")
+
+
+def test_what_beats_every_row_stands_before_all_else_and_the_built_in_world_is_no_finding_about_own_posts(finished):
+    figures = finished.runs / "cpu/00_a/figures"
+    manifest = json.loads((figures / "manifest.json").read_text())
+    (figures / "reduced_map.png").write_bytes((figures / "figure2.png").read_bytes())
+    manifest["entries"]["reduced_map"] = manifest["entries"]["figure2"] | {
+        "caption": "of the world", "files": {"reduced_map.png": "0"}}  # fmt: skip
+    (figures / "manifest.json").write_text(json.dumps(manifest))
+    soup = pages(finished)["index"]
+    assert not soup.find(class_="notice") and soup.find(id="reduced_map")
+    with (figures / "intervals.csv").open("a") as file:
+        file.write("Reference,TF-IDF + logistic regression,Average,PR-AUC,0.65,0.6,0.7\n")
+    (figures / "claims.csv").write_text("claim,cells,hold,verdict\nmask,0,0,not testable\nother,3,2,holds here\n")
+    ledger = Ledger(finished.runs / "cpu")
+    ledger.finish(discover(finished.notebooks)[0], {"seed": 1, "posts": "/my/posts"}, seconds=1, peak_memory_mb=1)
+    soup = pages(finished)["index"]
+    words, mask = soup.find_all(class_="notice")
+    assert "TF-IDF" in words.text and "65.0 [60.0, 70.0]" in words.text and "43.2" in words.text
+    assert soup.main.find("h2") is words.h2 and "mask" in mask.h2.text
+    assert soup.find(id="figure2") and not soup.find(id="reduced_map")
+
+
+def test_with_one_risk_the_sizes_are_its_own(finished):
+    cells = finished.runs / "cpu/00_a/figures/claim_cells.csv"
+    cells.write_text("row,against,category,metric,ours,low,high\nA,B,spam,PR-AUC,1.25,-0.5,3\nC,D,spam,PR-AUC,,,\n")
+    text = pages(finished)["index"].text
+    assert "+1.2 [-0.5, +3.0]" in text and "nan" not in text
 
 
 def test_an_unchanged_report_is_kept_and_a_changed_one_is_not(finished):

@@ -2,10 +2,13 @@
 
 import io
 import json
+import os
+from pathlib import Path
 
 import psutil
 import pytest
 
+from radar_lib.files import write_json
 from radar_suite.chain import exits, runner
 from radar_suite.chain.progress import Progress, duration, failure_screen
 
@@ -25,7 +28,9 @@ def test_a_chain_runs_resumes_and_knows_what_changed(project, capsys, monkeypatc
         "00_a", COMMON + "grid: tuple[float, ...] = (1.0,)\n", "# Title", "## 1. Look", SETTINGS,
         "print('to the log')\nfolder = f'{runs_dir}/{profile}/00_a'\nos.makedirs(f'{folder}/figures')",
         "import json\njson.dump(seen, open(f'{folder}/out.json', 'w'))\nplt.savefig(f'{folder}/figures/f.png');",
-        "entry = {'files': {'f.png': 'new'}, 'tolerance': 0, 'notebook': '00_a'}\n"
+        "from radar_lib.files import digest_file\n"
+        "entry = {'files': {'f.png': digest_file(f'{folder}/figures/f.png')}, 'tolerance': 0, 'notebook': '00_a'}\n"
+        "entry |= {'caption': 'c', 'seed': seed, 'device': 'd', 'inputs': {}}\n"
         "json.dump({'entries': {'f': entry}}, open(f'{folder}/figures/manifest.json', 'w'))",
         writes=["out.json"],
     )  # fmt: skip
@@ -82,6 +87,21 @@ def test_a_dead_kernel_and_a_missing_output_are_failures(project, capsys):
     assert "the declared output never.json was not written" in capsys.readouterr().out
 
 
+KILL_SPARE = """\
+import psutil, time
+def waiting():
+    return [p for p in psutil.process_iter(["cmdline"]) if "radar_suite.chain.execute" in (p.info["cmdline"] or [])
+            and f"{runs_dir}/{profile}/01_b/" in p.info["cmdline"][-1]]
+[process.kill() for process in waiting()]"""
+
+
+def test_a_waiting_process_that_somebody_killed_is_replaced(project, monkeypatch, capsys):
+    monkeypatch.setattr(runner, "SPARE_BYTES", 0)
+    project.step("00_a", KILL_SPARE)
+    project.step("01_b", "print(1)", reads=("00_a/out.json",))
+    assert project.run() == exits.OK, capsys.readouterr().out
+
+
 @pytest.mark.parametrize(("script", "code", "message"), [
     ("echo boom >&2; exit 3", exits.FAILURE, "the notebook's process ended with code 3. boom"),
     ("printf '{\"event'; kill -9 $$", exits.FAILURE, "the notebook's process was killed by signal 9."),
@@ -116,7 +136,7 @@ def test_bad_parameters_and_names_stop_before_anything_is_written(project, capsy
     project.profile("smoke", "sed: 3\n")
     for arguments, message in [
         (["--set", "sed=2"], "no notebook has a parameter 'sed'. Did you mean 'seed'"),
-        (["--set", "seed=two"], "00_a declares `seed: int` (default 1), got two (str)"),
+        (["--set", "seed=two"], "00_a declares `seed: int`, from 0 to 2,147,483,647 (default 1), got two (str)"),
         (["--profile", "smoke"], "profiles/smoke.yaml: no notebook has a parameter 'sed'"),
         (["--profile", "smoek"], "Did you mean 'smoke'"),
         (["--only", "00_b"], "no notebook '00_b'. Did you mean '00_a'"),
@@ -147,6 +167,7 @@ def quick(project, monkeypatch):
     waiting = classmethod(lambda cls, notebook, chain: cls(notebook, chain.run_dir / notebook.name, None))
     monkeypatch.setattr(runner.Job, "start", waiting)
     monkeypatch.setattr(runner.Job, "end", lambda self: None)
+    monkeypatch.setattr(runner.Job, "alive", True)
     return project
 
 
@@ -214,8 +235,33 @@ def test_what_an_earlier_run_left_is_not_taken_for_this_one(quick):
     assert quick.run() == exits.OK
     folder = quick.runs / "cpu/00_a"
     (folder / "figures").mkdir()
-    (folder / "figures/old.png").write_text("x")
-    assert quick.run("--only", "0", "--force") == exits.OK and not (folder / "figures").exists()
+    for name in ("old.png", "yours.png"):
+        (folder / "figures" / name).write_text("x")
+    about = {"caption": "", "tolerance": 0, "notebook": "00_a", "seed": 1, "device": "", "inputs": {}}
+    write_json(folder / "figures/manifest.json", {"entries": {"old": {"files": {"old.png": "0"}} | about}})
+    assert quick.run("--only", "0", "--force") == exits.OK
+    assert [path.name for path in (folder / "figures").iterdir()] == ["yours.png"]
+
+
+def test_upstream_work_that_was_edited_or_deleted_is_named_and_the_command_that_is_named_makes_it_again(quick, capsys):
+    assert quick.run() == exits.OK
+    made = quick.runs / "cpu/00_a/out.json"
+    for break_it in (edit, Path.unlink):
+        before = made.read_bytes()
+        break_it(made)
+        quick.ran.clear()
+        assert quick.run("--only", "01", "--force") == exits.USAGE and quick.ran == []
+        assert "00_a: output out.json missing or changed on disk. Add it to --only" in capsys.readouterr().err
+        assert quick.run("--only", "00", "01") == exits.OK and quick.ran == ["00_a"]
+        assert made.read_bytes() == before and quick.run("--only", "01", "--force") == exits.OK
+
+
+def edit(path):
+    """Other bytes of the same length, at the same time."""
+    about, data = path.stat(), bytearray(path.read_bytes())
+    data[0] ^= 1
+    path.write_bytes(data)
+    os.utime(path, ns=(about.st_atime_ns, about.st_mtime_ns))
 
 
 def test_a_full_disk_under_the_ledger_stops_the_chain_and_keeps_the_old_one(quick, monkeypatch, capsys):

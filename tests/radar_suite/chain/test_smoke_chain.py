@@ -117,6 +117,36 @@ def test_killed_at_ten_random_moments_it_ends_with_the_same_bytes(smoke_run, tmp
     assert kill.half_written(runs) == [] and kill.running(runs / "smoke") == []
 
 
+@pytest.fixture(scope="module")
+def other_profile(tmp_path_factory) -> tuple[str, dict[str, bytes]]:
+    """The smoke profile with another LoRA rank, and what it gives alone."""
+    folder = tmp_path_factory.mktemp("other")
+    text = (ROOT / "notebooks/profiles/smoke.yaml").read_text()
+    for old, new in (("profile: smoke", "profile: other"), ("lora_rank: 4", "lora_rank: 2")):
+        assert old in text
+        text = text.replace(old, new)
+    (folder / "other.yaml").write_text(text)
+    run("reproduce", folder / "runs", "--profile", str(folder / "other.yaml"))
+    return str(folder / "other.yaml"), results(folder / "runs/other")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("start", range(5))
+def test_two_profiles_at_once_in_one_folder_give_what_each_gives_alone(smoke_run, other_profile, tmp_path, start):
+    profile, alone = other_profile
+    runs, moments = tmp_path / "runs", random.Random(start)
+    logs = [open(tmp_path / f"{name}.log", "w") for name in ("smoke", "other")]
+    chains = []
+    for log, options in zip(logs, ((), ("--profile", profile)), strict=True):
+        command = radar("reproduce", runs, *options)
+        chains.append(subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT))
+        time.sleep(moments.uniform(0, 15))
+    assert [chain.wait() for chain in chains] == [exits.OK] * 2, [Path(log.name).read_text()[-2000:] for log in logs]
+    for log in logs:
+        log.close()
+    assert results(runs / "smoke") == results(smoke_run) and results(runs / "other") == alone
+
+
 @pytest.mark.slow
 def test_the_study_of_losses_on_what_the_chain_left(copy):
     run("studies", copy, "--only", "losses")

@@ -9,6 +9,8 @@ import pandas as pd
 import pytest
 
 from radar_suite.chain import exits
+from radar_suite.chain.ledger import Ledger
+from radar_suite.chain.notebooks import discover
 from radar_suite.chain.studies import COMPARED, STUDIES
 from radar_suite.report.workspace import Workspace
 from radar_suite.studies.stage import StudiesWorkspace
@@ -23,9 +25,12 @@ def chain(project, monkeypatch):
 
     def finished(state="done", **values):
         ran = {"profile": "cpu", "seed": 1, "seeds": 1, "workers": 0, "epochs": 3, "learning_rate": 0.002} | values
-        notebooks = {name: {"state": state, "parameters": ran} for name in COMPARED}
-        (project.runs / "cpu").mkdir(parents=True, exist_ok=True)
-        (project.runs / "cpu" / "ledger.json").write_text(json.dumps({"notebooks": notebooks}))
+        for notebook in discover(project.notebooks):
+            ledger = Ledger(project.runs / "cpu")
+            if state == "done":
+                ledger.finish(notebook, ran, seconds=1.0, peak_memory_mb=1.0)
+            else:
+                ledger.fail(notebook, error="no", where="")
 
     def open_stage(runs, profile, _, **options):
         names = {"runs_dir": str(runs), "profile": profile, "seed": 1}
@@ -35,7 +40,7 @@ def chain(project, monkeypatch):
         return lambda stage: stage.workspace.save_table(pd.DataFrame({"said": [said]}), name, caption=said)
 
     for name in COMPARED:
-        project.add(name, PARAMETERS, "pass")
+        project.add(name, PARAMETERS, "pass", writes=["scores"] if name.startswith("05") else [])
     monkeypatch.setattr("radar_suite.studies.stage.open_stage", open_stage)
     project.say = lambda said: [monkeypatch.setattr(f"radar_suite.studies.{module}.study", study(name, said))
                                 for name, (module, _) in STUDIES.items()]  # fmt: skip
@@ -74,6 +79,17 @@ def test_a_study_with_other_parameters_than_the_chain_is_refused(chain, capsys):
     given = ["--set", "epochs=1", "--set", "learning_rate=1e-05"]
     assert chain.run("--only", "losses", *given, command="studies") == exits.OK
     assert chain.run("--only", "losses", "--set", "epochs=1", command="studies") == exits.USAGE
+
+
+def test_a_study_does_not_work_with_what_somebody_edited(chain, capsys):
+    scores = chain.runs / "cpu/05_router_training/scores/x.parquet"
+    scores.parent.mkdir(parents=True)
+    scores.write_text("0.1")
+    chain.finished()
+    assert chain.run("--only", "losses", command="studies") == exits.OK
+    scores.write_text("0.9")
+    assert chain.run("--only", "losses", command="studies") == exits.USAGE
+    assert "05_router_training: output scores missing or changed on disk. `radar reproduce" in capsys.readouterr().err
 
 
 def test_seeds_and_workers_are_a_study_s_own(chain):

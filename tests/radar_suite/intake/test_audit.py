@@ -63,10 +63,11 @@ def test_uneven_groups_agree_with_scipy():
     assert audit.uneven(audit.prevalence(table([{"label_A": 1}] * 50), ("A",), by="region")).empty
 
 
-def test_streams_must_not_span_splits():
-    where = (("a", "train"), ("a", "test"), ("b", "test"), ("", "audit"))
-    rows = [{"stream_id": stream, "split": split} for stream, split in where]
-    assert audit.streams_across_splits(table(rows)) == ["a"] and audit.streams_across_splits(table([{}])) == []
+@pytest.mark.parametrize("column", ["stream_id", "group"])
+def test_streams_and_groups_must_not_span_splits(column):
+    where = (("a", "train"), ("a", "test"), ("b", "test"), ("", "audit"), ("", "test"))
+    rows = [{column: name, "split": split} for name, split in where]
+    assert audit.across_splits(table(rows), column) == ["a"] and audit.across_splits(table([{}]), column) == []
 
 
 def test_a_sample_keeps_order_and_small_tables_whole():
@@ -89,3 +90,13 @@ def test_missing_modalities_and_frame_statistics():
     row = audit.frame_statistics(frames).iloc[0]
     assert (row["group"], row["frames"], row["repeated"], row["height"]) == ("train", 4, 0.25, 2.5)
     assert audit.frame_statistics(frames.iloc[:0]).empty
+
+
+def test_what_of_a_text_is_not_read_by_field_and_language():
+    tokens = np.array([[10, 0, 5], [4, 0, 0], [20, 0, 6]])
+    read = np.array([[6, 0, 4], [4, 0, 0], [10, 0, 6]])
+    lost = audit.text_cut(pd.Series(["zh", "en", "en"]), tokens, read).set_index(["language", "field"])
+    assert lost.loc[("*", "title")].to_dict() == {"posts": 3, "cut": 2, "tokens": 34, "unread": 14 / 34}
+    assert lost.loc[("en", "asr_text")].to_dict() == {"posts": 1, "cut": 0, "tokens": 6, "unread": 0.0}
+    assert lost.loc[("zh", "title"), "unread"] == 0.4 and "ocr_text" not in lost.index.get_level_values("field")
+    assert audit.text_cut(pd.Series(["en"]), np.zeros((1, 3), int), np.zeros((1, 3), int)).empty

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from radar_lib.data.posts import write_corpus
 from radar_suite.intake import duplicates as d
@@ -87,6 +88,14 @@ def test_planted_copies_and_conflicts_are_found_and_look_alikes_are_not(world):
     assert len(conflicts) >= 9 and (conflicts["label_a"] + conflicts["label_b"] == 1).all()
     shared = d.between_splits(pairs, table["split"]).set_index(["split", "other", "kind"])
     assert shared.loc[("train", "test", "exact"), "posts"] == 20 == shared.loc[("test", "train", "exact"), "pairs"]
+
+
+def test_frames_of_one_colour_are_no_evidence(tmp_path):
+    rng = np.random.default_rng(3)
+    rows = [{"post_id": f"p{i}", "split": "train", "title": " ".join(rng.choice(WORDS, 8)),
+             "frames": [Image.new("RGB", (32, 32), ("black", "blue")[i % 2])]} for i in range(40)]  # fmt: skip
+    posts = write_corpus(tmp_path / "c", rows, name="x", kind="imported", categories=("A",))
+    assert d.duplicate_pairs(posts.table(), scan_frames(posts)).empty
 
 
 def test_texts_alone_need_length_and_empty_posts_are_no_copies():

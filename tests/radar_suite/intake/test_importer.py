@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from radar_lib.data.posts import open_posts
 from radar_lib.errors import RadarError
+from radar_suite.chain.cli import main
 from radar_suite.intake.importer import FRACTIONS, draw_split, import_table
 
 
@@ -121,7 +122,7 @@ def test_any_text_and_any_number_of_risks_survive(place, tmp_path_factory, title
         labels = {f"label_{c}": i // 2 % 2 for c in categories}
         rows.append({"post_id": f"p{i}", "split": ("train", "test")[i % 2], "title": title, **labels})
     table = getattr(place, kind)(rows)
-    posts = import_table(table, None, tmp_path_factory.mktemp("out") / "c")
+    posts = import_table(table, None, tmp_path_factory.mktemp("out") / "c", allow_empty=True)
     assert posts.categories == tuple(categories)
     assert posts.table().set_index("post_id")["title"].to_dict() == {row["post_id"]: row["title"] for row in rows}
 
@@ -205,8 +206,8 @@ def test_streams_and_segments(place, segment, stream, part):
 
 
 def test_all_problems_are_counted_the_first_twenty_listed_and_no_gap_is_seen_where_rows_can_be_corrected(place):
-    rows = [{**row, "label_A": 2 if i < 50 else row["label_A"], "region": "?"} for i, row in enumerate(place.rows(60))]
-    message = refused(place, place.csv(rows), "110 problems", "90 more")
+    rows = [{**row, "label_A": 2 + i if i < 50 else row["label_A"]} for i, row in enumerate(place.rows(60))]
+    message = refused(place, place.csv(rows), "50 problems", "30 more")
     assert message.count("posts.csv, row ") == 20
     refused(place, place.csv([{**row, "region": "?"} for row in place.rows()]), "20 problems")
 
@@ -241,7 +242,7 @@ def test_quarantine_that_leaves_too_little_says_why(place):
         ("post_id,title", ["no label column", "Add label_<category>"]),
         ("title,label_A", ["no column post_id"]),
         ("post_id,label_A,region", ["without text and frames"]),
-        ("post_id,title,label_A B", ["'A B' is no category name"]),
+        ("post_id,title,label_A B", ["cannot be called 'A B'"]),
         ("post_id,title,label_A,label_A", ["'label_A' is there twice"]),
         ("post_id,titel,title,label_A", ["'titel'", "Did you mean title?"]),
         ("post_id,title,label_A,lable_B", ["'lable_B'", "Did you mean label_<category>?"]),
@@ -260,8 +261,11 @@ def test_bad_headers(place, header, parts):
     [
         ("none.csv", None, ["does not exist"]),
         ("posts.xlsx", None, ["unknown kind of table", ".jsonl"]),
-        ("latin.csv", b"post_id,title,label_A\n1,caf\xe9,1\n", ["latin.csv", "0xe9 is not UTF-8"]),
-        ("long.csv", b"post_id,title,label_A\n1," + b"x" * 140_000, ["row 2 (line 2)", "field limit", "use JSONL"]),
+        ("latin.csv", b"post_id,title,label_A\n1,caf\xe9,1\n", ["latin.csv, row 2, column title", "as UTF-8"]),
+        ("long.csv", b"post_id,title,label_A\n1," + b"x" * 140_000 + b",1\n",
+         ["long.csv, row 2, column title (post '1'): 140,000 characters", "a quote may be missing"]),
+        ("open.csv", b'post_id,title,label_A\n1,"a,1\n2,b,1\n', ["open.csv, row 2", "use JSONL"]),
+        ("wide.csv", "post_id,title,label_A\n1,a,1\n".encode("utf-16"), ["wide.csv, header", "as UTF-8"]),
         ("quotes.csv", b'post_id,title,label_A\n1,"a"b,1\n', ["quotes.csv, row 2 (line 2)", "double the quotes"]),
         ("cells.csv", b"post_id,title,label_A\n\n1,a, b,1\n2,a\n",
          ["row 3, column label_A (post '1'): 4 cells under 3 columns", "row 4, column title"]),
@@ -295,3 +299,92 @@ def test_the_same_table_gives_the_same_posts(place):
     table = place.csv([{k: v for k, v in row.items() if k != "split"} for row in place.rows(100)])
     made = (import_table(table, place.images, place.folder / f"out{i}", workers=i, seed=5) for i in (1, 4))
     assert len({posts.digest for posts in made}) == 1
+
+
+def grouped_rows(place, n=400):
+    rows = [{"post_id": f"p{i}", "title": "x", "label_A": i % 2, "label_B": i // 2 % 2} for i in range(n)]
+    return [row | {"group": f"g{i // 5}" if i < 350 else ""} for i, row in enumerate(rows)]
+
+
+def test_drawn_splits_never_cut_a_group_and_a_stream_is_one_where_none_is_given(place):
+    rows = grouped_rows(place)
+    found = imported(place, place.csv(rows)).table()
+    together = found[found["group"] != ""]
+    assert len(together) == 350 and (together.groupby("group")["split"].nunique() == 1).all()
+    assert together.groupby("group").first()["split"].nunique() == 4
+    rows = [{**row, "stream_id": f"s{i // 2}" if i >= 350 else ""} for i, row in enumerate(rows)]
+    found = import_table(place.jsonl(rows), None, place.folder / "streams").table()
+    assert (found["group"] != "").all() and (found.groupby("group")["split"].nunique() == 1).all()
+    assert found.loc[found["stream_id"] != "", "group"].str.startswith("s").all()
+    numbered = [{**row, "group": i // 4} for i, row in enumerate(rows)]  # an account's number, as JSON has it
+    assert set(import_table(place.jsonl(numbered), None, place.folder / "numbers").table()["group"]) >= {"0", "99"}
+
+
+def test_given_splits_that_cut_a_group_are_refused_or_set_aside(place):
+    rows = [{**row, "group": "campaign" if i in (3, 11) else ""} for i, row in enumerate(place.rows())]
+    splits = [rows[i]["split"] for i in (3, 11)]
+    assert splits[0] != splits[1]
+    message = refused(place, place.csv(rows), f"group 'campaign' is in {splits[0]!r} and in {splits[1]!r}", "row 13")
+    assert "column group (post 'p11')" in message and "in one split" in message
+    assert imported(place, place.csv(rows), on_error="quarantine").info["quarantined"] == 1
+
+
+@pytest.mark.parametrize("column", ["text", "description", "body", "caption_text", "image_path", "image", "url"])
+def test_content_under_another_name_is_refused_or_left_out_by_name(place, column):
+    holds = {"image_path": "images/{}.png", "image": "{}.jpg", "url": "example.org/{}"}.get(column, "{} win a prize")
+    rows = [{**row, "title": "", column: holds.format(row["post_id"])} for row in place.rows()]
+    for table in (place.csv(rows), place.jsonl(rows)):
+        refused(place, table, f"'{column}' (", "title, ocr_text, asr_text, frames", f"--ignore {column}")
+    rows = [{**row, "title": "x"} for row in rows]
+    posts = imported(place, place.csv(rows), ignore=[column])
+    assert posts.info["ignored_columns"] == [column] and {"title", "frames"} <= set(posts.info["read_columns"])
+    with pytest.raises(RadarError, match="no column 'none' to ignore"):
+        imported(place, place.csv(rows), ignore=["none"])
+
+
+@pytest.mark.parametrize("field", ["title", "asr_text"])
+def test_a_text_longer_than_any_post_is_the_fault_of_its_row(place, field):
+    rows = place.rows(40)
+    rows[10] |= {"title": "x", field: "word " * 40_000}
+    rows = [{"asr_text": "", "views": "", **row} for row in rows]
+    rows[12]["views"] = "9" * 200_000  # nobody reads it
+    refused(place, place.csv(rows), f"row 12, column {field} (post 'p10'): 200,000 characters")
+    assert len(imported(place, place.csv(rows), on_error="quarantine")) == 39
+
+
+def test_a_byte_that_is_no_utf8_is_the_fault_of_its_row(place):
+    table = place.csv([{**row, "views": "ü"} for row in place.rows()])
+    latin = table.read_bytes().replace("ü".encode(), b"\xfc")  # in a column that nobody reads
+    table.write_bytes(latin.replace("é".encode(), b"\xe9"))
+    refused(place, table, "20 problems", "column title: 20 rows, first rows 2, 3, 4: it is no valid Unicode")
+    table.write_bytes(latin.replace('éllo, ""7""'.encode(), b"\xe9"))
+    refused(place, table, "1 problem", "row 9, column title (post 'p7')", "Save the table as UTF-8")
+    assert len(imported(place, table, on_error="quarantine")) == 19
+
+
+def test_equal_faults_are_one_line(place):
+    rows = [{**row, "region": "?" if i in (1, 2, 5) or i > 30 else "BR"} for i, row in enumerate(place.rows(188))]
+    rows[4]["label_A"] = 7
+    message = refused(place, place.csv(rows), "161 problems", "column region: 160 rows, first rows 3, 4, 7: '?' is no")
+    assert message.count("column region") == 1 and "row 6, column label_A (post 'p4')" in message
+
+
+def test_an_empty_post_is_a_fault_unless_it_is_allowed(place):
+    rows = [{**row, "frames": ""} for row in place.rows(40)]
+    rows[3]["title"], rows[4]["title"], rows[5] = "", " \u200b ", {**rows[5], "title": "", "frames": "a.png"}
+    table = place.csv(rows)
+    refused(place, table, "2 problems", "2 rows, first rows 5, 6: neither text nor frames", "--allow-empty")
+    assert len(imported(place, table, on_error="quarantine")) == 38
+    again = import_table(table, place.images, place.folder / "all", allow_empty=True)
+    assert len(again) == 40
+
+
+def test_the_command_says_what_it_reads_leaves_out_and_sets_aside(place, capsys):
+    rows = [{**row, "views": 3, "notes": f"{row['title']} and more of it"} for row in place.rows(40)]
+    rows[3]["region"] = "?"
+    command = ["posts", "import", "--table", str(place.csv(rows)), "--images", str(place.images), "--out"]
+    assert main([*command, str(place.out), "--on-error", "quarantine"]) and "notes" in capsys.readouterr().err
+    assert main([*command, str(place.out), "--on-error", "quarantine", "--ignore", "notes"]) == 0
+    read, left_out, aside, *_ = capsys.readouterr().out.splitlines()
+    assert "title" in read and "frames" in read and "views" not in read
+    assert "views" in left_out and "notes" in left_out and "1" in aside and "quarantine.jsonl" in aside

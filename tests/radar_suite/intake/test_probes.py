@@ -51,6 +51,11 @@ def test_copies_share_a_fold_so_that_they_cannot_vouch_for_each_other():
     assert (fold[::2] == fold[1::2]).all() and set(fold) == set(range(5))
 
 
+def test_posts_that_are_all_copies_of_each_other_give_none():
+    features = {"frames": np.arange(80.0).reshape(40, 2)}
+    assert probes.risk_probe(np.arange(40) % 2, np.zeros(40, int), features) is None
+
+
 def test_rare_classes_and_missing_content_give_none():
     labels = np.array([1, 1, 0, 0, 0, 0, 0, 0, -1, -1])
     frames = np.zeros((10, 3), np.float32)
@@ -60,6 +65,7 @@ def test_rare_classes_and_missing_content_give_none():
     assert empty["text"].shape == (40, 0) and probes.risk_probe(np.arange(40) % 2, np.arange(40), empty) is None
     one = probes.risk_probe(np.arange(40) % 2, np.arange(40), {"frames": np.arange(80.0).reshape(40, 2)})
     assert set(one.logits) == {"frames", "joint"}
+
     scores, gains = probes.modality_tables({"A": one}, np.zeros(40, bool))
     assert scores.empty and gains.empty
 
@@ -95,3 +101,15 @@ def test_scaled_features_have_no_mean_and_rows_of_about_unit_length():
     assert np.abs(features.mean(0)).max() < 1e-4
     assert np.linalg.norm(features, axis=1).mean() == pytest.approx(1, abs=0.1)
     assert probes.standardise(np.ones((4, 3))).shape == (4, 0)
+
+
+def test_what_a_probe_gains_is_less_certain_where_posts_share_a_group():
+    rng = np.random.default_rng(3)
+    labels = np.repeat(rng.random(60) < 0.4, 5).astype(int)
+    known = {kind: labels + np.repeat(rng.normal(size=60), 5) + 0.3 * rng.normal(size=300)
+             for kind in ("text", "frames")}  # fmt: skip
+    logits = known | {"joint": known["text"] + known["frames"]}
+    one, judged = {"A": probes.RiskProbe(np.arange(300), labels, logits)}, np.ones(300, bool)
+    alone, grouped = (probes.modality_tables(one, judged, groups=groups)[1] for groups in (None, np.arange(300) // 5))
+    assert alone["gain"].equals(grouped["gain"])
+    assert (grouped["high"] - grouped["low"] > 1.5 * (alone["high"] - alone["low"])).all()

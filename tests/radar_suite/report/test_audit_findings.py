@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from radar_lib.data.posts import write_corpus
+from radar_lib.errors import RadarError
 from radar_suite.report.audit_findings import CHECKS, SEVERITIES, finding, summary
 from radar_suite.report.audit_truth import planted_pairs, truth_of
 
@@ -47,3 +48,13 @@ def test_truth_is_read_by_id_and_absent_where_there_is_none(tmp_path):
     hidden.to_parquet(posts.folder / "hidden" / "truth.parquet")
     truth = truth_of(posts, ids)
     assert truth["true_A"].tolist() == [1, 0] and truth.index.tolist() == [7, 9] and list(truth) == ["true_A"]
+
+
+def test_a_truth_that_is_not_the_corpus_own_is_refused(tmp_path, sound):
+    rows = sound()
+    posts = write_corpus(tmp_path / "c", rows, name="x", kind="built-in", categories=("A", "B"),
+                         extra={"truth_digest": "0" * 16})  # fmt: skip
+    (posts.folder / "hidden").mkdir()
+    pd.DataFrame({"post_id": [row["post_id"] for row in rows]}).to_parquet(posts.folder / "hidden" / "truth.parquet")
+    with pytest.raises(RadarError, match="truth.parquet has changed"):
+        truth_of(posts, posts.table()["post_id"])

@@ -8,6 +8,7 @@ import pytest
 
 from radar_lib.evidence import Evidence
 from radar_lib.intervals import Difference, Interval
+from radar_lib.metrics import DegenerateWarning
 from radar_suite.report import claims
 from radar_suite.report.claims import FAILS, HOLDS, OPEN, REVERSED, SHOWS, Cell
 from radar_suite.report.tables import UNRELIABLE
@@ -22,6 +23,9 @@ class Said:
 
     def __init__(self, default=(0.0, -0.1, 0.1, 1.0), seeds=1, **values):
         self.default, self.values, self.runs, self.asked = default, values, seeds, set()
+
+    def same(self, row, other):
+        return False
 
     def seeds(self, row):
         return self.runs[row] if isinstance(self.runs, dict) else self.runs
@@ -157,6 +161,27 @@ def test_seeds_that_disagree_take_a_verdict_back():
         evidence = Evidence(truth, rows, RISKS[:1], replicates=50, seed=1)
         decided = claims.decide([cell()], evidence)
         assert decided["verdict"].tolist() == [verdict] and decided["about"].tolist() == [about]
+
+
+def test_a_run_against_itself_is_not_testable_and_not_among_the_tests():
+    """With one risk the rows with and without the mask are one run; a row that says nothing is no such pair."""
+    generator = np.random.default_rng(0)
+    truth = (generator.random((400, 1)) < 0.2).astype(np.int8)
+    noise, flat = generator.normal(size=truth.shape), np.zeros(truth.shape)
+    rows = {row: [truth + noise] for row in ("masked", "unmasked")} | {"good": [3 * truth + noise]}
+    cells = [Cell("c", row, other, "A", "PR-AUC", None) for row, other in (("masked", "unmasked"), ("good", "masked"))]
+    evidence = Evidence(truth, rows, ("A",), replicates=50, seed=1)
+    decided = claims.decide(cells, evidence)
+    assert decided["verdict"].tolist() == ["not testable", HOLDS]
+    assert decided.loc[0, ["ours", "low", "high", "p"]].isna().all()
+    alone = claims.decide(cells[1:], evidence)
+    assert decided["p"][1] == alone["p"][0], "corrected for the comparisons that were made"
+    both, same = claims.summary(decided).iloc[0], claims.summary(decided[:1]).iloc[0]
+    assert (both["verdict"], both["cells"], both["hold"]) == (HOLDS, 1, 1)
+    assert (same["verdict"], same["cells"], same["inconclusive"]) == ("not testable", 0, 0)
+    with pytest.warns(DegenerateWarning):
+        blind = Evidence(truth, {"masked": [flat], "unmasked": [flat]}, ("A",), replicates=50, seed=1)
+    assert claims.decide(cells[:1], blind)["verdict"].tolist() == [OPEN]
 
 
 def test_the_papers_numbers_outside_our_intervals_are_counted():

@@ -207,6 +207,19 @@ def test_files_that_are_gone_or_not_those_of_the_manifest_are_named(committed):
     assert named["claims.csv", "A new claim"]["found"] == comparison.MISSING
 
 
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe\x00", b"a,b\n1,2\n"])
+def test_a_damaged_file_is_a_difference_and_no_end_of_the_comparison(tmp_path, content):
+    folder = tmp_path / "cpu"
+    shutil.copytree(ROOT / "figures/cpu", folder)
+    for name in ("test_scores.parquet", "lambda_scores.parquet"):  # recomputed elsewhere, and slowly
+        (folder / name).unlink()
+    damaged = [*folder.glob("studies/*.csv"), folder / "claims.csv", folder / "table1.tex"]
+    for path in damaged:
+        path.write_bytes(content)
+    found = {one["file"] for one in differing(comparison.check_folder(folder, runs=folder / "runs.parquet"))}
+    assert {path.relative_to(folder).as_posix() for path in damaged} <= found
+
+
 def test_a_text_where_a_number_belongs_is_named_though_no_document_can_show_it(committed):
     spoil(committed / "figures/cpu/references.csv", 0, "lqc_pr_auc", "fifty")
     found = differing(comparison.check_record(committed / "figures/cpu", committed))

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 
+from radar_lib.data.posts import write_corpus
 from radar_lib.errors import RadarError
 from radar_lib.metrics import score_table
-from radar_suite.report.row_scores import RowScores, read_row_scores
+from radar_suite.report.row_scores import RowScores, labelled_test_posts, read_row_scores
+from radar_suite.report.stated import grid_files
 
 
 def scores(categories, rows, n=90):
@@ -45,6 +49,10 @@ def test_other_files_are_refused(tmp_path):
     with pytest.raises(RadarError, match="does not say which runs"):
         read_row_scores(tmp_path / "other.parquet")
     one = scores(("A",), {0.0: [1]})
+    one.write(tmp_path / "cut.parquet")
+    (tmp_path / "cut.parquet").write_bytes((tmp_path / "cut.parquet").read_bytes()[:-100])
+    with pytest.raises(RadarError, match="no readable scores"):
+        read_row_scores(tmp_path / "cut.parquet")
     one.rows[0.0][1][3] = np.nan
     one.write(tmp_path / "nan.parquet")
     with pytest.raises(RadarError, match="lambda 0, seed 1: a verified post has no finite logit"):
@@ -59,3 +67,20 @@ def test_a_reader_with_pandas_alone_gets_the_tables_numbers(tmp_path):
     truth = frame[["label_A", "label_B"]].to_numpy()
     assert logits.dtype == np.float32 and np.isnan(logits[truth < 0]).all()
     assert score_table(truth, logits, ("A", "B")) == one.scored()["BCE", "x"][1]
+
+
+def test_groups_of_test_posts_come_along_and_widen_what_rests_on_them(tmp_path, sound):
+    """From the posts' column to the file and to what `radar verify` computes from it."""
+    rows = [{**row, "group": f"g{i // 30}" if i % 3 else ""} for i, row in enumerate(sound(240, frames=False))]
+    rows = [row | {"split": "test" if i % 8 else "train"} for i, row in enumerate(rows)]
+    posts = write_corpus(tmp_path / "posts", rows, name="x", kind="imported", categories=("A", "B"), groups=True)
+    ids, truth, groups = labelled_test_posts(posts)
+    names = posts.table("test").set_index("post_id").loc[ids, "group"].to_numpy()
+    assert len(set(groups)) == 8 + (names == "").sum()
+    assert len(set(zip(names, groups, strict=True))) == len(set(groups))
+    logits = np.random.default_rng(1).normal(size=truth.shape).astype(np.float32) + truth
+    one = RowScores(ids, truth, posts.categories, {0.0: {1: logits}, 0.5: {1: logits[:, ::-1].copy()}}, groups)
+    one.write(tmp_path / "s.parquet")
+    back = read_row_scores(tmp_path / "s.parquet")
+    np.testing.assert_array_equal(back.groups, groups)
+    assert grid_files(back, seed=1) == grid_files(one, seed=1) != grid_files(replace(one, groups=None), seed=1)

@@ -11,6 +11,7 @@ import pytest
 
 from radar_lib.data.posts import write_corpus
 from radar_lib.errors import RadarError
+from radar_lib.files import digest_file
 from radar_lib.metrics import DegenerateWarning
 from radar_lib.training.scores import write_scores
 from radar_suite.report import claims, stated, tables
@@ -60,6 +61,17 @@ def test_every_row_is_scored_and_experts_join_into_one(world):
     assert table.notna().all().all()
     assert np.allclose(table[("Average", "PR-AUC")], table[[("A", "PR-AUC"), ("B", "PR-AUC")]].mean(axis=1), atol=0.011)
     assert frame.query("category == 'A'")["posts"].unique().tolist() == [30.0]
+
+
+def test_scores_that_are_not_what_their_run_left_are_refused(world):
+    posts, index, runs_dir = world
+    index = [entry | {"scores_digest": digest_file(runs_dir / entry["scores_path"])} for entry in index]
+    assert len(results(index, posts, runs_dir)) == 13 * 3 * 4
+    path = runs_dir / index[-1]["scores_path"]
+    frame = pd.read_parquet(path)
+    frame.assign(logit_A=-frame["logit_A"]).to_parquet(path, index=False)
+    with pytest.raises(RadarError, match="is not what was written"):
+        results(index, posts, runs_dir)
 
 
 def test_with_several_seeds_cells_are_means_with_their_spread(world):
@@ -188,3 +200,15 @@ def test_equal_printed_numbers_share_a_mark():
     index = pd.MultiIndex.from_tuples([("x", str(i)) for i in range(4)])
     table = pd.DataFrame({("A", "PR-AUC"): [1.0, 2.0, 2.0, 1.5]}, index=index)
     assert tables.marks(table)[("A", "PR-AUC")].tolist() == ["", "best", "best", "second"]
+
+
+def test_every_risk_has_columns_of_its_own_and_text_stays_text():
+    names = ("fake_engagement", "Übergriff", "仇恨", "تحرش", "Average")
+    frame = pd.DataFrame([{"loss": "BCE", "method": EXPERTS, "category": c, "metric": m, "value": 0.5}
+                          for c in names for m in tables.METRICS])  # fmt: skip
+    table = tables.wide(frame, 1)
+    columns = tables.to_csv(table).splitlines()[0].split(",")
+    assert len(set(columns)) == 12 and {"fake_engagement_pr_auc", "仇恨_r_at_p60", "avg_pr_auc"} <= set(columns)
+    tex = tables.to_latex(table, caption=r"posts (a_b & c#1 \input{/etc/hostname} 5 %)", label="tab:1")
+    assert r"fake\_engagement" in tex and r"a\_b \& c\#1  input\{/etc/hostname\} 5 \%" in tex
+    assert tables.to_markdown(pd.DataFrame({"name": ["a|b"]})).splitlines()[2] == r"| a\|b |"

@@ -9,6 +9,7 @@ import pytest
 from radar_lib.data.posts import write_corpus
 from radar_lib.errors import RadarError
 from radar_lib.files import digest_file, read_json, write_json
+from radar_suite.report import workspace as module
 from radar_suite.report.workspace import Workspace, resolve_device
 
 PARAMETERS = {"profile": "p", "seed": 3, "device": "cpu", "epochs": 2, "np": object(), "_hidden": 1, "In": ["x"]}
@@ -81,3 +82,22 @@ def test_captions_say_what_the_checkpoints_are(tmp_path, checkpoints, word):
     write_json(tmp_path / "p/01_data_audit/corpus.json", {"folder": "posts", "digest": posts.digest})
     workspace = Workspace.open("05_x", PARAMETERS | {"runs_dir": str(tmp_path), "checkpoints": checkpoints})
     assert "imported posts (toy)" in workspace.about and word in workspace.about
+
+
+@pytest.mark.parametrize("where", ["", "notebooks", "elsewhere"])
+def test_relative_runs_start_at_the_notebook_wherever_its_kernel_was_started(tmp_path, monkeypatch, where):
+    for folder in ("notebooks", "elsewhere"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "notebooks/05_x.ipynb").touch()
+    monkeypatch.chdir(tmp_path / where)
+    monkeypatch.setattr(module, "CHECKOUT", tmp_path, raising=False)
+    workspace = Workspace.open("05_x", PARAMETERS | {"runs_dir": "../runs"})
+    assert workspace.folder == tmp_path / "runs/p/05_x" and workspace.folder.is_dir()
+    assert not (tmp_path.parent / "runs").exists()
+
+
+@pytest.mark.parametrize("profile", ["cache", "../p", ""])
+def test_a_run_that_would_have_no_folder_of_its_own_is_refused(tmp_path, profile):
+    with pytest.raises(RadarError, match="no run can be called|must be a name"):
+        Workspace.open("05_x", PARAMETERS | {"runs_dir": str(tmp_path / "runs"), "profile": profile})
+    assert not (tmp_path / "runs").exists()

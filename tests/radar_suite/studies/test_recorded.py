@@ -10,6 +10,7 @@ from radar_suite.report.workspace import Workspace
 from radar_suite.studies.recorded import recorded
 
 ENTRY = {"caption": "Points; n = 3.", "profile": "p", "device": "some CPU", "inputs": {"posts": "abc"}}
+ENTRY |= {"notebook": "studies", "files": {}, "tolerance": 0, "seed": 1}
 
 
 @pytest.fixture
@@ -47,6 +48,18 @@ def test_a_record_of_this_runs_posts_says_so_even_where_the_notebook_reads_none(
     write_json(workspace.runs_dir / "p/01_data_audit/corpus.json", {"digest": "abc"})
     assert recorded(workspace, "own.csv").same_posts
     workspace.uses(posts="another")
+    assert not recorded(workspace, "own.csv").same_posts
+
+
+def test_a_study_of_other_posts_is_no_finding_about_ones_own(workspace, left):
+    corpus = workspace.runs_dir / "p/01_data_audit/corpus.json"
+    write_json(corpus, {"digest": "mine", "kind": "imported"})
+    with pytest.raises(RadarError, match="says nothing of them"):
+        recorded(workspace, "own.csv")
+    assert not recorded(workspace, "own.csv", of_posts=False).same_posts, "what is about the built-in world is shown"
+    write_json(corpus, {"digest": "abc", "kind": "imported"})
+    assert recorded(workspace, "own.csv").same_posts
+    write_json(corpus, {"digest": "of another size", "kind": "built-in"})
     assert not recorded(workspace, "own.csv").same_posts
 
 

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pandas as pd
@@ -15,6 +16,7 @@ import pytest
 
 from radar_lib.data.posts import open_posts
 from radar_lib.errors import RadarError
+from radar_suite.world import build
 from radar_suite.world.build import SHARE, CorpusConfig, build_corpus, corpus_digest, plan_corpus
 from radar_suite.world.pipelines import Intake, Signals, select_annotated, select_traffic
 from radar_suite.world.policies import CATEGORIES
@@ -35,6 +37,24 @@ def files(folder):
 def test_two_workers_write_the_same_bytes(corpus, tmp_path):
     other = build_corpus(SMALL, tmp_path / "two", workers=2, progress=False)
     assert files(other.folder) == files(corpus.folder) and other.digest == corpus.digest
+
+
+def test_two_builds_of_one_corpus_at_once_leave_it_once(corpus, tmp_path, monkeypatch):
+    rendered = build.render_posts
+
+    def slowly(*of):
+        for row in rendered(*of):
+            time.sleep(0.002)
+            yield row
+
+    monkeypatch.setattr(build, "render_posts", slowly)
+    with ThreadPoolExecutor() as pool:
+        first = pool.submit(build_corpus, SMALL, tmp_path / "one", progress=False)
+        while not list((tmp_path / "one").glob("data/.*.tmp")):
+            time.sleep(0.005)
+        second = pool.submit(build_corpus, SMALL, tmp_path / "one", progress=False)
+    assert first.result().digest == second.result().digest == corpus.digest
+    assert files(tmp_path / "one") == files(corpus.folder)
 
 
 def test_a_build_killed_twice_ends_with_the_same_bytes(corpus, tmp_path):

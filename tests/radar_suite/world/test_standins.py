@@ -12,8 +12,8 @@ from PIL import Image
 
 from radar_lib.errors import RadarError
 from radar_lib.models.backbones import load_backbone
-from radar_lib.models.base import post_text
 from radar_lib.models.checkpoints import open_checkpoint
+from radar_lib.models.text import post_text
 from radar_suite.world.standins import FOLDER as STANDINS
 from radar_suite.world.standins import WORD, locate_checkpoints, recipe
 from radar_suite.world.standins.checkpoint import write_random_standin

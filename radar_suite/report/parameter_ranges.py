@@ -1,0 +1,109 @@
+"""The range of every parameter of the notebooks, and of the command's numbers: a new parameter is a line here."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from radar_lib.errors import RadarError
+from radar_lib.ranges import SEED, SHARE, Range
+
+
+@dataclass(frozen=True)
+class Words:
+    """Texts that match a pattern; `text` says which they are."""
+
+    pattern: str
+    text: str
+
+    def __contains__(self, value: Any) -> bool:
+        return isinstance(value, str) and re.fullmatch(self.pattern, value) is not None
+
+    def __str__(self) -> str:
+        return self.text
+
+
+POSTS, SOME_POSTS, RUNS, EPOCHS = Range(1, 10**9), Range(0, 10**9), Range(1, 1000), Range(1, 10_000)
+PATH = Words(r"[^\0\n]*", "a path, or empty")
+SWITCH = (True, False)
+BACKBONES = ("Qwen3-VL-8B", "SigLIP2", "LLaVA-OV-0.5B", "Qwen3-VL-2B", "Gemma3-4B", "LLaVA-OV-1.5-4B", "Qwen3-VL-4B")
+
+RANGES: Mapping[str, Range | Words | tuple] = {
+    "profile": Words(r"[^\0\n/\\]+", "a name without slashes"),
+    "runs_dir": Words(r"[^\0\n]+", "a path"),
+    "device": Words(r"auto|cpu|cuda(:\d+)?", "auto, cpu, cuda or cuda:N"),
+    "seed": SEED,
+    "seeds": RUNS,
+    "posts": PATH,
+    "public_sources": PATH,
+    "checkpoints": Words(r"[^\0\n]+", "standins, hub or a folder"),
+    "workers": Range(0, 1024),
+    "text_tokens": Range(0, 2**20),
+    # 01
+    "train_posts": POSTS,
+    "validation_posts": SOME_POSTS,
+    "test_positives": POSTS,
+    "calibration_positives": SOME_POSTS,
+    "unlabelled_posts": SOME_POSTS,
+    "audit_posts": SOME_POSTS,
+    "frame_px": Range(32, 1024),
+    "intake_beta": Range(0, 6),
+    "co_violation": SHARE,
+    "max_train": POSTS,
+    "max_test": POSTS,
+    "audited_posts": POSTS,
+    # 02 and 04
+    "cost_posts": POSTS,
+    "ablated_posts": POSTS,
+    # 03, 05 and 07
+    "expert_epochs": EPOCHS,
+    "epochs": EPOCHS,
+    "batch_size": Range(1, 2**20),
+    "learning_rate": Range(0, 1, above=True),
+    "lora_rank": Range(1, 2**16),
+    "lora_alpha": Range(0, 2**20, above=True),
+    "checkpoint_seconds": Range(0, 10**7),
+    "accumulate": Range(1, 2**20),
+    "gradient_checkpointing": SWITCH,
+    "packing": SWITCH,
+    "lambda_tables": Range(0, 1, above=True),
+    "lambda_grid": SHARE,
+    # 08
+    "phase_backbone": Words("|".join(map(re.escape, BACKBONES)), f"one of {', '.join(BACKBONES)}"),
+    "phase_posts": POSTS,
+    "phase_pool": POSTS,
+    "phase_test_positives": POSTS,
+    "phase_betas": Range(0, 6),
+    "phase_levels": SHARE,
+    "phase_seeds": RUNS,
+}
+
+
+def fits(name: str, value: Any) -> bool:
+    """Whether a value lies in the range of its parameter; of a name that has no range, any does."""
+    return name not in RANGES or value in RANGES[name]
+
+
+def check_values(values: Mapping[str, Any]) -> None:
+    """Hold parameters against their ranges, where no chain has: in a notebook that is run by hand.
+
+    Raises:
+        RadarError: one lies outside; the message has its name, value and range.
+    """
+    for name, value in values.items():
+        if not fits(name, value):
+            raise RadarError(f"{name} is {value!r}; it must be {RANGES[name]}.")
+
+
+def whole_number(allowed: Range) -> Callable[[str], int]:
+    """A `type` of argparse: a whole number of a range."""
+
+    def convert(text: str) -> int:
+        if re.fullmatch(r"[-+]?\d{1,30}", text.strip()) and int(text) in allowed:
+            return int(text)
+        raise argparse.ArgumentTypeError(f"{text!r} must be a whole number, {allowed}")
+
+    return convert
