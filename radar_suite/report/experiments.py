@@ -13,7 +13,7 @@ from typing import Any
 from radar_lib.data.posts import LABEL_PREFIX, Posts, labels, valid_mask
 from radar_lib.errors import RadarError
 from radar_lib.files import atomic_path
-from radar_lib.models.text import TITLE_FIRST, TextLimit
+from radar_lib.models.text import TextLimit
 from radar_lib.training.cache import Cache
 from radar_lib.training.lab import Lab, Run, RunSpec, SoftLabels
 from radar_lib.training.loop import Execution, Recipe
@@ -103,17 +103,12 @@ class Settings:
 
 
 def text_limit(posts: Posts, tokens: int = 0) -> TextLimit:
-    """How much of a post's text the chain reads.
-
-    Built-in posts are cut as their record was made: at the checkpoint's own limit, title first. Others are longer, and
-    each field keeps its share.
+    """How much of a post's text the chain reads; each field has its share.
 
     Args:
         tokens: the profile's `text_tokens`; 0 leaves it to the checkpoint (built-in posts) or to `OWN_TEXT_TOKENS`.
     """
-    if posts.kind == "built-in":
-        return TextLimit(tokens or None, TITLE_FIRST.shares)
-    return TextLimit(tokens or OWN_TEXT_TOKENS)
+    return TextLimit(tokens or (None if posts.kind == "built-in" else OWN_TEXT_TOKENS))
 
 
 def set_up(name: str, names: Mapping[str, Any]) -> tuple[Workspace, Posts, Lab, Settings | None]:

@@ -64,9 +64,9 @@ def limit_scores(
 def limit_map(cells: Sequence[Cell], *, seed: int, blocks: int = 24) -> pd.DataFrame:
     """Metrics of both limits and their gain, by cell, test population, risk (and Average) and metric; fractions.
 
-    Test posts are blind traffic, or each pipeline's own stream at test prevalence: the same posts, weighted for risk k by
-    their chance to enter queue k and by label. The true label is one draw of the posterior. Posts that are alike to a
-    limit come in one random order, the same for both: many posts share a posterior, and a block of ties as large as
+    Test posts are blind traffic, or each pipeline's own stream at test prevalence: the same posts, weighted for risk k
+    by their chance to enter queue k and by label. The true label is one draw of the posterior. Posts that are alike to
+    a limit come in one random order, the same for both: many posts share a posterior, and a block of ties as large as
     traffic would decide APR alone. `gain_se` is the simulation's standard error, by batch means: the standard deviation
     of the gain over blocks, each taken as a world of its own, over the root of their number. It is given for PR-AUC
     only: a block holds too few violations for a threshold at a recall, whose gain jumps.

@@ -38,8 +38,8 @@ TRAFFIC_BLOCKS = 24  # of 4,096 posts, facts only: what the pool is weighed agai
 
 def sample_traffic(seed: int, co_violation: float, *, blocks: int = TRAFFIC_BLOCKS) -> Signals:
     """Posts as they come at one level of co-violation, facts only: the population that a pool is weighed against."""
-    numbers = range(blocks)
-    return Signals.join([Signals.of(sample_block(seed, "phase traffic", b, co_violation=co_violation)) for b in numbers])
+    facts = (sample_block(seed, "phase traffic", b, co_violation=co_violation) for b in range(blocks))
+    return Signals.join([Signals.of(one) for one in facts])
 
 
 @dataclass(frozen=True)

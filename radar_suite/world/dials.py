@@ -4,6 +4,7 @@ from dataclasses import asdict, dataclass, fields
 
 import numpy as np
 
+from radar_lib import ranges
 from radar_lib.errors import RadarError
 from radar_lib.files import digest_json
 from radar_lib.sources import digest_sources
@@ -16,6 +17,12 @@ SHARE = (800, 300, 600)  # training posts per pipeline, ratio (LQC : RCS : FE)
 BLIND = ("test", "calibration", "audit")  # splits of traffic as it comes, adjudicated for all risks
 SIZES = ("train_posts", "validation_posts", "test_posts", "own_test_posts", "calibration_posts", "unlabelled_posts",
          "audit_posts", "pretrain_posts")
+DIALS = {
+    "intake_beta": ranges.Range(0, 6), "stream_focus": ranges.SHARE, "queue_overlap": ranges.Range(0, 3),
+    "co_violation": ranges.SHARE,
+    "campaign_share": ranges.SHARE, "live_share": ranges.Range(0, 0.5), "duplicate_rate": ranges.Range(0, 0.2),
+    "cross_split_duplicates": ranges.SHARE, "conflicting_duplicates": ranges.SHARE,
+}  # fmt: skip
 _KINDS = {int: "a whole number", float: "a number", tuple: "a list"}
 
 
@@ -62,10 +69,9 @@ class CorpusConfig:
             allowed = {int: int, float: (int, float), tuple: (tuple, list)}[kind]
             _require(isinstance(value, allowed) and not isinstance(value, bool),
                      f"{field.name} is {value!r}; it is {_KINDS[kind]}")
-        for name in SIZES:
-            _require(getattr(self, name) >= 0, f"{name} is {getattr(self, name)}; it must be 0 or more")
+        sizes = dict.fromkeys(SIZES, ranges.Range(0, 2**32 - 1))
+        ranges.check_ranges(self, **sizes, **DIALS, frame_px=ranges.Range(32, 1024))
         _require(any(getattr(self, name) for name in SIZES), "the corpus has no posts")
-        _require(32 <= self.frame_px <= 1024, f"frame_px is {self.frame_px}; it must be between 32 and 1024")
         _require(1 <= self.min_frames <= self.max_frames <= 5,
                  f"min_frames {self.min_frames} and max_frames {self.max_frames} must be ordered within 1 to 5")
         for name in ("train_prevalence", "test_prevalence"):
@@ -73,18 +79,10 @@ class CorpusConfig:
             _require(len(rates) == 3 and all(isinstance(p, int | float) and 0 < p < 1 for p in rates),
                      f"{name} is {rates}; it needs three shares between 0 and 1, for {', '.join(CATEGORIES)}")
             object.__setattr__(self, name, tuple(float(p) for p in rates))
-        for name, most in (("co_violation", 1), ("stream_focus", 1), ("campaign_share", 1), ("live_share", 0.5), ("duplicate_rate", 0.2),
-                           ("cross_split_duplicates", 1), ("conflicting_duplicates", 1)):
-            share = getattr(self, name)
-            _require(0 <= share <= most, f"{name} is {share}; it is a share, 0 to {most}")
-        for name, most in (("intake_beta", 6), ("queue_overlap", 3)):
-            value = getattr(self, name)
-            _require(0 <= value <= most, f"{name} is {value}; it must be between 0 and {most}")
         object.__setattr__(self, "languages", tuple(self.languages))
         for code in self.languages:
             known = ", ".join(sorted(LANGUAGES))
             _require(code in LANGUAGES, f"unknown language {code!r}; the built-in corpus speaks {known}")
-
 
     @property
     def intake(self) -> Intake:

@@ -97,7 +97,8 @@ def test_a_full_disk_is_one_error_and_nothing_looks_finished(corpus, tmp_path, m
 
 def test_segments_of_a_stream_are_in_order_and_in_one_split(tmp_path):
     config = dataclasses.replace(SMALL, train_posts=0, validation_posts=0, test_posts=0, own_test_posts=0,
-                                 calibration_posts=0, unlabelled_posts=60, audit_posts=60, pretrain_posts=0, live_share=0.5)
+                                 calibration_posts=0, unlabelled_posts=60, audit_posts=60, pretrain_posts=0,
+                                 live_share=0.5)
     table = build_corpus(config, tmp_path / "live", progress=False).table()
     assert "caption" not in table.columns
     live = table[table["stream_id"] != ""]
@@ -216,8 +217,8 @@ def test_a_test_set_without_violations_is_refused_before_anything_is_drawn(tmp_p
 
 
 def test_row_order_tells_no_label():
-    s = select_annotated(2, "train", "train", (3000, 1000, 1000), (0.25, 0.2, 0.2), intake=Intake(2.0), co_violation=0.9,
-                         noisy=True)
+    s = select_annotated(2, "train", "train", (3000, 1000, 1000), (0.25, 0.2, 0.2), intake=Intake(2.0),
+                         co_violation=0.9, noisy=True)
     label = s.labels.max(axis=1)
     assert abs(np.corrcoef(np.arange(len(label)), label)[0, 1]) < 0.06
 
@@ -226,7 +227,8 @@ def test_row_order_tells_no_label():
     ({"train_posts": -1}, "train_posts"), ({"frame_px": 8}, "frame_px"), ({"co_violation": 1.5}, "co_violation"),
     ({"languages": ("en", "tlh")}, "unknown language 'tlh'"), ({"duplicate_rate": 0.9}, "duplicate_rate"),
     ({"train_posts": "many"}, "whole number"), ({"train_prevalence": (0.2, "x", 0.1)}, "train_prevalence"),
-    ({"intake_beta": -1.0}, "intake_beta"), ({"stream_focus": 1.2}, "stream_focus"), ({"queue_overlap": 4}, "queue_overlap"),
+    ({"intake_beta": -1.0}, "intake_beta"), ({"stream_focus": 1.2}, "stream_focus"),
+    ({"queue_overlap": 4.0}, "queue_overlap"),
     ({"max_frames": 0}, "max_frames"), ({"max_frames": 9}, "max_frames"),
     ({"train_prevalence": (0.2, 0.0, 0.1)}, "train_prevalence"), ({"test_prevalence": (0.2, 0.1)}, "test_prevalence"),
     (dict.fromkeys(("train_posts", "validation_posts", "test_posts", "own_test_posts", "calibration_posts",

@@ -183,7 +183,8 @@ def test_both_modalities_matter_and_the_oracle_is_not_perfect():
     sizes, prevalence = (2500, 2500, 2500), (0.25, 0.18, 0.12)
     dials = {"co_violation": 0.9, "noisy": False}
     train = select_annotated(1, "probe-train", "train", sizes, prevalence, intake=Intake(3.0), **dials)
-    test = select_annotated(1, "probe-test", "test", (6000, 6000, 6000), (0.044, 0.048, 0.033), intake=Intake(), **dials)
+    test = select_annotated(1, "probe-test", "test", (6000, 6000, 6000), (0.044, 0.048, 0.033), intake=Intake(),
+                            **dials)
     oracle = posteriors(test.facts)
 
     def one_hot(s, names, rows):
