@@ -7,6 +7,7 @@ import numpy as np
 
 from radar_lib.errors import RadarError
 from radar_lib.files import digest_json
+from radar_lib.ranges import SEED, check_ranges
 from radar_lib.sources import digest_sources
 from radar_suite.world.facts import LANGUAGES, World
 from radar_suite.world.flaws import plant_copies
@@ -58,6 +59,7 @@ class CorpusConfig:
             allowed = {int: int, float: (int, float), tuple: (tuple, list)}[kind]
             _require(isinstance(value, allowed) and not isinstance(value, bool),
                      f"{field.name} is {value!r}; it is {_KINDS[kind]}")
+        check_ranges(self, seed=SEED)
         for name in SIZES:
             _require(getattr(self, name) >= 0, f"{name} is {getattr(self, name)}; it must be 0 or more")
         _require(any(getattr(self, name) for name in SIZES), "the corpus has no posts")

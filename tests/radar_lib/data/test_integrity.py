@@ -142,6 +142,9 @@ def test_a_corpus_json_that_was_edited_is_refused(posts):
     path.write_text(path.read_text().replace('"mine"', '"yours"'))
     with pytest.raises(RadarError, match="changed by hand. Import the posts again"):
         open_posts(posts.folder)
+    path.write_text(path.read_text().replace('"name"', '"x": NaN, "name"', 1))
+    with pytest.raises(RadarError, match="changed by hand"):
+        open_posts(posts.folder)
     path.write_text("[]")
     with pytest.raises(RadarError, match="no JSON object"):
         open_posts(posts.folder)
