@@ -154,3 +154,11 @@ def test_the_digest_of_rows_does_not_depend_on_how_they_are_cut(posts):
     table = pa.concat_tables([pq.read_table(shard) for shard in posts.shards()])
     parts = [digest_rows(table.to_batches(max_chunksize=size)) for size in (1, 7, 1000)]
     assert parts == [posts.digest] * 3
+
+
+def test_copies_of_posts_never_leave_their_folder(posts, tmp_path_factory):
+    outside = tmp_path_factory.mktemp("outside")
+    (posts.folder / ".cache").symlink_to(outside)
+    with pytest.raises(RadarError, match="is a link"):
+        open_posts(posts.folder).split("train")
+    assert not list(outside.iterdir())
