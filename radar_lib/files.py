@@ -181,11 +181,16 @@ def read_sealed(path: str | Path) -> dict[str, Any]:
         RadarError: the file is missing, or its content is not what was written.
     """
     record = read_json(path)
-    seal = record.pop(SEAL, None) if isinstance(record, dict) else None
+    if not isinstance(record, dict) or not seal_fits(record):
+        raise RadarError(f"{path} is not what was written: its seal does not fit. Delete it and run its step again.")
+    return {name: value for name, value in record.items() if name != SEAL}
+
+
+def seal_fits(record: dict[str, Any]) -> bool:
+    """Whether a record has the seal that `write_sealed` gave it."""
     with contextlib.suppress(ValueError):  # an infinity, which is never written
-        if seal is not None and seal == digest_json(record):
-            return record
-    raise RadarError(f"{path} is not what was written: its seal does not fit. Delete it and run its step again.")
+        return record.get(SEAL) == digest_json({name: value for name, value in record.items() if name != SEAL})
+    return False
 
 
 def digest_bytes(data: bytes) -> str:

@@ -12,6 +12,8 @@ LABELS = (1, 0, UNVERIFIED)
 LONGEST_NAME = 40  # characters, which figures and files can hold
 # Taken: columns and lines of tables and curves, posts of no pipeline, and what CSV readers take for no text.
 RESERVED = ("average", "avg", "epoch", "false", "inf", "infinity", "na", "nan", "none", "null", "traffic", "true")
+# Letters and marks that no one sees (Unicode's default-ignorable ones).
+UNSEEN = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u3164\ufe00-\ufe0f\uffa0\U000e0000-\U000e0fff]")
 NAME_RULE = ("A risk's name is of letters (of any script), digits, - and _, begins with a letter, has at most "
              f"{LONGEST_NAME} of them, differs from the others' by more than case, - and _, and is none of "
              f"{', '.join(RESERVED)}")  # fmt: skip
@@ -57,9 +59,11 @@ def check_categories(names: Iterable[str]) -> tuple[str, ...]:
     seen: dict[str, str] = {}
     for name in names:
         kinds = [unicodedata.category(c)[0] if c not in "-_" else "-" for c in name]
-        plain = 0 < len(name) <= LONGEST_NAME and kinds[0] == "L" and set(kinds) <= set("LMN-")
-        other = seen.get(column := column_name(name))
+        unseen = UNSEEN.search(name)
+        plain = not unseen and 0 < len(name) <= LONGEST_NAME and kinds[0] == "L" and set(kinds) <= set("LMN-")
+        other = seen.get(column := column_name(name).replace("_", ""))
         if not plain or other or column in RESERVED:
-            raise ValueError(f"a risk cannot be called {name!r}{f' beside {other!r}' if other else ''}. {NAME_RULE}.")
+            said = f"{ascii(name)}, which has letters that nobody sees" if unseen else repr(name)
+            raise ValueError(f"a risk cannot be called {said}{f' beside {other!r}' if other else ''}. {NAME_RULE}.")
         seen[column] = name
     return tuple(seen.values())

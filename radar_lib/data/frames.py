@@ -20,13 +20,16 @@ from radar_lib.errors import RadarError
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")  # decoded by Pillow itself, with no outside program
 # How others are known; the first that is found in the first bytes counts.
 _OTHERS = {b"avif": "AVIF", b"avis": "AVIF", b"ftyphe": "HEIC", b"ftypmif1": "HEIC", b"ftypmsf1": "HEIC",
-           b"ftyp": "a video", b"JXL ": "JPEG XL", b"jP  ": "JPEG 2000", b"<svg": "SVG", b"%PDF": "PDF"}  # fmt: skip
+           b"JXL \r\n": "JPEG XL", b"jP  \r\n": "JPEG 2000",  # both go on with a box ftyp
+           b"ftyp": "a video", b"<svg": "SVG", b"%PDF": "PDF"}  # fmt: skip
 MOST_LONGER = 100  # a side than the other; image processors refuse 200
 MOST_PICTURES = 8  # of an animation
 _TURNS = dict(enumerate((None, Image.Transpose.FLIP_LEFT_RIGHT, Image.Transpose.ROTATE_180,
                          Image.Transpose.FLIP_TOP_BOTTOM, Image.Transpose.TRANSPOSE, Image.Transpose.ROTATE_270,
                          Image.Transpose.TRANSVERSE, Image.Transpose.ROTATE_90), start=1))  # fmt: skip
 _ON_ITS_SIDE = (5, 6, 7, 8)
+_GREY_LEVELS = {"1": 1, "L;2": 3, "L;4": 15, "L": 255}  # highest level in the file, by Pillow's layout of a grey PNG
+_XMP = ("xmp", "XML:com.adobe.xmp")
 
 
 @dataclass(frozen=True)
@@ -72,8 +75,15 @@ def decode(data: bytes | None, *, most: int = 1, about: int = 0) -> Decoded:
             size = image.size
             if about:
                 image.draft("RGB", (about, about))
+            keyed = count == 1 and container == "PNG" and "transparency" in image.info
+            layout = image.tile[0].args if keyed else ""
             image.load()
-            (orientation, sound), (picture, simple) = _orientation(image), _as_seen(image)
+            (orientation, sound), whole = _orientation(image), image
+            if layout in _GREY_LEVELS:
+                image.info["transparency"] = _scaled_key(image.info["transparency"], _GREY_LEVELS[layout])
+            elif layout == "RGB;16B":
+                whole, plain = _keyed(image, data), False
+            picture, simple = _as_seen(whole)
             turn = _TURNS.get(orientation)
             size = size[::-1] if orientation in _ON_ITS_SIDE else size
             plain = plain and simple and sound and turn is None
@@ -111,13 +121,22 @@ def as_seen(image: Image.Image) -> Image.Image:
 
 
 def is_flat(picture: Image.Image) -> bool:
-    """Whether an RGB picture is of one colour, up to 2 of 255 levels, so that nothing is to be seen in it."""
-    corner = picture.crop((0, 0, min(16, picture.width), min(16, picture.height)))
-    return _span(corner) <= 2 and _span(picture) <= 2  # most pictures vary in the corner: the rest is not read
+    """Whether an RGB picture is of one colour, up to 2 of 255 levels, so that nothing is to be seen in it; stray
+    pixels, the darkest and the lightest 0.1 %, do not count."""
+    stray = _stray(picture.width * picture.height)
+    counts = np.array(picture.histogram()).reshape(-1, 256).cumsum(1)
+    low = (counts <= stray).sum(1)
+    high = (counts < counts[:, -1:] - stray).sum(1)
+    return bool((high - low).max() <= 2)
 
 
-def _span(picture: Image.Image) -> int:
-    return max(high - low for low, high in picture.getextrema())
+def _stray(n: int) -> int:
+    """How many of `n` pixels at either end of the range do not count: 0.1 %, at least one but in a tiny picture."""
+    return -(-n // 1000) if n >= 64 else 0
+
+
+def _blank(picture: Image.Image) -> bool:
+    return max(high - low for low, high in picture.getextrema()) <= 2
 
 
 def spread(n: int, most: int) -> list[int]:
@@ -160,9 +179,16 @@ def _check_size(image: Image.Image, count: int) -> None:
 
 
 def _orientation(image: Image.Image) -> tuple[int, bool]:
-    """EXIF orientation, 1 to 8, and whether the EXIF data could be read."""
+    """EXIF orientation, 1 to 8, and whether the EXIF data could be read, and XMP data, which Pillow heeds and browsers
+    do not, says nothing else."""
     try:
-        return image.getexif().get(ExifTags.Base.Orientation, 1), True
+        heeded = image.getexif().get(ExifTags.Base.Orientation, 1)
+        if not any(image.info.get(name) for name in _XMP):
+            return heeded, True
+        bare = Image.new("1", (1, 1))
+        bare.info = {name: value for name, value in image.info.items() if name not in _XMP}
+        orientation = bare.getexif().get(ExifTags.Base.Orientation, 1)
+        return orientation, orientation == heeded
     except Exception:  # zeros, text or a torn header: SyntaxError, struct.error, ...
         return 1, False
 
@@ -174,29 +200,47 @@ def _as_seen(image: Image.Image) -> tuple[Image.Image, bool]:
         image = _eight_bits(image)
     if image.has_transparency_data:
         clear = image.info.get("transparency")
-        if isinstance(clear, tuple) and max(clear) > 255:  # of a 16-bit PNG, whose pixels Pillow cuts to 8 bits
+        if isinstance(clear, tuple) and max(clear) > 255:  # of 8 bits: the bits above are no part of it
             image = image.copy()
-            image.info["transparency"] = tuple(value >> 8 for value in clear)
+            image.info["transparency"] = tuple(value & 255 for value in clear)
         image = image.convert("RGBA")
         if image.getextrema()[3][0] < 255:
             return _over_ground(image), False
     return image if image.mode == "RGB" else image.convert("RGB"), simple
 
 
+def _scaled_key(key: int | bytes, top: int) -> int | bytes:
+    """The transparent level of a grey PNG, which counts to `top`, as the level of Pillow's pixels."""
+    return (key & top) * 255 // top if isinstance(key, int) else key
+
+
+def _keyed(image: Image.Image, data: bytes | None) -> Image.Image:
+    """A PNG of 16 bits a channel as RGBA, its transparent colour looked for at full depth: Pillow keeps the high bytes
+    of the pixels, so they are read once more for the low ones."""
+    with Image.open(io.BytesIO(data or b""), formats=["PNG"]) as again:
+        again.tile = [tile._replace(args="RGB;16L") for tile in again.tile]
+        values = np.asarray(image).astype(np.uint16) << 8 | np.asarray(again)
+    whole = image.copy()
+    clear = (values == np.array(whole.info.pop("transparency"))).all(-1)
+    whole.putalpha(Image.fromarray(np.where(clear, 0, 255).astype(np.uint8)))
+    return whole
+
+
 def _over_ground(image: Image.Image) -> Image.Image:
     over = [Image.alpha_composite(Image.new("RGBA", image.size, ground), image).convert("RGB")
             for ground in ("white", "black")]  # fmt: skip
-    return over[is_flat(over[0]) and not is_flat(over[1])]
+    return over[_blank(over[0]) and not _blank(over[1])]  # the least thing to be seen decides
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
     """Deep grey values as L, or LA. 16 bits have a range of their own; integers and floats have that of the first of
-    1, 8 and 16 bits that holds them all, and else run from their smallest to their largest."""
+    1, 8 and 16 bits that holds them, and else run from their smallest to their largest; stray values are clipped."""
     values = np.asarray(image).astype(np.float64)
     low, high = 0.0, 65535.0
     if not image.mode.startswith("I;16"):
-        finite = values[np.isfinite(values)]
-        low, high = (finite.min(), finite.max()) if len(finite) else (0.0, 1.0)
+        finite = np.sort(values[np.isfinite(values)])
+        stray = _stray(len(finite))
+        low, high = (finite[stray], finite[-1 - stray]) if len(finite) else (0.0, 1.0)
         if low >= 0 and (top := next((top for top in (1, 255, 65535) if high <= top), None)):
             low, high = 0.0, float(top)
     scaled = np.nan_to_num((values - low) * (255 / max(high - low, 1e-300)), nan=0, posinf=255, neginf=0)

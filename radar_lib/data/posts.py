@@ -52,7 +52,7 @@ from radar_lib.data.shards import (
     shards_of,
 )
 from radar_lib.errors import RadarError
-from radar_lib.files import atomic_path, digest_file, digest_json, read_json, write_json
+from radar_lib.files import SEAL, atomic_path, digest_file, read_json, seal_fits, write_sealed
 
 __all__ = [
     "FRAMES", "LABEL_PREFIX", "SPLITS", "TEXT_COLUMNS", "Posts", "categories_of", "features", "finish_corpus", "labels",
@@ -60,7 +60,7 @@ __all__ = [
 ]  # fmt: skip
 
 PARTIAL = "data.partial"
-FIELDS = ("name", "kind", "categories", "splits", "digest", "rows", "shards", "seal")  # of corpus.json
+FIELDS = ("name", "kind", "categories", "splits", "digest", "rows", "shards", SEAL)  # of corpus.json
 
 
 @dataclass(frozen=True)
@@ -136,6 +136,8 @@ class Posts:
     def _arrow_copy(self, split: str) -> Path:
         # Parquet has no random access; one uncompressed Arrow file per split does, and costs no memory.
         path = self.folder / ".cache" / f"{split}.arrow"
+        if path.parent.is_symlink():
+            raise RadarError(f"{path.parent} is a link, and copies of posts stay in their folder. Remove it.")
         if path.name not in self._sound:
             schema = _contract(self.categories, schema_of(shards_of(self.folder, split)[0]).names)
             if _copied_rows(path, schema) != self.info["rows"][split]:
@@ -267,7 +269,7 @@ def finish_corpus(folder: str | Path, *, name: str, kind: str, extra: Mapping[st
         "rows": {split: digest.hexdigest() for split, digest in rows.items()},
         "shards": {path.name: digest_file(path) for paths in shards.values() for path in paths},
     }
-    write_json(folder / "corpus.json", {**info, "seal": digest_json(info)})
+    write_sealed(folder / "corpus.json", info)
     return open_posts(folder)
 
 
@@ -278,9 +280,12 @@ def _info_fault(info: Any) -> str:
     for name in FIELDS:
         if name not in info:
             return f"{name!r} is missing"
-    if info["seal"] != digest_json({name: value for name, value in info.items() if name != "seal"}):
+    if not seal_fits(info):
         return "it was changed by hand"
-    if not isinstance(info["splits"], dict) or not set(info["splits"]) <= set(SPLITS):
+    for name, kind in {"categories": list, "splits": dict, "rows": dict, "shards": dict}.items():
+        if not isinstance(info[name], kind):
+            return f"{name} are {info[name]!r:.60}"
+    if not set(info["splits"]) <= set(SPLITS):
         return f"splits are {info['splits']!r:.60}"
     return "" if re.fullmatch("[0-9a-f]{16}", str(info["digest"])) else f"{info['digest']!r:.60} is no digest"
 

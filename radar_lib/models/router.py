@@ -55,12 +55,11 @@ class RouterConfig:
     mlp_dropout: float = 0.0
 
     def __post_init__(self):
-        names = (self.categories,) if isinstance(self.categories, str) else tuple(self.categories)
-        object.__setattr__(self, "categories", names)
         try:
-            check_categories(names)
+            names = (self.categories,) if isinstance(self.categories, str) else tuple(self.categories)
+            object.__setattr__(self, "categories", check_categories(names))
         except (TypeError, ValueError) as error:
-            raise RadarError(f"a router's categories are {names!r:.60}: {error}") from error
+            raise RadarError(f"a router's categories are {self.categories!r:.60}: {error}") from error
         if not names:
             raise RadarError("a router needs at least one category.")
         whole = {"lora_rank": self.lora_rank, "mlp_hidden": self.mlp_hidden}
@@ -240,10 +239,11 @@ def _read_config(folder: Path) -> tuple[RouterConfig, dict[str, Any], TextLimit,
     saved = read_sealed(folder / CONFIG)
     try:
         base, files = saved.pop("base"), saved.pop("files")
-        if not (all(isinstance(base[name], str) for name in ("checkpoint", "digest")) and {ADAPTER, HEADS} <= {*files}):
+        named = all(isinstance(base[name], str) for name in ("checkpoint", "digest"))
+        if not named or not {ADAPTER, HEADS} <= {*dict(files)}:
             raise TypeError("its base is no text, or a file has no digest.")
         return RouterConfig(**saved), base, TextLimit(**base["text"]), files
-    except (KeyError, TypeError, RadarError) as error:
+    except (KeyError, TypeError, ValueError, RadarError) as error:
         raise RadarError(f"{folder / CONFIG}: {error!s:.300} Save the router again.") from error
 
 

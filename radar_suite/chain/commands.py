@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import shlex
+from pathlib import Path
 from typing import Any
 
 from radar_suite.chain import exits
@@ -12,6 +13,7 @@ from radar_suite.chain.notebooks import discover
 from radar_suite.chain.profiles import load_profile, nearest, parse_override, resolve
 from radar_suite.chain.progress import near
 from radar_suite.chain.reproduce import notebooks_folder, runs_folder
+from radar_suite.places import check_run_name
 
 
 def doctor(args: argparse.Namespace) -> int:
@@ -27,7 +29,8 @@ def report(args: argparse.Namespace) -> int:
     """`radar report`."""
     from radar_suite.chain.htmlreport import write_report
 
-    run = runs_folder(args) / args.profile.removesuffix(".yaml")
+    name = Path(args.profile).stem if args.profile.endswith((".yaml", ".yml")) else args.profile
+    run = runs_folder(args) / check_run_name(name)
     print(near(write_report(run, discover(notebooks_folder(args)))))
     return exits.OK
 

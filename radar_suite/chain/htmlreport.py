@@ -235,14 +235,10 @@ def _figure(one: Exhibit) -> str:
 
 
 def _width(path: Path) -> str:
-    """At which a PNG's letters are as large as they were drawn; '' where it does not say how large that is."""
-    if path.suffix != ".png":
-        return ""
-    from PIL import Image
+    from radar_suite.report.workspace import shown_width  # which imports matplotlib
 
-    with Image.open(path) as image:
-        dots, _ = image.info.get("dpi", (0, 0))
-        return f' width="{96 * image.width / dots:.0f}"' if dots else ""
+    width = shown_width(path) if path.suffix == ".png" else None
+    return f' width="{width}"' if width else ""
 
 
 class _Html(str):

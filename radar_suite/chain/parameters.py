@@ -47,7 +47,7 @@ class Parameter:
         """`value` as this parameter's type: as in JSON, integers may be floats and lists tuples, and nothing else.
 
         Raises:
-            Misfit: it does not have that type, or lies outside its range (`limits.RANGES`).
+            Misfit: it does not have that type, or lies outside its range (`parameter_ranges.RANGES`).
         """
         try:
             fitting = _adapter(self.annotation).validate_json(json.dumps(value))

@@ -67,6 +67,9 @@ def build_chain(args: argparse.Namespace) -> Chain:
 
 def check_folders(given: Mapping[str, Value]) -> None:
     """Raise UsageError where a folder of the user's is not there, or not what it should be."""
+    both = [given[name] for name in ("posts", "public_sources") if name in given and given[name].value]
+    if len(both) > 1:
+        raise exits.UsageError(f"{both[0].source} and {both[1].source}: a run has posts of one kind. Leave one out.")
     for name, marker, remedy in (
         ("posts", "corpus.json", "is not a complete corpus folder (it has no corpus.json). "
          "`radar posts import --table posts.csv --images DIR --out DIR` makes one."),

@@ -48,6 +48,7 @@ def check_header(file: str, header: Sequence[str]) -> tuple[tuple[str, ...], lis
     names = ", ".join(header)[:200]
     require("post_id" in header, f"no column post_id among {names}", "Give every post a unique post_id")
     labels = "Add label_<category> for each risk: 1 violating, 0 cleared, -1 not verified"
+    require(LABEL_PREFIX not in header, f"column {LABEL_PREFIX!r} names no risk", "Write label_<category>")
     require(categories, "no label column", labels)
     try:
         check_categories(categories)
@@ -66,9 +67,9 @@ def check_header(file: str, header: Sequence[str]) -> tuple[tuple[str, ...], lis
     return categories, ignored
 
 
-def require_no_content(file: str, ignored: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
-    """Raise RadarError where columns that would be left out look like content, by name or by what these rows hold."""
-    found = {name: what for name in ignored if (what := content_of(name, [row.get(name) for row in rows]))}
+def require_no_content(file: str, ignored: Mapping[str, Iterable[Any]]) -> None:
+    """Raise RadarError where columns that would be left out look like content, by name or by these values of theirs."""
+    found = {name: what for name, values in ignored.items() if (what := content_of(name, values))}
     if found:
         said = "; ".join(f"{name!r} ({what})" for name, what in found.items())
         raise RadarError(
@@ -79,8 +80,7 @@ def require_no_content(file: str, ignored: Sequence[str], rows: Sequence[Mapping
 
 def content_of(name: str, values: Iterable[Any]) -> str:
     """What kind of content a column seems to hold, with an example; empty where it holds none."""
-    joined = ("|".join(map(str, value)) if isinstance(value, list) else value for value in values)
-    texts = [value.strip() for value in joined if isinstance(value, str) and re.search(r"[^\W\d_]", value)]
+    texts = [text for value in values if (text := text_of(value))]
     if not texts:
         return ""
     example = f"such as {texts[0]!r:.60}"
@@ -90,6 +90,12 @@ def content_of(name: str, values: Iterable[Any]) -> str:
         return f"texts {example}"
     parts = set(re.split(r"[\W\d_]+", re.sub("([a-z])([A-Z])", r"\1_\2", name).lower()))
     return f"its name says so; {example}" if parts & _TELLING and not parts & _ABOUT else ""
+
+
+def text_of(value: Any) -> str:
+    """What a cell says; empty where it has no letter."""
+    value = "|".join(map(str, value)) if isinstance(value, list) else value
+    return value.strip() if isinstance(value, str) and re.search(r"[^\W\d_]", value) else ""
 
 
 def _names_media(value: str) -> bool:

@@ -5,7 +5,7 @@ needed; `frames` holds relative paths separated by `|`. What is left out:
 
 - split: drawn from (seed, group or else post_id): train .6, validation .1, calibration .1, test .2; posts with no
   verified label and no group go to `unlabelled`.
-- group: of posts that are not independent, `stream_id`; none.
+- group: of posts that are not independent, `stream_id` (`stream:` before it if the table has groups, too); none.
 - pipeline: the risks that are verified, joined by `+`; `traffic` when there are none.
 - region, language, created_at: `ZZ`, `und`, unknown. title, ocr_text, asr_text: empty. frames: none.
 """
@@ -16,6 +16,7 @@ import csv
 import hashlib
 import itertools
 import json
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -29,12 +30,13 @@ from radar_lib.data.posts import Posts, write_corpus
 from radar_lib.data.schema import DEFAULTS, FRAMES, LABEL_PREFIX, TEXT_COLUMNS, categories_of
 from radar_lib.data.shards import BATCH_ROWS
 from radar_lib.errors import RadarError
-from radar_suite.intake.columns import KNOWN, OPTIONAL, check_header, require_no_content
+from radar_suite.intake.columns import KNOWN, OPTIONAL, check_header, require_no_content, text_of
 from radar_suite.intake.images import frames_of, read_image
 from radar_suite.intake.rows import QUARANTINE, Fault, OnError, RowChecker
 from radar_suite.intake.text import plain_text
 
-SAMPLE = 1000  # rows that show what the columns hold
+SAMPLE = 1000  # rows that show what the columns hold, and cells of those that say nothing there
+STREAM = "stream:"  # begins the group that a stream is, beside groups of the table's own
 MOST_CHARACTERS = 64 << 20  # of a cell, so that a quote that nobody closed cannot fill the memory
 FRACTIONS = {"train": 0.6, "validation": 0.1, "calibration": 0.1, "test": 0.2}
 
@@ -71,10 +73,11 @@ def import_table(
     header, rows = _leave_out(table.name, *_read_rows(table), ignore)
     categories, ignored = check_header(table.name, header)
     grouped = not {"group", "stream_id"}.isdisjoint(header)
+    prefix = STREAM if {"group", "stream_id"} <= set(header) else ""
     given = {*header, "group"} if grouped else header
     first = list(itertools.islice(rows, SAMPLE))
-    require_no_content(table.name, ignored, [cells for _, cells, _ in first])
-    rows = itertools.chain(first, rows)
+    require_no_content(table.name, {name: [cells.get(name) for _, cells, _ in first] for name in ignored})
+    rows = _watch(table.name, ignored, itertools.chain(first, rows))
     columns = [column for column in KNOWN if column in given or column not in (*OPTIONAL, FRAMES)]
     columns += [LABEL_PREFIX + category for category in categories]
     hint = "Correct these rows, or have them set aside with --on-error quarantine."
@@ -90,8 +93,8 @@ def import_table(
             while batch := list(itertools.islice(rows, BATCH_ROWS)):
                 loaded = pool.map(lambda item: _read_frames(item[1].get(FRAMES, ""), base, max_px), batch)
                 for (number, cells, faults), (frames, frame_faults, notes) in zip(batch, loaded, strict=True):
-                    row = _convert(cells, columns, seed=None if "split" in header else seed)
-                    faults = faults or [*checker.faults(row), *frame_faults]
+                    row = _convert(cells, columns, seed=None if "split" in header else seed, prefix=prefix)
+                    faults = faults or [*checker.faults(row), *_borrowed(cells, prefix), *frame_faults]
                     faults = faults or _emptiness(row, frames) * (not allow_empty)
                     if checker.admit(table.name, number, row, faults):
                         seen.update(notes)
@@ -131,6 +134,17 @@ def _leave_out(
                   for number, cells, faults in rows)  # fmt: skip
 
 
+def _watch(file: str, ignored: Sequence[str], rows: Iterator[Row]) -> Iterator[Row]:
+    """The rows; after the last one, refuses ignored columns that say something only far below the header."""
+    held: dict[str, list[str]] = {name: [] for name in ignored}
+    for row in rows:
+        for name, texts in held.items():
+            if len(texts) < SAMPLE and (text := text_of(row[1].get(name))):
+                texts.append(text)
+        yield row
+    require_no_content(file, held)
+
+
 def _lines(table: Path) -> Iterator[str]:
     try:  # what is no UTF-8 becomes lone surrogates, which are the fault of a cell
         with open(table, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
@@ -144,7 +158,15 @@ def _read_csv(table: Path) -> tuple[list[str], Iterator[Row]]:
     if not first.strip():
         raise RadarError(f"{table.name}, row 1: no header. The first line names the columns.")
     delimiter = max(",;\t", key=first.count)
-    header = [cell.strip() for cell in next(csv.reader([first], delimiter=delimiter))]
+
+    def broken(number: int, line: int, error: csv.Error) -> RadarError:
+        return RadarError(f"{table.name}, row {number} (line {line}): {error}. Put quotes around cells and double the "
+                          "quotes in them, or use JSONL.")  # fmt: skip
+
+    try:
+        header = [cell.strip() for cell in next(csv.reader([first], delimiter=delimiter))]
+    except csv.Error as error:
+        raise broken(1, 1, error) from error
     remedy = "Put quotes around cells that hold the delimiter"
 
     def rows() -> Iterator[Row]:
@@ -160,9 +182,7 @@ def _read_csv(table: Path) -> tuple[list[str], Iterator[Row]]:
                     faults = [(last, f"{len(cells)} cells under {len(header)} columns", remedy)]
                 yield number, dict(zip(header, cells, strict=False)), faults
         except csv.Error as error:
-            where = f"{table.name}, row {number + 1} (line {reader.line_num})"
-            raise RadarError(f"{where}: {error}. Put quotes around cells and double the quotes in them, or use "
-                             "JSONL.") from error  # fmt: skip
+            raise broken(number + 1, reader.line_num, error) from error
         finally:
             csv.field_size_limit(usual)
 
@@ -170,26 +190,36 @@ def _read_csv(table: Path) -> tuple[list[str], Iterator[Row]]:
 
 
 def _read_jsonl(table: Path) -> tuple[list[str], Iterator[Row]]:
+    names: list[str] = []  # of the object that ended last; the outermost one ends last of all
+
+    def read(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        names[:] = [name for name, _ in pairs]
+        return dict(pairs)
+
     def rows() -> Iterator[Row]:
         for number, line in enumerate(_lines(table), start=1):
             if line.strip():
                 try:
-                    value, what = json.loads(line), "no object"
+                    value, what = json.loads(line, object_pairs_hook=read), "no object"
                 except (ValueError, RecursionError) as error:
                     value, what = None, f"no valid JSON ({error!s:.60})"
-                good = isinstance(value, dict)
-                yield number, value if good else {}, [] if good else [("all", what, "Write one JSON object a line")]
+                if isinstance(value, dict):
+                    twice = [name for name in value if names.count(name) > 1] if len(names) > len(value) else []
+                    yield number, value, [(name, "the key is there twice", "Keep one") for name in twice]
+                else:
+                    yield number, {}, [("all", what, "Write one JSON object a line")]
 
     # A first pass for the names: writers may leave a key out where it has no value.
     header = list(dict.fromkeys(itertools.chain.from_iterable(cells for _, cells, _ in rows())))
     return header, rows()
 
 
-def _convert(cells: Mapping[str, Any], columns: Sequence[str], *, seed: int | None) -> dict[str, Any]:
+def _convert(cells: Mapping[str, Any], columns: Sequence[str], *, seed: int | None, prefix: str) -> dict[str, Any]:
     """Cells in the types of the data contract; what cannot be converted stays as it is, for the checker to refuse.
 
     Args:
         seed: draws the split; None if the table has splits.
+        prefix: of groups that are streams.
     """
     row = {name: cells.get(name, DEFAULTS.get(name)) for name in columns}
     for name, conversion in _CONVERSIONS.items():
@@ -197,17 +227,26 @@ def _convert(cells: Mapping[str, Any], columns: Sequence[str], *, seed: int | No
             row[name] = conversion(row[name])
     verified = []
     for category in categories_of(columns):
-        label = row[LABEL_PREFIX + category] = _whole(row[LABEL_PREFIX + category])
+        label = row[LABEL_PREFIX + category] = _label(row[LABEL_PREFIX + category])
         if label in (0, 1):
             verified.append(category)
     if cells.get("pipeline", "") == "":
         row["pipeline"] = "+".join(verified) or DEFAULTS["pipeline"]
     if row.get("group") == "":
-        row["group"] = row.get("stream_id", "")
+        stream = row.get("stream_id", "")
+        row["group"] = prefix + stream if isinstance(stream, str) and stream else stream
     if seed is not None:
         group = row.get("group")
         row["split"] = draw_split(group or row["post_id"], seed=seed) if group or verified else "unlabelled"
     return row
+
+
+def _borrowed(cells: Mapping[str, Any], prefix: str) -> list[Fault]:
+    """The fault of a group of the table's own that is called as the group of another stream is."""
+    group, stream = _id(cells.get("group")), _id(cells.get("stream_id"))
+    if not prefix or not str(group).startswith(prefix) or group == f"{prefix}{stream}":
+        return []
+    return [("group", f"{group!r:.60} is how the group of a stream is called", f"Begin it with other than {prefix}")]
 
 
 def _emptiness(row: Mapping[str, Any], frames: Sequence[Any]) -> list[Fault]:
@@ -226,13 +265,29 @@ def draw_split(key: str, *, seed: int) -> str:
     return "test"  # the fractions' floating-point sum may end just below 1
 
 
+def _id(value: Any) -> Any:
+    """A text without blanks around it for a text or a whole number; anything else unchanged."""
+    return str(value).strip() if isinstance(value, int | str) else value
+
+
+def _label(value: Any) -> Any:
+    """As `_whole`, but a text may not be a number with zeros before it."""
+    return value if isinstance(value, str) and re.match(r"\s*[-+]?0[0-9]", value) else _whole(value)
+
+
 def _whole(value: Any) -> Any:
-    """An int for what is a whole number, such as '1', ' -1', 0.0 and '1.0'; anything else unchanged."""
+    """An int for what is a whole number, such as '1', ' -1', 0.0 and '1.0'; anything else, such as '1e0', unchanged."""
+    if isinstance(value, str) and not re.fullmatch(r"\s*[-+]?[0-9]+(\.0*)?\s*", value):
+        return value
     try:
         number = float(value)
     except (TypeError, ValueError, OverflowError):
         return value
     return int(number) if number.is_integer() else value
+
+
+def _upper(value: Any) -> Any:
+    return value.upper() if isinstance(value, str) and value.isascii() else value  # a German sharp s would become SS
 
 
 def _naive_utc(value: Any) -> Any:
@@ -246,8 +301,9 @@ def _naive_utc(value: Any) -> Any:
 
 
 _CONVERSIONS: dict[str, Callable[[Any], Any]] = {
-    **dict.fromkeys(("post_id", "group"), lambda value: str(value) if isinstance(value, int) else value),
-    "region": lambda value: value.upper() or DEFAULTS["region"] if isinstance(value, str) else value,
+    "post_id": lambda value: str(value) if isinstance(value, int) else value,
+    **dict.fromkeys(("group", "stream_id"), _id),
+    "region": lambda value: DEFAULTS["region"] if value == "" else _upper(value),
     "language": lambda value: DEFAULTS["language"] if value == "" else value,
     "created_at": _naive_utc,
     "segment": lambda value: DEFAULTS["segment"] if value == "" else _whole(value),

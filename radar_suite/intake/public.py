@@ -22,14 +22,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pandas as pd
 
-from radar_lib.data.posts import Posts, write_corpus
+from radar_lib.data.posts import Posts, open_posts, write_corpus
 from radar_lib.data.schema import LABEL_PREFIX
 from radar_lib.errors import RadarError
-from radar_lib.files import digest_bytes
+from radar_lib.files import digest_bytes, digest_json, digests_below, locked
+from radar_lib.sources import digest_sources
 from radar_suite.intake.importer import draw_split
 from radar_suite.intake.rows import RowChecker
 from radar_suite.intake.text import plain_text, text_key
@@ -120,6 +121,16 @@ def import_public(
     checker.finish(str(sources))
     extra = {"sources": report, "seed": seed, "max_train": max_train, "max_test": max_test, "nfkc": nfkc}
     return write_corpus(out, rows, name="public", kind="public", categories=CATEGORIES, extra=extra)
+
+
+def open_public(sources: str | Path, cache: str | Path, **options: Any) -> Posts:
+    """`import_public` of these sources with these options, kept in a folder of `cache` that is named by the bytes of
+    the sources and by the code that reads them; two that ask for it at once import it once."""
+    decides = {"sources": digests_below(Path(sources)), "options": options, "code": digest_sources(__name__)}
+    folder = Path(cache) / digest_json(decides)
+    with locked(folder.with_suffix(".lock")):
+        there = (folder / "corpus.json").exists()
+        return open_posts(folder) if there else import_public(sources, folder, **options)
 
 
 def near_key(text: str) -> str:

@@ -61,7 +61,7 @@ def row_logits(
     joined = np.full((len(post_ids), len(categories)), np.nan, dtype=np.float32)
     ids = np.asarray(post_ids)
     for entry in entries:
-        scores = read_scores(runs_dir / entry["scores_path"], digest=entry.get("scores_digest"))
+        scores = read_scores(runs_dir / entry["scores_path"], digest=entry["scores_digest"])
         for k, category in enumerate(categories):
             if f"logit_{category}" in scores.columns:
                 known = truth[:, k] >= 0

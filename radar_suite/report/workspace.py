@@ -27,6 +27,7 @@ from radar_suite.report.parameter_ranges import check_values
 
 STAMPED_PACKAGES = ("torch", "transformers", "peft", "accelerate", "datasets", "numpy", "scikit-learn", "matplotlib")
 CHECKOUT = Path(__file__).parents[2]  # where this library lies beside its notebooks
+CSS_DPI = 96  # a browser's pixels per inch
 PLACES = ("profile", "runs_dir", "device", "seed")  # parameters that every notebook has
 POSTS_OF = {"built-in": "the built-in corpus", "public": "public posts"}
 MODELS_OF = {"standins": "small stand-in checkpoints", "hub": "the published checkpoints"}
@@ -254,6 +255,15 @@ def to_csv(frame: pd.DataFrame) -> str:
 def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
     """Lines of a frame as JSON values: what is missing or not defined is None."""
     return frame.astype(object).where(frame.notna(), None).to_dict("records")
+
+
+def shown_width(path: Path) -> int | None:
+    """Width in a browser at which a PNG's letters are as large as drawn; None where it does not say how large."""
+    from PIL import Image
+
+    with Image.open(path) as image:
+        dots, _ = image.info.get("dpi", (0, 0))
+        return round(CSS_DPI * image.width / dots) if dots else None
 
 
 def display_figure(figure: Any, caption: str) -> None:

@@ -194,9 +194,7 @@ def _fine_tune(stage: Stage, lab: Lab, backbone: str) -> pd.DataFrame:
                                      posts=lab.posts.digest)  # fmt: skip
 
 
-def compare_recipes(
-    level: Level, settings: MapSettings, recipes: Sequence[HeadRecipe], *, beta: float
-) -> pd.DataFrame:
+def compare_recipes(level: Level, settings: MapSettings, recipes: Sequence[HeadRecipe], *, beta: float) -> pd.DataFrame:
     """Average PR-AUC of head recipes on training posts that the heads did not see; no test post is read.
 
     Scored are the pool's other posts, with their true labels, weighted to traffic and to the test prevalence. The

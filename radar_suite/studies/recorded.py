@@ -11,11 +11,10 @@ from radar_lib.errors import RadarError
 from radar_lib.files import read_json
 from radar_suite.report import record
 from radar_suite.report.manifest import read_manifest
-from radar_suite.report.workspace import Workspace, display_figure
+from radar_suite.report.workspace import Workspace, display_figure, shown_width
 from radar_suite.studies.stage import NAME
 
 RECORDED = "cpu"  # profile whose studies are committed
-CSS_DPI = 96  # a browser's pixels per inch: at this width a figure's letters have the size of the text around it
 
 
 @dataclass(frozen=True)
@@ -42,11 +41,8 @@ class Recorded:
     def display(self) -> None:
         """A figure, its lettering as large in every one, with its caption."""
         from IPython.display import Image
-        from PIL import Image as Picture
 
-        with Picture.open(self.path) as picture:
-            inches = picture.width / picture.info["dpi"][0]
-        display_figure(Image(filename=str(self.path), width=round(CSS_DPI * inches)), self.caption)
+        display_figure(Image(filename=str(self.path), width=shown_width(self.path)), self.caption)
 
 
 def recorded(workspace: Workspace, name: str, *, of_posts: bool = True) -> Recorded:

@@ -4,24 +4,32 @@ from dataclasses import asdict, dataclass, fields
 
 import numpy as np
 
-from radar_lib import ranges
 from radar_lib.errors import RadarError
 from radar_lib.files import digest_json
+from radar_lib.ranges import SEED, SHARE, Range, check_ranges
 from radar_lib.sources import digest_sources
 from radar_suite.world.facts import LANGUAGES, World
 from radar_suite.world.flaws import plant_copies
 from radar_suite.world.pipelines import Intake, Selection, select_annotated, select_traffic
 from radar_suite.world.policies import CATEGORIES
 
-SHARE = (800, 300, 600)  # training posts per pipeline, ratio (LQC : RCS : FE)
+PIPELINE_SHARES = (800, 300, 600)  # training posts per pipeline, ratio (LQC : RCS : FE)
 BLIND = ("test", "calibration", "audit")  # splits of traffic as it comes, adjudicated for all risks
-SIZES = ("train_posts", "validation_posts", "test_posts", "own_test_posts", "calibration_posts", "unlabelled_posts",
-         "audit_posts", "pretrain_posts")
+SIZES = (
+    "train_posts",
+    "validation_posts",
+    "test_posts",
+    "own_test_posts",
+    "calibration_posts",
+    "unlabelled_posts",
+    "audit_posts",
+    "pretrain_posts",
+)
 DIALS = {
-    "intake_beta": ranges.Range(0, 6), "stream_focus": ranges.SHARE, "queue_overlap": ranges.Range(0, 3),
-    "co_violation": ranges.SHARE,
-    "campaign_share": ranges.SHARE, "live_share": ranges.Range(0, 0.5), "duplicate_rate": ranges.Range(0, 0.2),
-    "cross_split_duplicates": ranges.SHARE, "conflicting_duplicates": ranges.SHARE,
+    "intake_beta": Range(0, 6), "stream_focus": SHARE, "queue_overlap": Range(0, 3),
+    "co_violation": SHARE,
+    "campaign_share": SHARE, "live_share": Range(0, 0.5), "duplicate_rate": Range(0, 0.2),
+    "cross_split_duplicates": SHARE, "conflicting_duplicates": SHARE,
 }  # fmt: skip
 _KINDS = {int: "a whole number", float: "a number", tuple: "a list"}
 
@@ -67,17 +75,23 @@ class CorpusConfig:
         for field in fields(self):
             value, kind = getattr(self, field.name), type(field.default)
             allowed = {int: int, float: (int, float), tuple: (tuple, list)}[kind]
-            _require(isinstance(value, allowed) and not isinstance(value, bool),
-                     f"{field.name} is {value!r}; it is {_KINDS[kind]}")
-        sizes = dict.fromkeys(SIZES, ranges.Range(0, 2**32 - 1))
-        ranges.check_ranges(self, **sizes, **DIALS, frame_px=ranges.Range(32, 1024))
+            _require(
+                isinstance(value, allowed) and not isinstance(value, bool),
+                f"{field.name} is {value!r}; it is {_KINDS[kind]}",
+            )
+        sizes = dict.fromkeys(SIZES, Range(0, 2**32 - 1))
+        check_ranges(self, seed=SEED, **sizes, **DIALS, frame_px=Range(32, 1024))
         _require(any(getattr(self, name) for name in SIZES), "the corpus has no posts")
-        _require(1 <= self.min_frames <= self.max_frames <= 5,
-                 f"min_frames {self.min_frames} and max_frames {self.max_frames} must be ordered within 1 to 5")
+        _require(
+            1 <= self.min_frames <= self.max_frames <= 5,
+            f"min_frames {self.min_frames} and max_frames {self.max_frames} must be ordered within 1 to 5",
+        )
         for name in ("train_prevalence", "test_prevalence"):
             rates = getattr(self, name)
-            _require(len(rates) == 3 and all(isinstance(p, int | float) and 0 < p < 1 for p in rates),
-                     f"{name} is {rates}; it needs three shares between 0 and 1, for {', '.join(CATEGORIES)}")
+            _require(
+                len(rates) == 3 and all(isinstance(p, int | float) and 0 < p < 1 for p in rates),
+                f"{name} is {rates}; it needs three shares between 0 and 1, for {', '.join(CATEGORIES)}",
+            )
             object.__setattr__(self, name, tuple(float(p) for p in rates))
         object.__setattr__(self, "languages", tuple(self.languages))
         for code in self.languages:
@@ -109,12 +123,17 @@ def plan_corpus(config: CorpusConfig) -> list[Selection]:
     world = World(config.campaign_share, config.live_share, config.languages)
     seed, dials = config.seed, {"co_violation": config.co_violation, "world": world}
     plan: list[Selection] = []
-    for split, n, rates in (("train", config.train_posts, config.train_prevalence),
-                            ("validation", config.validation_posts, config.train_prevalence),
-                            ("test_own", config.own_test_posts, config.test_prevalence)):
+    for split, n, rates in (
+        ("train", config.train_posts, config.train_prevalence),
+        ("validation", config.validation_posts, config.train_prevalence),
+        ("test_own", config.own_test_posts, config.test_prevalence),
+    ):
         if n:
-            plan.append(select_annotated(seed, split, split, sizes_of(n), rates, intake=config.intake,
-                                         noisy=split != "test_own", **dials))
+            plan.append(
+                select_annotated(
+                    seed, split, split, sizes_of(n), rates, intake=config.intake, noisy=split != "test_own", **dials
+                )
+            )
     for split in ("calibration", "test", "unlabelled", "audit", "pretrain"):
         if n := getattr(config, f"{split}_posts"):
             plan.append(select_traffic(seed, split, split, n, verified=split in BLIND, **dials))
@@ -122,15 +141,24 @@ def plan_corpus(config: CorpusConfig) -> list[Selection]:
         if selection.split in ("test", "calibration"):
             found = (selection.labels == 1).sum(axis=0)
             least = CATEGORIES[int(found.argmin())]
-            _require(found.min(), f"{selection.split} would hold {len(selection):,} posts and no violation of {least}; "
-                                  f"raise {selection.split}_posts, or take another seed")
-        np.clip(selection.facts["n_frames"], config.min_frames - 1, config.max_frames - 1,
-                out=selection.facts["n_frames"])
-    return plant_copies(plan, seed=seed, rate=config.duplicate_rate, cross_split=config.cross_split_duplicates,
-                        conflicts=config.conflicting_duplicates)
+            _require(
+                found.min(),
+                f"{selection.split} would hold {len(selection):,} posts and no violation of {least}; "
+                f"raise {selection.split}_posts, or take another seed",
+            )
+        np.clip(
+            selection.facts["n_frames"], config.min_frames - 1, config.max_frames - 1, out=selection.facts["n_frames"]
+        )
+    return plant_copies(
+        plan,
+        seed=seed,
+        rate=config.duplicate_rate,
+        cross_split=config.cross_split_duplicates,
+        conflicts=config.conflicting_duplicates,
+    )
 
 
 def sizes_of(posts: int) -> tuple[int, int, int]:
-    """Posts per pipeline in the paper's ratio, SHARE."""
-    first, second = (round(posts * share / sum(SHARE)) for share in SHARE[:2])
+    """Posts per pipeline in the paper's ratio, PIPELINE_SHARES."""
+    first, second = (round(posts * share / sum(PIPELINE_SHARES)) for share in PIPELINE_SHARES[:2])
     return first, second, posts - first - second

@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float
 
 from radar_lib.evidence import AREA, AVERAGE
 from radar_lib.metrics import table_metrics
-from radar_suite.world.dials import SHARE, CorpusConfig, plan_corpus
+from radar_suite.world.dials import PIPELINE_SHARES, CorpusConfig, plan_corpus
 from radar_suite.world.facts import sample_block
 from radar_suite.world.policies import CATEGORIES, posteriors
 
@@ -46,9 +46,19 @@ def targets(config: CorpusConfig | None = None, *, blocks: int = 25) -> Iterator
     """Measure the targets on ``blocks`` x 4,096 posts of traffic and on 1/100 of the paper's training posts."""
     from radar_suite.report.tables import METRICS, paper_results  # the report stands on the world
 
-    config = replace(config or CorpusConfig(), seed=SEED, train_posts=17_000, validation_posts=0, unlabelled_posts=0,
-                     audit_posts=0, pretrain_posts=0, calibration_posts=0, own_test_posts=17_000, test_posts=0,
-                     duplicate_rate=0.0)
+    config = replace(
+        config or CorpusConfig(),
+        seed=SEED,
+        train_posts=17_000,
+        validation_posts=0,
+        unlabelled_posts=0,
+        audit_posts=0,
+        pretrain_posts=0,
+        calibration_posts=0,
+        own_test_posts=17_000,
+        test_posts=0,
+        duplicate_rate=0.0,
+    )
     facts = [sample_block(SEED, "targets", b, co_violation=config.co_violation) for b in range(blocks)]
     p = np.concatenate([posteriors(f) for f in facts])
     truth = np.random.Generator(np.random.Philox(SEED)).random(p.shape) < p
@@ -68,7 +78,7 @@ def targets(config: CorpusConfig | None = None, *, blocks: int = 25) -> Iterator
             mine = s.pipeline == k
             yield _share(f"{c}: prevalence in {s.split}", s.labels[mine, k] == 1, prevalences[k])
     for k, c in enumerate(CATEGORIES):
-        share, measured = SHARE[k] / sum(SHARE), (train.pipeline == k).mean()
+        share, measured = PIPELINE_SHARES[k] / sum(PIPELINE_SHARES), (train.pipeline == k).mean()
         yield Target(f"{c}: share of the training posts", measured, share - 1e-3, share + 1e-3, share)
 
 
@@ -83,6 +93,7 @@ def table(targets: Iterable[Target]) -> str:
     lines = [f"{'':52}{'measured':>9}  {'declared':>15}  {'paper':>6}"]
     for t in targets:
         paper = "" if t.paper is None else f"{t.paper:.3f}"
-        lines.append(f"{t.name:52}{t.measured:9.3f}  {t.low:6.3f} to {t.high:5.3f}  {paper:>6}  "
-                     f"{'met' if t.met else 'NOT MET'}")
+        lines.append(
+            f"{t.name:52}{t.measured:9.3f}  {t.low:6.3f} to {t.high:5.3f}  {paper:>6}  {'met' if t.met else 'NOT MET'}"
+        )
     return "\n".join(lines)

@@ -73,7 +73,7 @@ def test_bytes_are_read_as_the_numbers_they_are():
     "names",
     [["Average"], ["AVG"], ["A-b", "A_b"], ["LQC", "lqc"], ["LQC", "LQC"], ["A_", "A"], ["Ａ", "a"], ["nan"], [""],
      ["![f](/etc/hostname)"], ["<b>x"], ["a b"], ["a|b"], ["$x$"], ["a/b"], [".."], ["-a"], ["_a"], ["7"],
-     ["x" * (LONGEST_NAME + 1)]],
+     ["x" * (LONGEST_NAME + 1)], ["Ab", "A_b"], ["N-A"]],
 )  # fmt: skip
 def test_no_two_risks_and_no_column_share_a_name(names):
     truth = np.tile([[1], [0]], len(names))
@@ -81,6 +81,12 @@ def test_no_two_risks_and_no_column_share_a_name(names):
         with pytest.raises((ValueError, RadarError), match="A risk's name is of letters") as error:
             take(names)
         assert repr(names[-1]) in str(error.value)
+
+
+@pytest.mark.parametrize("unseen", ["\u3164", "\u034f", "\uffa0", "\ufe0f", "\u200b"])
+def test_no_letter_of_a_risk_is_invisible(unseen):
+    with pytest.raises(ValueError, match=r"cannot be called 'A\\[ux]"):
+        check_categories(["A", "A" + unseen])
 
 
 def test_letters_of_every_script_name_a_risk():

@@ -115,7 +115,7 @@ def test_kl_gradient_is_p_minus_t_and_stays_off_the_teacher(data):
 def test_kl_is_zero_at_the_teacher_and_never_below(value):
     logits = torch.tensor(value)
     assert bernoulli_kl(logits, logits) == 0
-    assert bernoulli_kl(logits, logits + 0.1) >= 0 or abs(value) > 1e3
+    assert bernoulli_kl(logits, logits + 0.1) >= -1e-37 or abs(value) > 1e3  # below that, floats have no full precision
 
 
 @pytest.mark.parametrize("student", [-80.0, -3.0, 0.0, 2.5, 80.0])

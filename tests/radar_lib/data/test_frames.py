@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import io
+import struct
 import warnings
+import zlib
 
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from radar_lib.data.frames import as_seen, decode, frame_fault, frame_size, is_flat, picture, spread
 from radar_lib.errors import RadarError
@@ -93,8 +96,85 @@ def test_rgb_is_returned_as_it_is_and_nothing_is_changed_in_place():
 @pytest.mark.parametrize("at", [(0, 0), (63, 40)])
 def test_flat_is_of_one_colour_up_to_two_levels(changed, flat, at):
     image = Image.new("RGB", (64, 48), (10, 20, 30))
-    image.putpixel(at, (10, 20 + changed, 30))
+    image.paste((10, 20 + changed, 30), (at[0] - 3, at[1] - 3, at[0] + 4, at[1] + 4))
     assert is_flat(image) is flat
+
+
+@pytest.mark.parametrize("level", [0, 255])
+def test_a_stray_pixel_does_not_hide_a_blank_frame(level):
+    image = Image.new("RGB", (64, 48), (100, 100, 100))
+    image.putpixel((5, 5), (level,) * 3)
+    assert is_flat(image)
+
+
+@pytest.mark.parametrize("stray", [256, 800, 1e30, -1e30])
+@pytest.mark.parametrize("kind", [np.float32, np.int32])
+def test_a_stray_value_does_not_blacken_a_deep_picture(stray, kind):
+    values = np.tile(np.arange(256, dtype=kind), (16, 1))
+    expected = values.astype(np.uint8)
+    limits = np.iinfo(np.int32)
+    values[3, 7] = stray if kind is np.float32 else np.clip(stray, limits.min, limits.max)
+    buffer = io.BytesIO()
+    Image.fromarray(values).save(buffer, "TIFF")
+    seen = np.asarray(picture(buffer.getvalue()))[..., 0]
+    assert np.array_equal(np.delete(seen, 7, 1), np.delete(expected, 7, 1))
+    assert seen[3, 7] == (255 if stray > 0 else 0)
+
+
+def png(depth, colour_type, size, rows, key):
+    """A PNG with a transparent colour, in a layout that Pillow does not write."""
+
+    def chunk(name, data):
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    chunks = [chunk(b"IHDR", struct.pack(">IIBBBBB", *size, depth, colour_type, 0, 0, 0)),
+              chunk(b"tRNS", struct.pack(f">{len(key)}H", *key)),
+              chunk(b"IDAT", zlib.compress(b"".join(b"\0" + row for row in rows))), chunk(b"IEND", b"")]  # fmt: skip
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
+
+
+@pytest.mark.parametrize(("colour", "key", "seen"), [
+    ((0, 0, 0xFFFF), (0, 0, 255), (0, 0, 255)),
+    ((0x80FF, 0, 0), (0x8000, 0, 0), (128, 0, 0)),
+    ((0x80FF, 0, 7), (0x80FF, 0, 7), (255, 255, 255)),
+])  # fmt: skip
+def test_the_transparent_colour_of_16_bits_a_channel_is_looked_for_at_full_depth(colour, key, seen):
+    row = struct.pack(">3H", *colour) + struct.pack(">3H", 0, 0x4000, 0)
+    decoded = decode(png(16, 2, (2, 1), [row], key))
+    assert [decoded.pictures[0].getpixel((x, 0)) for x in (0, 1)] == [seen, (0, 64, 0)]
+    assert not decoded.plain
+
+
+@pytest.mark.parametrize(("depth", "row", "key", "seen"), [
+    (1, 0b01000000, 1, [0, 255]), (2, 0b00011011, 1, [0, 255, 170, 255]), (2, 0b00011011, 2, [0, 85, 255, 255]),
+    (4, 0x3C, 3, [255, 204]), (4, 0x3C, 12, [51, 255]), (8, 9, 9, [255]), (8, 0, 9, [0]),
+])  # fmt: skip
+def test_the_transparent_level_of_few_bits_is_scaled_like_the_pixels(depth, row, key, seen):
+    shown = picture(png(depth, 0, (len(seen), 1), [bytes([row])], [key]))
+    assert [shown.getpixel((x, 0))[0] for x in range(len(seen))] == seen
+
+
+def test_jpeg_2000_and_jpeg_xl_are_no_videos():
+    for sign, name in ((b"jP  ", "JPEG 2000"), (b"JXL ", "JPEG XL")):
+        data = b"\0\0\0\x0c" + sign + b"\r\n\x87\n\0\0\0\x14ftyp" + sign + b"\0" * 100
+        assert f"the frame is {name}, which is not read: convert it" in frame_fault(data)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+@pytest.mark.parametrize("inside", [False, True])
+def test_orientation_is_read_from_exif_alone(kind, inside):
+    xmp = b'<x:xmpmeta><rdf:Description tiff:Orientation="6"/></x:xmpmeta>'
+    buffer, exif, extra = io.BytesIO(), Image.Exif(), {"xmp": xmp}
+    if kind == "PNG":
+        extra = {"pnginfo": PngInfo()}
+        extra["pnginfo"].add_itxt("XML:com.adobe.xmp", xmp.decode())
+    if inside:
+        exif[0x0112] = 8
+    Image.new("RGB", (40, 20)).save(buffer, kind, exif=exif, **extra)
+    decoded = decode(buffer.getvalue())
+    size = (20, 40) if inside else (40, 20)
+    assert decoded.size == decoded.pictures[0].size == frame_size(buffer.getvalue()) == size
+    assert not decoded.plain  # who reads it with Pillow would turn it
 
 
 def test_spread_keeps_both_ends():

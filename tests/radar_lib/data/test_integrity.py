@@ -142,6 +142,9 @@ def test_a_corpus_json_that_was_edited_is_refused(posts):
     path.write_text(path.read_text().replace('"mine"', '"yours"'))
     with pytest.raises(RadarError, match="changed by hand. Import the posts again"):
         open_posts(posts.folder)
+    path.write_text(path.read_text().replace('"name"', '"x": NaN, "name"', 1))
+    with pytest.raises(RadarError, match="changed by hand"):
+        open_posts(posts.folder)
     path.write_text("[]")
     with pytest.raises(RadarError, match="no JSON object"):
         open_posts(posts.folder)
@@ -151,3 +154,11 @@ def test_the_digest_of_rows_does_not_depend_on_how_they_are_cut(posts):
     table = pa.concat_tables([pq.read_table(shard) for shard in posts.shards()])
     parts = [digest_rows(table.to_batches(max_chunksize=size)) for size in (1, 7, 1000)]
     assert parts == [posts.digest] * 3
+
+
+def test_copies_of_posts_never_leave_their_folder(posts, tmp_path_factory):
+    outside = tmp_path_factory.mktemp("outside")
+    (posts.folder / ".cache").symlink_to(outside)
+    with pytest.raises(RadarError, match="is a link"):
+        open_posts(posts.folder).split("train")
+    assert not list(outside.iterdir())

@@ -303,3 +303,9 @@ def test_a_configuration_that_was_edited_does_not_load(loaded, tmp_path, changes
     config.write_text(json.dumps(json.loads(config.read_text()) | changes))
     with pytest.raises(RadarError, match=r"router_config\.json"):
         RadarRouter.from_pretrained(tmp_path / "router", backbone=base).detach()
+
+
+@pytest.mark.parametrize("categories", [5, None, [1], []])
+def test_categories_that_are_no_names_are_one_error(categories):
+    with pytest.raises(RadarError, match="categor"):
+        RouterConfig(categories)

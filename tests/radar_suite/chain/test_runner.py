@@ -142,6 +142,7 @@ def test_bad_parameters_and_names_stop_before_anything_is_written(project, capsy
         (["--only", "00_b"], "no notebook '00_b'. Did you mean '00_a'"),
         (["--set", "runs_dir=x"], "use --runs instead"),
         (["--posts", "nowhere"], "is not a complete corpus folder"),
+        (["--posts", "nowhere", "--public-sources", "nowhere"], "a run has posts of one kind"),
         (["--public-sources", "nowhere"], "nowhere is not a folder"),
     ]:
         assert project.run(*arguments) == exits.USAGE

@@ -247,6 +247,8 @@ def test_quarantine_that_leaves_too_little_says_why(place):
         ("post_id,titel,title,label_A", ["'titel'", "Did you mean title?"]),
         ("post_id,title,label_A,lable_B", ["'lable_B'", "Did you mean label_<category>?"]),
         ("post_id,title,label_A,segment", ["segment without stream_id"]),
+        ("post_id,title,label_A,label_", ["'label_' names no risk", "Write label_<category>"]),
+        ("post_id,title,label_A," + "x" * 131_073, ["row 1 (line 1): field larger than field limit", "Put quotes"]),
         ("", ["no header"]),
     ],
 )
@@ -388,3 +390,47 @@ def test_the_command_says_what_it_reads_leaves_out_and_sets_aside(place, capsys)
     read, left_out, aside, *_ = capsys.readouterr().out.splitlines()
     assert "title" in read and "frames" in read and "views" not in read
     assert "views" in left_out and "notes" in left_out and "1" in aside and "quarantine.jsonl" in aside
+
+
+def test_content_that_begins_far_below_the_header_is_refused(place):
+    rows = [{**row, "note": "" if i < 1005 else f"{i} win a prize today, friends"}
+            for i, row in enumerate({**row, "frames": ""} for row in place.rows(1010))]  # fmt: skip
+    for table in (place.csv(rows), place.jsonl(rows)):
+        refused(place, table, "'note' (texts such as '1005 win", "--ignore note")
+    assert len(imported(place, table, ignore=["note"]).table()) == 1010
+
+
+def test_a_key_given_twice_is_the_fault_of_its_row(place):
+    rows = [{**row, "about": {"x": 1}} for row in place.rows()]
+    lines = place.jsonl(rows).read_text().replace('"x": 1', '"x": 1, "x": 2').splitlines()
+    lines[2] = lines[2][:-1] + ', "label_A": 1}'
+    table = place.folder / "posts.jsonl"
+    table.write_text("\n".join(lines))
+    refused(place, table, "posts.jsonl, row 3, column label_A (post 'p2'): the key is there twice. Keep one.")
+    assert imported(place, table, on_error="quarantine").info["quarantined"] == 1
+
+
+def test_a_stream_is_not_the_group_of_the_same_name(place):
+    rows = [{**row, "group": "", "stream_id": ""} for row in place.rows(40)]
+    rows[0]["group"] = rows[1]["stream_id"] = "7"
+    rows[2] |= {"stream_id": 9, "group": " "}  # JSON numbers, and blanks are no group
+    rows[3] |= {"stream_id": " ", "group": "\t"}
+    del rows[1]["group"]
+    groups = imported(place, place.jsonl(rows)).table().set_index("post_id")["group"]
+    assert groups[["p0", "p1", "p2", "p3"]].tolist() == ["7", "stream:7", "stream:9", ""]
+    del rows[0]["stream_id"]
+    rows[0]["group"] = "stream:7"
+    message = "column group (post 'p0'): 'stream:7' is how the group of a stream is called. Begin it with other"
+    with pytest.raises(RadarError) as caught:
+        import_table(place.jsonl(rows), place.images, place.folder / "again")
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [("label_A", "0_1"), ("label_A", "\uff11"), ("label_A", "1e0"), ("label_A", "01"), ("region", "\xdf")],
+)
+def test_spellings_that_only_python_takes_are_refused(place, column, value):
+    rows = place.rows()
+    rows[0][column] = value
+    refused(place, place.csv(rows), f"row 2, column {column} (post 'p0'): {value!r} is no")

@@ -10,7 +10,7 @@ import pytest
 
 from radar_lib.errors import RadarError
 from radar_suite.intake.check import check_posts
-from radar_suite.intake.public import SOURCES, YOUTUBE_FILES, import_public, near_key
+from radar_suite.intake.public import SOURCES, YOUTUBE_FILES, import_public, near_key, open_public
 
 STYLED = "main di \U0001d40c\U0001d40e\U0001d40d\U0001d404\U0001d413 yuk {}"  # mathematical bold capitals
 WORDS = ("amber", "birch", "cedar", "delta", "ember", "fjord", "grove", "haven", "inlet", "jetty")
@@ -163,3 +163,12 @@ def test_near_duplicates_share_a_split(sources, tmp_path):
         csv.writer(file).writerows(("", "", f"mantap{'p' * i} bang {i}!!", 0) for i in range(30))
     table = import_public(sources, tmp_path / "out").table()
     assert table.loc[table["title"].str.startswith("mantap"), "split"].nunique() == 1
+
+
+def test_the_bytes_of_the_sources_name_what_is_kept_of_them(sources, tmp_path):
+    first = open_public(sources, tmp_path / "kept", max_train=20)
+    assert open_public(sources, tmp_path / "kept", max_train=20).folder == first.folder
+    assert open_public(sources, tmp_path / "kept", max_train=10).folder != first.folder
+    table = next(path for path in sources.rglob("*.csv"))
+    table.write_text(table.read_text(encoding="utf-8") + "\n", encoding="utf-8")
+    assert open_public(sources, tmp_path / "kept", max_train=20).folder != first.folder

@@ -14,7 +14,7 @@ from radar_lib.training.specs import RunSpec
 from radar_suite.chain.cli import main
 from radar_suite.chain.exits import USAGE
 from radar_suite.chain.notebooks import discover
-from radar_suite.report import limits
+from radar_suite.report import parameter_ranges
 from radar_suite.report.workspace import Workspace
 
 NOTEBOOKS = {notebook.name: notebook for notebook in discover(Path(__file__).parents[3] / "notebooks")}
@@ -29,8 +29,8 @@ OUTSIDE = [
 
 
 def test_every_parameter_has_a_range_and_every_range_a_parameter():
-    assert set(limits.RANGES) == set(DECLARED)
-    assert set(limits.BACKBONES) == set(BACKBONES)
+    assert set(parameter_ranges.RANGES) == set(DECLARED)
+    assert set(parameter_ranges.BACKBONES) == set(BACKBONES)
 
 
 @pytest.mark.parametrize("setting", OUTSIDE)
@@ -39,7 +39,7 @@ def test_a_value_outside_its_range_starts_nothing(setting, tmp_path, capsys):
     arguments = ["--runs", str(tmp_path), "--dry-run"]
     assert main(["reproduce", "--set", setting, *arguments]) == USAGE
     said = capsys.readouterr().err
-    assert name in said and str(limits.RANGES[name]) in said and len(said) < 400
+    assert name in said and str(parameter_ranges.RANGES[name]) in said and len(said) < 400
 
 
 def test_profiles_and_defaults_are_held_to_the_same_ranges(tmp_path, capsys):

@@ -46,8 +46,12 @@ def world(tmp_path):
     return posts, index, tmp_path
 
 
+def with_digests(index, runs_dir):
+    return [{"scores_digest": digest_file(runs_dir / entry["scores_path"])} | entry for entry in index]
+
+
 def results(index, posts, runs_dir, *, intervals=False):
-    scores = tables.row_scores(index, posts, runs_dir=runs_dir)
+    scores = tables.row_scores(with_digests(index, runs_dir), posts, runs_dir=runs_dir)
     frame = tables.results(scores)
     return tables.with_intervals(frame, scores.evidence(seed=1)) if intervals else frame
 
@@ -147,7 +151,7 @@ def test_chance_is_not_called_learning_and_a_perfect_model_is(world):
 
 def test_what_a_constant_router_states_is_a_dash_and_never_decides_a_claim(world):
     index, posts, runs_dir = perfect_and_constant(world)
-    scores = tables.row_scores(index, posts, runs_dir=runs_dir)
+    scores = tables.row_scores(with_digests(index, runs_dir), posts, runs_dir=runs_dir)
     with pytest.warns(DegenerateWarning, match="all scores are equal"):
         texts = stated.table_files(scores, seed=1)
     for line in texts["table1.csv"].splitlines() + texts["table2.csv"].splitlines():

@@ -17,7 +17,7 @@ import pytest
 from radar_lib.data.posts import open_posts
 from radar_lib.errors import RadarError
 from radar_suite.world import build
-from radar_suite.world.build import SHARE, CorpusConfig, build_corpus, corpus_digest, plan_corpus
+from radar_suite.world.build import PIPELINE_SHARES, CorpusConfig, build_corpus, corpus_digest, plan_corpus
 from radar_suite.world.pipelines import Intake, Signals, select_annotated, select_traffic
 from radar_suite.world.policies import CATEGORIES
 
@@ -160,7 +160,7 @@ def test_prevalence_is_the_same_at_every_dial(beta, focus, overlap, co_violation
     (alone,) = plan_corpus(dataclasses.replace(config, train_posts=0))
     assert (own.index == alone.index).all()  # whatever else is built
     for selection, rates in ((train, config.train_prevalence), (own, config.test_prevalence)):
-        assert np.bincount(selection.pipeline).tolist() == [800, 300, 600] == list(SHARE)
+        assert np.bincount(selection.pipeline).tolist() == [800, 300, 600] == list(PIPELINE_SHARES)
         for k, rate in enumerate(rates):
             label = selection.labels[selection.pipeline == k, k]
             assert abs(label.mean() - rate) <= 3 * np.sqrt(rate * (1 - rate) / len(label))
