@@ -131,8 +131,8 @@ def lines(cells: pd.DataFrame, limit: pd.DataFrame, tuned: pd.DataFrame) -> Figu
             _line(row[0], part, "beta", style, name)
             if name in without:
                 own = without[name]
-                row[0].plot(own["beta"], 100 * own["gain"], color=style["color"], linestyle=":", linewidth=1.2,
-                            label=f"{name}, in the limit")  # fmt: skip
+                dotted = {"color": style["color"], "linestyle": ":", "linewidth": 1.2, "marker": ""}
+                row[0].plot(own["beta"], 100 * own["gain"], label=f"{name}, in the limit", **dotted)
             mine = cells_of(tuned, population=population)
             mine = mine[[setting_name(line, "beta") == name for line in mine.to_dict("records")]]
             if len(mine):
@@ -254,7 +254,8 @@ def _map(axis: Axes, cells: pd.DataFrame, scale: TwoSlopeNorm, *, fits: pd.DataF
         cells = cells.merge(fits[[*CELL, "fits"]], on=CELL)
     for line in cells.to_dict("records"):
         x, y = across.index(line["focus"]), up.index(line["overlap"])
-        dark = abs(100 * line["gain"]) > 0.65 * scale.vmax
+        red, green, blue, _ = image.cmap(image.norm(100 * line["gain"]))
+        dark = 0.3 * red + 0.6 * green + 0.1 * blue < 0.5
         axis.text(x, y, _points(line), ha="center", va="center", fontsize=9, color="white" if dark else BLACK)
         if line.get("fits"):
             axis.add_patch(Rectangle((x - 0.5, y - 0.5), 1, 1, fill=False, hatch="//", edgecolor=BLACK, linewidth=0,
