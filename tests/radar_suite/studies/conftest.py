@@ -5,12 +5,12 @@ from runpy import run_path
 
 import pytest
 
+from radar_lib.models.backbones import BACKBONES as REGISTRY
 from radar_lib.training.cache import Cache
 from radar_lib.training.lab import Lab
 from radar_suite.report.experiments import EXPERT_BACKBONE, LAMBDA_STUDY_BACKBONE, Settings
 from radar_suite.report.workspace import Workspace
 from radar_suite.studies import scale
-from radar_suite.studies.frozen import Place
 from radar_suite.studies.stage import Stage, StudiesWorkspace
 from radar_suite.world.build import CorpusConfig, build_corpus
 from radar_suite.world.standins.checkpoint import write_random_standin
@@ -31,7 +31,7 @@ def stage(tmp_path_factory):
     """A finished chain of 60 built-in training posts with random checkpoints."""
     root = tmp_path_factory.mktemp("chain")
     for name in BACKBONES:
-        folder = Place(None, name, str(root / "checkpoints"), "cpu").checkpoint.split("/")[-1]
+        folder = REGISTRY[name].folder
         write_random_standin(root / "checkpoints" / folder, folder, ["a post of few words"] * 9,
                              geometry=tiny(GEOMETRIES[folder]), vocabulary=300)  # fmt: skip
     ws = StudiesWorkspace.of(Workspace.open("studies", {"runs_dir": str(root / "runs"), "profile": "p", "seed": 1}))
