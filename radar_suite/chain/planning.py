@@ -1,16 +1,16 @@
 """`radar plan`: posts, operations, memory, disk and time of each notebook, before anything is started.
 
-    operations  posts that a notebook reads times those of one post (`flops`); a frozen tower runs once per post where
-                its output takes less than `DISK_SHARE` of the free disk
-    memory      4 bytes a weight on a CPU and 2 on a GPU, 16 a trained one (float32 weight, gradient, two moments), and
-                34 bytes per token, unit of width and layer of a micro-batch (Korthikanti et al. 2022, "Reducing
-                Activation Recomputation in Large Transformer Models", without scores), or 2 and one full layer with
-                checkpointing; for each run trained side by side; on a CPU, the recorded peak besides
-    disk        posts at the recorded bytes (linear in pixels), soft labels, and for a kept tower's output 4 bytes per
-                number and 32 per token
-    time        s0 + (s - s0) W / W': s seconds recorded for profile cpu, s0 of its first notebook (kernel, imports), W
-                and W' work here and there (operations, else bytes drawn, else posts); where a GPU runs models,
-                s0 + operations / (peak x utilisation)
+operations  posts that a notebook reads times those of one post (`flops`); a frozen tower runs once per post where
+            its output takes less than `DISK_SHARE` of the free disk
+memory      4 bytes a weight on a CPU and 2 on a GPU, 16 a trained one (float32 weight, gradient, two moments), and
+            34 bytes per token, unit of width and layer of a micro-batch (Korthikanti et al. 2022, "Reducing
+            Activation Recomputation in Large Transformer Models", without scores), or 2 and one full layer with
+            checkpointing; for each run trained side by side; on a CPU, the recorded peak besides
+disk        posts at the recorded bytes (linear in pixels), soft labels, and for a kept tower's output 4 bytes per
+            number and 32 per token
+time        s0 + (s - s0) W / W': s seconds recorded for profile cpu, s0 of its first notebook (kernel, imports), W
+            and W' work here and there (operations, else bytes drawn, else posts); where a GPU runs models,
+            s0 + operations / (peak x utilisation)
 """
 
 from __future__ import annotations
@@ -52,6 +52,7 @@ PAPER = {"train": 1_700_000, "validation": 17_000, "test": 75_000}  # validation
 GPUS = {"a100": (312e12, 80e9), "h100": (989e12, 80e9), "h200": (989e12, 141e9), "l40s": (362e12, 48e9),
         "rtx4090": (165e12, 24e9)}  # fmt: skip
 UTILISATION = 0.4  # NeMo AutoModel's performance summary gives 41 to 43 % for LoRA on one H100; ours is not recorded
+SPLITS = ("train", "validation", "audit", "unlabelled", "calibration", "test")  # of the built-in corpus
 NAMED_DISK = 2e12  # assumed to stand beside a GPU that is asked about by name
 
 
@@ -186,10 +187,9 @@ def posts_of(values: Mapping[str, Any], train: int | None = None) -> Posts:
         return Posts(sizes | given, 3, values["max_test"] / 2, 0.0, px, words)
     dials = values | {f"{split}_posts": count for split, count in given.items()}
     config = CorpusConfig(**{name: dials[name] for name in CorpusConfig.__dataclass_fields__ if name in dials})
-    sizes = {split: getattr(config, f"{split}_posts") for split in ("train", "validation", "audit", "unlabelled")}
-    for split in ("calibration", "test"):
-        sizes[split] = sum(math.floor(getattr(config, f"{split}_positives") / rate) for rate in rates)
-    return Posts(sizes, 3, config.test_positives, 3.07, config.frame_px, 43.0 if px == 96 else 60.0, True)
+    sizes = {split: getattr(config, f"{split}_posts") for split in SPLITS} | {"test_own": config.own_test_posts}
+    return Posts(sizes, 3, config.test_posts * sum(rates) / 3, 3.07, config.frame_px,
+                 43.0 if px == 96 else 60.0, True)  # fmt: skip
 
 
 def passes(notebook: str, values: Mapping[str, Any], posts: Posts) -> list[tuple[str, float, float, float]]:
@@ -203,7 +203,8 @@ def passes(notebook: str, values: Mapping[str, Any], posts: Posts) -> list[tuple
     routers = [row.backbone for row in ROUTER_ROWS]
 
     def run(backbone: str, epochs: int) -> tuple[str, float, float, float]:
-        fit, score = (values["seeds"] * n for n in (epochs * train, (epochs + 1) * validation + test))
+        scored = (epochs + 1) * validation + test + posts.count("test_own")
+        fit, score = (values["seeds"] * n for n in (epochs * train, scored))
         return backbone, fit, score, fit + score
 
     match notebook[:2]:
@@ -214,11 +215,12 @@ def passes(notebook: str, values: Mapping[str, Any], posts: Posts) -> list[tuple
             return [run(EXPERT_BACKBONE, values["expert_epochs"])]
         case "04":  # every expert every post, from one run of the tower; ablated test posts of its own risk
             changes = 2 * len(MODALITIES) + 1 if posts.frames else 2 * len(MODALITIES) - 2
-            ablated = changes * posts.risks * (posts.violations + min(values["ablated_posts"], test / posts.risks))
+            most = values["ablated_posts"]
+            ablated = changes * posts.risks * (min(posts.violations, most) + min(most, test / posts.risks))
             known = train + validation
             return [(EXPERT_BACKBONE, 0, posts.risks * known + ablated, known + ablated)]
-        case "05":  # the rows, the multi-task reference, and the probe's frozen states
-            rows = [run(name, values["epochs"]) for name in (*routers, EXPERT_BACKBONE)]
+        case "05":  # the rows, and the probe's frozen states
+            rows = [run(name, values["epochs"]) for name in routers]
             return [*rows, (LAMBDA_STUDY_BACKBONE, 0, train + test, train + test)]
         case "07":  # points of the grid that are rows of the tables are there already
             rows = [row for row in ROUTER_ROWS if row.backbone == LAMBDA_STUDY_BACKBONE and row.objective == "masked"]
@@ -240,7 +242,7 @@ def demand(names: list[str], values: Mapping[str, Any], posts: Posts, machine: M
 
     kept, rows = set(), [Row(name) for name in names]
     lanes, bytes_per_weight = (1, 2) if machine.speed else (min(machine.cores, MOST_WORKERS), 4)
-    total, read = posts.count(), posts.count("train", "validation", "test")
+    total, read = posts.count(), posts.count("train", "validation", "test", "test_own")
     shape = {"words": posts.words, "frames": posts.frames, "px": posts.px, "categories": posts.risks}
     for row in rows:
         number = row.notebook[:2]
@@ -251,8 +253,8 @@ def demand(names: list[str], values: Mapping[str, Any], posts: Posts, machine: M
             row.disk = total * float(np.polyval(line, posts.px**2)) if posts.built else 0.0
         elif number == "04":  # an id of 16 bytes and float32 logits
             row.disk = posts.count("train", "validation") * (16.0 + 4 * posts.risks)
-        elif number == "06":  # resampled: experts, routers and multi-task at each seed, four other reference rows
-            row.posts = (values["seeds"] * (2 + len(ROUTER_ROWS)) + 4) * posts.count("test")
+        elif number == "06":  # resampled: experts and routers at each seed, four reference rows
+            row.posts = (values["seeds"] * (1 + len(ROUTER_ROWS)) + 4) * posts.count("test")
         for name, train, score, towers in passes(number, values, posts):
             cost = cost_of(name, values["checkpoints"], rank=values["lora_rank"], **shape)
             size = read * (32 * cost.tokens + 4 * cost.visual)

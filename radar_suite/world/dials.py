@@ -39,8 +39,8 @@ class CorpusConfig:
     """Everything that decides the bytes of a corpus.
 
     Splits of size 0 are left out. Test, calibration and audit posts are blind traffic, labelled for every risk;
-    ``own_test_posts`` (split test_own) come from the pipelines' own queues at ``test_prevalence``, each adjudicated for
-    its pipeline's risk. ``pretrain_posts`` need another ``seed`` than the corpus that is trained on. ``languages``
+    ``own_test_posts`` (split test_own) come from the pipelines' own queues at ``test_prevalence``, a third from each,
+    adjudicated for its risk. ``pretrain_posts`` need another ``seed`` than the corpus that is trained on. ``languages``
     (BCP 47) empty means all. The dials are explained where they act: ``intake_beta``, ``stream_focus`` and
     ``queue_overlap`` in ``pipelines``, ``co_violation``, ``campaign_share`` and ``live_share`` in ``facts``, the copies
     in ``flaws``.
@@ -129,10 +129,10 @@ def plan_corpus(config: CorpusConfig) -> list[Selection]:
         ("test_own", config.own_test_posts, config.test_prevalence),
     ):
         if n:
+            own = split == "test_own"
+            sizes = [(n + 2 - k) // 3 for k in range(3)] if own else sizes_of(n)
             plan.append(
-                select_annotated(
-                    seed, split, split, sizes_of(n), rates, intake=config.intake, noisy=split != "test_own", **dials
-                )
+                select_annotated(seed, split, split, sizes, rates, intake=config.intake, noisy=not own, **dials)
             )
     for split in ("calibration", "test", "unlabelled", "audit", "pretrain"):
         if n := getattr(config, f"{split}_posts"):

@@ -1,6 +1,5 @@
 """Every exercise: the reference passes, each typical mistake hears its own sentence, `...` is fine."""
 
-
 import numpy as np
 import pytest
 import torch
