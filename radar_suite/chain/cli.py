@@ -61,8 +61,8 @@ and its number alone: any number of workers writes the same bytes, and a build t
 
 examples:
   radar corpus build --posts 2000 --seed 1 --workers 2 --size 96 --out my/world
-  radar corpus build --posts 2000 --size 384 --languages en ar --set test_positives=20 --out my/small
-  radar corpus build --posts 2000 --set intake_beta=0 --set duplicate_rate=0.05 --out my/duplicates
+  radar corpus build --posts 2000 --size 384 --languages en ar --set test_posts=1000 --out my/small
+  radar corpus build --posts 2000 --set stream_focus=0 --set duplicate_rate=0.05 --out my/duplicates
 """
 POSTS_IMPORT = """\
 examples:

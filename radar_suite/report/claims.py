@@ -260,7 +260,7 @@ def summary(decided: pd.DataFrame) -> pd.DataFrame:
         above, below = paper_outside(part[:0] if chosen else part)
         lines.append(
             {"claim": claim, "cells": holds + fails + left, "hold": holds, "fail": fails, "inconclusive": left}
-            | {"not testable": same or ""}
+            | {"not testable": same or "", "by construction": int((part["verdict"] == CHOSEN).sum()) or ""}
             | {"exceptions": 0 if chosen else int(exceptions.sum())}
             | {"of them shown": int((part["verdict"] == SHOWS).sum())}
             | {"paper above": above, "paper below": below}

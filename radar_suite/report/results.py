@@ -92,12 +92,13 @@ def figure(record: Path, name: str, alternative: str) -> str:
 def effects(record: Path) -> pd.DataFrame:
     """Of mask and distillation, by row: verdicts on comparisons counted, and mean changes in points, ours and paper's.
 
-    Columns are those of claims.csv, `all` cells with exceptions, `ours` and `paper`.
+    Columns are those of claims.csv that count, `all` cells with exceptions, `ours` and `paper`.
     """
+    counted = ["cells", "hold", "fail", "inconclusive", "by construction", "exceptions", "paper above"]
     verdicts, lines = pd.read_csv(record / "claims.csv"), []
     for change, rows in CHANGES.items():
         part = verdicts[verdicts["claim"].str.lower().str.startswith(change[:4])]
-        sums = part[["cells", "hold", "fail", "inconclusive", "exceptions", "paper above"]].astype(int).sum()
+        sums = part.reindex(columns=counted).fillna(0).astype(int).sum()
         ours, paper = (mean_change(root, rows) for root in (record, PAPER))
         sums["all"] = sums["cells"] + sums["exceptions"]
         lines.append({"change": change, **sums, "ours": ours, "paper": paper})
@@ -111,7 +112,8 @@ def effect_table(record: Path) -> str:
              "in the paper": frame["paper"].map("{:+.1f}".format),
              "the paper's change lies above our interval":
                  frame["paper above"].astype(str) + " of " + frame["all"].astype(str)}  # fmt: skip
-    return tables.to_markdown(frame[["change", "cells", "hold", "fail", "inconclusive"]].assign(**texts))
+    counts = ["change", "by construction", "cells", "hold", "fail", "inconclusive"]
+    return tables.to_markdown(frame[counts].assign(**texts))
 
 
 def numbers(record: Path) -> dict[str, str]:

@@ -198,6 +198,7 @@ def test_what_the_world_was_chosen_for_enters_no_count_and_no_correction():
     for claim in claims.MASKING:
         assert (lines.loc[claim, ["cells", "hold", "fail", "inconclusive", "exceptions", "of them shown"]] == 0).all()
         assert lines.loc[claim, "verdict"] == claims.CHOSEN and lines.loc[claim, "paper above"] == ""
+        assert lines.loc[claim, "by construction"] == 24
     assert claims.by_construction("own") == claims.by_construction("public") == ()
     assert (shown["could see"] == 4).all()
 
