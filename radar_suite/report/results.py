@@ -24,7 +24,7 @@ from radar_lib.evidence import AREA, AVERAGE
 from radar_lib.files import atomic_write_text, read_json
 from radar_suite.report import cards, tables
 from radar_suite.report.manifest import read_entry, read_manifest
-from radar_suite.report.stated import INTERVALS
+from radar_suite.report.stated import INTERVALS, RELEASED_BY
 
 BLOCK = re.compile(r"(?P<open><!-- generated: (?P<name>[\w-]+) -->\n)(?P<text>.*?)(?P<close><!-- end -->)", re.DOTALL)
 NUMBER = re.compile(r"(?P<open><!--=(?P<name>[^>]*?)-->)(?P<text>.*?)(?P<close><!--/-->)")
@@ -84,6 +84,17 @@ def csv_table(record: Path, name: str) -> str:
     return f"**{caption(record, name)}**\n\n{tables.to_markdown(frame)}"
 
 
+def auto_pass(record: Path) -> str:
+    """What rows release for all risks at once, in percent."""
+    frame = pd.read_csv(record / "auto_pass.csv")
+    texts = [f"{value:.1f} [{low:.1f}, {high:.1f}]" for value, low, high in
+             (100 * frame[["value", "low", "high"]]).itertuples(index=False)]  # fmt: skip
+    columns = "recall " + (100 * frame["recall"]).map("{:.0f} %".format)
+    wide = frame.assign(text=texts, column=columns).pivot(index=["loss", "method"], columns="column", values="text")
+    wide = wide.reindex(pd.MultiIndex.from_frame(frame[["loss", "method"]].drop_duplicates())).rename_axis(columns=None)
+    return f"**{caption(record, 'auto_pass')} (%)**\n\n{tables.to_markdown(wide.reset_index())}"
+
+
 def figure(record: Path, name: str, alternative: str) -> str:
     """An image with its caption, for a document one folder below the project."""
     return f"![{alternative}](../figures/{record.name}/{name}.png)\n\n*{caption(record, name)}*\n"
@@ -117,7 +128,7 @@ def effect_table(record: Path) -> str:
 
 
 def numbers(record: Path) -> dict[str, str]:
-    """The numbers that stand in sentences, by name: cost of the chain, and what it says of mask and distillation."""
+    """The numbers that stand in sentences, by name: cost of the chain, and what it says of mask, distillation, release."""
     ran = pd.DataFrame(read_manifest(record)["notebooks"]).T
     texts = {"minutes": f"{ran['minutes'].sum():.0f}", "memory": f"{ran['peak_memory_gib'].max():.1f}"}
     for change, line in effects(record).iterrows():
@@ -125,7 +136,9 @@ def numbers(record: Path) -> dict[str, str]:
         texts |= {f"{name}_{which}": f"{line[which]:+.1f}" for which in ("ours", "paper")}
         texts |= {f"{name}_{which}": f"{line[which]:.0f}" for which in ("cells", "hold", "fail", "all")}
         texts[f"{name}_above"] = f"{line['paper above']:.0f}"
-    return texts
+    passed = pd.read_csv(record / "auto_pass.csv").set_index(["loss", "method", "recall"])
+    ends = 100 * passed.loc[(*RELEASED_BY, 0.95), ["value", "low", "high"]]
+    return texts | {"released": "{:.0f} % [{:.0f}, {:.0f}]".format(*ends)}
 
 
 def mean_change(root: Path, rows: tuple[str, str]) -> float:
@@ -224,6 +237,8 @@ BLOCKS: Blocks = {
     "table1": partial(table, number=1),
     "table2": partial(table, number=2),
     "intervals": intervals,
+    "auto-pass": auto_pass,
+    "population": partial(figure, name="mask_by_population", alternative="Gain of the mask on two test populations"),
     "claims": partial(csv_table, name="claims"),
     "lambda-claims": partial(csv_table, name="lambda_claims"),
     "rows": partial(figure, name="rows_against_paper", alternative="Our and the paper's averages, row by row"),
