@@ -128,7 +128,7 @@ def effect_table(record: Path) -> str:
 
 
 def numbers(record: Path) -> dict[str, str]:
-    """The numbers that stand in sentences, by name: cost of the chain, and what it says of mask, distillation, release."""
+    """The numbers that stand in sentences, by name: cost of the chain, what it says of mask, teacher, release."""
     ran = pd.DataFrame(read_manifest(record)["notebooks"]).T
     texts = {"minutes": f"{ran['minutes'].sum():.0f}", "memory": f"{ran['peak_memory_gib'].max():.1f}"}
     for change, line in effects(record).iterrows():
