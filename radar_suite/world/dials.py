@@ -60,9 +60,9 @@ class CorpusConfig:
     max_frames: int = 5
     train_prevalence: tuple[float, float, float] = (0.255, 0.177, 0.090)
     test_prevalence: tuple[float, float, float] = (0.044, 0.048, 0.033)
-    intake_beta: float = 3.0
-    stream_focus: float = 0.0
-    queue_overlap: float = 0.0
+    intake_beta: float = 1.5
+    stream_focus: float = 0.7
+    queue_overlap: float = 1.5
     co_violation: float = 0.9
     campaign_share: float = World.campaign_share
     live_share: float = World.live_share
