@@ -23,8 +23,10 @@ from radar_suite.report.parameter_ranges import RANGES, whole_number
 STUDIES = {  # by name, a module of radar_suite.studies with a function `study(stage)`, and what it asks
     "losses": ("other_losses", "what to do with unverified cells: six objectives on one backbone"),
     "controls": ("controls", "what carries the gain of distillation: other teachers, and lambda split"),
-    "phase": ("phase", "when masking matters: the gain over intake bias and co-violation"),
+    "phase": ("phase", "when masking matters: the gain over the world's dials and training posts, and what mends it"),
+    "scale": ("scale", "how the gaps of mask, size and distillation move with training posts; only if asked for"),
 }
+ON_REQUEST = ("scale",)  # takes longer than all others together
 COMPARED = ("01_data_audit", "03_expert_training", "05_router_training")  # notebooks whose parameters a study takes
 READ = {*COMPARED, "04_teacher_inference"}  # whose work it reads
 # ... but for those that it has options of its own for, that change no result, or that only say where posts come from
@@ -33,14 +35,15 @@ SEEDS = 2  # runs of each row of losses and controls, unless --seeds says otherw
 
 HELP = f"""\
 Train what the paper does not: other losses for unverified cells, controls for the teacher, and the map of when a mask
-helps. They need a finished `radar reproduce` of the same profile, take about half an hour on two cores, and go on where
-they were when the same command is given again.
+helps. They need a finished `radar reproduce` of the same profile, take about an hour on two cores, and go on where they
+were when the same command is given again.
 
 studies:
 {chr(10).join(f"  {name:11s}{question}" for name, (_, question) in STUDIES.items())}
 
 examples:
-  radar studies                          all of them, on the default profile
+  radar studies                          all but `scale`, on the default profile
+  radar studies --only scale             up to 16 times the training posts: an hour or more
   radar studies --only losses --seeds 3  one of them
   radar reproduce                        afterwards: notebooks 07 and 08 show the new record
 
@@ -49,8 +52,9 @@ examples:
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
     """Options of `radar studies`, beside the places."""
-    command.add_argument("--only", nargs="+", choices=list(STUDIES), default=list(STUDIES), metavar="STUDY",
-                         help="some of them (default: all)")  # fmt: skip
+    command.add_argument("--only", nargs="+", choices=list(STUDIES), metavar="STUDY",
+                         default=[name for name in STUDIES if name not in ON_REQUEST],
+                         help=f"some of them (default: all but {', '.join(ON_REQUEST)})")  # fmt: skip
     command.add_argument("--seeds", type=whole_number(RANGES["seeds"]), default=SEEDS, metavar="N",
                          help=f"runs of each row of losses and controls and of each fine-tuned cell (default: {SEEDS}; "
                               "from 3 on a verdict is about the method); the map's heads have their own")  # fmt: skip

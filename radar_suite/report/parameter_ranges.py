@@ -78,9 +78,11 @@ RANGES: Mapping[str, Range | Words | tuple] = {
     "phase_backbone": Words("|".join(map(re.escape, BACKBONES)), f"one of {', '.join(BACKBONES)}"),
     "phase_posts": POSTS,
     "phase_pool": POSTS,
-    "phase_test_positives": POSTS,
+    "phase_test_posts": POSTS,
+    "phase_own_posts": POSTS,
     "phase_betas": Range(0, 6),
-    "phase_levels": SHARE,
+    "phase_focus": SHARE,
+    "phase_overlap": Range(0, 3),
     "phase_seeds": RUNS,
 }
 

@@ -212,11 +212,29 @@ def controls(record: Path) -> str:
 
 
 def gains(record: Path) -> str:
-    """The mask's gain in average PR-AUC over the map's dials."""
-    cells = _average_area(record / "studies" / "phase.csv")
-    cells = cells.assign(text=in_points(cells, "gain", "low", "high"), beta="beta " + cells["beta"].map("{:g}".format))
-    wide = cells.pivot(index="co_violation", columns="beta", values="text").rename_axis(columns=None)
+    """The mask's gain in average PR-AUC: on traffic over focus and overlap at the chain's own intake bias."""
+    cells = _average_area(record / "studies" / "phase.csv").query("population == 'traffic'")
+    cells = cells[(cells["beta"] == cells.loc[cells["own"], "beta"].min())
+                  & (cells["training_posts"] == cells["training_posts"].min())]  # fmt: skip
+    cells = cells.assign(text=in_points(cells, "gain", "low", "high"),
+                         focus="focus " + cells["focus"].map("{:g}".format))  # fmt: skip
+    wide = cells.pivot(index="overlap", columns="focus", values="text").rename_axis(columns=None)
     return f"**{caption(record, 'studies/phase')}**\n\n{tables.to_markdown(wide.reset_index().astype(str))}"
+
+
+def scale(record: Path) -> str:
+    """The gaps of mask, size and distillation in average PR-AUC by training size."""
+    lines = _average_area(record / "studies" / "scale.csv")
+    lines = lines.assign(text=in_points(lines, "gain", "low", "high"))
+    wide = lines.pivot(index=["how", "population", "times"], columns="gap", values="text").rename_axis(columns=None)
+    wide = wide[list(dict.fromkeys(lines["gap"]))].reset_index().astype(str)
+    return f"**{caption(record, 'studies/scale')}**\n\n{tables.to_markdown(wide)}"
+
+
+def where_recorded(block: Callable[[Path], str], study: str, entry: str) -> Callable[[Path], str]:
+    """The same block where the record has this entry; else a line that says what makes it."""
+    missing = f"*Not recorded yet: `radar studies --only {study}` makes it, after a finished chain.*\n"
+    return lambda record: block(record) if entry in read_manifest(record)["entries"] else missing
 
 
 def _average_area(path: Path) -> pd.DataFrame:
@@ -244,8 +262,10 @@ BLOCKS: Blocks = {
     "rows": partial(figure, name="rows_against_paper", alternative="Our and the paper's averages, row by row"),
     "verdicts": partial(figure, name="verdicts", alternative="Each comparison: ours, the paper's, and what is decided"),
     "figure2": partial(figure, name="figure2", alternative="Figure 2: four metrics against lambda, by risk"),
-    "map": partial(figure, name="studies/phase_map", alternative="Gain of the mask over intake bias and co-violation"),
-    "gains": gains,
+    "map": where_recorded(partial(figure, name="studies/phase_summary", alternative="Where the mask matters, where it "
+                                  "hurts, and what mends it"), "phase", "studies/phase_summary"),
+    "gains": where_recorded(gains, "phase", "studies/phase"),
+    "scale": where_recorded(scale, "scale", "studies/scale"),
     "teachers": partial(figure, name="studies/controls_gain", alternative="Gain of nine teachers over none"),
     "controls": controls,
     "losses": losses,

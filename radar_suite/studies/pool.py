@@ -30,7 +30,7 @@ from radar_suite.world.pipelines import (
 from radar_suite.world.policies import CATEGORIES
 
 STRONGEST = Intake(beta=6.0, focus=1.0, overlap=3.0)  # no map goes further
-RICH = (0.35, 0.45, 0.25)  # share of violations in the pool's selections, by pipeline
+RICH = (0.25, 0.30, 0.17)  # share of violations in the pool's selections, by pipeline
 PARTS = {"train": Intake(), "validation": Intake(beta=STRONGEST.beta)}  # streams of the two halves, and their intake
 POPULATIONS = BLIND, OWN = ("traffic", "own stream")  # of test posts: as they come, or as each queue is fed
 TRAFFIC_BLOCKS = 24  # of 4,096 posts, facts only: what the pool is weighed against
@@ -70,8 +70,8 @@ class Pool:
 
     @property
     def held_out(self) -> Bool[np.ndarray, " post"]:
-        """A quarter of the posts that nothing trains on; they come in random order."""
-        return np.arange(len(self)) % 4 == 0
+        """A sixth of the posts that nothing trains on; they come in random order."""
+        return np.arange(len(self)) % 6 == 0
 
 
 @dataclass(frozen=True)
@@ -192,6 +192,17 @@ def draw_own_stream(pool: Pool, *, intake: Intake, posts: int, seed: int) -> Tra
             labels[_largest(keys[:, k], mine, counts[y], f"{CATEGORIES[k]} with label {y}"), k] = y
     rows = np.flatnonzero((labels >= 0).any(axis=1))
     return TrainingSet(rows, labels[rows])
+
+
+def draw_traffic(pool: Pool, *, posts: int, seed: int, without: Int[np.ndarray, " post"]) -> Int[np.ndarray, " other"]:
+    """Rows of ordinary posts, as traffic has them, that are neither held out nor in `without`; no label is read.
+
+    Raises:
+        RadarError: the pool holds too few.
+    """
+    rest = np.setdiff1d(np.flatnonzero(~pool.held_out), without)
+    keys = np.log(pool.weight) + np.random.default_rng([seed, 9]).gumbel(size=len(pool))
+    return _largest(keys, rest, posts, "traffic")
 
 
 def _generator(intake: Intake, seed: int) -> np.random.Generator:

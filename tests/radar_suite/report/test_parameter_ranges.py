@@ -24,7 +24,7 @@ OUTSIDE = [
     "lambda_grid=[-0.1]", "lambda_tables=1.5", "lambda_tables=0", "seed=12345678901234567890123", "seed=-1",
     "seeds=0", "workers=-1", "learning_rate=0", "learning_rate=-1e-3", "lora_rank=0", "lora_alpha=0", "train_posts=0",
     "test_posts=0", "frame_px=16", "intake_beta=7", "stream_focus=1.1", "queue_overlap=4", "co_violation=1.1",
-    "device=tpu", "phase_backbone=GPT", "phase_betas=[]", "phase_levels=[2.0]", "phase_seeds=0", "accumulate=0",
+    "device=tpu", "phase_backbone=GPT", "phase_betas=[]", "phase_focus=[2.0]", "phase_seeds=0", "accumulate=0",
     "checkpoint_seconds=-1", "audit_posts=-5",
 ]  # fmt: skip
 
