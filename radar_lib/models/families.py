@@ -102,6 +102,7 @@ class LlavaOnevision15(PatchedFrames):
         r"^model(?!\.(language_model|visual))": "model.language_model",
     }
     vision_lora_targets = lora.RICE_TOWER
+    decodes_as_transformers = False
 
     def tower(self, inputs: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
         return (self.model.get_image_features(**inputs),)
