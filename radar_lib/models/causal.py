@@ -31,6 +31,7 @@ class CausalBackbone(Backbone):
     lora_targets = lora.LANGUAGE_MODEL
     features_cacheable = True
     decodes_as_transformers = True  # its decoder layers are transformers' own
+    causal = True  # a token looks at none after it
     image_markup = ""  # how the family's processor writes one frame into a prompt, before expansion
 
     def _prepare(self) -> None:
@@ -131,6 +132,8 @@ class CausalBackbone(Backbone):
 
     def forward(self, batch: Mapping[str, Tensor]) -> Float[Tensor, "batch hidden"]:
         inputs = {key: value for key, value in batch.items() if not key.startswith("features_")}
+        if self.padding_side == "right" and self.causal:  # no token looks at the padding after it
+            inputs.pop("attention_mask", None)
         at = self.read_at(batch)
         inputs |= self.extra_inputs(batch) | ({"read_at": at} if self._narrow else {})
         if "pixel_values" in inputs:

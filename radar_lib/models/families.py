@@ -145,6 +145,7 @@ class Gemma3(CausalBackbone):
     """Gemma 3: pooled visual tokens that attend to each other in both directions, marked by token types."""
 
     family = "gemma3"
+    causal = False
     vision_module = "vision_tower"
     vision_lora_targets = lora.SIGLIP_TOWER
     image_markup = "<start_of_image>"

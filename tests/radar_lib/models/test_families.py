@@ -189,12 +189,13 @@ def test_pooling_takes_the_last_real_token(side):
 
 @pytest.mark.parametrize("side", ["left", "right"])
 @pytest.mark.parametrize("name", CAUSAL)
-def test_reading_one_token_of_the_last_layer_changes_no_vector_and_no_gradient(checkpoints, awkward_posts, name, side):
+def test_what_nobody_reads_is_left_out_and_changes_no_vector_and_no_gradient(checkpoints, awkward_posts, name, side):
     backbone, found = load_backbone(checkpoints / name, padding_side=side), []
     batch = backbone.collate(backbone.encode(awkward_posts))
     weights = [p.requires_grad_(True) for p in backbone.model.language_model.layers.parameters()]
-    for narrow in (backbone._narrow, False):  # without it the last layer is transformers' own
-        backbone._narrow = narrow
+    for plain in (False, True):  # plain: every token of the last layer, and the padding masked
+        if plain:
+            backbone._narrow = backbone.causal = False
         backbone.zero_grad()
         vectors = backbone(batch)
         vectors.square().sum().backward()
