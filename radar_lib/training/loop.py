@@ -158,7 +158,9 @@ def train(
     on, first_process = accelerator.device, accelerator.is_main_process
     router.to(on)
     parameters = {name: p for name, p in router.named_parameters() if p.requires_grad}
-    optimiser = torch.optim.AdamW(parameters.values(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
+    optimiser = torch.optim.AdamW(
+        parameters.values(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True
+    )
     history, first = load_checkpoint(folder / CHECKPOINT, parameters, optimiser)
     model, prepared = accelerator.prepare(router, optimiser)
     labels = torch.tensor(data.labels, dtype=torch.int64)
