@@ -197,7 +197,6 @@ def passes(notebook: str, values: Mapping[str, Any], posts: Posts) -> list[tuple
     notebook, as its cells do it."""
     from radar_suite.report.experiments import EXPERT_BACKBONE, LAMBDA_STUDY_BACKBONE, ROUTER_ROWS
     from radar_suite.report.reliance import MODALITIES
-    from radar_suite.world.dials import CorpusConfig
 
     train, validation, test = (posts.count(split) for split in ("train", "validation", "test"))
     routers = [row.backbone for row in ROUTER_ROWS]
@@ -227,8 +226,7 @@ def passes(notebook: str, values: Mapping[str, Any], posts: Posts) -> list[tuple
             there = {values["lambda_tables"] if row.distilled else 0.0 for row in rows}
             return [run(LAMBDA_STUDY_BACKBONE, values["epochs"])] * len(set(values["lambda_grid"]) - there)
         case "08":  # pools of the built-in world, whatever the chain's posts are
-            tests = sum(int(values["phase_test_positives"] / rate) for rate in CorpusConfig.test_prevalence)
-            count = len(values["phase_levels"]) * (values["phase_pool"] + tests)
+            count = values["phase_pool"] + values["phase_test_posts"]
             return [(values["phase_backbone"], 0, count, count)]
     return []
 
