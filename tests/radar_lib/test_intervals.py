@@ -245,7 +245,6 @@ def test_one_group_of_posts_has_no_interval():
 
 def test_coverage_of_posts_in_groups():
     """Ten posts share most of what decides label and score: the truth is that of posts alone, the error is not."""
-
     def sample(seed, groups=300):
         generator = np.random.default_rng(seed)
         number = np.repeat(np.arange(groups), 10)

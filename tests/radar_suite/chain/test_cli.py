@@ -112,12 +112,8 @@ def room(monkeypatch):
 def test_posts_import_hands_over_and_says_what_is_next(room, capsys, line, module, function, expected):
     class Posts(dict):
         folder, splits, categories = Path("o"), {"train": 1200, "test": 30}, ("LQC", "RCS")
-        info: ClassVar = {
-            "read_columns": ["title"],
-            "ignored_columns": ["notes"],
-            "quarantined": 3,
-            "frames": {"flat": 1234},
-        }
+        info: ClassVar = {"read_columns": ["title"], "ignored_columns": ["notes"], "quarantined": 3,
+                          "frames": {"flat": 1234}}
 
     calls = room(f"radar_suite.intake.{module}", **{function: Posts()})
     assert cli.main(line.split()) == exits.OK and calls[function] == expected
