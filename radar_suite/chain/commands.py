@@ -50,6 +50,10 @@ def posts_import(args: argparse.Namespace) -> int:
     if args.public_sources:
         from radar_suite.intake.public import import_public
 
+        table_only = {"--images": args.images, "--on-error quarantine": args.on_error != "stop",
+                      "--ignore": args.ignore, "--allow-empty": args.allow_empty, "--name": args.name}  # fmt: skip
+        if given := [flag for flag, value in table_only.items() if value]:
+            raise exits.UsageError(f"{', '.join(given)}: only a --table is imported so. Leave it out.")
         posts = import_public(args.public_sources, args.out, seed=args.seed)
     else:
         from radar_suite.intake.images import NOTES
