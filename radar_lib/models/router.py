@@ -68,8 +68,9 @@ class RouterConfig:
             raise RadarError(f"{wrong[0]} is {whole[wrong[0]]!r}; it must be a whole number.")
         if not isinstance(self.lora_vision, bool):
             raise RadarError(f"lora_vision is {self.lora_vision!r}; it must be true or false.")
-        check_ranges(self, lora_rank=Range(1, MOST), mlp_hidden=Range(1, MOST), lora_alpha=Range(0, MOST, above=True),
-                     lora_dropout=Range(0, 0.99), mlp_dropout=Range(0, 0.99))  # fmt: skip
+        size, dropout = Range(1, MOST), Range(0, 0.99)
+        check_ranges(vars(self), {"lora_rank": size, "mlp_hidden": size, "lora_alpha": Range(0, MOST, above=True),
+                                  "lora_dropout": dropout, "mlp_dropout": dropout})  # fmt: skip
 
 
 class RadarRouter(nn.Module):

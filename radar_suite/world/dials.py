@@ -59,7 +59,7 @@ class CorpusConfig:
             allowed = {int: int, float: (int, float), tuple: (tuple, list)}[kind]
             _require(isinstance(value, allowed) and not isinstance(value, bool),
                      f"{field.name} is {value!r}; it is {_KINDS[kind]}")
-        check_ranges(self, seed=SEED)
+        check_ranges(vars(self), {"seed": SEED})
         for name in SIZES:
             _require(getattr(self, name) >= 0, f"{name} is {getattr(self, name)}; it must be 0 or more")
         _require(any(getattr(self, name) for name in SIZES), "the corpus has no posts")

@@ -24,7 +24,8 @@ OUTSIDE = [
     "lambda_grid=[-0.1]", "lambda_tables=1.5", "lambda_tables=0", "seed=12345678901234567890123", "seed=-1", "seeds=0",
     "workers=-1", "learning_rate=0", "learning_rate=-1e-3", "lora_rank=0", "lora_alpha=0", "train_posts=0",
     "test_positives=0", "frame_px=16", "intake_beta=7", "co_violation=1.1", "device=tpu", "phase_backbone=GPT",
-    "phase_betas=[]", "phase_levels=[2.0]", "phase_seeds=0", "accumulate=0", "checkpoint_seconds=-1", "audit_posts=-5",
+    "phase_betas=[]", "phase_levels=[2.0]", "lambda_grid=[0.5, 0.1, 0.5]", "lambda_grid=[0, 0.0]", "phase_betas=[6, 6]",
+    "phase_levels=[0.0, 1.0, 1.0]", "phase_seeds=0", "accumulate=0", "checkpoint_seconds=-1", "audit_posts=-5",
 ]  # fmt: skip
 
 
@@ -40,6 +41,12 @@ def test_a_value_outside_its_range_starts_nothing(setting, tmp_path, capsys):
     assert main(["reproduce", "--set", setting, *arguments]) == USAGE
     said = capsys.readouterr().err
     assert name in said and str(parameter_ranges.RANGES[name]) in said and len(said) < 400
+
+
+def test_every_list_has_a_range_that_knows_lists():
+    lists = {name for name, one in DECLARED.items() if one.annotation.startswith(("list", "tuple"))}
+    ranges = parameter_ranges.RANGES
+    assert lists and lists == {name for name in ranges if isinstance(ranges[name], parameter_ranges.Several)}
 
 
 def test_profiles_and_defaults_are_held_to_the_same_ranges(tmp_path, capsys):
