@@ -186,9 +186,8 @@ def posts_of(values: Mapping[str, Any], train: int | None = None) -> Posts:
         return Posts(sizes | given, 3, values["max_test"] / 2, 0.0, px, words)
     dials = values | {f"{split}_posts": count for split, count in given.items()}
     config = CorpusConfig(**{name: dials[name] for name in CorpusConfig.__dataclass_fields__ if name in dials})
-    sizes = {split: getattr(config, f"{split}_posts") for split in ("train", "validation", "audit", "unlabelled")}
-    for split in ("calibration", "test"):
-        sizes[split] = sum(math.floor(getattr(config, f"{split}_positives") / rate) for rate in rates)
+    sizes = {split: sum(of_pipelines) for split, (of_pipelines, _) in config.reviewed.items()}
+    sizes |= {split: getattr(config, f"{split}_posts") for split in ("audit", "unlabelled")}
     return Posts(sizes, 3, config.test_positives, 3.07, config.frame_px, 43.0 if px == 96 else 60.0, True)
 
 

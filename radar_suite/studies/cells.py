@@ -24,8 +24,8 @@ from radar_lib.training.cache import Entry
 from radar_lib.training.workers import side_by_side
 from radar_suite.studies.frozen import Place, frozen_features
 from radar_suite.studies.heads import HeadRecipe, Member, head_logits, train_heads
-from radar_suite.studies.pool import Pool, draw_training_set, missing_cells, plan_pool, sizes_of
-from radar_suite.world.dials import CorpusConfig
+from radar_suite.studies.pool import Pool, draw_training_set, missing_cells, plan_pool
+from radar_suite.world.dials import CorpusConfig, sizes_of
 from radar_suite.world.policies import CATEGORIES
 
 OBJECTIVES = ("masked", "unmasked")

@@ -29,7 +29,7 @@ from radar_suite.studies.cells import OBJECTIVES, Level, MapSettings, fit_map, g
 from radar_suite.studies.frozen import Place
 from radar_suite.studies.heads import HeadRecipe, Member, head_logits, train_heads
 from radar_suite.studies.limit import limit_map
-from radar_suite.studies.pool import draw_training_set, sizes_of
+from radar_suite.studies.pool import draw_training_set
 from radar_suite.studies.stage import Stage
 from radar_suite.world.build import CorpusConfig, build_corpus, corpus_digest
 from radar_suite.world.facts import BLOCK

@@ -16,9 +16,9 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, Int8
 
 from radar_lib.errors import RadarError
-from radar_suite.world.dials import SHARE, CorpusConfig
+from radar_suite.world.dials import CorpusConfig, sizes_of
 from radar_suite.world.facts import sample_block
-from radar_suite.world.pipelines import FALSE_ALARM, MISSED, Selection, select_annotated
+from radar_suite.world.pipelines import FALSE_ALARM, MISSED, Selection, check_quotas, quotas, select_annotated
 from radar_suite.world.policies import CATEGORIES, intake_cues, posteriors
 
 STRONGEST = 6.0  # intake bias of the second half; the map goes no further
@@ -62,16 +62,16 @@ class TrainingSet:
     labels: Int8[np.ndarray, "post category"]
 
 
-def sizes_of(posts: int) -> tuple[int, int, int]:
-    """Posts per pipeline in the paper's ratio 800 : 300 : 600."""
-    first, second = (round(posts * share / sum(SHARE)) for share in SHARE[:2])
-    return first, second, posts - first - second
+def check_sizes(posts: int, pool_posts: int) -> None:
+    """Hold the sizes of a cell's training set and of its pool against their quotas.
 
-
-def quotas(sizes: Sequence[int], prevalences: Sequence[float]) -> Int[np.ndarray, "category label"]:
-    """Cleared and violating posts that each pipeline reviews, as `select_annotated` counts them."""
-    positives = np.rint(np.asarray(sizes) * prevalences).astype(int)
-    return np.stack([np.asarray(sizes) - positives, positives], axis=1)
+    Raises:
+        RadarError: a pipeline's would hold no violating or no cleared post, or the pool fewer posts than the cell.
+    """
+    check_quotas("phase_posts", sizes_of(posts), CorpusConfig.train_prevalence)
+    check_quotas("phase_pool", sizes_of(pool_posts // len(PARTS)), RICH)
+    if posts > pool_posts:
+        raise RadarError(f"phase_posts is {posts}, of a phase_pool of {pool_posts}: ask for a larger pool.")
 
 
 def plan_pool(config: CorpusConfig) -> Pool:

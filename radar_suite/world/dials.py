@@ -11,7 +11,7 @@ from radar_lib.ranges import SEED, check_ranges
 from radar_lib.sources import digest_sources
 from radar_suite.world.facts import LANGUAGES, World
 from radar_suite.world.flaws import plant_copies
-from radar_suite.world.pipelines import Selection, select_annotated, select_traffic
+from radar_suite.world.pipelines import Selection, check_quotas, select_annotated, select_traffic
 from radar_suite.world.policies import CATEGORIES
 
 SHARE = (800, 300, 600)  # training posts per pipeline, ratio (LQC : RCS : FE)
@@ -80,6 +80,24 @@ class CorpusConfig:
         for code in self.languages:
             known = ", ".join(sorted(LANGUAGES))
             _require(code in LANGUAGES, f"unknown language {code!r}; the built-in corpus speaks {known}")
+        _require(len(set(self.languages)) == len(self.languages), f"languages are {self.languages}; name each once")
+        for split, (sizes, rates) in self.reviewed.items():
+            check_quotas(split, sizes, rates)
+
+    @property
+    def reviewed(self) -> dict[str, tuple[tuple[int, ...], tuple[float, float, float]]]:
+        """Posts per pipeline and their prevalences, of each split that the pipelines fill."""
+        counts = {"train": self.train_posts, "validation": self.validation_posts}
+        positives = {"calibration": self.calibration_positives, "test": self.test_positives}
+        splits = {split: (sizes_of(n), self.train_prevalence) for split, n in counts.items() if n}
+        return splits | {split: (tuple(math.floor(n / p) for p in self.test_prevalence), self.test_prevalence)
+                         for split, n in positives.items() if n}
+
+
+def sizes_of(posts: int) -> tuple[int, int, int]:
+    """Posts per pipeline, in the ratio of `SHARE`."""
+    first, second = (round(posts * share / sum(SHARE)) for share in SHARE[:2])
+    return first, second, posts - first - second
 
 
 def _require(holds: bool, message: str) -> None:
@@ -96,17 +114,10 @@ def plan_corpus(config: CorpusConfig) -> list[Selection]:
     """Choose the posts of every split; facts only, nothing is drawn yet."""
     world = World(config.campaign_share, config.live_share, config.languages)
     seed, dials = config.seed, {"co_violation": config.co_violation, "world": world}
-    plan: list[Selection] = []
-    for split, n in (("train", config.train_posts), ("validation", config.validation_posts)):
-        if n:
-            first, second = (round(n * share / sum(SHARE)) for share in SHARE[:2])
-            plan.append(select_annotated(seed, split, split, (first, second, n - first - second),
-                                         config.train_prevalence, beta=config.intake_beta, noisy=True, **dials))
-    for split, positives in (("calibration", config.calibration_positives), ("test", config.test_positives)):
-        if positives:
-            sizes = [math.floor(positives / p) for p in config.test_prevalence]
-            plan.append(select_annotated(seed, split, split, sizes, config.test_prevalence, beta=0.0, noisy=False,
-                                         **dials))
+    blind = {"beta": 0.0, "noisy": False}
+    own = dict.fromkeys(("train", "validation"), {"beta": config.intake_beta, "noisy": True})
+    plan = [select_annotated(seed, split, split, sizes, rates, **own.get(split, blind), **dials)
+            for split, (sizes, rates) in config.reviewed.items()]
     for split, n in (("unlabelled", config.unlabelled_posts), ("audit", config.audit_posts),
                      ("pretrain", config.pretrain_posts)):
         if n:

@@ -12,11 +12,9 @@ from radar_suite.studies.pool import (
     intake_normaliser,
     missing_cells,
     plan_pool,
-    quotas,
-    sizes_of,
 )
-from radar_suite.world.dials import CorpusConfig
-from radar_suite.world.pipelines import select_annotated
+from radar_suite.world.dials import CorpusConfig, sizes_of
+from radar_suite.world.pipelines import quotas, select_annotated
 from radar_suite.world.policies import CATEGORIES, intake_cues
 
 SIZES = sizes_of(1500)
