@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta, timezone
 
 import datasets
@@ -164,6 +166,28 @@ def test_a_killed_build_does_not_open_and_is_cleared_by_the_next(tmp_path, sound
     with pytest.raises(RadarError, match="half-built"):
         open_posts(folder)
     assert write(folder, sound(20)).digest == posts.digest
+
+
+def test_two_at_once_write_one_corpus(tmp_path, sound):
+    """The second waits, and finds a corpus; it neither clears away nor joins what the first is writing."""
+    begun, going_on = threading.Event(), threading.Event()
+
+    def slow():
+        yield from sound(8)
+        begun.set()
+        assert going_on.wait(60)
+        yield from sound(24)[8:]
+
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(write, tmp_path / "c", slow())
+        assert begun.wait(60)
+        second = pool.submit(write, tmp_path / "c", sound(12))
+        with pytest.raises(TimeoutError):
+            second.result(timeout=1)
+        going_on.set()
+        with pytest.raises(RadarError, match="already holds a corpus"):
+            second.result(60)
+        assert first.result(60).digest == write(tmp_path / "alone", sound(24)).digest
 
 
 def test_nothing_of_others_is_overwritten(tmp_path, sound):
