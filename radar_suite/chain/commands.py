@@ -21,7 +21,7 @@ def doctor(args: argparse.Namespace) -> int:
     from radar_suite.chain.doctor import diagnose, examine
 
     if args.checkpoint:
-        return examine(args.checkpoint)
+        return examine(args.checkpoint, text_tokens=args.text_tokens)
     return diagnose(project=notebooks_folder(args).parent, runs=runs_folder(args))
 
 
@@ -81,7 +81,7 @@ def posts_check(args: argparse.Namespace) -> int:
     from radar_suite.world.standins import named_checkpoint
 
     checkpoint = args.checkpoint and named_checkpoint(args.checkpoint)
-    print(check_posts(args.folder, checkpoint=checkpoint))
+    print(check_posts(args.folder, checkpoint=checkpoint, text_tokens=args.text_tokens))
     return exits.OK
 
 
