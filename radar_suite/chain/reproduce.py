@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import re
 import shlex
 import shutil
 import sys
@@ -17,7 +16,15 @@ from typing import Any
 from radar_suite.chain import exits
 from radar_suite.chain.ledger import Ledger
 from radar_suite.chain.notebooks import discover, select
-from radar_suite.chain.profiles import CHECKPOINT_WORDS, Value, absolute_paths, load_profile, parse_override, resolve
+from radar_suite.chain.profiles import (
+    CHECKPOINT_WORDS,
+    Value,
+    absolute_paths,
+    load_profile,
+    parse_override,
+    resolve,
+    run_name,
+)
 from radar_suite.chain.progress import duration, near
 from radar_suite.chain.publish import publish
 from radar_suite.chain.runner import Chain, run_chain
@@ -53,8 +60,7 @@ def build_chain(args: argparse.Namespace) -> Chain:
             given[option] = Value(value, "--" + option.replace("_", "-"))
     given = absolute_paths(given, project=folder.parent)
     check_folders(given)
-    if "posts" in given and given["posts"].value:
-        name += "-" + re.sub(r"[^\w.-]+", "_", Path(given["posts"].value).name)
+    name = run_name(name, given)
     own = {"profile": Value(name, "--profile"), "runs_dir": Value(str(runs_folder(args)), "--runs")}
     declared = {notebook.name: notebook.parameters for notebook in notebooks}
     given |= {option: value for option, value in own.items() if any(option in names for names in declared.values())}
