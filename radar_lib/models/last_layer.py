@@ -45,7 +45,8 @@ def narrow_last_layer(text: nn.Module) -> None:
 
     Without it, the model is as it was. Its attention must be SDPA.
     """
-    text.layers[-1].forward = types.MethodType(_read_tokens, text.layers[-1])
+    last = text.layers[-1]
+    last.forward, last._can_checkpoint_with_cache = types.MethodType(_read_tokens, last), True  # ours is never written
 
 
 def _read_tokens(

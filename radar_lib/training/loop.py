@@ -86,10 +86,11 @@ class Recipe:
             raise RadarError(f"objective is {self.objective!r}; it must be one of {', '.join(OBJECTIVES)}.")
         if self.objective != "masked" and self.distils:
             raise RadarError(f"only 'masked' has a distillation term, {self.objective!r} has none: set lam=0.")
-        check_ranges(
-            self, lam=SHARE, lam_verified=SHARE, lam_unverified=SHARE, epochs=COUNT, batch_size=COUNT,
-            learning_rate=POSITIVE, warmup=SHARE, weight_decay=Range(0), clip=POSITIVE, seed=Range(0, 2**63 - 1),
-        )  # fmt: skip
+        check_ranges(vars(self), {
+            "lam": SHARE, "lam_verified": SHARE, "lam_unverified": SHARE, "epochs": COUNT, "batch_size": COUNT,
+            "learning_rate": POSITIVE, "warmup": SHARE, "weight_decay": Range(0), "clip": POSITIVE,
+            "seed": Range(0, 2**63 - 1),
+        })  # fmt: skip
 
     @property
     def distils(self) -> bool:
@@ -117,7 +118,7 @@ class Execution:
     packing: bool = False
 
     def __post_init__(self) -> None:
-        check_ranges(self, accumulate=COUNT)
+        check_ranges(vars(self), {"accumulate": COUNT})
 
 
 def learning_rate_factor(step: int, *, total: int, warmup: float) -> float:

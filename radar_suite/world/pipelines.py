@@ -20,7 +20,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
 
 import numpy as np
-from jaxtyping import Bool, Float, Int8, UInt32, UInt64
+from jaxtyping import Bool, Float, Int, Int8, UInt32, UInt64
 
 from radar_lib.data.schema import SPLITS
 from radar_lib.errors import RadarError
@@ -142,6 +142,28 @@ def _blocks(
         yield block, facts, signals, truth_of(signals.posteriors, seed, stream, block)
 
 
+def quotas(sizes: Sequence[int], prevalences: Sequence[float]) -> Int[np.ndarray, "category label"]:
+    """Cleared and violating posts that each pipeline reviews."""
+    positives = np.rint(np.asarray(sizes) * prevalences).astype(int)
+    return np.stack([np.asarray(sizes) - positives, positives], axis=1)
+
+
+def check_quotas(
+    name: str, sizes: Sequence[int], prevalences: Sequence[float]
+) -> Int[np.ndarray, "category label"]:
+    """`quotas` of what is called `name`.
+
+    Raises:
+        RadarError: one holds no violating or no cleared post.
+    """
+    quota = quotas(sizes, prevalences)
+    for pipeline, size, (negatives, positives) in zip(CATEGORIES, sizes, quota, strict=True):
+        if min(negatives, positives) < 1:
+            raise RadarError(f"{name}: {size} posts for {pipeline} would hold {positives} violating and {negatives} "
+                             "cleared ones; ask for more posts, or for a prevalence further from 0 and 1")
+    return quota
+
+
 def select_annotated(seed: int, stream: str, split: str, sizes: Sequence[int], prevalences: Sequence[float], *,
                      intake: Intake, co_violation: float, noisy: bool, world: World = WORLD) -> Selection:
     """Fill each pipeline's quota by scanning the candidates of a stream in order.
@@ -154,12 +176,8 @@ def select_annotated(seed: int, stream: str, split: str, sizes: Sequence[int], p
     Raises:
         RadarError: a quota would hold no positive or no negative post, or cannot be filled.
     """
+    quota = check_quotas(split, sizes, prevalences)
     sizes = np.asarray(sizes)
-    quota = np.stack([sizes - np.rint(sizes * prevalences), np.rint(sizes * prevalences)], axis=1).astype(int)
-    for name, size, (negatives, positives) in zip(CATEGORIES, sizes, quota, strict=True):
-        if min(negatives, positives) < 1:
-            raise RadarError(f"{split}: {size} posts for {name} would hold {positives} violating and {negatives} "
-                             "cleared ones; ask for more posts, or for a prevalence further from 0 and 1")
     shares = np.cumsum(quota[:, 1] / quota[:, 1].sum())
     filled, chosen, k_all = np.zeros_like(quota), _Chosen(sizes.sum()), len(CATEGORIES)
     for block, facts, signals, truth in _blocks(seed, stream, co_violation, world):
