@@ -131,7 +131,7 @@ def lines(cells: pd.DataFrame, limit: pd.DataFrame, tuned: pd.DataFrame) -> Figu
             _line(row[0], part, "beta", style, name)
             if name in without:
                 own = without[name]
-                dotted = {"color": style["color"], "linestyle": ":", "linewidth": 1.2, "marker": ""}
+                dotted = style | {"linestyle": ":", "linewidth": 1.2, "markersize": 3}
                 row[0].plot(own["beta"], 100 * own["gain"], label=f"{name}, in the limit", **dotted)
             mine = cells_of(tuned, population=population)
             mine = mine[[setting_name(line, "beta") == name for line in mine.to_dict("records")]]
@@ -192,13 +192,12 @@ def summary(cells: pd.DataFrame, lines: pd.DataFrame) -> Figure:
     for n, population in enumerate(POPULATIONS):
         _line(middle, first[first["population"] == population], "beta", look(n), f"tested on {population}")
     middle.set(title="Where it hurts: strong intake on own cues", xlabel="intake bias beta", ylabel=GAIN)
-    middle.legend()
     _interventions(right, cells_of(lines, population=BLIND))
     right.set(title=f"What mends it, at beta {lines['beta'].iloc[0]:g}, on traffic",
               ylabel="gain over the head\nwithout mask (points)")  # fmt: skip
-    right.legend()
     for axis in (middle, right):
         axis.axhline(0, color=BLACK, linewidth=0.8)
+        axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.3))
     return figure
 
 

@@ -196,11 +196,11 @@ def record_cells(stage: Stage, study: str, cells: pd.DataFrame, backbone: str, *
         config: more of the configuration.
     """
     dials = ("beta", "focus", "overlap", "co_violation", "training_posts")
-    parts = []
+    parts, share = [], 1 / (len(OBJECTIVES) * cells["population"].nunique())
     for objective in OBJECTIVES:
         own = cells.assign(by_seed=[one[objective] for one in cells["by_seed"]])
         names = [row_name(objective, line) for line in own.to_dict("records")]
-        parts.append(own.assign(row=names, objective=objective, share=1 / len(OBJECTIVES)))
+        parts.append(own.assign(row=names, objective=objective, share=share))
     about = {"about": ("objective", *dials), "backbone": backbone} | config
     stage.record_lines(study, pd.concat(parts), seed=seed, **about)
 
@@ -209,7 +209,7 @@ def record_interventions(stage: Stage, lines: pd.DataFrame, backbone: str, *, se
     """Enter every variant's heads in the record of runs, as rows like 'masked, 212 ordinary posts, traffic'."""
     rows = [f"{line['row']}, {line['population']}" for line in lines.to_dict("records")]
     about = ("objective", "negatives", "weighed_to", "beta", "training_posts")
-    lines = lines.assign(row=rows, share=1 / lines["row"].nunique())
+    lines = lines.assign(row=rows, share=1 / len(set(rows)))
     stage.record_lines(f"{STUDY} interventions", lines, seed=seed, about=about, backbone=backbone, features="frozen")
 
 

@@ -179,10 +179,10 @@ def gap_lines(truth: Labels, logits: Mapping[str, Logits], *, seed: int, groups:
 
 
 def _described(
-    lines: list[dict[str, Any]], how: str, times: int, posts: int, population: str, **about: Any
+    lines: list[dict[str, Any]], how: str, times: int, count: int, population: str, **about: Any
 ) -> pd.DataFrame:
     return pd.DataFrame(lines).assign(setting=f"{how}, {times}x, {population}", how=how, times=times,
-                                      training_posts=posts, population=population, **about)  # fmt: skip
+                                      training_posts=count, population=population, **about)  # fmt: skip
 
 
 def record_gaps(stage: Stage, lines: pd.DataFrame) -> None:

@@ -99,7 +99,7 @@ def test_every_head_of_a_map_is_in_the_record(tmp_path):
     assert (
         len(kept) == 2 * 2 * 2 * 3 * 3 * 4 and set(kept["seed"]) == {4, 5, 6} and set(kept["posts_digest"]) == {"pool"}
     )
-    assert (kept["seconds"] == 1.0).all()
+    assert (kept["seconds"] == 0.5).all()
     one = kept[kept["row"] == "unmasked, beta 6, focus 0.5, overlap 0, 150 posts, own stream"]
     one = one[(one["seed"] == 5) & (one["category"] == "b") & (one["metric"] == AREA)]
     known = truth[:, 1] >= 0
