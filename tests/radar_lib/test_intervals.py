@@ -211,8 +211,8 @@ def test_noise_of_one_seed_on_one_sample_is_counted_twice():
 
 
 def test_posts_that_are_there_twice_say_no_more_than_once():
-    """Every post with its copy as a group: the closed form is that of the posts alone, by Student's t; the bootstrap the
-    same draws."""
+    """Every post with its copy as a group: the closed form is that of the posts alone, by Student's t, the bootstrap
+    has the same draws."""
     labels, scores = posts(6, 600)
     theirs = scores + np.random.default_rng(7).normal(size=len(scores))
     twice = (np.repeat(one, 2) for one in (labels, scores, theirs, np.arange(len(labels))))
