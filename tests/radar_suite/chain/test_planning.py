@@ -78,6 +78,17 @@ def test_a_corpus_folder_says_its_risks_and_frames(tmp_path, capsys):
     assert (posts["frames"], posts["violations"]) == (0.0, 2.0)
 
 
+def test_text_that_is_cut_takes_less_and_text_that_is_not_takes_as_much(base, tmp_path):
+    made = [{"post_id": f"{split}-{i}", "split": split, "title": "word " * (160 if i else 8), "label_A": i % 2}
+            for split in ("train", "test") for i in range(4)]  # fmt: skip
+    folder = str(write_corpus(tmp_path / "mine", made, name="mine", kind="imported", categories=("A",)).folder)
+    words = {n: posts_of(parameters_of("cpu", NOTEBOOKS, {name: Value(value, "--set") for name, value in (
+        ("posts", folder), ("text_tokens", n))})[1]).words for n in (0, 20, 100, 512)}  # fmt: skip
+    assert words == {0: (10 + 3 * 200) / 4, 20: (10 + 3 * 20) / 4, 100: (10 + 3 * 100) / 4, 512: (10 + 3 * 200) / 4}
+    assert rows("cpu", HERE, text_tokens=10)[0]["05"].flops < base["05"].flops
+    assert rows("cpu", HERE, text_tokens=400)[0]["05"].flops == base["05"].flops  # built-in posts are shorter
+
+
 def test_a_gpu_by_name_in_both_forms(capsys):
     assert cli.main(["plan", "paper", "--device", "h100", "--json"]) == exits.OK
     out = json.loads(capsys.readouterr().out)
