@@ -39,7 +39,8 @@ from radar_lib.training.encoded import EncodedPosts
 from radar_lib.training.inference import predict
 from radar_lib.training.loop import Recipe, TrainingSet, no_bar, train
 from radar_suite.chain.flops import Cost, config_of, router_cost
-from radar_suite.world.build import CorpusConfig, plan_corpus, render_posts
+from radar_suite.world.build import plan_corpus, render_posts
+from radar_suite.world.dials import CorpusConfig
 from radar_suite.world.policies import CATEGORIES
 from radar_suite.world.standins import FOLDER as STANDINS
 
@@ -113,8 +114,7 @@ def random_posts(backbone: Backbone, count: int, *, frames: int, px: int, text: 
 
 def built_in_posts(count: int, *, px: int) -> tuple[list[dict], np.ndarray]:
     """Training posts of the built-in corpus as rows with pictures, and their labels."""
-    none = dict.fromkeys(("validation_posts", "test_positives", "calibration_positives", "unlabelled_posts",
-                          "audit_posts"), 0)  # fmt: skip
+    none = dict.fromkeys(("validation_posts", "test_posts", "calibration_posts", "unlabelled_posts", "audit_posts"), 0)
     config = CorpusConfig(train_posts=count, frame_px=px, **none)
     rows = list(render_posts(config, plan_corpus(config)[0], 0, count))
     for row in rows:

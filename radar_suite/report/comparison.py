@@ -31,9 +31,13 @@ from radar_suite.report.manifest import MANIFEST, read_entry, read_manifest
 from radar_suite.report.record import FILE, read_record
 from radar_suite.report.results import BLOCK, NUMBER, documents
 from radar_suite.report.row_scores import RowScores, name_of, read_row_scores
-from radar_suite.report.stated import INTERVALS, VERDICTS, grid_files, table_files
+from radar_suite.report.stated import INTERVALS, VERDICTS, grid_files, own_stream_files, table_files
 
-SCORES = {"test_scores": (table_files, "tables"), "lambda_scores": (grid_files, "lambda")}  # by name of the file
+SCORES = {
+    "test_scores": (table_files, "tables"),
+    "own_test_scores": (own_stream_files, None),
+    "lambda_scores": (grid_files, "lambda"),
+}  # by name of the file, and the study in the record of runs
 NOTEBOOKS = {"test_scores": "06_tables_1_and_2", "lambda_scores": "07_lambda_study"}
 TRAINING = ("03_expert_training/experts.json", "05_router_training/routers.json", "05_router_training/references.json",
             "06_tables_1_and_2/references.json", "07_lambda_study/lambda.json")  # fmt: skip
@@ -267,7 +271,7 @@ def agree(run: Path, record: Path) -> Agreement:
     Raises:
         RadarError: either has no scores, intervals or manifest.
     """
-    folders = [run / NOTEBOOKS[name] / "figures" for name in SCORES]
+    folders = [run / notebook / "figures" for notebook in NOTEBOOKS.values()]
     other = causes_apart(*(read_entry(one, "test_scores") for one in (folders[0], record)))
     stated, found = _read(record / INTERVALS), _read(folders[0] / INTERVALS)
     if not stated or not found:

@@ -19,6 +19,7 @@ from radar_lib.training.lab import Lab, Run, RunSpec, SoftLabels
 from radar_lib.training.loop import Execution, Recipe
 from radar_lib.training.parallel import train_all
 from radar_suite.report.workspace import Workspace
+from radar_suite.world.dials import OWN_TEST
 from radar_suite.world.standins import locate_checkpoints
 
 EXECUTION = ("accumulate", "gradient_checkpointing", "packing")  # parameters that change how steps are computed
@@ -124,7 +125,7 @@ def set_up(name: str, names: Mapping[str, Any]) -> tuple[Workspace, Posts, Lab, 
     lab = Lab(
         posts, Cache(ws.cache_dir), checkpoints=locate_checkpoints(given["checkpoints"]), device=ws.device,
         checkpoint_seconds=given.get("checkpoint_seconds", 30.0), execution=execution,
-        text=text_limit(posts, given["text_tokens"]),
+        text=text_limit(posts, given["text_tokens"]), score_splits=("validation", "test", OWN_TEST),
     )  # fmt: skip
     shared = ("batch_size", "learning_rate", "lora_rank", "lora_alpha", "seed")
     if "batch_size" not in given:

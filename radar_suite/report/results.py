@@ -24,7 +24,7 @@ from radar_lib.evidence import AREA, AVERAGE
 from radar_lib.files import atomic_write_text, read_json
 from radar_suite.report import cards, tables
 from radar_suite.report.manifest import read_entry, read_manifest
-from radar_suite.report.stated import INTERVALS
+from radar_suite.report.stated import INTERVALS, RELEASED_BY
 
 BLOCK = re.compile(r"(?P<open><!-- generated: (?P<name>[\w-]+) -->\n)(?P<text>.*?)(?P<close><!-- end -->)", re.DOTALL)
 NUMBER = re.compile(r"(?P<open><!--=(?P<name>[^>]*?)-->)(?P<text>.*?)(?P<close><!--/-->)")
@@ -84,6 +84,17 @@ def csv_table(record: Path, name: str) -> str:
     return f"**{caption(record, name)}**\n\n{tables.to_markdown(frame)}"
 
 
+def auto_pass(record: Path) -> str:
+    """What rows release for all risks at once, in percent."""
+    frame = pd.read_csv(record / "auto_pass.csv")
+    texts = [f"{value:.1f} [{low:.1f}, {high:.1f}]" for value, low, high in
+             (100 * frame[["value", "low", "high"]]).itertuples(index=False)]  # fmt: skip
+    columns = "recall " + (100 * frame["recall"]).map("{:.0f} %".format)
+    wide = frame.assign(text=texts, column=columns).pivot(index=["loss", "method"], columns="column", values="text")
+    wide = wide.reindex(pd.MultiIndex.from_frame(frame[["loss", "method"]].drop_duplicates())).rename_axis(columns=None)
+    return f"**{caption(record, 'auto_pass')} (%)**\n\n{tables.to_markdown(wide.reset_index())}"
+
+
 def figure(record: Path, name: str, alternative: str) -> str:
     """An image with its caption, for a document one folder below the project."""
     return f"![{alternative}](../figures/{record.name}/{name}.png)\n\n*{caption(record, name)}*\n"
@@ -92,12 +103,13 @@ def figure(record: Path, name: str, alternative: str) -> str:
 def effects(record: Path) -> pd.DataFrame:
     """Of mask and distillation, by row: verdicts on comparisons counted, and mean changes in points, ours and paper's.
 
-    Columns are those of claims.csv, `all` cells with exceptions, `ours` and `paper`.
+    Columns are those of claims.csv that count, `all` cells with exceptions, `ours` and `paper`.
     """
+    counted = ["cells", "hold", "fail", "inconclusive", "by construction", "exceptions", "paper above"]
     verdicts, lines = pd.read_csv(record / "claims.csv"), []
     for change, rows in CHANGES.items():
         part = verdicts[verdicts["claim"].str.lower().str.startswith(change[:4])]
-        sums = part[["cells", "hold", "fail", "inconclusive", "exceptions", "paper above"]].astype(int).sum()
+        sums = part.reindex(columns=counted).fillna(0).astype(int).sum()
         ours, paper = (mean_change(root, rows) for root in (record, PAPER))
         sums["all"] = sums["cells"] + sums["exceptions"]
         lines.append({"change": change, **sums, "ours": ours, "paper": paper})
@@ -111,11 +123,12 @@ def effect_table(record: Path) -> str:
              "in the paper": frame["paper"].map("{:+.1f}".format),
              "the paper's change lies above our interval":
                  frame["paper above"].astype(str) + " of " + frame["all"].astype(str)}  # fmt: skip
-    return tables.to_markdown(frame[["change", "cells", "hold", "fail", "inconclusive"]].assign(**texts))
+    counts = ["change", "by construction", "cells", "hold", "fail", "inconclusive"]
+    return tables.to_markdown(frame[counts].assign(**texts))
 
 
 def numbers(record: Path) -> dict[str, str]:
-    """The numbers that stand in sentences, by name: cost of the chain, and what it says of mask and distillation."""
+    """The numbers that stand in sentences, by name: cost of the chain, what it says of mask, teacher, release."""
     ran = pd.DataFrame(read_manifest(record)["notebooks"]).T
     texts = {"minutes": f"{ran['minutes'].sum():.0f}", "memory": f"{ran['peak_memory_gib'].max():.1f}"}
     for change, line in effects(record).iterrows():
@@ -123,7 +136,9 @@ def numbers(record: Path) -> dict[str, str]:
         texts |= {f"{name}_{which}": f"{line[which]:+.1f}" for which in ("ours", "paper")}
         texts |= {f"{name}_{which}": f"{line[which]:.0f}" for which in ("cells", "hold", "fail", "all")}
         texts[f"{name}_above"] = f"{line['paper above']:.0f}"
-    return texts
+    passed = pd.read_csv(record / "auto_pass.csv").set_index(["loss", "method", "recall"])
+    ends = 100 * passed.loc[(*RELEASED_BY, 0.95), ["value", "low", "high"]]
+    return texts | {"released": "{:.0f} % [{:.0f}, {:.0f}]".format(*ends)}
 
 
 def mean_change(root: Path, rows: tuple[str, str]) -> float:
@@ -240,6 +255,8 @@ BLOCKS: Blocks = {
     "table1": partial(table, number=1),
     "table2": partial(table, number=2),
     "intervals": intervals,
+    "auto-pass": auto_pass,
+    "population": partial(figure, name="mask_by_population", alternative="Gain of the mask on two test populations"),
     "claims": partial(csv_table, name="claims"),
     "lambda-claims": partial(csv_table, name="lambda_claims"),
     "rows": partial(figure, name="rows_against_paper", alternative="Our and the paper's averages, row by row"),

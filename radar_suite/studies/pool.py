@@ -24,6 +24,8 @@ from radar_suite.world.pipelines import (
     Intake,
     Selection,
     Signals,
+    check_quotas,
+    quotas,
     select_annotated,
     select_traffic,
 )
@@ -82,10 +84,16 @@ class TrainingSet:
     labels: Int8[np.ndarray, "post category"]
 
 
-def quotas(sizes: Sequence[int], prevalences: Sequence[float]) -> Int[np.ndarray, "category label"]:
-    """Cleared and violating posts that each pipeline reviews, as `select_annotated` counts them."""
-    positives = np.rint(np.asarray(sizes) * prevalences).astype(int)
-    return np.stack([np.asarray(sizes) - positives, positives], axis=1)
+def check_sizes(posts: int, pool_posts: int) -> None:
+    """Hold the sizes of a cell's training set and of its pool against their quotas.
+
+    Raises:
+        RadarError: a pipeline's would hold no violating or no cleared post, or the pool fewer posts than the cell.
+    """
+    check_quotas("phase_posts", sizes_of(posts), CorpusConfig.train_prevalence)
+    check_quotas("phase_pool", sizes_of(pool_posts // len(PARTS)), RICH)
+    if posts > pool_posts:
+        raise RadarError(f"phase_posts is {posts}, of a phase_pool of {pool_posts}: ask for a larger pool.")
 
 
 def plan_pool(config: CorpusConfig) -> Pool:

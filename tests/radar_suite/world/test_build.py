@@ -159,8 +159,10 @@ def test_prevalence_is_the_same_at_every_dial(beta, focus, overlap, co_violation
     train, own = plan_corpus(config)
     (alone,) = plan_corpus(dataclasses.replace(config, train_posts=0))
     assert (own.index == alone.index).all()  # whatever else is built
+    sizes = {"train": [800, 300, 600], "test_own": [567, 567, 566]}
+    assert sizes["train"] == list(PIPELINE_SHARES)
     for selection, rates in ((train, config.train_prevalence), (own, config.test_prevalence)):
-        assert np.bincount(selection.pipeline).tolist() == [800, 300, 600] == list(PIPELINE_SHARES)
+        assert np.bincount(selection.pipeline).tolist() == sizes[selection.split]
         for k, rate in enumerate(rates):
             label = selection.labels[selection.pipeline == k, k]
             assert abs(label.mean() - rate) <= 3 * np.sqrt(rate * (1 - rate) / len(label))
