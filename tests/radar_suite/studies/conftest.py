@@ -21,12 +21,8 @@ posts, checkpoints = training["posts"], training["checkpoints"]
 BACKBONES = ("Qwen3-VL-2B", LAMBDA_STUDY_BACKBONE, EXPERT_BACKBONE)
 PARAMETERS = {
     "seed": 1, "train_posts": 60, "validation_posts": 0, "test_posts": 300, "own_test_posts": 600,
-<<<<<<< HEAD
-    "unlabelled_posts": 0, "audit_posts": 0, "calibration_posts": 0, "intake_beta": 1.5, "stream_focus": 0.5, "queue_overlap": 1.0,
-=======
     "unlabelled_posts": 0, "audit_posts": 0, "calibration_posts": 0, "intake_beta": 1.5, "stream_focus": 0.5,
     "queue_overlap": 1.0,
->>>>>>> i13-world
     "min_frames": 2, "max_frames": 2, "frame_px": 48,
 }  # fmt: skip
 
