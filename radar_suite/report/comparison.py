@@ -49,8 +49,8 @@ RECORDED = "cpu"  # profile whose record README and docs show
 MISSING, WHOLE = "(missing)", ("all rows", "all cells")
 # Columns whose cells are a row's name; of a number the column's name goes in front.
 KEYS = ("claim", "contrast", "finding", "loss", "method", "row", "against", "lambda", "beta", "focus", "overlap",
-        "co_violation", "training_posts", "population", "seed", "category", "metric", "risk", "entry", "change",
-        "notebook", "recipe", "split")  # fmt: skip
+        "co_violation", "training_posts", "population", "setting", "seed", "category", "metric", "risk", "entry",
+        "change", "notebook", "recipe", "split")  # fmt: skip
 CAUSES = ("device", "versions", "code", "seed", "parameters")  # fields of an entry that decide a result, beside inputs
 COLUMNS = ["file", "row", "column", "stated", "found"]  # of a comparison, with `differs`: a line per cell
 
@@ -199,7 +199,7 @@ def study_values(study: str, line: Mapping[str, Any], means: pd.Series) -> dict[
         value, plain = (mean(f"{row}, {line['population']}") for row in (line["row"], "unmasked, 0 ordinary posts"))
         return {"value": value, "gain": value - plain}
     if study == "scale":
-        value, other = (mean(f"{row}, {line['what']}") for row in (line["row"], line["against"]))
+        value, other = (mean(f"{row}, {line['setting']}") for row in (line["row"], line["against"]))
         return {"value": value, "other": other, "gain": value - other}
     place = ", ".join(f"{name} {line[name]:g}" for name in ("beta", "focus", "overlap"))
     place += f", {line['training_posts']} posts, {line['population']}"
