@@ -35,6 +35,7 @@ STRONGEST = Intake(beta=6.0, focus=1.0, overlap=3.0)  # no map goes further
 RICH = (0.25, 0.30, 0.17)  # share of violations in the pool's selections, by pipeline
 PARTS = {"train": Intake(), "validation": Intake(beta=STRONGEST.beta)}  # streams of the two halves, and their intake
 POPULATIONS = BLIND, OWN = ("traffic", "own stream")  # of test posts: as they come, or as each queue is fed
+HELD_OUT = 6  # one pool post in so many is kept for the own streams
 TRAFFIC_BLOCKS = 24  # of 4,096 posts, facts only: what the pool is weighed against
 
 
@@ -72,8 +73,8 @@ class Pool:
 
     @property
     def held_out(self) -> Bool[np.ndarray, " post"]:
-        """A sixth of the posts that nothing trains on; they come in random order."""
-        return np.arange(len(self)) % 6 == 0
+        """One of `HELD_OUT` posts, which nothing trains on; they come in random order."""
+        return np.arange(len(self)) % HELD_OUT == 0
 
 
 @dataclass(frozen=True)
@@ -88,12 +89,14 @@ def check_sizes(posts: int, pool_posts: int) -> None:
     """Hold the sizes of a cell's training set and of its pool against their quotas.
 
     Raises:
-        RadarError: a pipeline's would hold no violating or no cleared post, or the pool fewer posts than the cell.
+        RadarError: a pipeline's would hold no violating or no cleared post, or the pool fewer posts to train on than
+            the cell needs.
     """
     check_quotas("phase_posts", sizes_of(posts), CorpusConfig.train_prevalence)
     check_quotas("phase_pool", sizes_of(pool_posts // len(PARTS)), RICH)
-    if posts > pool_posts:
-        raise RadarError(f"phase_posts is {posts}, of a phase_pool of {pool_posts}: ask for a larger pool.")
+    if posts > (free := pool_posts - pool_posts // HELD_OUT):
+        raise RadarError(f"phase_posts is {posts}, and of a phase_pool of {pool_posts} cells train on {free}: ask "
+                         "for a larger pool.")  # fmt: skip
 
 
 def plan_pool(config: CorpusConfig) -> Pool:
