@@ -150,9 +150,9 @@ SPOILT = [
 ]
 CHANGED = [  # a pattern with one group: the number to change
     ("figures/cpu/table2.tex", "BCE w/o Mask, SigLIP2", "lqc_apr_at_r90", r"SigLIP2 & \D*(\d+\.\d+)"),
-    ("README.md", "line ", "mask_hold", r"<!--=mask_hold-->(.*?)<"),
+    ("README.md", "line ", "mask_ours", r"<!--=mask_ours-->(.*?)<"),
     ("README.md", "line ", "minutes", r"<!--=minutes-->(.*?)<"),
-    ("docs/results.md", "found, mask", "cells", r"\| mask \| (\d+)"),
+    ("docs/results.md", "found, mask", "by construction", r"\| mask \| (\d+)"),
     ("docs/results.md", "table1, BCE w/o Mask, SigLIP2", "LQC PR-AUC", r"\| BCE w/o Mask \| SigLIP2 \| \D*(\d+\.\d+)"),
     ("docs/results.md", "table1", "text", r"profile cpu, seed (\d)"),
     ("data_cards/built_in_corpus.md", "counts, train", "posts", r"\| train \| ([\d,]+)"),
