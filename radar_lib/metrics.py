@@ -122,6 +122,31 @@ def threshold_at_recall(labels: Labels, scores: Scores, *, recall: float) -> flo
     return np.nextafter(needed, needed.dtype.type(-np.inf)).item()
 
 
+def auto_pass(
+    labels: Num[np.ndarray, "post category"], scores: Shaped[np.ndarray, "post category"], *, recall: float,
+    weights: Weights | None = None,
+) -> Values:  # fmt: skip
+    """Share of posts that every risk releases: score <= tau_k for all k (Eq. 2), tau_k as in `apr_at_recall`.
+
+    What a router takes off a platform as a whole: a post passes only if no risk asks for it. Never above the smallest
+    APR@R of a risk. Posts must be verified for all risks.
+
+    >>> labels, scores = np.array([[1, 0], [0, 1], [0, 0], [0, 0]]), np.array([[3.0, 1], [1, 2], [0, 0], [2, 0]])
+    >>> apr_at_recall(labels[:, 0], scores[:, 0], recall=1.0), auto_pass(labels, scores, recall=1.0)
+    (0.75, 0.5)
+    """
+    _check_fraction(recall=recall)
+    counts = np.ones(len(labels)) if weights is None else np.asarray(weights)
+    passed, decided = np.ones(counts.shape, dtype=bool), True
+    for y, z in zip(np.asarray(labels).T, np.asarray(scores).T, strict=True):
+        blocks = blocks_of(y, z, weights)
+        fewest = np.argmax(blocks.reaches("recall", recall), axis=-1)
+        passed &= z < blocks.scores[fewest][..., None]
+        decided &= blocks.decided
+    share = quotient((counts * passed).sum(axis=-1), counts.sum(axis=-1))
+    return _decided(share, decided)
+
+
 def normalised_apr(apr: float, *, recall: float, prevalence: float) -> float:
     """(APR - (1 - R)) / (R (1 - prevalence)): 0 for scores without information, 1 for the perfect order.
 
@@ -236,5 +261,9 @@ def _check_fraction(**values: float) -> None:
 
 
 def _result(value: np.ndarray | np.floating, blocks: Blocks) -> Values:
-    value = np.where(blocks.decided, value, np.nan)
+    return _decided(value, blocks.decided)
+
+
+def _decided(value: np.ndarray | np.floating, decided: bool | np.ndarray) -> Values:
+    value = np.where(decided, value, np.nan)
     return value if value.ndim else float(value)

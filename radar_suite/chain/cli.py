@@ -16,7 +16,7 @@ from typing import Any
 from radar_lib import __version__
 from radar_lib.errors import RadarError
 from radar_lib.ranges import Range
-from radar_suite.chain import exits, planning, studies, verify
+from radar_suite.chain import exits, planning, run_studies, verify
 from radar_suite.report.parameter_ranges import RANGES, whole_number
 
 PROFILES = """\
@@ -61,8 +61,8 @@ and its number alone: any number of workers writes the same bytes, and a build t
 
 examples:
   radar corpus build --posts 2000 --seed 1 --workers 2 --size 96 --out my/world
-  radar corpus build --posts 2000 --size 384 --languages en ar --set test_positives=20 --out my/small
-  radar corpus build --posts 2000 --set intake_beta=0 --set duplicate_rate=0.05 --out my/duplicates
+  radar corpus build --posts 2000 --size 384 --languages en ar --set test_posts=1000 --out my/small
+  radar corpus build --posts 2000 --set stream_focus=0 --set duplicate_rate=0.05 --out my/duplicates
 """
 POSTS_IMPORT = """\
 examples:
@@ -90,6 +90,13 @@ def setting(text: str = "a parameter, as a YAML literal") -> Option:
 PROFILE = option("--profile", default="cpu", help="profile name or YAML file (default: cpu)")
 RUNS = option("--runs", metavar="DIR", help="where results go (default: runs/ of the project)")
 NOTEBOOKS = option("--notebooks", metavar="DIR", help="the notebooks (default: the project's)")
+TEXT_TOKENS = option(
+    "--text-tokens",
+    type=whole_number(RANGES["text_tokens"]),
+    default=0,
+    metavar="N",
+    help="with --checkpoint: the profile's text_tokens (default: 0, as of cpu)",
+)
 OWN_POSTS = "corpus folder of your own (`radar posts import` makes one)"
 
 
@@ -144,14 +151,15 @@ COMMANDS = (
         option("--json", action="store_true", help="for programs: bytes, seconds, plain numbers"),
         RUNS, NOTEBOOKS,
     )),
-    Command("studies", "studies:studies", "train what the paper does not: losses, controls, the map of masking",
-            studies.HELP, (PROFILE, RUNS, NOTEBOOKS), studies.add_arguments),
+    Command("studies", "run_studies:studies", "train what the paper does not: losses, controls, the map of masking",
+            run_studies.HELP, (PROFILE, RUNS, NOTEBOOKS), run_studies.add_arguments),
     Command("verify", "verify:verify", "recompute the committed results from their scores, and compare a run",
             verify.HELP, (PROFILE, RUNS, NOTEBOOKS), verify.add_arguments),
     Command("doctor", "commands:doctor", "say what is wrong with this environment", DOCTOR, (
         RUNS, NOTEBOOKS,
         option("--checkpoint", metavar="ID_OR_FOLDER", help="check one checkpoint instead: a folder, a Hub id "
                "(ID@REVISION), standin:NAME, or a name as in Table 1"),
+        TEXT_TOKENS,
     )),
     Command("report", "commands:report", "write the HTML report of a run again",
             "example: radar report --profile smoke (or the name of any folder of runs/)", (PROFILE, RUNS, NOTEBOOKS)),
@@ -176,6 +184,7 @@ COMMANDS = (
         option("folder", metavar="DIR"),
         option("--checkpoint", metavar="ID_OR_FOLDER", help="run its tokenizer and image processor over every post: "
                "a folder, a Hub id (ID@REVISION), standin:NAME, or a name as in Table 1"),
+        TEXT_TOKENS,
     )),
     Command("corpus build", "commands:corpus_build", "build it, or continue a build that was stopped", CORPUS_BUILD, (
         option("--profile", help="take the corpus settings of this profile"), NOTEBOOKS,

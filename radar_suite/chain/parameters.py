@@ -10,15 +10,16 @@ import ast
 import json
 import re
 import typing
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal, Optional, Union
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
+from radar_lib.errors import RadarError
+from radar_lib.ranges import check_ranges
 from radar_suite.chain.exits import UsageError
-from radar_suite.report.parameter_ranges import RANGES, fits
+from radar_suite.report.parameter_ranges import RANGES
 
 TYPES = {kind.__name__: kind for kind in (bool, int, float, str, list, tuple, dict)}
 TYPES |= {"Literal": Literal, "Optional": Optional, "Union": Union, "typing": typing, "__builtins__": {}}
@@ -51,10 +52,9 @@ class Parameter:
         """
         try:
             fitting = _adapter(self.annotation).validate_json(json.dumps(value))
-        except (ValidationError, TypeError, ValueError):
+            check_ranges({self.name: fitting}, RANGES)
+        except (ValidationError, TypeError, ValueError, RadarError):
             raise Misfit from None
-        if not fits(self.name, fitting):
-            raise Misfit
         return fitting
 
 
@@ -97,13 +97,3 @@ def parse_parameters(source: str, *, notebook: str) -> dict[str, Parameter]:
 def without_magics(source: str) -> str:
     """A cell's source as Python alone."""
     return re.sub(r"^(\s*)[%!].*$", r"\1pass", source, flags=re.MULTILINE)
-
-
-def unused_parameters(parameters: Iterable[str], sources: Iterable[str]) -> list[str]:
-    """Parameters that none of the notebook's other code cells reads: setting them would change nothing, silently.
-
-    A cell that hands on `globals()` may read any of them.
-    """
-    nodes = [node for source in sources for node in ast.walk(ast.parse(without_magics(source)))]
-    read = {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
-    return [name for name in parameters if name not in read and "globals" not in read]

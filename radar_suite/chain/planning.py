@@ -52,6 +52,8 @@ PAPER = {"train": 1_700_000, "validation": 17_000, "test": 75_000}  # validation
 GPUS = {"a100": (312e12, 80e9), "h100": (989e12, 80e9), "h200": (989e12, 141e9), "l40s": (362e12, 48e9),
         "rtx4090": (165e12, 24e9)}  # fmt: skip
 UTILISATION = 0.4  # NeMo AutoModel's performance summary gives 41 to 43 % for LoRA on one H100; ours is not recorded
+SPLITS = ("train", "validation", "audit", "unlabelled", "calibration", "test")  # of the built-in corpus
+BYTES_PER_TOKEN = 4.0  # of text in UTF-8; assumed, as no tokenizer is asked
 NAMED_DISK = 2e12  # assumed to stand beside a GPU that is asked about by name
 
 
@@ -164,11 +166,13 @@ def machine_of(device: str, results: Path) -> Machine:
 def posts_of(values: Mapping[str, Any], train: int | None = None) -> Posts:
     """The posts of a run, with `train` training posts if given: a corpus folder's, the paper's own (which nobody else
     has), those of the public sources, or the built-in corpus."""
-    from radar_lib.data.posts import FRAMES, LABEL_PREFIX, open_posts
+    from radar_lib.data.posts import FRAMES, LABEL_PREFIX, TEXT_COLUMNS, open_posts
+    from radar_suite.intake.texts import text_limit
     from radar_suite.world.dials import CorpusConfig
 
     given, rates = {"train": train} if train else {}, CorpusConfig.test_prevalence
-    px, words = (96, 45.0) if values["checkpoints"] == "standins" else (384, 128.0)
+    limit = values["text_tokens"] or np.inf
+    px, words = (96, min(45.0, limit)) if values["checkpoints"] == "standins" else (384, min(128.0, limit))
     if values["posts"]:
         from radar_lib.data.shards import read_batches
 
@@ -176,8 +180,10 @@ def posts_of(values: Mapping[str, Any], train: int | None = None) -> Posts:
         labels = [LABEL_PREFIX + category for category in stored.categories]
         violations = (stored.table("test", columns=labels) == 1).sum().mean() if "test" in stored.splits else 0.0
         some = stored.shards(next(iter(stored.splits)))[0]
-        sample = next(read_batches(some, columns=[FRAMES])).column(FRAMES)
-        frames = np.mean([len(of_post) for of_post in sample])
+        sample = next(read_batches(some, columns=[FRAMES, *TEXT_COLUMNS])).to_pandas()
+        frames, texts = sample[FRAMES].str.len().mean(), sample[[*TEXT_COLUMNS]].agg("".join, axis=1)
+        tokens = texts.str.encode("utf-8").str.len() / BYTES_PER_TOKEN
+        words = float(tokens.clip(upper=text_limit(stored, values["text_tokens"]).tokens or np.inf).mean())
         return Posts(stored.splits | given, len(labels), float(violations), float(frames), px, words)
     if values["profile"] == "paper":  # each risk's pipeline owns a third of the posts
         return Posts(PAPER | given, 3, PAPER["test"] * sum(rates) / 9, 4.0, px, words)
@@ -186,10 +192,9 @@ def posts_of(values: Mapping[str, Any], train: int | None = None) -> Posts:
         return Posts(sizes | given, 3, values["max_test"] / 2, 0.0, px, words)
     dials = values | {f"{split}_posts": count for split, count in given.items()}
     config = CorpusConfig(**{name: dials[name] for name in CorpusConfig.__dataclass_fields__ if name in dials})
-    sizes = {split: getattr(config, f"{split}_posts") for split in ("train", "validation", "audit", "unlabelled")}
-    for split in ("calibration", "test"):
-        sizes[split] = sum(math.floor(getattr(config, f"{split}_positives") / rate) for rate in rates)
-    return Posts(sizes, 3, config.test_positives, 3.07, config.frame_px, 43.0 if px == 96 else 60.0, True)
+    sizes = {split: getattr(config, f"{split}_posts") for split in SPLITS} | {"test_own": config.own_test_posts}
+    return Posts(sizes, 3, config.test_posts * sum(rates) / 3, 3.07, config.frame_px,
+                 min(43.0 if px == 96 else 60.0, limit), True)  # fmt: skip
 
 
 def passes(notebook: str, values: Mapping[str, Any], posts: Posts) -> list[tuple[str, float, float, float]]:
@@ -197,13 +202,13 @@ def passes(notebook: str, values: Mapping[str, Any], posts: Posts) -> list[tuple
     notebook, as its cells do it."""
     from radar_suite.report.experiments import EXPERT_BACKBONE, LAMBDA_STUDY_BACKBONE, ROUTER_ROWS
     from radar_suite.report.reliance import MODALITIES
-    from radar_suite.world.dials import CorpusConfig
 
     train, validation, test = (posts.count(split) for split in ("train", "validation", "test"))
     routers = [row.backbone for row in ROUTER_ROWS]
 
     def run(backbone: str, epochs: int) -> tuple[str, float, float, float]:
-        fit, score = (values["seeds"] * n for n in (epochs * train, (epochs + 1) * validation + test))
+        scored = (epochs + 1) * validation + test + posts.count("test_own")
+        fit, score = (values["seeds"] * n for n in (epochs * train, scored))
         return backbone, fit, score, fit + score
 
     match notebook[:2]:
@@ -214,19 +219,19 @@ def passes(notebook: str, values: Mapping[str, Any], posts: Posts) -> list[tuple
             return [run(EXPERT_BACKBONE, values["expert_epochs"])]
         case "04":  # every expert every post, from one run of the tower; ablated test posts of its own risk
             changes = 2 * len(MODALITIES) + 1 if posts.frames else 2 * len(MODALITIES) - 2
-            ablated = changes * posts.risks * (posts.violations + min(values["ablated_posts"], test / posts.risks))
+            most = values["ablated_posts"]
+            ablated = changes * posts.risks * (min(posts.violations, most) + min(most, test / posts.risks))
             known = train + validation
             return [(EXPERT_BACKBONE, 0, posts.risks * known + ablated, known + ablated)]
-        case "05":  # the rows, the multi-task reference, and the probe's frozen states
-            rows = [run(name, values["epochs"]) for name in (*routers, EXPERT_BACKBONE)]
+        case "05":  # the rows, and the probe's frozen states
+            rows = [run(name, values["epochs"]) for name in routers]
             return [*rows, (LAMBDA_STUDY_BACKBONE, 0, train + test, train + test)]
         case "07":  # points of the grid that are rows of the tables are there already
             rows = [row for row in ROUTER_ROWS if row.backbone == LAMBDA_STUDY_BACKBONE and row.objective == "masked"]
             there = {values["lambda_tables"] if row.distilled else 0.0 for row in rows}
             return [run(LAMBDA_STUDY_BACKBONE, values["epochs"])] * len(set(values["lambda_grid"]) - there)
         case "08":  # pools of the built-in world, whatever the chain's posts are
-            tests = sum(int(values["phase_test_positives"] / rate) for rate in CorpusConfig.test_prevalence)
-            count = len(values["phase_levels"]) * (values["phase_pool"] + tests)
+            count = values["phase_pool"] + values["phase_test_posts"]
             return [(values["phase_backbone"], 0, count, count)]
     return []
 
@@ -240,7 +245,7 @@ def demand(names: list[str], values: Mapping[str, Any], posts: Posts, machine: M
 
     kept, rows = set(), [Row(name) for name in names]
     lanes, bytes_per_weight = (1, 2) if machine.speed else (min(machine.cores, MOST_WORKERS), 4)
-    total, read = posts.count(), posts.count("train", "validation", "test")
+    total, read = posts.count(), posts.count("train", "validation", "test", "test_own")
     shape = {"words": posts.words, "frames": posts.frames, "px": posts.px, "categories": posts.risks}
     for row in rows:
         number = row.notebook[:2]
@@ -251,8 +256,8 @@ def demand(names: list[str], values: Mapping[str, Any], posts: Posts, machine: M
             row.disk = total * float(np.polyval(line, posts.px**2)) if posts.built else 0.0
         elif number == "04":  # an id of 16 bytes and float32 logits
             row.disk = posts.count("train", "validation") * (16.0 + 4 * posts.risks)
-        elif number == "06":  # resampled: experts, routers and multi-task at each seed, four other reference rows
-            row.posts = (values["seeds"] * (2 + len(ROUTER_ROWS)) + 4) * posts.count("test")
+        elif number == "06":  # resampled: experts and routers at each seed, four reference rows
+            row.posts = (values["seeds"] * (1 + len(ROUTER_ROWS)) + 4) * posts.count("test")
         for name, train, score, towers in passes(number, values, posts):
             cost = cost_of(name, values["checkpoints"], rank=values["lora_rank"], **shape)
             size = read * (32 * cost.tokens + 4 * cost.visual)

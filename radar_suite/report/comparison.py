@@ -31,20 +31,26 @@ from radar_suite.report.manifest import MANIFEST, read_entry, read_manifest
 from radar_suite.report.record import FILE, read_record
 from radar_suite.report.results import BLOCK, NUMBER, documents
 from radar_suite.report.row_scores import RowScores, name_of, read_row_scores
-from radar_suite.report.stated import INTERVALS, VERDICTS, grid_files, table_files
+from radar_suite.report.stated import INTERVALS, VERDICTS, grid_files, own_stream_files, table_files
 
-SCORES = {"test_scores": (table_files, "tables"), "lambda_scores": (grid_files, "lambda")}  # by name of the file
+SCORES = {
+    "test_scores": (table_files, "tables"),
+    "own_test_scores": (own_stream_files, None),
+    "lambda_scores": (grid_files, "lambda"),
+}  # by name of the file, and the study in the record of runs
 NOTEBOOKS = {"test_scores": "06_tables_1_and_2", "lambda_scores": "07_lambda_study"}
 TRAINING = ("03_expert_training/experts.json", "05_router_training/routers.json", "05_router_training/references.json",
             "06_tables_1_and_2/references.json", "07_lambda_study/lambda.json")  # fmt: skip
 # Studies' files of numbers: their name in the record of runs, and to what precision they are written.
 STUDIES = {"losses": ("losses", 1e-12), "controls": ("controls", 0.0051), "phase": ("phase", 1e-6),
-           "phase_lora": ("phase LoRA", 1e-6)}  # fmt: skip
+           "phase_lora": ("phase LoRA", 1e-6), "phase_interventions": ("phase interventions", 1e-6),
+           "scale": ("scale", 1e-6)}  # fmt: skip
 RECORDED = "cpu"  # profile whose record README and docs show
 MISSING, WHOLE = "(missing)", ("all rows", "all cells")
 # Columns whose cells are a row's name; of a number the column's name goes in front.
-KEYS = ("claim", "contrast", "finding", "loss", "method", "row", "against", "lambda", "beta", "co_violation", "seed",
-        "category", "metric", "risk", "entry", "change", "notebook", "recipe", "split")  # fmt: skip
+KEYS = ("claim", "contrast", "finding", "loss", "method", "row", "against", "lambda", "beta", "focus", "overlap",
+        "co_violation", "training_posts", "population", "setting", "seed", "category", "metric", "risk", "entry",
+        "change", "notebook", "recipe", "split")  # fmt: skip
 CAUSES = ("device", "versions", "code", "seed", "parameters")  # fields of an entry that decide a result, beside inputs
 COLUMNS = ["file", "row", "column", "stated", "found"]  # of a comparison, with `differs`: a line per cell
 
@@ -189,9 +195,15 @@ def study_values(study: str, line: Mapping[str, Any], means: pd.Series) -> dict[
         return {"value": mean(line["row"]), "difference": mean(line["row"]) - mean("Mask")}
     if study == "controls":
         return {"value": 100 * mean(line["row"]), "gain": 100 * (mean(line["row"]) - mean("no teacher"))}
-    kind = "LoRA, " if study == "phase LoRA" else ""
-    place = f"beta {line['beta']:g}, co-violation {line['co_violation']:g}"
-    masked, unmasked = (mean(f"{kind}{objective}, {place}") for objective in ("masked", "unmasked"))
+    if study == "phase interventions":
+        value, plain = (mean(f"{row}, {line['population']}") for row in (line["row"], "unmasked, 0 ordinary posts"))
+        return {"value": value, "gain": value - plain}
+    if study == "scale":
+        value, other = (mean(f"{row}, {line['setting']}") for row in (line["row"], line["against"]))
+        return {"value": value, "other": other, "gain": value - other}
+    place = ", ".join(f"{name} {line[name]:g}" for name in ("beta", "focus", "overlap"))
+    place += f", {line['training_posts']} posts, {line['population']}"
+    masked, unmasked = (mean(f"{objective}, {place}") for objective in ("masked", "unmasked"))
     return {"masked": masked, "unmasked": unmasked, "gain": masked - unmasked}
 
 
@@ -259,7 +271,7 @@ def agree(run: Path, record: Path) -> Agreement:
     Raises:
         RadarError: either has no scores, intervals or manifest.
     """
-    folders = [run / NOTEBOOKS[name] / "figures" for name in SCORES]
+    folders = [run / notebook / "figures" for notebook in NOTEBOOKS.values()]
     other = causes_apart(*(read_entry(one, "test_scores") for one in (folders[0], record)))
     stated, found = _read(record / INTERVALS), _read(folders[0] / INTERVALS)
     if not stated or not found:

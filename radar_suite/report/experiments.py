@@ -13,16 +13,16 @@ from typing import Any
 from radar_lib.data.posts import LABEL_PREFIX, Posts, labels, valid_mask
 from radar_lib.errors import RadarError
 from radar_lib.files import atomic_path
-from radar_lib.models.text import TITLE_FIRST, TextLimit
 from radar_lib.training.cache import Cache
 from radar_lib.training.lab import Lab, Run, RunSpec, SoftLabels
 from radar_lib.training.loop import Execution, Recipe
 from radar_lib.training.parallel import train_all
+from radar_suite.intake.texts import text_limit
 from radar_suite.report.workspace import Workspace
+from radar_suite.world.dials import OWN_TEST
 from radar_suite.world.standins import locate_checkpoints
 
 EXECUTION = ("accumulate", "gradient_checkpointing", "packing")  # parameters that change how steps are computed
-OWN_TEXT_TOKENS = 256  # all of 99 % of three public sources' posts; the stand-ins' own limit cuts a fifth of one's
 EXPERTS = "Individual Experts"
 EXPERT_BACKBONE = "Qwen3-VL-8B"
 LAMBDA_STUDY_BACKBONE = "Qwen3-VL-4B"
@@ -102,20 +102,6 @@ class Settings:
         return self.spec(LAMBDA_STUDY_BACKBONE, categories, lam=lam)
 
 
-def text_limit(posts: Posts, tokens: int = 0) -> TextLimit:
-    """How much of a post's text the chain reads.
-
-    Built-in posts are cut as their record was made: at the checkpoint's own limit, title first. Others are longer, and
-    each field keeps its share.
-
-    Args:
-        tokens: the profile's `text_tokens`; 0 leaves it to the checkpoint (built-in posts) or to `OWN_TEXT_TOKENS`.
-    """
-    if posts.kind == "built-in":
-        return TextLimit(tokens or None, TITLE_FIRST.shares)
-    return TextLimit(tokens or OWN_TEXT_TOKENS)
-
-
 def set_up(name: str, names: Mapping[str, Any]) -> tuple[Workspace, Posts, Lab, Settings | None]:
     """What a notebook starts from: its workspace, the posts, the lab and, where it trains, the profile's settings.
 
@@ -129,7 +115,7 @@ def set_up(name: str, names: Mapping[str, Any]) -> tuple[Workspace, Posts, Lab, 
     lab = Lab(
         posts, Cache(ws.cache_dir), checkpoints=locate_checkpoints(given["checkpoints"]), device=ws.device,
         checkpoint_seconds=given.get("checkpoint_seconds", 30.0), execution=execution,
-        text=text_limit(posts, given["text_tokens"]),
+        text=text_limit(posts, given["text_tokens"]), score_splits=("validation", "test", OWN_TEST),
     )  # fmt: skip
     shared = ("batch_size", "learning_rate", "lora_rank", "lora_alpha", "seed")
     if "batch_size" not in given:

@@ -13,7 +13,7 @@ import pandas as pd
 
 from radar_lib.evidence import AREA, AVERAGE
 from radar_suite.report.claims import UNTESTABLE
-from radar_suite.report.references import CHANCE, MULTITASK, PROBE, REFERENCE, WORDS
+from radar_suite.report.references import CHANCE, PROBE, REFERENCE, WORDS
 from radar_suite.report.tables import in_percent
 
 
@@ -39,12 +39,6 @@ BEATEN: Mapping[str, Notice] = {  # by reference row, the simplest first; the or
     PROBE: Notice(
         "A linear probe of a frozen backbone beats every trained row",
         f"A regression on what one backbone makes of a post before any fine-tuning ranks better. {WHAT_TO_DO}",
-    ),
-    MULTITASK: Notice(
-        "One multi-task model of the experts' size beats every trained row",
-        "It reads the same posts and labels as the routers, masked, without any expert. As a ranking it is the one to "
-        "beat here, at an expert's cost per post. Intervals are over test posts; where they overlap, other test posts "
-        "may turn the order round.",
     ),
 }
 NOTHING_TO_MASK = Notice(

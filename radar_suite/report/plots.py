@@ -19,7 +19,7 @@ from matplotlib.ticker import MaxNLocator
 
 from radar_lib.metrics import pr_curve
 from radar_lib.training.loop import History
-from radar_suite.report.claims import FAILS, HOLDS, OPEN, REVERSED, SHOWS, UNTESTABLE
+from radar_suite.report.claims import CHOSEN, FAILS, HOLDS, OPEN, REVERSED, SHOWS, UNTESTABLE
 from radar_suite.report.drawing import fold, panels, place_legend
 from radar_suite.report.style import BLACK, LINE_STYLES, LOSS_COLOURS, MARKERS, category_colour, look
 from radar_suite.report.tables import AVERAGE, METRICS, ROW_ORDER
@@ -31,6 +31,7 @@ VERDICTS = {  # look of a cell, and its mark
     OPEN: ({"facecolor": "#eeeeee"}, ""),
     SHOWS: ({"facecolor": "#c6dff0"}, "="),
     REVERSED: ({"facecolor": "#eed3e3"}, "↑"),
+    CHOSEN: ({"facecolor": "white", "hatch": "....", "edgecolor": "#d9cfa8"}, "◦"),
     UNTESTABLE: ({"facecolor": "white", "hatch": "///", "edgecolor": "#dddddd"}, ""),
 }
 
@@ -214,7 +215,7 @@ def verdicts(decided: pd.DataFrame) -> Figure:
 
     A cell prints ours and, below it, the paper's difference in points; a star marks the paper's exceptions. Colour and
     mark say the verdict: a tick where it holds, a cross where it fails, = where an exception shows as in the paper,
-    an arrow where it is reversed, nothing where it stays open, a dash where it cannot be tested.
+    an arrow where it is reversed, nothing where it stays open, a ring where it is by construction.
 
     Args:
         decided: of `claims.decide`.
@@ -234,6 +235,34 @@ def verdicts(decided: pd.DataFrame) -> Figure:
     key = [Patch(label=f"{mark} {verdict}".strip(), **{"edgecolor": look["facecolor"]} | look)
            for verdict in seen for look, mark in [VERDICTS[verdict]]]  # fmt: skip
     place_legend(figure, key, [patch.get_label() for patch in key], loc="lower center", most=len(key), fontsize=7)
+    return figure
+
+
+def mask_by_population(decided: Mapping[str, pd.DataFrame]) -> Figure:
+    """What the mask changes, average over risks: a panel per metric, a line per backbone, a mark per test population.
+
+    Bars are 95 % intervals; the paper's difference, where it has one, is a cross.
+
+    Args:
+        decided: of `claims.decide`, by the name of the population that the test posts are from.
+    """
+    metrics = [metric for metric in METRICS if any(metric in set(part["metric"]) for part in decided.values())]
+    figure, axes = panels(len(metrics), size=(3.0, 2.6), sharey=True)
+    for axis, metric in zip(axes, metrics, strict=True):
+        axis.axvline(0, color=BLACK, linewidth=1, linestyle=":")
+        for position, (name, part) in enumerate(decided.items()):
+            own = part[(part["category"] == AVERAGE) & (part["metric"] == metric)]
+            height = -np.arange(len(own)) + 0.13 * (len(decided) - 1 - 2 * position)
+            ends = np.abs(own[["low", "high"]].to_numpy(float).T - own["ours"].to_numpy(float))
+            axis.errorbar(own["ours"], height, xerr=ends, linestyle="", color=category_colour(position),
+                          marker=MARKERS[position], markersize=5, label=name)  # fmt: skip
+        if own["paper"].notna().any():
+            axis.plot(own["paper"], -np.arange(len(own)), "x", color=BLACK, markersize=6, label="the paper")
+        names = [row.rpartition(", ")[2] for row in own["row"]]
+        axis.set(title=metric, xlabel="masked minus unmasked\n(points)", yticks=-np.arange(len(own)), yticklabels=names,
+                 ylim=(0.5 - len(own), 0.5))  # fmt: skip
+        axis.grid(axis="y", visible=False)
+    place_legend(figure, *axes[0].get_legend_handles_labels(), loc="lower center", most=3)
     return figure
 
 

@@ -7,7 +7,6 @@ on its own training posts.
 - no information: a random order of the posts, from the prevalence alone;
 - words: character n-grams of title, OCR and ASR text (Unicode-aware, so for any language), TF-IDF, logistic regression;
 - linear probe: the same regression on a frozen backbone's pooled vectors;
-- multi-task: one router of the experts' size for all risks, masked, trained like the other routers;
 - oracle: the posterior of each risk given all facts behind a post, which only the built-in corpus knows.
 """
 
@@ -36,24 +35,24 @@ from radar_lib.intervals import logit_interval, sum_within
 from radar_lib.metrics import uninformed_metrics
 from radar_lib.sources import digest_sources
 from radar_lib.training.encoder import pooled_features
-from radar_lib.training.lab import Lab, RunSpec
+from radar_lib.training.lab import Lab
 from radar_lib.training.scores import write_scores
-from radar_suite.intake.text import all_text, plain_text
+from radar_suite.intake.texts import all_text, plain_text
 from radar_suite.report import tables
 from radar_suite.report.audit_truth import truth_of
-from radar_suite.report.experiments import EXPERT_BACKBONE, LAMBDA_STUDY_BACKBONE, Settings
+from radar_suite.report.experiments import LAMBDA_STUDY_BACKBONE
 from radar_suite.report.row_scores import RowScores
 from radar_suite.report.workspace import Workspace
 
 REFERENCE = "Reference"  # stands where the table rows have their loss
 CHANCE, WORDS, ORACLE = "No information", "TF-IDF + logistic regression", "Oracle (true posterior)"
-PROBE, MULTITASK = f"Linear probe, frozen {LAMBDA_STUDY_BACKBONE}", f"Multi-task {EXPERT_BACKBONE}"
-ORDER = [(REFERENCE, method) for method in (CHANCE, WORDS, PROBE, MULTITASK, ORACLE)]
+PROBE = f"Linear probe, frozen {LAMBDA_STUDY_BACKBONE}"
+ORDER = [(REFERENCE, method) for method in (CHANCE, WORDS, PROBE, ORACLE)]
 NOTE = (  # beside the rows, wherever they are shown
     "Reference rows, not of the paper and outside all marks and claims. No information: a random order. TF-IDF: "
     "character n-grams of the text, logistic regression per risk. Linear probe: the same on a frozen backbone's "
-    "vectors. Multi-task: one router of the experts' size for all risks, masked. Oracle: the posterior given all facts "
-    "behind a post, equal ones in a random order; known of the built-in corpus only."
+    "vectors. Oracle: the posterior given all facts behind a post, equal ones in a random order; known of the built-in "
+    "corpus only."
 )
 VOCABULARY = {"analyzer": "char_wb", "ngram_range": (2, 4), "sublinear_tf": True, "max_features": 50_000}
 STRENGTHS = (0.001, 0.01, 0.1, 1.0, 10.0, 100.0)  # scikit-learn's C, weak to strong fit
@@ -64,11 +63,6 @@ Features = spmatrix | np.ndarray
 def is_reference(row: Any) -> bool:
     """Whether a row's name is that of a reference row."""
     return isinstance(row, tuple) and row[0] == REFERENCE
-
-
-def multitask(settings: Settings, categories: Sequence[str]) -> RunSpec:
-    """The multi-task model of the experts' size, at the routers' settings."""
-    return settings.spec(EXPERT_BACKBONE, categories)
 
 
 def fit_regressions(

@@ -191,28 +191,27 @@ def _keep_scores(
     write_scores(folder / SCORES, post_ids=ids, splits=splits, logits=logits, categories=run.spec.categories)
 
 
-def sample(labels: Int8[np.ndarray, " post"], *, cleared: int, seed: int) -> Int[np.ndarray, " sample"]:
-    """Positions, ascending, of all violating posts and at most `cleared` cleared ones, drawn at random."""
-    negatives = np.flatnonzero(labels == 0)
-    drawn = np.random.default_rng(seed).permutation(negatives)[:cleared]
-    return np.sort(np.concatenate([np.flatnonzero(labels == 1), drawn]))
+def sample(labels: Int8[np.ndarray, " post"], *, most: int, seed: int) -> Int[np.ndarray, " sample"]:
+    """Positions, ascending, of at most `most` violating and as many cleared posts, drawn at random."""
+    random = np.random.default_rng(seed)
+    return np.sort(np.concatenate([random.permutation(np.flatnonzero(labels == y))[:most] for y in (0, 1)]))
 
 
 def reliance(
-    lab: Lab, run: Run, ablations: Sequence[Ablation], *, split: str = "test", cleared: int = 200, seed: int = 1
+    lab: Lab, run: Run, ablations: Sequence[Ablation], *, split: str = "test", most: int = 200, seed: int = 1
 ) -> pd.DataFrame:
     """What a run loses to each ablation, one line per category and ablation.
 
     Args:
-        cleared: cleared posts per category; all violating ones are taken. The share of violations is therefore higher
-            than in the split, and so is PR-AUC.
+        most: violating posts per category, and cleared ones. The share of violations is therefore higher than in the
+            split, and so is PR-AUC.
 
     Returns:
         `COLUMNS`: PR-AUC as the posts are; loss, low and high in fractions. No lines where no post holds anything.
     """
     ids = lab.table(split)["post_id"].to_numpy()
     labels = lab.labels(split, run.spec.categories)
-    samples = [sample(column, cleared=cleared, seed=seed) for column in labels.T]
+    samples = [sample(column, most=most, seed=seed) for column in labels.T]
     changed = ablated_scores(lab, run, ablations, splits=[split], post_ids=ids[np.unique(np.concatenate(samples))])
     own, groups, lines = run.scores(), group_numbers(lab.posts.table(split)), []
     for k, (category, chosen) in enumerate(zip(run.spec.categories, samples, strict=True)):

@@ -32,9 +32,11 @@ from radar_suite.report.workspace import Workspace
 KEY = b"radar_rows"  # of the file's metadata: which run each group of columns is
 
 
-def labelled_test_posts(posts: Posts) -> tuple[list[str], Int8[np.ndarray, "post category"], Groups]:
+def labelled_test_posts(
+    posts: Posts, split: str = "test"
+) -> tuple[list[str], Int8[np.ndarray, "post category"], Groups]:
     """Ids, labels (1, 0, -1) and groups of the test posts that were verified for something: all routers scored them."""
-    table = posts.table("test")
+    table = posts.table(split)
     truth = labels(table, posts.categories)
     known = valid_mask(truth).any(axis=1)
     return table["post_id"][known].tolist(), truth[known], group_numbers(table[known])
@@ -50,6 +52,7 @@ class RowScores:
         categories: the risks, in the order of the columns.
         rows: by row, a table row as (loss, method) or a lambda, the logits of its run at each seed.
         groups: number of each post's group; None if all are independent.
+        kind: of the posts (`Posts.kind`): of the built-in world some comparisons are by construction.
     """
 
     post_ids: Sequence[str]
@@ -57,6 +60,7 @@ class RowScores:
     categories: tuple[str, ...]
     rows: Mapping[Hashable, Mapping[int, Float[np.ndarray, "post category"]]]
     groups: Groups = None
+    kind: str = ""
 
     def only(self, wanted: Callable[[Any], bool]) -> RowScores:
         """The rows whose name is wanted."""
@@ -88,7 +92,7 @@ class RowScores:
                 for k, category in enumerate(self.categories):
                     unknown = self.truth[:, k] < 0
                     columns[_column(row, seed, category)] = pa.array(logits[:, k], pa.float32(), mask=unknown)
-        about = {KEY: json.dumps({"categories": self.categories, "rows": listed}).encode()}
+        about = {KEY: json.dumps({"categories": self.categories, "rows": listed, "kind": self.kind}).encode()}
         scores = [name for name, column in columns.items() if column.type == pa.float32()]
         with atomic_path(path) as temporary:
             pq.write_table(
@@ -128,7 +132,7 @@ def _row_scores(path: Path) -> RowScores:
             raise RadarError(f"{path}: {_column(row, seed, '')}a verified post has no finite logit.")
         rows.setdefault(row, {})[seed] = logits
     groups = table["group"].to_numpy() if "group" in table.column_names else None
-    return RowScores(table["post_id"].to_pylist(), truth, categories, rows, groups)
+    return RowScores(table["post_id"].to_pylist(), truth, categories, rows, groups, about.get("kind", ""))
 
 
 def save_row_scores(ws: Workspace, name: str, scores: RowScores, *, caption: str) -> None:

@@ -24,6 +24,9 @@ CAPTIONS = {
     "references": f"{references.NOTE} In %",
     "table1": f"{tables.TITLES[1]} (%)",
     "table2": f"{tables.TITLES[2]} (%)",
+    "auto_pass": "Share of test posts that a row releases for all risks at once, with its 95 % interval over them",
+    "own_stream": "Every cell of Tables 1 and 2 on each pipeline's own stream, as a fraction, with its 95 % interval",
+    "own_stream_mask": "What the mask changes there, in points; by construction on built-in posts",
     "claims": "The paper's claims and what this run says of each",
     "claim_cells": "Every comparison behind the claims, in points, with a note where no coverage is promised",
     "lambda_study": f"Figure 2 in numbers: {LAMBDA_STUDY_BACKBONE} along the lambda grid",
@@ -41,12 +44,14 @@ class TableResults:
         beside: the reference rows' (`references.reference_results`).
         decided: the comparisons behind the claims (`claims.decide`).
         released: the claim about traffic (`claims.traffic`).
+        passed: what a row releases for all risks at once (`tables.auto_pass_results`), reference rows last.
     """
 
     rows: pd.DataFrame
     beside: pd.DataFrame
     decided: pd.DataFrame
     released: pd.DataFrame
+    passed: pd.DataFrame
 
     @classmethod
     def of(cls, scores: RowScores, *, seed: int) -> TableResults:
@@ -56,8 +61,9 @@ class TableResults:
         return cls(
             tables.with_intervals(tables.results(rows), evidence),
             references.reference_results(scores, seed=seed),
-            claims.decide(claims.table_cells(scores.categories), evidence),
+            claims.decide(claims.table_cells(scores.categories), evidence, chosen=claims.by_construction(scores.kind)),
             claims.traffic(evidence, RELEASED_BY),
+            tables.auto_pass_results(scores, seed=seed),
         )
 
     @property
@@ -79,9 +85,10 @@ class TableResults:
         """CSV text of each file of numbers, by its name."""
         both = pd.concat([self.rows, self.beside], ignore_index=True)
         return {
-            INTERVALS: both.to_csv(index=False, float_format="%.6g", lineterminator="\n"),
+            INTERVALS: _fractions(both),
             "references.csv": references.reference_csv(self.beside),
             **{f"table{number}.csv": tables.to_csv(self.wide(number)[0]) for number in tables.TABLES},
+            **({"auto_pass.csv": _fractions(self.passed)} if len(self.passed) else {}),
             **claim_files("claim", [self.decided, self.released]),
         }
 
@@ -117,6 +124,36 @@ class GridResults:
         return {"lambda_study.csv": to_csv(self.study)} | claim_files("lambda_claim", [self.decided, self.steady])
 
 
+@dataclass(frozen=True)
+class OwnStreamResults:
+    """What notebook 06 states of each pipeline's own stream, the other population that test posts can come from.
+
+    Attributes:
+        rows: results with their intervals.
+        decided: what the mask changes (`claims.decide`).
+    """
+
+    rows: pd.DataFrame
+    decided: pd.DataFrame
+
+    @classmethod
+    def of(cls, scores: RowScores, *, seed: int) -> OwnStreamResults:
+        """From the scores of the table rows on the split `experiments.OWN_TEST`; `seed` is that of the bootstrap."""
+        evidence, cells = scores.evidence(seed=seed), claims.table_cells(scores.categories)
+        cells = [cell for cell in cells if cell.claim in claims.MASKING]
+        return cls(tables.with_intervals(tables.results(scores), evidence),
+                   claims.decide(cells, evidence, chosen=claims.by_construction(scores.kind)))  # fmt: skip
+
+    def files(self) -> dict[str, str]:
+        """CSV text of each file of numbers, by its name."""
+        return {"own_stream.csv": _fractions(self.rows), "own_stream_mask.csv": to_csv(self.decided)}
+
+
+def own_stream_files(scores: RowScores, *, seed: int) -> dict[str, str]:
+    """CSV text of each file of numbers that notebook 06 writes of the own streams, from the scores."""
+    return OwnStreamResults.of(scores, seed=seed).files()
+
+
 def table_files(scores: RowScores, *, seed: int) -> dict[str, str]:
     """CSV text of each file of numbers that notebook 06 writes, from the scores."""
     return TableResults.of(scores, seed=seed).files()
@@ -125,6 +162,10 @@ def table_files(scores: RowScores, *, seed: int) -> dict[str, str]:
 def grid_files(scores: RowScores, *, seed: int) -> dict[str, str]:
     """CSV text of each file of numbers that notebook 07 writes, from the scores."""
     return GridResults.of(scores, seed=seed).files()
+
+
+def _fractions(frame: pd.DataFrame) -> str:
+    return frame.to_csv(index=False, float_format="%.6g", lineterminator="\n")
 
 
 def claim_files(name: str, parts: Iterable[pd.DataFrame]) -> dict[str, str]:
@@ -147,7 +188,7 @@ def verdicts(parts: Iterable[pd.DataFrame]) -> pd.DataFrame:
     return lines.loc[:, (lines != "").any()]  # the paper prints no number for any cell of the grid
 
 
-def save_results(workspace: Workspace, results: TableResults | GridResults, *, about: str) -> None:
+def save_results(workspace: Workspace, results: TableResults | OwnStreamResults | GridResults, *, about: str) -> None:
     """Write every file of numbers of a notebook, Tables 1 and 2 also as LaTeX.
 
     Args:

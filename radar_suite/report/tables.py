@@ -22,8 +22,9 @@ from radar_lib.data.posts import Posts, labels
 from radar_lib.data.schema import group_numbers
 from radar_lib.errors import RadarError
 from radar_lib.evidence import AVERAGE, Evidence
-from radar_lib.intervals import RELIABLE_RECALL, recall_at_precision_is_reliable
+from radar_lib.intervals import RELIABLE_RECALL, bootstrap, percentile_interval, recall_at_precision_is_reliable
 from radar_lib.labels import column_name
+from radar_lib.metrics import auto_pass
 from radar_lib.training.scores import logits_for, read_scores
 from radar_suite.report.experiments import TABLE_ROWS, by_seed
 from radar_suite.report.row_scores import RowScores
@@ -31,6 +32,7 @@ from radar_suite.report.row_scores import RowScores
 TABLES: Mapping[int, tuple[str, str]] = {1: ("PR-AUC", "R@P60"), 2: ("APR@R90", "APR@R95")}
 TITLES = {1: "Risk detection capability", 2: "Traffic reduction"}
 METRICS = tuple(metric for pair in TABLES.values() for metric in pair)
+RECALLS, AUTO_PASS_REPLICATES = (0.9, 0.95), 500
 PAPER_CATEGORIES = ("LQC", "RCS", "FE")
 UNRELIABLE = f"below {100 * RELIABLE_RECALL:g} %: no coverage promised"
 CSS = {"best": "font-weight: bold", "second": "text-decoration: underline", "": ""}
@@ -94,19 +96,20 @@ def row_scores(
     *,
     runs_dir: Path,
     order: Sequence[tuple[str, str]] = ROW_ORDER,
+    split: str = "test",
 ) -> RowScores:
-    """The logits of these rows on the test posts, at every seed; each risk on the posts that its pipeline verified.
+    """The logits of these rows on the posts of a split, at every seed; each risk on the posts verified for it.
 
     Raises:
         RadarError: a row has no run, a risk no scores, or a verified post is missing from them.
     """
-    test = posts.table("test")
+    test = posts.table(split)
     truth, ids = labels(test, posts.categories), test["post_id"].tolist()
     rows = {
         row: {one[0]["seed"]: row_logits(one, ids, truth, posts.categories, runs_dir=runs_dir) for one in by_seed(own)}
         for row, own in group_rows(index, order).items()
     }
-    return RowScores(ids, truth, posts.categories, rows, group_numbers(test))
+    return RowScores(ids, truth, posts.categories, rows, group_numbers(test), posts.kind)
 
 
 def over_seeds(scored: Sequence[Mapping[str, Mapping[str, float]]]) -> list[dict[str, Any]]:
@@ -255,6 +258,36 @@ def with_intervals(frame: pd.DataFrame, evidence: Evidence) -> pd.DataFrame:
         found = [evidence.interval(*place, over=over) for place in places]
         columns |= {f"{prefix}low": [one.low for one in found], f"{prefix}high": [one.high for one in found]}
     return frame.assign(**columns, note=[coverage_note(evidence, [row], *place) for row, *place in places])
+
+
+def auto_pass_results(scores: RowScores, *, seed: int) -> pd.DataFrame:
+    """Share of test posts that a row releases for all risks at once, each at its own threshold (`metrics.auto_pass`).
+
+    Args:
+        seed: of the bootstrap.
+
+    Returns:
+        A line per row and recall: loss, method, recall, value (mean over seeds) and its 95 % interval over test posts,
+        as fractions. No lines where some test post was not verified for every risk.
+    """
+    if (scores.truth < 0).any():
+        return pd.DataFrame()
+    rows = {row: list(runs.values()) for row, runs in scores.rows.items()}
+
+    def released(weights: np.ndarray | None) -> np.ndarray:
+        return np.array([[np.mean([auto_pass(scores.truth, one, recall=recall, weights=weights) for one in runs], 0)
+                          for recall in RECALLS] for runs in rows.values()])  # fmt: skip
+
+    drawn = bootstrap(
+        released, posts=len(scores.truth), groups=scores.groups, replicates=AUTO_PASS_REPLICATES, seed=seed
+    )
+    lines = []
+    for (loss, method), values, replicates in zip(rows, released(None), drawn, strict=True):
+        for recall, value, own in zip(RECALLS, values, replicates, strict=True):
+            ends = percentile_interval(float(value), own)
+            lines.append({"loss": loss, "method": method, "recall": recall, "value": ends.estimate,
+                          "low": ends.low, "high": ends.high})  # fmt: skip
+    return pd.DataFrame(lines)
 
 
 def interval_table(frame: pd.DataFrame, number: int) -> pd.DataFrame:

@@ -36,7 +36,7 @@ from radar_lib.training.specs import Run, RunSpec, SoftLabels
 from radar_lib.training.teachers import soft_labels
 from radar_suite.report.claims import about, scope
 from radar_suite.report.experiments import EXPERT_BACKBONE, LAMBDA_STUDY_BACKBONE, SMALL, by_seed, train_seeds
-from radar_suite.report.style import BLACK, BLUE, GREEN, ORANGE
+from radar_suite.report.style import BLACK, BLUE, GREEN, ORANGE, PINK
 from radar_suite.report.tables import METRICS, group_rows, row_logits, slug
 from radar_suite.studies.other_teachers import cross_fit, harden, keep_teacher, shuffle
 from radar_suite.studies.stage import Stage
@@ -45,6 +45,7 @@ NONE, EXPERTS = "no teacher", "experts"
 VERIFIED, UNVERIFIED = "experts, verified cells only", "experts, unverified cells only"
 SAME_SIZE, OTHER_FAMILY, SELF = "same-size experts", "same-size experts, other family", "its own twin"
 CROSS_FITTED, HARD, SHUFFLED = "experts, cross-fitted", "experts, hard labels", "experts, shuffled"
+MULTITASK = f"{EXPERT_BACKBONE} for all risks"
 OTHER_BACKBONE = "Gemma3-4B"
 
 ROWS: Mapping[str, str] = {
@@ -59,9 +60,10 @@ ROWS: Mapping[str, str] = {
     "did not see it, other cells by the mean of both logits",
     HARD: "the experts' t set to 1 where it is above 1/2, else to 0",
     SHUFFLED: "the experts' logits dealt to the posts at random, risk by risk",
+    MULTITASK: "no student: one multi-task model of the experts' size, masked labels alone",
 }
 DESIGN = (NONE, VERIFIED, UNVERIFIED, EXPERTS)
-GROUPS = (DESIGN[1:], (SAME_SIZE, OTHER_FAMILY, SELF), (CROSS_FITTED, HARD, SHUFFLED))
+GROUPS = (DESIGN[1:], (SAME_SIZE, OTHER_FAMILY, SELF), (CROSS_FITTED, HARD, SHUFFLED), (MULTITASK,))
 DIGITS = 2  # of points
 
 
@@ -160,6 +162,7 @@ def train_students(stage: Stage, experts: Experts) -> dict[str, list[Run]]:
         EXPERTS: taught,
         VERIFIED: none.with_recipe(lam_verified=lam, lam_unverified=0.0),
         UNVERIFIED: none.with_recipe(lam_verified=0.0, lam_unverified=lam),
+        MULTITASK: stage.settings.spec(EXPERT_BACKBONE, stage.posts.categories),
     }, stage.teacher)  # fmt: skip
     for name, teacher in make_teachers(stage, experts).items():
         rows |= _train_rows(stage, {name: taught}, teacher)
@@ -288,7 +291,7 @@ def control_figure(table: pd.DataFrame) -> Figure:
     heights = {row: -(i + 3.6 * number) for number, group in enumerate(GROUPS) for i, row in enumerate(group)}
     for axis, metric in zip(axes, METRICS, strict=True):
         axis.axvline(0, color=BLACK, linewidth=1, linestyle=":")
-        for group, colour in zip(GROUPS, (GREEN, BLUE, ORANGE), strict=True):
+        for group, colour in zip(GROUPS, (GREEN, BLUE, ORANGE, PINK), strict=True):
             for row in group:
                 one, marker = gains.loc[(row, metric)], "s" if row in DESIGN else "o"
                 ends = [one["gain low"], one["gain high"]]

@@ -20,7 +20,6 @@ from tqdm import tqdm
 from radar_lib.data.frames import picture
 from radar_lib.data.posts import FRAMES
 from radar_lib.models.backbones import BACKBONES, Backbone, checkpoint_digest, load_backbone
-from radar_lib.models.text import TITLE_FIRST
 from radar_lib.sources import digest_sources
 from radar_lib.training.cache import Cache, Entry
 from radar_lib.training.encoded import EncodedPosts
@@ -109,6 +108,6 @@ def pooled_vectors(place: Place, config: CorpusConfig, posts: Selection) -> Floa
 
 @lru_cache(maxsize=1)
 def _backbone(checkpoint: str, device: str) -> Backbone:
-    return load_backbone(checkpoint, dtype=weights_dtype(device), device=device, text=TITLE_FIRST)
+    return load_backbone(checkpoint, dtype=weights_dtype(device), device=device)
 
 

@@ -1,4 +1,4 @@
-"""A pool of posts per level of co-violation, from which training sets of any intake bias are drawn again and again.
+"""A pool of posts per level of co-violation, from which training sets at any dials of intake are drawn again and again.
 
 A level's pool joins two selections of the built-in world, one without intake bias and one with the strongest, both rich
 in violations, so that every kind of post that some cell of the map needs is there. A pool is therefore not traffic; but
@@ -10,34 +10,52 @@ nothing is rendered here.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, Int8
 
 from radar_lib.errors import RadarError
-from radar_suite.world.dials import SHARE, CorpusConfig
+from radar_suite.world.dials import CorpusConfig, sizes_of
 from radar_suite.world.facts import sample_block
-from radar_suite.world.pipelines import FALSE_ALARM, MISSED, Selection, select_annotated
-from radar_suite.world.policies import CATEGORIES, intake_cues, posteriors
+from radar_suite.world.pipelines import (
+    FALSE_ALARM,
+    MISSED,
+    Intake,
+    Selection,
+    Signals,
+    check_quotas,
+    quotas,
+    select_annotated,
+    select_traffic,
+)
+from radar_suite.world.policies import CATEGORIES
 
-STRONGEST = 6.0  # intake bias of the second half; the map goes no further
-RICH = (0.35, 0.45, 0.25)  # share of violations in the pool's selections, by pipeline
-PARTS = {"train": 0.0, "validation": STRONGEST}  # streams of the two halves, and their intake bias
+STRONGEST = Intake(beta=6.0, focus=1.0, overlap=3.0)  # no map goes further
+RICH = (0.25, 0.30, 0.17)  # share of violations in the pool's selections, by pipeline
+PARTS = {"train": Intake(), "validation": Intake(beta=STRONGEST.beta)}  # streams of the two halves, and their intake
+POPULATIONS = BLIND, OWN = ("traffic", "own stream")  # of test posts: as they come, or as each queue is fed
+HELD_OUT = 6  # one pool post in so many is kept for the own streams
 TRAFFIC_BLOCKS = 24  # of 4,096 posts, facts only: what the pool is weighed against
 
 
-@dataclass(frozen=True)
-class Traffic:
+def sample_traffic(seed: int, co_violation: float, *, blocks: int = TRAFFIC_BLOCKS) -> Signals:
     """Posts as they come at one level of co-violation, facts only: the population that a pool is weighed against."""
+    facts = (sample_block(seed, "phase traffic", b, co_violation=co_violation) for b in range(blocks))
+    return Signals.join([Signals.of(one) for one in facts])
 
-    posteriors: Float[np.ndarray, "post category"]
-    cues: Float[np.ndarray, "post category"]
 
-    @classmethod
-    def sample(cls, seed: int, co_violation: float, *, blocks: int = TRAFFIC_BLOCKS) -> Traffic:
-        facts = [sample_block(seed, "phase traffic", b, co_violation=co_violation) for b in range(blocks)]
-        return cls(np.concatenate([posteriors(f) for f in facts]), np.concatenate([intake_cues(f) for f in facts]))
+@dataclass(frozen=True)
+class Cell:
+    """Dials of the world at one place of a map."""
+
+    intake: Intake
+    co_violation: float
+
+    @property
+    def dials(self) -> dict[str, float]:
+        """All four, by the name of their column."""
+        return {**asdict(self.intake), "co_violation": self.co_violation}
 
 
 @dataclass(frozen=True)
@@ -45,13 +63,18 @@ class Pool:
     """Posts to draw training sets from, and the test posts of the same world."""
 
     truth: Bool[np.ndarray, "post category"]  # true labels of the pool's posts, for all K
-    cues: Float[np.ndarray, "post category"]  # what each pipeline's recall models notice, in [0, 1]
+    signals: Signals  # what decides into which queues a post comes
     weight: Float[np.ndarray, " post"]  # density in traffic over density in the pool, mean 1
-    test_labels: Int8[np.ndarray, "test category"]  # 1, 0 or -1: each risk on its own pipeline's posts, without errors
+    test_labels: Int8[np.ndarray, "test category"]  # blind traffic, true labels
     selections: tuple[Selection, ...]  # all of these posts in order, the pool's first: what is to be rendered
 
     def __len__(self) -> int:
         return len(self.truth)
+
+    @property
+    def held_out(self) -> Bool[np.ndarray, " post"]:
+        """One of `HELD_OUT` posts, which nothing trains on; they come in random order."""
+        return np.arange(len(self)) % HELD_OUT == 0
 
 
 @dataclass(frozen=True)
@@ -62,52 +85,54 @@ class TrainingSet:
     labels: Int8[np.ndarray, "post category"]
 
 
-def sizes_of(posts: int) -> tuple[int, int, int]:
-    """Posts per pipeline in the paper's ratio 800 : 300 : 600."""
-    first, second = (round(posts * share / sum(SHARE)) for share in SHARE[:2])
-    return first, second, posts - first - second
+def check_sizes(posts: int, pool_posts: int) -> None:
+    """Hold the sizes of a cell's training set and of its pool against their quotas.
 
-
-def quotas(sizes: Sequence[int], prevalences: Sequence[float]) -> Int[np.ndarray, "category label"]:
-    """Cleared and violating posts that each pipeline reviews, as `select_annotated` counts them."""
-    positives = np.rint(np.asarray(sizes) * prevalences).astype(int)
-    return np.stack([np.asarray(sizes) - positives, positives], axis=1)
+    Raises:
+        RadarError: a pipeline's would hold no violating or no cleared post, or the pool fewer posts to train on than
+            the cell needs.
+    """
+    check_quotas("phase_posts", sizes_of(posts), CorpusConfig.train_prevalence)
+    check_quotas("phase_pool", sizes_of(pool_posts // len(PARTS)), RICH)
+    if posts > (free := pool_posts - pool_posts // HELD_OUT):
+        raise RadarError(f"phase_posts is {posts}, and of a phase_pool of {pool_posts} cells train on {free}: ask "
+                         "for a larger pool.")  # fmt: skip
 
 
 def plan_pool(config: CorpusConfig) -> Pool:
     """The pool and test posts of one level.
 
     Args:
-        config: of the level. `train_posts` counts the pool (both halves), `co_violation` is the level, `test_positives`
-            violating test posts per risk; intake bias and the other splits are not read.
+        config: of the level. `train_posts` counts the pool (both halves), `co_violation` is the level, `test_posts` the
+            posts of blind traffic; the dials of intake and the other splits are not read.
 
     Raises:
         RadarError: as `select_annotated`.
     """
     dials = {"co_violation": config.co_violation}
     sizes = sizes_of(config.train_posts // len(PARTS))
-    halves = [select_annotated(config.seed, split, split, sizes, RICH, beta=beta, noisy=False, **dials)
-              for split, beta in PARTS.items()]  # fmt: skip
-    tests = [int(config.test_positives / p) for p in config.test_prevalence]
-    test = select_annotated(config.seed, "test", "test", tests, config.test_prevalence, beta=0.0, noisy=False, **dials)
+    halves = [select_annotated(config.seed, split, split, sizes, RICH, intake=intake, noisy=False, **dials)
+              for split, intake in PARTS.items()]  # fmt: skip
+    test = select_traffic(config.seed, "test", "test", config.test_posts, verified=True, **dials)
     for frames in (selection.facts["n_frames"] for selection in (*halves, test)):
         np.clip(frames, config.min_frames - 1, config.max_frames - 1, out=frames)
     truth = np.concatenate([s.truth for s in halves]).astype(bool)
-    cues = np.concatenate([intake_cues(s.facts) for s in halves])
-    traffic = Traffic.sample(config.seed, config.co_violation)
-    weight = traffic_weights(truth, cues, traffic, quotas(sizes, RICH))
-    return Pool(truth, cues, weight, test.labels, (*halves, test))
+    signals = Signals.join([Signals.of(s.facts) for s in halves])
+    traffic = sample_traffic(config.seed, config.co_violation)
+    weight = traffic_weights(truth, signals, traffic, quotas(sizes, RICH))
+    return Pool(truth, signals, weight, test.labels, (*halves, test))
 
 
 def traffic_weights(
-    truth: Bool[np.ndarray, "post category"], cues: Float[np.ndarray, "post category"], traffic: Traffic,
+    truth: Bool[np.ndarray, "post category"], signals: Signals, traffic: Signals,
     counts: Int[np.ndarray, "category label"],
 ) -> Float[np.ndarray, " post"]:  # fmt: skip
     """Weight of each pool post against traffic, mean 1.
 
-    A half with intake bias b that holds n_ky posts of pipeline k and true label y has, relative to traffic, the density
+    A half that holds n_ky posts of pipeline k and true label y, which entered with chance c_k(x), has, relative to
+    traffic, the density
 
-        sum_k n_{k, y_k(x)} exp(b cue_k(x)) / E[1(y_k = y_k(x)) exp(b cue_k)],
+        sum_k n_{k, y_k(x)} c_k(x) / E[1(y_k = y_k(x)) c_k],
 
     the expectation over traffic; the pool's density is the sum over its halves, and the weight is its inverse.
 
@@ -115,27 +140,26 @@ def traffic_weights(
         counts: n_ky, of each half.
     """
     density = np.zeros(len(truth))
-    for beta in PARTS.values():
-        normal = intake_normaliser(traffic.posteriors, traffic.cues, beta)
+    for intake in PARTS.values():
+        chance, normal = intake.chance(signals), intake_normaliser(traffic.posteriors, intake.chance(traffic))
         for k in range(truth.shape[1]):
             y = truth[:, k].astype(int)
-            density += counts[k, y] * np.exp(beta * (cues[:, k] - 1)) / normal[k, y]
+            density += counts[k, y] * chance[:, k] / normal[k, y]
     return (1 / density) / np.mean(1 / density)
 
 
 def intake_normaliser(
-    positive: Float[np.ndarray, "post category"], cues: Float[np.ndarray, "post category"], beta: float
+    positive: Float[np.ndarray, "post category"], chance: Float[np.ndarray, "post category"]
 ) -> Float[np.ndarray, "category label"]:
-    """E[P(y_k = y | x) exp(beta (cue_k(x) - 1))] over posts, by risk and label; `positive` is P(y_k = 1 | x)."""
-    tilt = np.exp(beta * (cues - 1))
-    return np.stack([((1 - positive) * tilt).mean(axis=0), (positive * tilt).mean(axis=0)], axis=1)
+    """E[P(y_k = y | x) c_k(x)] over posts, by risk and label; `positive` is P(y_k = 1 | x), `chance` is c_k(x)."""
+    return np.stack([((1 - positive) * chance).mean(axis=0), (positive * chance).mean(axis=0)], axis=1)
 
 
-def draw_training_set(pool: Pool, *, beta: float, sizes: Sequence[int], seed: int) -> TrainingSet:
-    """A training set as the pipelines would have annotated it at intake bias `beta`.
+def draw_training_set(pool: Pool, *, intake: Intake, sizes: Sequence[int], seed: int) -> TrainingSet:
+    """A training set as the pipelines would have annotated it at these dials.
 
     For pipeline k and label y (with the annotators' errors, drawn anew) posts are drawn without replacement with
-    probability proportional to weight x exp(beta cue_k), as the largest of log weight + beta cue_k + Gumbel noise,
+    probability proportional to weight x chance of entering, as the largest of the sum of their logs and Gumbel noise,
     until the quota is full, at the world's training prevalences. Every post goes to one pipeline; the scarcest stratum
     chooses first. Rows come in random order.
 
@@ -143,27 +167,78 @@ def draw_training_set(pool: Pool, *, beta: float, sizes: Sequence[int], seed: in
         sizes: posts per pipeline.
 
     Raises:
-        RadarError: `beta` is outside what the pool covers, or the pool holds too few posts of one kind.
+        RadarError: a dial is outside what the pool covers, or the pool holds too few posts of one kind.
     """
-    if not 0 <= beta <= STRONGEST:
-        raise RadarError(f"intake bias {beta:g}: the pools cover 0 to {STRONGEST:g}.")
-    generator = np.random.default_rng([seed, round(1000 * beta)])
+    generator = _generator(intake, seed)
     u = generator.random(pool.truth.shape)
     label = pool.truth ^ (u < np.where(pool.truth, MISSED, FALSE_ALARM))
-    keys = np.log(pool.weight)[:, None] + beta * pool.cues + generator.gumbel(size=pool.truth.shape)
-    quota, taken = quotas(sizes, CorpusConfig.train_prevalence), np.full(len(pool), -1)
+    keys = _keys(pool, intake, generator)
+    quota, taken = quotas(sizes, CorpusConfig.train_prevalence), np.where(pool.held_out, len(CATEGORIES), -1)
     strata = [(k, y) for k in range(len(quota)) for y in (0, 1)]
     for k, y in sorted(strata, key=lambda stratum: quota[stratum] / max(1, (label[:, stratum[0]] == stratum[1]).sum()),
                        reverse=True):  # fmt: skip
         free = np.flatnonzero((taken < 0) & (label[:, k] == y))
-        if len(free) < quota[k, y]:
-            raise RadarError(f"the pool holds {len(free)} posts of {CATEGORIES[k]} with label {y} and the cell needs "
-                             f"{quota[k, y]}: ask for a larger pool or fewer training posts.")  # fmt: skip
-        taken[free[np.argsort(-keys[free, k], kind="stable")[: quota[k, y]]]] = k
-    rows = generator.permutation(np.flatnonzero(taken >= 0))
+        taken[_largest(keys[:, k], free, quota[k, y], f"{CATEGORIES[k]} with label {y}")] = k
+    rows = generator.permutation(np.flatnonzero((taken >= 0) & ~pool.held_out))
     labels = np.full((len(rows), len(quota)), -1, np.int8)
     labels[np.arange(len(rows)), taken[rows]] = label[rows, taken[rows]]
     return TrainingSet(rows, labels)
+
+
+def draw_own_stream(pool: Pool, *, intake: Intake, posts: int, seed: int) -> TrainingSet:
+    """Test posts of each pipeline's own stream at test prevalence, labels adjudicated; a post may serve several risks.
+
+    Args:
+        posts: of each risk.
+
+    Raises:
+        RadarError: as `draw_training_set`.
+    """
+    generator = _generator(intake, seed)
+    keys, labels = _keys(pool, intake, generator), np.full(pool.truth.shape, -1, np.int8)
+    free = np.flatnonzero(pool.held_out)
+    for k, counts in enumerate(quotas([posts] * len(CATEGORIES), CorpusConfig.test_prevalence)):
+        for y in (0, 1):
+            mine = free[pool.truth[free, k] == y]
+            labels[_largest(keys[:, k], mine, counts[y], f"{CATEGORIES[k]} with label {y}"), k] = y
+    rows = np.flatnonzero((labels >= 0).any(axis=1))
+    return TrainingSet(rows, labels[rows])
+
+
+def draw_traffic(pool: Pool, *, posts: int, seed: int, without: Int[np.ndarray, " post"]) -> Int[np.ndarray, " other"]:
+    """Rows of ordinary posts, as traffic has them, that are neither held out nor in `without`; no label is read.
+
+    Raises:
+        RadarError: the pool holds too few.
+    """
+    rest = np.setdiff1d(np.flatnonzero(~pool.held_out), without)
+    keys = np.log(pool.weight) + np.random.default_rng([seed, 9]).gumbel(size=len(pool))
+    return _largest(keys, rest, posts, "traffic")
+
+
+def _generator(intake: Intake, seed: int) -> np.random.Generator:
+    dials = asdict(intake)
+    for name, most in asdict(STRONGEST).items():
+        if not 0 <= dials[name] <= most:
+            raise RadarError(f"{name} {dials[name]:g}: the pools cover 0 to {most:g}.")
+    return np.random.default_rng([seed, *(round(1000 * value) for value in dials.values())])
+
+
+def _keys(pool: Pool, intake: Intake, generator: np.random.Generator) -> Float[np.ndarray, "post category"]:
+    with np.errstate(divide="ignore"):  # at full focus no post from elsewhere enters
+        keys = np.log(pool.weight)[:, None] + np.log(intake.chance(pool.signals))
+    return keys + generator.gumbel(size=keys.shape)
+
+
+def _largest(
+    keys: Float[np.ndarray, " post"], rows: Int[np.ndarray, " candidate"], count: int, kind: str
+) -> Int[np.ndarray, " chosen"]:
+    """The `count` rows with the largest keys."""
+    rows = rows[np.isfinite(keys[rows])]
+    if len(rows) < count:
+        raise RadarError(f"the pool holds {len(rows)} posts of {kind} and the cell needs {count}: ask for a larger "
+                         "pool or fewer posts.")  # fmt: skip
+    return rows[np.argsort(-keys[rows], kind="stable")[:count]]
 
 
 def missing_cells(pool: Pool, drawn: TrainingSet) -> dict[str, dict[str, float]]:
@@ -175,7 +250,7 @@ def missing_cells(pool: Pool, drawn: TrainingSet) -> dict[str, dict[str, float]]
     """
     hidden = {}
     for k, category in enumerate(CATEGORIES):
-        truth, cue, unverified = pool.truth[drawn.rows, k], pool.cues[drawn.rows, k], drawn.labels[:, k] < 0
+        truth, cue, unverified = pool.truth[drawn.rows, k], pool.signals.cues[drawn.rows, k], drawn.labels[:, k] < 0
         strong = unverified & (cue >= 0.5)
         hidden[category] = {
             "violating": float(truth[unverified].mean()),

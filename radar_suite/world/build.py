@@ -29,16 +29,16 @@ from radar_lib.data.shards import shard_path, write_shard
 from radar_lib.errors import RadarError
 from radar_lib.files import atomic_path, digest_file, locked, read_json, write_json
 from radar_suite.world.captions import caption
-from radar_suite.world.dials import SHARE, CorpusConfig, corpus_digest, plan_corpus
+from radar_suite.world.dials import PIPELINE_SHARES, CorpusConfig, corpus_digest, plan_corpus
 from radar_suite.world.draws import Draws
 from radar_suite.world.facts import DOMAINS, MAX_SEGMENTS, stream_key
 from radar_suite.world.flaws import KINDS, NEAR, disguise
 from radar_suite.world.language import bank, retag, write_text
-from radar_suite.world.pipelines import TRAFFIC, Selection, panel_votes
-from radar_suite.world.policies import CATEGORIES, intake_cues, posteriors
+from radar_suite.world.pipelines import TRAFFIC, Selection, Signals, panel_votes
+from radar_suite.world.policies import CATEGORIES
 from radar_suite.world.rendering import draw_frames
 
-__all__ = ["SHARE", "CorpusConfig", "build_corpus", "corpus_digest", "plan_corpus"]
+__all__ = ["PIPELINE_SHARES", "CorpusConfig", "build_corpus", "corpus_digest", "plan_corpus"]
 
 NAME = "radar-built-in"
 SHARD_POSTS = 500
@@ -63,8 +63,10 @@ def post_ids(config: CorpusConfig, s: Selection) -> list[str]:
 def _originals(config: CorpusConfig, s: Selection) -> list[str]:
     """Identifier of the post that each post copies, '' for a post of its own."""
     keys = [_id_key(config, split) for split in SPLITS]
-    return [post_id(keys[split], i) if copied else ""
-            for copied, split, i in zip(s.copy, s.origin_split, s.origin, strict=True)]
+    return [
+        post_id(keys[split], i) if copied else ""
+        for copied, split, i in zip(s.copy, s.origin_split, s.origin, strict=True)
+    ]
 
 
 def _stream_ids(config: CorpusConfig, s: Selection) -> list[str]:
@@ -81,16 +83,24 @@ def render_posts(config: CorpusConfig, s: Selection, start: int, stop: int) -> I
         title, ocr_text, asr_text, frames, second = _content(config, s, n, facts)
         pipeline = TRAFFIC if s.pipeline[n] < 0 else CATEGORIES[s.pipeline[n]]
         row = {
-            "post_id": ids[n], "split": s.split, "pipeline": pipeline,
-            "region": facts["region"], "language": facts["language"],
+            "post_id": ids[n],
+            "split": s.split,
+            "pipeline": pipeline,
+            "region": facts["region"],
+            "language": facts["language"],
             "created_at": FIRST_DAY + timedelta(days=int(facts["day"]), seconds=second),
-            "title": title, "ocr_text": ocr_text, "asr_text": asr_text, "frames": frames,
-            "stream_id": streams[n], "segment": int(facts["segment"]),
+            "title": title,
+            "ocr_text": ocr_text,
+            "asr_text": asr_text,
+            "frames": frames,
+            "stream_id": streams[n],
+            "segment": int(facts["segment"]),
         }
         row |= {f"label_{c}": int(v) for c, v in zip(CATEGORIES, s.labels[n], strict=True)}
         if config.pretrain_posts:
-            row["caption"] = (caption(facts, language_name=bank(facts["language"])["name"])
-                              if s.split == "pretrain" else "")
+            row["caption"] = (
+                caption(facts, language_name=bank(facts["language"])["name"]) if s.split == "pretrain" else ""
+            )
         yield row
 
 
@@ -105,17 +115,23 @@ def _content(config: CorpusConfig, s: Selection, n: int, facts: dict) -> tuple[s
     live = facts["segment"] != "0"
     keys = {kind: stream_key(seed, stream, kind) for kind in ("text", "frames", "live text", "live frames")}
     campaign = int(facts["campaign"][1:]) if facts["campaign"] else 0
-    words, looks = (Draws(stream_key(seed, kind), campaign) if campaign else None
-                    for kind in ("campaign text", "campaign frames"))
-    text = write_text(facts, Draws(keys["text"], index, chunk=64), template=words,
-                      shared=Draws(keys["live text"], first, chunk=64) if live else None)
+    words, looks = (
+        Draws(stream_key(seed, kind), campaign) if campaign else None for kind in ("campaign text", "campaign frames")
+    )
+    text = write_text(
+        facts,
+        Draws(keys["text"], index, chunk=64),
+        template=words,
+        shared=Draws(keys["live text"], first, chunk=64) if live else None,
+    )
     draws = Draws(keys["frames"], index)
     second = draws.integer(0, 86_399)
     shared = Draws(keys["live frames"], first) if live else None
     if live:  # segments of a quarter of an hour, in order
         second = shared.integer(0, 86_399 - 900 * MAX_SEGMENTS) + 900 * int(facts["segment"])
-    frames = draw_frames(facts, text[1], draws, px=config.frame_px, n_frames=int(facts["n_frames"]), shared=shared,
-                         look=looks)
+    frames = draw_frames(
+        facts, text[1], draws, px=config.frame_px, n_frames=int(facts["n_frames"]), shared=shared, look=looks
+    )
     if s.copy[n]:
         own = Draws(stream_key(seed, s.stream, "copy"), int(s.index[n]), chunk=64)
         second = own.integer(0, 86_399)
@@ -132,15 +148,23 @@ def _content(config: CorpusConfig, s: Selection, n: int, facts: dict) -> tuple[s
 def truth_table(config: CorpusConfig, s: Selection) -> pa.Table:
     """Hidden truth of some posts: true labels, reviewers' votes, posteriors, intake cues and propensities of all K,
     what each post copies or belongs to, and the latent facts."""
-    cues, p, votes = intake_cues(s.facts), posteriors(s.facts), panel_votes(s, config.seed)
+    signals, votes = Signals.of(s.facts), panel_votes(s, config.seed)
+    p, propensity = signals.posteriors, config.intake.chance(signals)
     columns: dict[str, Any] = {"post_id": post_ids(config, s)}
     for k, c in enumerate(CATEGORIES):
-        columns |= {f"true_{c}": s.truth[:, k].astype(np.int8), f"posterior_{c}": p[:, k].astype(np.float32),
-                    f"votes_{c}": votes[:, k], f"cue_{c}": cues[:, k].astype(np.float32),
-                    f"propensity_{c}": np.exp(config.intake_beta * (cues[:, k] - 1)).astype(np.float32)}
-    columns |= {"duplicate_of": _originals(config, s), "duplicate_kind": [KINDS[kind] for kind in s.copy],
-                "stream_id": _stream_ids(config, s),
-                "campaign": [DOMAINS["campaign"][n] for n in s.facts["campaign"]]}
+        columns |= {
+            f"true_{c}": s.truth[:, k].astype(np.int8),
+            f"posterior_{c}": p[:, k].astype(np.float32),
+            f"votes_{c}": votes[:, k],
+            f"cue_{c}": signals.cues[:, k].astype(np.float32),
+            f"propensity_{c}": propensity[:, k].astype(np.float32),
+        }
+    columns |= {
+        "duplicate_of": _originals(config, s),
+        "duplicate_kind": [KINDS[kind] for kind in s.copy],
+        "stream_id": _stream_ids(config, s),
+        "campaign": [DOMAINS["campaign"][n] for n in s.facts["campaign"]],
+    }
     for name, values in DOMAINS.items():
         columns[f"fact_{name}"] = pa.DictionaryArray.from_arrays(s.facts[name], list(values)).dictionary_decode()
     return pa.table(columns)
@@ -190,17 +214,28 @@ def _build(config: CorpusConfig, out: Path, *, workers: int, progress: bool) -> 
     for left in (p for pattern in (".*.tmp", "*/.*.tmp") for p in out.glob(pattern)):  # by a build that was killed
         shutil.rmtree(left, ignore_errors=True)
     counts = [(s, math.ceil(len(s) / SHARD_POSTS)) for s in plan]
-    shards = [(s, i, path) for s, count in counts for i in range(count)
-              if not (path := shard_path(out, s.split, i, count)).exists()]
+    shards = [
+        (s, i, path)
+        for s, count in counts
+        for i in range(count)
+        if not (path := shard_path(out, s.split, i, count)).exists()
+    ]
     jobs = ((config, _shard(s, i), path) for s, i, path in shards)
     total, missing = sum(map(len, plan)), sum(len(_shard(s, i)) for s, i, _ in shards)
     _write_truth(config, plan, out / "hidden" / "truth.parquet")
     with tqdm(total=total, initial=total - missing, unit=" posts", desc="corpus", disable=not progress) as bar:
         for n in _run(jobs, min(workers, len(shards))):
             bar.update(n)
-    posts = finish_corpus(out, name=NAME, kind="built-in", extra={
-        "config_digest": digest, "config": asdict(config),
-        "truth_digest": digest_file(out / "hidden" / "truth.parquet")})
+    posts = finish_corpus(
+        out,
+        name=NAME,
+        kind="built-in",
+        extra={
+            "config_digest": digest,
+            "config": asdict(config),
+            "truth_digest": digest_file(out / "hidden" / "truth.parquet"),
+        },
+    )
     begun.unlink(missing_ok=True)
     return posts
 
@@ -223,7 +258,9 @@ def _run(jobs: Iterator[tuple], workers: int) -> Iterator[int]:
                 waiting |= {pool.submit(_build_shard, job) for job in itertools.islice(jobs, len(done))}
                 yield from (future.result() for future in done)
         except BrokenProcessPool as error:
-            raise RadarError("a process that was building posts died, perhaps for lack of memory; build again with "
-                             "fewer workers, the finished shards are kept") from error
+            raise RadarError(
+                "a process that was building posts died, perhaps for lack of memory; build again with "
+                "fewer workers, the finished shards are kept"
+            ) from error
         finally:
             pool.shutdown(cancel_futures=True)

@@ -1,22 +1,37 @@
 """What to build: the settings of a corpus, their checks, its identity, and the choice of its posts."""
 
-import math
 from dataclasses import asdict, dataclass, fields
 
 import numpy as np
 
 from radar_lib.errors import RadarError
 from radar_lib.files import digest_json
-from radar_lib.ranges import SEED, check_ranges
+from radar_lib.ranges import SEED, SHARE, Range, check_ranges
 from radar_lib.sources import digest_sources
 from radar_suite.world.facts import LANGUAGES, World
 from radar_suite.world.flaws import plant_copies
-from radar_suite.world.pipelines import Selection, select_annotated, select_traffic
+from radar_suite.world.pipelines import Intake, Selection, check_quotas, select_annotated, select_traffic
 from radar_suite.world.policies import CATEGORIES
 
-SHARE = (800, 300, 600)  # training posts per pipeline, ratio (LQC : RCS : FE)
-SIZES = ("train_posts", "validation_posts", "test_positives", "calibration_positives", "unlabelled_posts",
-         "audit_posts", "pretrain_posts")
+PIPELINE_SHARES = (800, 300, 600)  # training posts per pipeline, ratio (LQC : RCS : FE)
+OWN_TEST = "test_own"  # split: each pipeline's own queue at test prevalence
+BLIND = ("test", "calibration", "audit")  # splits of traffic as it comes, adjudicated for all risks
+SIZES = (
+    "train_posts",
+    "validation_posts",
+    "test_posts",
+    "own_test_posts",
+    "calibration_posts",
+    "unlabelled_posts",
+    "audit_posts",
+    "pretrain_posts",
+)
+DIALS = {
+    "intake_beta": Range(0, 6), "stream_focus": SHARE, "queue_overlap": Range(0, 3),
+    "co_violation": SHARE,
+    "campaign_share": SHARE, "live_share": Range(0, 0.5), "duplicate_rate": Range(0, 0.2),
+    "cross_split_duplicates": SHARE, "conflicting_duplicates": SHARE,
+}  # fmt: skip
 _KINDS = {int: "a whole number", float: "a number", tuple: "a list"}
 
 
@@ -24,18 +39,20 @@ _KINDS = {int: "a whole number", float: "a number", tuple: "a list"}
 class CorpusConfig:
     """Everything that decides the bytes of a corpus.
 
-    Splits of size 0 are left out. ``test_positives`` is the number of positives per risk in each of test and
-    calibration; the number of posts follows from ``test_prevalence``. ``pretrain_posts`` need another ``seed`` than
-    the corpus that is trained on. ``languages`` (BCP 47) empty means all. The dials are explained where they act:
-    ``intake_beta`` and ``co_violation`` in ``pipelines``, ``campaign_share`` and ``live_share`` in ``facts``, the
-    copies in ``flaws``.
+    Splits of size 0 are left out. Test, calibration and audit posts are blind traffic, labelled for every risk;
+    ``own_test_posts`` (split test_own) come from the pipelines' own queues at ``test_prevalence``, a third from each,
+    adjudicated for its risk. ``pretrain_posts`` need another ``seed`` than the corpus that is trained on. ``languages``
+    (BCP 47) empty means all. The dials are explained where they act: ``intake_beta``, ``stream_focus`` and
+    ``queue_overlap`` in ``pipelines``, ``co_violation``, ``campaign_share`` and ``live_share`` in ``facts``, the copies
+    in ``flaws``.
     """
 
     seed: int = 1
     train_posts: int = 8500
     validation_posts: int = 1000
-    test_positives: int = 100
-    calibration_positives: int = 100
+    test_posts: int = 12_000
+    own_test_posts: int = 0
+    calibration_posts: int = 6_000
     unlabelled_posts: int = 4000
     audit_posts: int = 2000
     pretrain_posts: int = 0
@@ -44,7 +61,9 @@ class CorpusConfig:
     max_frames: int = 5
     train_prevalence: tuple[float, float, float] = (0.255, 0.177, 0.090)
     test_prevalence: tuple[float, float, float] = (0.044, 0.048, 0.033)
-    intake_beta: float = 3.0
+    intake_beta: float = 1.5
+    stream_focus: float = 0.7
+    queue_overlap: float = 1.5
     co_violation: float = 0.9
     campaign_share: float = World.campaign_share
     live_share: float = World.live_share
@@ -59,27 +78,40 @@ class CorpusConfig:
             allowed = {int: int, float: (int, float), tuple: (tuple, list)}[kind]
             _require(isinstance(value, allowed) and not isinstance(value, bool),
                      f"{field.name} is {value!r}; it is {_KINDS[kind]}")
-        check_ranges(self, seed=SEED)
-        for name in SIZES:
-            _require(getattr(self, name) >= 0, f"{name} is {getattr(self, name)}; it must be 0 or more")
+        sizes = dict.fromkeys(SIZES, Range(0, 2**32 - 1))
+        check_ranges(vars(self), {"seed": SEED, "frame_px": Range(32, 1024)} | sizes | DIALS)
         _require(any(getattr(self, name) for name in SIZES), "the corpus has no posts")
-        _require(32 <= self.frame_px <= 1024, f"frame_px is {self.frame_px}; it must be between 32 and 1024")
-        _require(1 <= self.min_frames <= self.max_frames <= 5,
-                 f"min_frames {self.min_frames} and max_frames {self.max_frames} must be ordered within 1 to 5")
+        _require(
+            1 <= self.min_frames <= self.max_frames <= 5,
+            f"min_frames {self.min_frames} and max_frames {self.max_frames} must be ordered within 1 to 5",
+        )
         for name in ("train_prevalence", "test_prevalence"):
             rates = getattr(self, name)
-            _require(len(rates) == 3 and all(isinstance(p, int | float) and 0 < p < 1 for p in rates),
-                     f"{name} is {rates}; it needs three shares between 0 and 1, for {', '.join(CATEGORIES)}")
+            _require(
+                len(rates) == 3 and all(isinstance(p, int | float) and 0 < p < 1 for p in rates),
+                f"{name} is {rates}; it needs three shares between 0 and 1, for {', '.join(CATEGORIES)}",
+            )
             object.__setattr__(self, name, tuple(float(p) for p in rates))
-        for name, most in (("co_violation", 1), ("campaign_share", 1), ("live_share", 0.5), ("duplicate_rate", 0.2),
-                           ("cross_split_duplicates", 1), ("conflicting_duplicates", 1)):
-            share = getattr(self, name)
-            _require(0 <= share <= most, f"{name} is {share}; it is a share, 0 to {most}")
-        _require(0 <= self.intake_beta <= 6, f"intake_beta is {self.intake_beta}; it must be between 0 and 6")
         object.__setattr__(self, "languages", tuple(self.languages))
         for code in self.languages:
             known = ", ".join(sorted(LANGUAGES))
             _require(code in LANGUAGES, f"unknown language {code!r}; the built-in corpus speaks {known}")
+        _require(len(set(self.languages)) == len(self.languages), f"languages are {self.languages}; name each once")
+        for split, (sizes, rates) in self.reviewed.items():
+            check_quotas(split, sizes, rates)
+
+    @property
+    def reviewed(self) -> dict[str, tuple[tuple[int, ...], tuple[float, float, float]]]:
+        """Posts per pipeline and their prevalences, of each split that the pipelines fill."""
+        thirds = tuple((self.own_test_posts + k) // 3 for k in (2, 1, 0))
+        found = {"train": (sizes_of(self.train_posts), self.train_prevalence), OWN_TEST: (thirds, self.test_prevalence),
+                 "validation": (sizes_of(self.validation_posts), self.train_prevalence)}  # fmt: skip
+        return {split: reviewed for split, reviewed in found.items() if any(reviewed[0])}
+
+    @property
+    def intake(self) -> Intake:
+        """The dials of the pipelines' queues."""
+        return Intake(self.intake_beta, self.stream_focus, self.queue_overlap)
 
 
 def _require(holds: bool, message: str) -> None:
@@ -93,28 +125,40 @@ def corpus_digest(config: CorpusConfig) -> str:
 
 
 def plan_corpus(config: CorpusConfig) -> list[Selection]:
-    """Choose the posts of every split; facts only, nothing is drawn yet."""
+    """Choose the posts of every split; facts only, nothing is drawn yet.
+
+    Raises:
+        RadarError: a pipeline's quota cannot be filled, or a test set would hold no violation of some risk.
+    """
     world = World(config.campaign_share, config.live_share, config.languages)
     seed, dials = config.seed, {"co_violation": config.co_violation, "world": world}
-    plan: list[Selection] = []
-    for split, n in (("train", config.train_posts), ("validation", config.validation_posts)):
-        if n:
-            first, second = (round(n * share / sum(SHARE)) for share in SHARE[:2])
-            plan.append(select_annotated(seed, split, split, (first, second, n - first - second),
-                                         config.train_prevalence, beta=config.intake_beta, noisy=True, **dials))
-    for split, positives in (("calibration", config.calibration_positives), ("test", config.test_positives)):
-        if positives:
-            sizes = [math.floor(positives / p) for p in config.test_prevalence]
-            plan.append(select_annotated(seed, split, split, sizes, config.test_prevalence, beta=0.0, noisy=False,
-                                         **dials))
-    for split, n in (("unlabelled", config.unlabelled_posts), ("audit", config.audit_posts),
-                     ("pretrain", config.pretrain_posts)):
-        if n:
-            plan.append(select_traffic(seed, split, split, n, verified=split == "audit", **dials))
+    plan = [select_annotated(seed, split, split, sizes, rates, intake=config.intake, noisy=split != OWN_TEST, **dials)
+            for split, (sizes, rates) in config.reviewed.items()]
+    for split in ("calibration", "test", "unlabelled", "audit", "pretrain"):
+        if n := getattr(config, f"{split}_posts"):
+            plan.append(select_traffic(seed, split, split, n, verified=split in BLIND, **dials))
     for selection in plan:
-        np.clip(selection.facts["n_frames"], config.min_frames - 1, config.max_frames - 1,
-                out=selection.facts["n_frames"])
-    return plant_copies(plan, seed=seed, rate=config.duplicate_rate, cross_split=config.cross_split_duplicates,
-                        conflicts=config.conflicting_duplicates)
+        if selection.split in ("test", "calibration"):
+            found = (selection.labels == 1).sum(axis=0)
+            least = CATEGORIES[int(found.argmin())]
+            _require(
+                found.min(),
+                f"{selection.split} would hold {len(selection):,} posts and no violation of {least}; "
+                f"raise {selection.split}_posts, or take another seed",
+            )
+        np.clip(
+            selection.facts["n_frames"], config.min_frames - 1, config.max_frames - 1, out=selection.facts["n_frames"]
+        )
+    return plant_copies(
+        plan,
+        seed=seed,
+        rate=config.duplicate_rate,
+        cross_split=config.cross_split_duplicates,
+        conflicts=config.conflicting_duplicates,
+    )
 
 
+def sizes_of(posts: int) -> tuple[int, int, int]:
+    """Posts per pipeline in the paper's ratio, PIPELINE_SHARES."""
+    first, second = (round(posts * share / sum(PIPELINE_SHARES)) for share in PIPELINE_SHARES[:2])
+    return first, second, posts - first - second

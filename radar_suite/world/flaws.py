@@ -23,6 +23,7 @@ KINDS = ("", "exact", "near")
 NEAR_SHARE = 0.5
 LEAKS = {"train": ("calibration", "test"), "validation": ("train",), "unlabelled": ("train",)}
 Rows = Int32[np.ndarray, "row"]
+Labels = Int8[np.ndarray, "row category"]
 
 
 def plant_copies(plan: list[Selection], *, seed: int, rate: float, cross_split: float,
@@ -56,7 +57,7 @@ def _copy_into(s: Selection, others: list[Selection], *, seed: int, rate: float,
     for group, origin, flip in (*groups, (conflicting, s, 1), (~leaked & ~conflicting, s, 0)):
         free = pool if origin is s else _rows((origin.facts["segment"] == 0) & (origin.copy == 0))
         mine, among = np.flatnonzero(group), rng.permutation(free)
-        i, j = _match(_cell(s, copies[mine]), _cell(origin, among), flip=flip, any_label=not annotated.all())
+        i, j = _match(s.labels[copies[mine]], origin.labels[among], flip=flip)
         _replace(s, copies[mine[i]], origin, among[j])
         s.copy[copies[mine[i]]] = np.where(near[mine[i]], NEAR, EXACT)
         if origin is s:  # one copy of an original
@@ -79,21 +80,16 @@ def _replace(s: Selection, rows: Rows, origin: Selection, originals: Rows) -> No
     s.origin[rows], s.origin_split[rows] = origin.index[originals], SPLITS.index(origin.split)
 
 
-def _cell(s: Selection, rows: Rows) -> Int8[np.ndarray, "row"]:
-    """Pipeline and label of each row as one number; negative where nothing is labelled."""
-    return 2 * s.pipeline[rows] + s.labels[rows].max(axis=1, initial=-1)
-
-
-def _match(wanted, offered, *, flip: int, any_label: bool) -> tuple[Rows, Rows]:
-    """Positions (i, j), each j at most once, where offered[j] is the cell wanted[i] with its label flipped or not."""
-    if any_label:
-        n = min(len(wanted), len(offered))
-        return np.arange(n), np.arange(n)
-    pairs = [np.empty((0, 2), int)]
-    for cell in np.unique(wanted):
-        i, j = np.flatnonzero(wanted == cell), np.flatnonzero(offered == (cell ^ flip))
+def _match(wanted: Labels, offered: Labels, *, flip: int) -> tuple[Rows, Rows]:
+    """Positions (i, j), each j at most once, where offered[j] has the label of wanted[i], flipped or not, for the risk
+    that wanted[i] is verified for; any j, where it is verified for none."""
+    free, pairs = np.ones(len(offered), bool), [np.empty((0, 2), int)]
+    for k, y in [(k, y) for k in range(wanted.shape[1]) for y in (0, 1)] + [(0, -1)]:
+        i = np.flatnonzero(wanted[:, k] == y if y >= 0 else (wanted < 0).all(axis=1))
+        j = np.flatnonzero(free & (offered[:, k] == (y ^ flip)) if y >= 0 else free)
         n = min(len(i), len(j))
         pairs.append(np.stack([i[:n], j[:n]], axis=1))
+        free[j[:n]] = False
     both = np.concatenate(pairs)
     return both[:, 0], both[:, 1]
 

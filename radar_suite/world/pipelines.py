@@ -1,32 +1,81 @@
 """Which posts reach which annotation pipeline, and what its annotators write down.
 
-Candidate post i of a stream is offered to one pipeline k, drawn with fixed shares. It enters with probability
-a_k exp(beta cue_k(x)), where cue_k in [0, 1] is what the pipeline's recall models notice and a_k = exp(-beta); an
-annotator labels it for risk k alone, and the queue keeps reviewing until it holds exactly its quota of violating and
-of cleared posts. The quotas are the label-dependent rate: prevalence is the same at every beta.
+Candidate post x of a stream is offered to one pipeline k, drawn with fixed shares, and enters its queue with a
+probability proportional to
 
-Fixed beforehand. beta = 3: review queues are fed by keyword lists and classifier recall, which make a post with the
-strongest cues about exp(3) = 20 times as likely to be looked at as one with none. co_violation = 0.9: accounts that
-break one rule are usually organised and break others; with it, roughly one in ten of the posts that only the other
-pipelines saw violates LQC. Annotators of training and validation posts err (a share of violations is missed, a few
-cleared posts are flagged); calibration, test and audit labels are adjudicated and carry the true label.
+    exp(beta cue_k(x))                        intake: cue_k in [0, 1] is what the pipeline's recall models notice
+    1 - phi + 3 phi [topic at home in k]      stream focus: each pipeline reviews surfaces of its own
+    exp(h sum over j != k of p_j(x))          queue overlap: a queue is rich in posts that break other rules
+
+with p_j the posterior of risk j. An annotator labels it for risk k alone, and the queue keeps reviewing until it holds
+exactly its quota of violating and of cleared posts. The quotas are the label-dependent rate: prevalence is the same at
+every setting. Settings, and why: `radar_suite.world.dials`.
+
+Annotators of training and validation posts err (a share of violations is missed, a few cleared posts are flagged);
+calibration, test and audit labels are adjudicated and carry the true label.
 """
 
+import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 
 import numpy as np
-from jaxtyping import Bool, Float, Int8, UInt32, UInt64
+from jaxtyping import Bool, Float, Int, Int8, UInt32, UInt64
 
 from radar_lib.data.schema import SPLITS
 from radar_lib.errors import RadarError
-from radar_suite.world.facts import BLOCK, DOMAINS, WORLD, Facts, World, sample_block, stream_key
+from radar_suite.world.facts import BLOCK, DOMAINS, TOPICS, WORLD, Facts, World, sample_block, stream_key
 from radar_suite.world.policies import CATEGORIES, intake_cues, posteriors
 
 MISSED = (0.06, 0.03, 0.05)  # probability that an annotator clears a violation, by pipeline
 FALSE_ALARM = (0.004, 0.002, 0.003)  # probability that an annotator flags a cleared post
 MAX_CANDIDATES_PER_POST = 2_000
 TRAFFIC = "traffic"
+HOME = (  # topics of each pipeline's own surfaces, by CATEGORIES; a third of all topics each
+    ("pets", "music", "travel", "cooking"), ("beauty", "fitness", "fashion", "tech"),
+    ("gaming", "football", "diy", "study"),
+)
+PerCell = Float[np.ndarray, "post category"]
+
+
+@dataclass(frozen=True)
+class Signals:
+    """What decides into which queues a candidate comes: cues, whether its topic is at home, posteriors."""
+
+    cues: PerCell
+    at_home: Bool[np.ndarray, "post category"]
+    posteriors: PerCell
+
+    @classmethod
+    def of(cls, facts: Facts) -> "Signals":
+        """Signals of posts, given their facts."""
+        home = np.array([np.isin(TOPICS, topics) for topics in HOME]).T
+        return cls(intake_cues(facts), home[facts["topic"]], posteriors(facts))
+
+    @classmethod
+    def join(cls, parts: Sequence["Signals"]) -> "Signals":
+        """The signals of all parts, in order."""
+        return cls(*(np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(cls)))
+
+    def take(self, rows) -> "Signals":
+        """These posts (a slice or indices)."""
+        return Signals(*(getattr(self, f.name)[rows] for f in fields(self)))
+
+
+@dataclass(frozen=True)
+class Intake:
+    """The three dials of a queue; each is 0 where it does nothing."""
+
+    beta: float = 0.0
+    focus: float = 0.0
+    overlap: float = 0.0
+
+    def chance(self, x: Signals) -> PerCell:
+        """Probability that a candidate offered to pipeline k enters its queue, in (0, 1]."""
+        others = x.posteriors.sum(axis=1, keepdims=True) - x.posteriors
+        most = len(CATEGORIES) - 1
+        surface = (1 - self.focus + 3 * self.focus * x.at_home) / (1 + 2 * self.focus)
+        return surface * np.exp(self.beta * (x.cues - 1) + self.overlap * (others - most))
 
 
 @dataclass(frozen=True)
@@ -65,10 +114,10 @@ class Selection:
                        facts={name: values[rows] for name, values in self.facts.items()})
 
 
-def truth_of(facts: Facts, seed: int, stream: str, block: int) -> Bool[np.ndarray, "post category"]:
-    """True labels: one Bernoulli draw of the posterior per post and risk."""
+def truth_of(p: PerCell, seed: int, stream: str, block: int) -> Bool[np.ndarray, "post category"]:
+    """True labels of a block's posts: one Bernoulli draw of the posterior per post and risk."""
     bits = np.random.Philox(key=np.array([stream_key(seed, stream, "truth"), block], np.uint64))
-    return np.random.Generator(bits).random((BLOCK, len(CATEGORIES))) < posteriors(facts)
+    return np.random.Generator(bits).random((BLOCK, len(CATEGORIES))) < p
 
 
 def panel_votes(s: Selection, seed: int) -> Int8[np.ndarray, "post category"]:
@@ -84,35 +133,54 @@ def panel_votes(s: Selection, seed: int) -> Int8[np.ndarray, "post category"]:
     return votes
 
 
-def _blocks(seed: int, stream: str, co_violation: float, world: World) -> Iterator[tuple[int, Facts, np.ndarray]]:
-    block = 0
-    while True:
+def _blocks(
+    seed: int, stream: str, co_violation: float, world: World
+) -> Iterator[tuple[int, Facts, Signals, Bool[np.ndarray, "post category"]]]:
+    for block in itertools.count():
         facts = sample_block(seed, stream, block, co_violation=co_violation, world=world)
-        yield block, facts, truth_of(facts, seed, stream, block)
-        block += 1
+        signals = Signals.of(facts)
+        yield block, facts, signals, truth_of(signals.posteriors, seed, stream, block)
+
+
+def quotas(sizes: Sequence[int], prevalences: Sequence[float]) -> Int[np.ndarray, "category label"]:
+    """Cleared and violating posts that each pipeline reviews."""
+    positives = np.rint(np.asarray(sizes) * prevalences).astype(int)
+    return np.stack([np.asarray(sizes) - positives, positives], axis=1)
+
+
+def check_quotas(
+    name: str, sizes: Sequence[int], prevalences: Sequence[float]
+) -> Int[np.ndarray, "category label"]:
+    """`quotas` of what is called `name`.
+
+    Raises:
+        RadarError: one holds no violating or no cleared post.
+    """
+    quota = quotas(sizes, prevalences)
+    for pipeline, size, (negatives, positives) in zip(CATEGORIES, sizes, quota, strict=True):
+        if min(negatives, positives) < 1:
+            raise RadarError(f"{name}: {size} posts for {pipeline} would hold {positives} violating and {negatives} "
+                             "cleared ones; ask for more posts, or for a prevalence further from 0 and 1")
+    return quota
 
 
 def select_annotated(seed: int, stream: str, split: str, sizes: Sequence[int], prevalences: Sequence[float], *,
-                     beta: float, co_violation: float, noisy: bool, world: World = WORLD) -> Selection:
+                     intake: Intake, co_violation: float, noisy: bool, world: World = WORLD) -> Selection:
     """Fill each pipeline's quota by scanning the candidates of a stream in order.
 
     Args:
         sizes, prevalences: posts per pipeline and their share of positive labels, in the order of CATEGORIES.
-        beta: strength of content-based intake; 0 selects on the label alone.
+        intake: of all pipelines; at 0 posts are selected on the label alone.
         noisy: annotators err as MISSED and FALSE_ALARM say.
 
     Raises:
         RadarError: a quota would hold no positive or no negative post, or cannot be filled.
     """
+    quota = check_quotas(split, sizes, prevalences)
     sizes = np.asarray(sizes)
-    quota = np.stack([sizes - np.rint(sizes * prevalences), np.rint(sizes * prevalences)], axis=1).astype(int)
-    for name, size, (negatives, positives) in zip(CATEGORIES, sizes, quota, strict=True):
-        if min(negatives, positives) < 1:
-            raise RadarError(f"{split}: {size} posts for {name} would hold {positives} violating and {negatives} "
-                             "cleared ones; ask for more posts, or for a prevalence further from 0 and 1")
     shares = np.cumsum(quota[:, 1] / quota[:, 1].sum())
     filled, chosen, k_all = np.zeros_like(quota), _Chosen(sizes.sum()), len(CATEGORIES)
-    for block, facts, truth in _blocks(seed, stream, co_violation, world):
+    for block, facts, signals, truth in _blocks(seed, stream, co_violation, world):
         if (filled >= quota).all():
             break
         if block * BLOCK > MAX_CANDIDATES_PER_POST * sizes.sum() + 100 * BLOCK:
@@ -122,7 +190,7 @@ def select_annotated(seed: int, stream: str, split: str, sizes: Sequence[int], p
         u = np.random.Generator(bits).random((BLOCK, 3))
         k = np.minimum(np.searchsorted(shares, u[:, 0], side="right"), k_all - 1)
         row = np.arange(BLOCK)
-        enters = u[:, 1] < np.exp(beta * (intake_cues(facts)[row, k] - 1.0))
+        enters = u[:, 1] < intake.chance(signals)[row, k]
         true_k = truth[row, k]
         flipped = u[:, 2] < np.where(true_k, np.take(MISSED, k), np.take(FALSE_ALARM, k)) if noisy else False
         label = (true_k ^ flipped).astype(int)
@@ -142,7 +210,7 @@ def select_traffic(seed: int, stream: str, split: str, n: int, *, co_violation: 
                    world: World = WORLD) -> Selection:
     """The first ``n`` posts of a stream as they come; ``verified`` gives them all K true labels, else none."""
     chosen = _Chosen(n)
-    for block, facts, truth in _blocks(seed, stream, co_violation, world):
+    for block, facts, _, truth in _blocks(seed, stream, co_violation, world):
         if block * BLOCK >= n:
             break
         rows = np.arange(min(BLOCK, n - block * BLOCK))

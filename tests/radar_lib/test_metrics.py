@@ -12,6 +12,7 @@ from sklearn.metrics import auc, average_precision_score, precision_recall_curve
 from radar_lib import metrics
 from radar_lib.metrics import (
     apr_at_recall,
+    auto_pass,
     average_precision,
     normalised_apr,
     pr_auc_trapezoid,
@@ -56,6 +57,39 @@ def brute_force_apr(labels, scores, recall):
         for tau in np.r_[-np.inf, np.unique(scores)]
         if labels[scores > tau].sum() / labels.sum() >= recall
     )
+
+
+def brute_force_auto_pass(labels, scores, recall):
+    released = np.ones(len(labels), bool)
+    for y, z in zip(labels.T, scores.T, strict=True):
+        released &= z <= threshold_at_recall(y, z, recall=recall)
+    return released.mean()
+
+
+@pytest.mark.parametrize("seed", range(200))
+def test_auto_pass_is_what_every_threshold_releases_and_a_weight_is_a_repeated_post(seed):
+    generator = np.random.default_rng(seed)
+    (posts, risks), recall = generator.integers([4, 1], [40, 4]), float(generator.choice(FRACTIONS))
+    labels = (generator.random((posts, risks)) < 0.3).astype(np.int8)
+    labels[:2] = [[1], [0]]
+    scores = np.round(generator.normal(size=labels.shape) + labels, int(generator.choice([0, 6])))
+    scores[0] += np.ptp(scores, axis=0) == 0
+    found = auto_pass(labels, scores, recall=recall)
+    assert found == pytest.approx(brute_force_auto_pass(labels, scores, recall), abs=1e-12)
+    each = [apr_at_recall(y, z, recall=recall) for y, z in zip(labels.T, scores.T, strict=True)]
+    assert found <= min(each) + 1e-12 and (risks > 1 or found == pytest.approx(each[0]))
+    weights = generator.integers(0, 3, (3, posts))
+    weights[:, :2] += 1
+    repeated = [auto_pass(np.repeat(labels, w, axis=0), np.repeat(scores, w, axis=0), recall=recall) for w in weights
+                if all(np.ptp(np.repeat(z, w)) for z in scores.T)]  # fmt: skip
+    if len(repeated) == len(weights):
+        np.testing.assert_allclose(auto_pass(labels, scores, recall=recall, weights=weights), repeated, atol=1e-12)
+
+
+def test_a_model_that_orders_no_post_of_a_risk_has_no_auto_pass():
+    labels, scores = np.array([[1, 0], [0, 1], [0, 0]]), np.array([[2.0, 1], [1, 1], [0, 1]])
+    with pytest.warns(metrics.DegenerateWarning):
+        assert math.isnan(auto_pass(labels, scores, recall=0.9))
 
 
 def test_doctests():

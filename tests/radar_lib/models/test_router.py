@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from peft.tuners.lora import Linear as LoraLinear
 
 from radar_lib.errors import RadarError
 from radar_lib.files import read_sealed, write_sealed
@@ -88,6 +89,25 @@ def test_lora_sits_on_the_language_models_linear_layers(borrow, name):
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_folded_adapters_are_pefts_own_up_to_rounding(borrow, awkward_posts, name):
+    """Logits and every gradient, as peft computes them layer by layer."""
+    router = borrow(name).train()
+    disturb(router)
+    batch, found = router.backbone.collate(router.backbone.encode(awkward_posts)), []
+    folded = [m for m in router.modules() if isinstance(m, LoraLinear) and "forward" in vars(m)]
+    for _ in range(2):
+        router.zero_grad()
+        out = router(batch)
+        out.square().sum().backward()
+        found.append([out.detach(), *(p.grad.clone() for p in router.trainable_parameters())])
+        for layer in folded:
+            vars(layer).pop("forward", None)
+    assert folded
+    for ours, theirs in zip(*found, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5 * float(theirs.abs().max()) + 1e-8)
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_taking_a_router_off_restores_the_backbone_bit_for_bit(loaded, awkward_posts, name):
     backbone = loaded(name)
     encoded = backbone.encode(awkward_posts)
@@ -159,7 +179,7 @@ def test_saved_and_loaded_it_gives_the_same_logits_and_its_adapter_loads_in_plai
     posts = [post for post in awkward_posts if post["frames"]]  # the vector for none is the heads', not the adapter's
     batch = plain.collate(plain.encode(posts))
     with torch.no_grad():
-        assert torch.equal(plain(batch), router.backbone(batch))
+        torch.testing.assert_close(plain(batch), router.backbone(batch), rtol=1e-4, atol=1e-5)
     assert PeftConfig.from_pretrained(str(tmp_path / "router")).base_model_name_or_path == str(checkpoints / name)
     given = RadarRouter.from_pretrained(tmp_path / "router", backbone=router.detach()).eval()
     assert torch.equal(logits(given, awkward_posts), expected)
@@ -282,6 +302,20 @@ def test_a_configuration_that_was_edited_does_not_load(loaded, tmp_path, changes
     base, config = router.detach(), tmp_path / "router" / "router_config.json"
     config.write_text(json.dumps(json.loads(config.read_text()) | changes))
     with pytest.raises(RadarError, match=r"router_config\.json"):
+        RadarRouter.from_pretrained(tmp_path / "router", backbone=base).detach()
+
+
+@pytest.mark.parametrize("changes", [{"r": 8}, {"lora_alpha": 800}, {"target_modules": ["q_proj"]}])
+def test_an_adapters_own_configuration_that_was_edited_does_not_load(loaded, tmp_path, changes):
+    """Plain peft would build another model from it than the router that was scored."""
+    router = RadarRouter(loaded("qwen3-vl-2b"), THREE)
+    router.save_pretrained(tmp_path / "router")
+    base, config = router.detach(), tmp_path / "router" / "adapter_config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | changes))
+    with pytest.raises(RadarError, match=r"adapter_config\.json is not what was written"):
+        RadarRouter.from_pretrained(tmp_path / "router", backbone=base).detach()
+    config.unlink()
+    with pytest.raises(RadarError, match=r"adapter_config\.json is missing"):
         RadarRouter.from_pretrained(tmp_path / "router", backbone=base).detach()
 
 

@@ -184,6 +184,25 @@ def test_a_run_against_itself_is_not_testable_and_not_among_the_tests():
     assert claims.decide(cells[:1], blind)["verdict"].tolist() == [OPEN]
 
 
+def test_what_the_world_was_chosen_for_enters_no_count_and_no_correction():
+    """Masking cells of the built-in world are by construction: shown with their interval, never tested."""
+    found = (0.1, 0.06, 0.14, 0.001)
+    cells = claims.table_cells(RISKS)
+    tested = claims.decide(cells, Said(found))
+    shown = claims.decide(cells, Said(found), chosen=claims.by_construction("built-in"))
+    about_mask = shown["claim"].isin(claims.MASKING)
+    assert about_mask.sum() == 3 * 4 * 4 and (shown.loc[about_mask, "verdict"] == claims.CHOSEN).all()
+    assert shown.loc[about_mask, "p"].isna().all() and (shown.loc[about_mask, "ours"] == 10).all()
+    pd.testing.assert_frame_equal(shown[~about_mask], tested[~about_mask])
+    lines = claims.summary(shown).set_index("claim")
+    for claim in claims.MASKING:
+        assert (lines.loc[claim, ["cells", "hold", "fail", "inconclusive", "exceptions", "of them shown"]] == 0).all()
+        assert lines.loc[claim, "verdict"] == claims.CHOSEN and lines.loc[claim, "paper above"] == ""
+        assert lines.loc[claim, "by construction"] == 24
+    assert claims.by_construction("own") == claims.by_construction("public") == ()
+    assert (shown["could see"] == 4).all()
+
+
 def test_the_papers_numbers_outside_our_intervals_are_counted():
     decided = pd.DataFrame({"paper": [5.0, -1.0, 2.0, None], "low": [1.0, 0.0, 1.0, 0.0], "high": [4.0, 2.0, 3.0, 1.0]})
     assert claims.paper_outside(decided) == (1, 1)

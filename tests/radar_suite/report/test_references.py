@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -12,10 +13,9 @@ import pytest
 
 from radar_lib.data.posts import labels, write_corpus
 from radar_lib.evidence import Evidence
-from radar_lib.metrics import average_precision, table_metrics, uninformed_metrics
-from radar_suite.report import references, stated, tables
-from radar_suite.report.experiments import Settings
-from radar_suite.report.row_scores import RowScores
+from radar_lib.metrics import auto_pass, average_precision, table_metrics, uninformed_metrics
+from radar_suite.report import claims, references, stated, tables
+from radar_suite.report.row_scores import RowScores, read_row_scores
 from radar_suite.report.workspace import Workspace
 
 
@@ -105,7 +105,7 @@ def scored(categories=("A", "B"), *, seeds=(1,), n=300):
     generator = np.random.default_rng(4)
     truth = np.full((n, len(categories)), -1)
     truth[np.arange(n), np.arange(n) % len(categories)] = generator.random(n) < 0.2
-    rows = [*tables.ROW_ORDER, (references.REFERENCE, references.WORDS), (references.REFERENCE, references.MULTITASK)]
+    rows = [*tables.ROW_ORDER, (references.REFERENCE, references.WORDS), (references.REFERENCE, references.PROBE)]
     found = {row: {seed: (truth + generator.normal(size=truth.shape)).astype(np.float32)
                    for seed in (seeds if row[1] != references.WORDS else seeds[:1])} for row in rows}  # fmt: skip
     return RowScores([f"p{i}" for i in range(n)], truth, tuple(categories), found)
@@ -114,11 +114,34 @@ def scored(categories=("A", "B"), *, seeds=(1,), n=300):
 def test_reference_rows_are_apart_from_the_thirteen():
     scores = scored(seeds=(1, 2))
     stating = stated.TableResults.of(scores, seed=1)
-    assert stating.beside["method"].unique().tolist() == [references.CHANCE, references.WORDS, references.MULTITASK]
+    assert stating.beside["method"].unique().tolist() == [references.CHANCE, references.WORDS, references.PROBE]
     texts = stating.files()
     assert len(texts["table1.csv"].splitlines()) == 14 and "Reference" not in texts["table1.csv"] + texts["claims.csv"]
     lines = texts["references.csv"].splitlines()
     assert len(lines) == 4 and lines[0].count(",") == 1 + 3 * 4 and "b_apr_at_r95" in lines[0]
+
+
+def test_what_all_risks_release_is_known_where_every_post_is_verified_for_all():
+    disjoint = scored()
+    assert tables.auto_pass_results(disjoint, seed=1).empty
+    assert "auto_pass.csv" not in stated.TableResults.of(disjoint, seed=1).files()
+    joint = replace(disjoint, truth=(np.random.default_rng(1).random((300, 2)) < 0.2).astype(np.int8))
+    lines = tables.auto_pass_results(joint, seed=1)
+    assert len(lines) == 2 * len(joint.rows) and lines["value"].between(lines["low"], lines["high"]).all()
+    row, runs = next(iter(joint.rows.items()))
+    assert lines["value"][0] == pytest.approx(auto_pass(joint.truth, runs[1], recall=0.9))
+    assert stated.TableResults.of(joint, seed=1).files()["auto_pass.csv"].count("\n") == len(lines) + 1
+
+
+def test_what_the_mask_changes_is_by_construction_on_built_in_posts_only(tmp_path):
+    for kind, verdicts in {"built-in": {claims.CHOSEN}, "own": {claims.HOLDS, claims.FAILS, claims.OPEN}}.items():
+        scores = replace(scored(), kind=kind)
+        scores.write(tmp_path / "scores.parquet")
+        kept = read_row_scores(tmp_path / "scores.parquet")
+        assert kept.kind == kind
+        found = stated.OwnStreamResults.of(kept, seed=1)
+        assert set(found.decided["verdict"]) <= verdicts and set(found.decided["claim"]) == set(claims.MASKING)
+        assert set(found.files()) == {"own_stream.csv", "own_stream_mask.csv"}
 
 
 def test_the_row_without_information_is_the_prevalence_with_its_interval():
@@ -158,10 +181,3 @@ def test_kept_scores_have_an_entry_like_a_run_and_come_back(tmp_path):
 def test_what_is_no_share_is_refused(options):
     with pytest.raises(ValueError, match="must lie in"):
         uninformed_metrics(**options)
-
-
-def test_the_multi_task_model_is_a_masked_router_of_the_experts_size():
-    settings = Settings(epochs=2, batch_size=8, learning_rate=1e-3, lora_rank=4, lora_alpha=8, seed=3, expert_epochs=5)
-    spec = references.multitask(settings, ("A", "B"))
-    assert spec.backbone == settings.expert("A").backbone and spec.categories == ("A", "B")
-    assert (spec.recipe.objective, spec.recipe.lam, spec.recipe.epochs) == ("masked", 0.0, 2)

@@ -160,11 +160,11 @@ def test_posts_that_all_look_alike_leave_chance():
     assert nearly.estimate == pytest.approx(found.estimate, abs=0.1)
 
 
-def test_the_sample_holds_every_violation_and_some_cleared_posts():
+def test_the_sample_holds_so_many_posts_of_each_kind_at_most():
     labels = np.array([-1, 0, 1, 0, 0, 1, -1, 0], np.int8)
-    found = reliance.sample(labels, cleared=2, seed=3)
-    assert len(found) == 4 and {2, 5} <= set(found.tolist()) and (labels[found] >= 0).all()
-    assert reliance.sample(labels, cleared=9, seed=3).tolist() == [1, 2, 3, 4, 5, 7]
+    found = reliance.sample(labels, most=2, seed=3)
+    assert np.bincount(labels[found]).tolist() == [2, 2] and (np.diff(found) > 0).all()
+    assert reliance.sample(labels, most=9, seed=3).tolist() == [1, 2, 3, 4, 5, 7]
 
 
 def test_a_model_that_reads_titles_loses_what_titles_tell(tmp_path):
@@ -179,7 +179,7 @@ def test_a_model_that_reads_titles_loses_what_titles_tell(tmp_path):
     run = lab.train(RunSpec("Qwen3-VL-8B", ("X",), Recipe(epochs=5, batch_size=8, learning_rate=2e-2), 4, 8))
     ablations = reliance.ablations_for(posts, "test")
     assert [a.name for a in ablations] == ["blank-title", "blank-ocr", "permute-title-own-1", "permute-ocr-own-1"]
-    table = reliance.reliance(lab, run, ablations, cleared=20)
+    table = reliance.reliance(lab, run, ablations, most=20)
     assert (table["posts"] == 32).all() and (table["PR-AUC"] > 0.95).all()
     losses = table.set_index(["kind", "what"])["loss"]
     assert losses["permute", "title"] > 0.3 and abs(losses["permute", "ocr"]) < 0.1

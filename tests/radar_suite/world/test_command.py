@@ -5,7 +5,7 @@ import pytest
 from radar_lib.data.posts import open_posts
 from radar_suite.chain import cli, exits
 
-SMALL = "--set test_positives=1 calibration_positives=1 validation_posts=0 unlabelled_posts=10 audit_posts=10"
+SMALL = "--set test_posts=0 calibration_posts=0 validation_posts=0 unlabelled_posts=10 audit_posts=10"
 
 
 def build(out, *words):

@@ -103,5 +103,6 @@ def test_three_reviewers_agree_as_often_as_the_posterior_says():
 
 def test_truth_is_a_draw_of_the_posterior():
     f = sample_block(3, "t", 0, co_violation=0.9)
-    truth, p = truth_of(f, 3, "t", 0), posteriors(f)
+    p = posteriors(f)
+    truth = truth_of(p, 3, "t", 0)
     assert (np.abs(truth.mean(0) - p.mean(0)) < 4 * np.sqrt((p * (1 - p)).sum(0)) / BLOCK).all()

@@ -15,7 +15,7 @@ from radar_suite.world.captions import caption
 from radar_suite.world.draws import Draws
 from radar_suite.world.facts import BLOCK, DOMAINS, FRAME_FACTS, LANGUAGES, TEXT_FACTS, sample_block
 from radar_suite.world.language import BANKS, bank, write_text
-from radar_suite.world.pipelines import select_annotated
+from radar_suite.world.pipelines import Intake, select_annotated
 from radar_suite.world.policies import CATEGORIES, posteriors
 from radar_suite.world.regions import REGION_SHARES, REGIONS
 from radar_suite.world.rendering import draw_frames
@@ -64,28 +64,28 @@ def test_co_violation_leaves_each_facet_alone_and_ties_them_together():
 def test_policies_and_their_exceptions():
     assert max(p(c) for c in CATEGORIES) < 0.01
     repost = {"watermark": "yes", "border": "yes"}
-    assert p("LQC", **repost) > 0.7 > 0.1 > p("LQC", **repost, commentary="yes")
-    assert p("LQC", claim="ghost") > 0.7 > 0.1 > p("LQC", claim="ghost", spectacle="ghost")
-    assert p("LQC", claim="ghost", spectacle="shark") > 0.7
-    assert p("LQC", blur="yes", lowbit="yes") > 0.7 > 0.1 > p("LQC", blur="yes", lowbit="yes", archive="yes")
-    assert p("LQC", static="yes", shouting="yes") > 0.7 > 0.1 > p("LQC", static="yes", shouting="yes", speech="yes")
-    assert p("RCS", offer="loans") > 0.7 > 0.1 > p("RCS", offer="loans", badge="yes")
-    assert p("RCS", offer="scopes", badge="yes") > 0.7
-    assert p("RCS", offer="betting", badge="yes", region="US") < 0.1 < 0.7 < p(
+    assert p("LQC", **repost) > 0.65 > 0.1 > p("LQC", **repost, commentary="yes")
+    assert p("LQC", claim="ghost") > 0.65 > 0.1 > p("LQC", claim="ghost", spectacle="ghost")
+    assert p("LQC", claim="ghost", spectacle="shark") > 0.65
+    assert p("LQC", blur="yes", lowbit="yes") > 0.65 > 0.1 > p("LQC", blur="yes", lowbit="yes", archive="yes")
+    assert p("LQC", static="yes", shouting="yes") > 0.65 > 0.1 > p("LQC", static="yes", shouting="yes", speech="yes")
+    assert p("RCS", offer="loans") > 0.65 > 0.1 > p("RCS", offer="loans", badge="yes")
+    assert p("RCS", offer="scopes", badge="yes") > 0.65
+    assert p("RCS", offer="betting", badge="yes", region="US") < 0.1 < 0.65 < p(
         "RCS", offer="betting", badge="yes", region="TR")
-    assert p("RCS", offer="vape", badge="yes", region="DE") < 0.1 < 0.7 < p(
+    assert p("RCS", offer="vape", badge="yes", region="DE") < 0.1 < 0.65 < p(
         "RCS", offer="vape", badge="yes", region="US")
-    assert p("RCS", offer="coded", item="vape", contact="dm") > 0.7 > 0.1 > p("RCS", offer="coded", contact="dm")
-    assert p("RCS", education="pills", item="pills") < 0.1 < 0.7 < p("RCS", education="pills", contact="link")
+    assert p("RCS", offer="coded", item="vape", contact="dm") > 0.65 > 0.1 > p("RCS", offer="coded", contact="dm")
+    assert p("RCS", education="pills", item="pills") < 0.1 < 0.65 < p("RCS", education="pills", contact="link")
     assert p("RCS", offer="goods", contact="link", price_tag="yes") < 0.1
     prize = {"giveaway": "yes", "gate": "yes"}
     genuine = {**prize, "terms": "yes", "gift": "yes"}
-    assert p("FE", **prize) > 0.7 > 0.1 > p("FE", **genuine)
-    assert p("FE", **genuine, day="180") < 0.1 < 0.7 < p("FE", **genuine, day="181")  # the rule of 1 July
-    assert p("FE", **prize, terms="yes") > 0.7  # the prize is shown nowhere
-    assert p("FE", counter="yes", ask="like") > 0.7 > 0.1 > p("FE", counter="yes", ask="like", milestone="yes")
-    assert p("FE", arrow="yes", ask="like") > 0.7 > 0.1 > max(p("FE", arrow="yes"), p("FE", ask="like"))
-    assert p("FE", exchange="yes") > 0.7
+    assert p("FE", **prize) > 0.65 > 0.1 > p("FE", **genuine)
+    assert p("FE", **genuine, day="180") < 0.1 < 0.65 < p("FE", **genuine, day="181")  # the rule of 1 July
+    assert p("FE", **prize, terms="yes") > 0.65  # the prize is shown nowhere
+    assert p("FE", counter="yes", ask="like") > 0.65 > 0.1 > p("FE", counter="yes", ask="like", milestone="yes")
+    assert p("FE", arrow="yes", ask="like") > 0.65 > 0.1 > max(p("FE", arrow="yes"), p("FE", ask="like"))
+    assert p("FE", exchange="yes") > 0.65
 
 
 def test_on_some_posts_honest_reviewers_disagree():
@@ -182,8 +182,9 @@ def test_both_modalities_matter_and_the_oracle_is_not_perfect():
     """Probes on facts: joint beats frames and text alone on each risk; the posterior is the ceiling."""
     sizes, prevalence = (2500, 2500, 2500), (0.25, 0.18, 0.12)
     dials = {"co_violation": 0.9, "noisy": False}
-    train = select_annotated(1, "probe-train", "train", sizes, prevalence, beta=3.0, **dials)
-    test = select_annotated(1, "probe-test", "test", (6000, 6000, 6000), (0.044, 0.048, 0.033), beta=0.0, **dials)
+    train = select_annotated(1, "probe-train", "train", sizes, prevalence, intake=Intake(3.0), **dials)
+    test = select_annotated(1, "probe-test", "test", (6000, 6000, 6000), (0.044, 0.048, 0.033), intake=Intake(),
+                            **dials)
     oracle = posteriors(test.facts)
 
     def one_hot(s, names, rows):

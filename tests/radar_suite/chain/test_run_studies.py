@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from types import SimpleNamespace
 
 import pandas as pd
@@ -11,22 +12,30 @@ import pytest
 from radar_suite.chain import exits
 from radar_suite.chain.ledger import Ledger
 from radar_suite.chain.notebooks import discover
-from radar_suite.chain.studies import COMPARED, STUDIES
+from radar_suite.chain.run_studies import COMPARED, ON_REQUEST, STUDIES
 from radar_suite.report.workspace import Workspace
 from radar_suite.studies.stage import StudiesWorkspace
 
 PARAMETERS = 'profile: str = "cpu"\nruns_dir: str = "../runs"\nseed: int = 1\nseeds: int = 1\nworkers: int = 0\n'
-PARAMETERS += "epochs: int = 3\nlearning_rate: float = 0.002\n"
+PARAMETERS += 'epochs: int = 3\nlearning_rate: float = 0.002\nposts: str = ""\n'
 
 
 @pytest.fixture
 def chain(project, monkeypatch):
     """A project whose chain is said to have run with given parameters, and studies that leave one table each."""
 
-    def finished(state="done", **values):
-        ran = {"profile": "cpu", "seed": 1, "seeds": 1, "workers": 0, "epochs": 3, "learning_rate": 0.002} | values
+    def finished(state="done", run="cpu", **values):
+        ran = {
+            "profile": "cpu",
+            "seed": 1,
+            "seeds": 1,
+            "workers": 0,
+            "epochs": 3,
+            "learning_rate": 0.002,
+            "posts": "",
+        } | values
         for notebook in discover(project.notebooks):
-            ledger = Ledger(project.runs / "cpu")
+            ledger = Ledger(project.runs / run)
             if state == "done":
                 ledger.finish(notebook, ran, seconds=1.0, peak_memory_mb=1.0)
             else:
@@ -61,13 +70,14 @@ def published(project):
 
 def test_files_of_studies_that_did_not_run_now_stay(chain):
     assert chain.run(command="studies") == exits.OK
-    assert published(chain) == {f"studies/{name}": ("new", "new") for name in STUDIES}
+    every = set(STUDIES) - set(ON_REQUEST)
+    assert published(chain) == {f"studies/{name}": ("new", "new") for name in every}
     chain.say("newer")
     assert chain.run("--only", "losses", command="studies") == exits.OK
     assert published(chain) == {f"studies/{name}": ("newer", "newer") if name == "losses" else ("new", "new")
-                                for name in STUDIES}  # fmt: skip
+                                for name in every}  # fmt: skip
     own = json.loads((chain.runs / "cpu/studies/figures/manifest.json").read_text())["entries"]
-    assert set(own) == set(STUDIES) and "radar studies" in own["losses"]["command"]
+    assert set(own) == every and "radar studies" in own["losses"]["command"]
 
 
 def test_a_study_with_other_parameters_than_the_chain_is_refused(chain, capsys):
@@ -101,3 +111,19 @@ def test_a_chain_that_has_not_finished_is_named(chain, capsys):
     chain.finished(state="failed")
     assert chain.run("--only", "losses", command="studies") == exits.USAGE
     assert "01_data_audit has not finished" in capsys.readouterr().err
+
+
+def test_a_study_of_own_posts_is_of_their_run(chain, tmp_path, capsys):
+    mine = tmp_path / "my posts"
+    mine.mkdir()
+    given = ["--only", "losses", "--posts", str(mine)]
+    assert chain.run(*given, command="studies") == exits.USAGE and "no corpus.json" in capsys.readouterr().err
+    (mine / "corpus.json").touch()
+    assert chain.run(*given, command="studies") == exits.USAGE  # the chain ran on the built-in posts only
+    said = capsys.readouterr().err
+    assert "`radar reproduce --profile cpu --posts '" in said and "my posts'`" in said and published(chain) == {}
+    chain.finished(run="cpu-my_posts", posts=os.path.realpath(mine))
+    assert chain.run(*given, command="studies") == exits.OK and published(chain) == {}
+    assert (chain.runs / "cpu-my_posts/studies/figures/losses.csv").is_file()
+    assert (chain.root / "figures/cpu-my_posts/manifest.json").is_file()
+    assert chain.run("--only", "losses", "--set", f"posts={mine}", command="studies") == exits.OK
