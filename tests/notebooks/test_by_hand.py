@@ -51,3 +51,19 @@ def test_the_router_of_notebook_02_is_the_librarys_to_the_last_digit(backbone, c
     assert torch.equal(found["by_hand"], found["theirs"])
     plain = found["model"](found["batch"])
     assert not torch.equal(plain, backbone(found["batch"]))  # LoRA takes part in it
+
+
+def test_the_loop_of_notebook_05_has_the_librarys_losses_step_by_step(backbone):
+    read, random = posts(32), np.random.default_rng(1)
+    given = random.choice(np.array([-1, 0, 1], np.int8), (32, 2))
+    lab = SimpleNamespace(backbone=lambda name: backbone, release=lambda: None)
+    split = SimpleNamespace(select=lambda rows: [read[i] for i in rows])
+    corpus = SimpleNamespace(categories=("A", "B"), split=lambda name: split)
+    settings = {"batch_size": 8, "learning_rate": 0.01, "lora_rank": 4, "lora_alpha": 8, "seed": 1}
+    known = settings | {"lab": lab, "corpus": corpus, "ws": SimpleNamespace(device="cpu", about="")}
+    ids = ("loop-train", "loop-posts", "loop-library", "loop-curves", "loop-table")
+    curves = run_cells("05", *ids, given=given, valid=given >= 0, **known)["curves"]
+    assert len(curves) == 4 and curves.std().min() > 0.01
+    for loss in ("Masked BCE", "BCE w/o Mask"):
+        np.testing.assert_allclose(curves[loss, "by hand"], curves[loss, "radar_lib"], atol=1e-5)
+    assert (curves["Masked BCE"] < curves["BCE w/o Mask"]).iloc[0].all()  # the same router, fewer cells
