@@ -11,8 +11,17 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from scipy.special import expit, logit
 
+from radar_lib.intervals import average_precision_influence
 from radar_lib.models.backbones import BACKBONES, load_backbone
+from radar_lib.models.router import RadarRouter, RouterConfig
+from radar_lib.training.teachers import Panel
+from radar_suite.report.claims import holm
+from radar_suite.studies.limit import limit_scores
+from radar_suite.studies.pool import draw_training_set, plan_pool
+from radar_suite.world.dials import CorpusConfig, sizes_of
+from radar_suite.world.pipelines import Intake
 from radar_suite.world.standins import resolve
 
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
@@ -67,3 +76,82 @@ def test_the_loop_of_notebook_05_has_the_librarys_losses_step_by_step(backbone):
     for loss in ("Masked BCE", "BCE w/o Mask"):
         np.testing.assert_allclose(curves[loss, "by hand"], curves[loss, "radar_lib"], atol=1e-5)
     assert (curves["Masked BCE"] < curves["BCE w/o Mask"]).iloc[0].all()  # the same router, fewer cells
+
+
+def test_the_loop_over_the_experts_of_notebook_04_is_the_librarys_panel(backbone, tmp_path):
+    experts = {}
+    for seed, category in enumerate("AB", 1):
+        router = RadarRouter(backbone, RouterConfig((category,), lora_rank=2), seed=seed)
+        router.save_pretrained(tmp_path / category)
+        router.detach()
+        experts[category] = SimpleNamespace(router_folder=tmp_path / category)
+    lab, split = SimpleNamespace(backbone=lambda name: backbone), SimpleNamespace(select=lambda rows: posts(len(rows)))
+    corpus = SimpleNamespace(categories=("A", "B"), split=lambda name: split)
+    found = run_cells("04", "teacher-loop", experts=experts, lab=lab, corpus=corpus, ws=SimpleNamespace(device="cpu"))
+    panel = Panel([tmp_path / category for category in "AB"], backbone).eval()
+    with torch.inference_mode():
+        np.testing.assert_array_equal(found["by_hand"], panel(found["batch"]))
+    panel.detach()
+    assert found["by_hand"].std().min() > 0
+
+
+def test_reliability_of_a_calibrated_and_of_an_over_confident_teacher():
+    random, audit = np.random.default_rng(0), run_cells("04", "bins", "quality")
+    logits = random.normal(size=40_000)
+    labels = (random.random(40_000) < expit(logits)).astype(np.int8)
+    bins = audit["reliability_bins"](labels, logits)
+    assert ((bins["low"] <= bins["predicted"]) & (bins["predicted"] <= bins["high"])).sum() >= 8
+    assert len(bins) == 10 and bins["posts"].sum() == 40_000 and bins["predicted"].is_monotonic_increasing
+    assert audit["quality"](labels, logits, bins)["calibration error"] < 0.01
+    sure = audit["reliability_bins"](labels, 3 * logits)
+    assert audit["quality"](labels, 3 * logits, sure)["calibration error"] > 0.1
+
+
+def test_quality_of_a_teacher_by_hand():
+    audit, labels, logits = run_cells("04", "bins", "quality"), np.array([0, 1, 1, 1]), logit([0.2, 0.2, 0.6, 0.6])
+    bins = audit["reliability_bins"](labels, logits, bins=2)
+    np.testing.assert_allclose(bins[["predicted", "observed", "posts"]], [[0.2, 0.5, 2], [0.6, 1, 2]])
+    quality = audit["quality"](labels, logits, bins)
+    assert quality["observed rate"] == 0.75 and quality["mean probability"] == pytest.approx(0.4)
+    assert quality["agreement"] == 0.75 and quality["kappa"] == pytest.approx((0.75 - 0.5) / 0.5)  # chance: 1/2
+    assert quality["log loss"] == pytest.approx(-np.log([0.8, 0.2, 0.6, 0.6]).mean())
+    assert quality["calibration error"] == pytest.approx((0.3 + 0.4) / 2)
+    one_kind = audit["quality"](np.zeros(3, np.int8), np.zeros(3), audit["reliability_bins"](np.zeros(3), np.zeros(3)))
+    assert np.isnan(one_kind["PR-AUC"]) and np.isnan(one_kind["kappa"])
+
+
+def test_one_comparison_of_notebook_06_is_the_librarys():
+    random = np.random.default_rng(3)
+    truth = (random.random((900, 2)) < 0.1).astype(np.int8)
+    truth[:50, 1] = -1
+    backbones = ("Gemma3-4B", "LLaVA-OV-1.5-4B", "Qwen3-VL-4B")
+    noisy = lambda: {1: (truth + random.normal(size=truth.shape)).round(1).astype(np.float32)}  # noqa: E731  with ties
+    rows = {(loss, one): noisy() for loss in ("Masked BCE", "Masked BCE + Distill") for one in backbones}
+    scores, corpus = SimpleNamespace(truth=truth, rows=rows), SimpleNamespace(categories=("A", "B"))
+    cells = [f"hand-{one}" for one in ("influence", "pair", "difference", "bootstrap", "holm")]
+    found = run_cells("06", *cells, scores=scores, corpus=corpus, seed=1)
+    np.testing.assert_allclose(found["influence"], average_precision_influence(found["y"], found["ours"]), atol=1e-9)
+    compared = found["compared"]
+    np.testing.assert_allclose(compared["by hand"], compared["radar_lib"], rtol=1e-9)
+    np.testing.assert_allclose(compared["by hand, bootstrap"], compared["radar_lib, bootstrap"], rtol=1e-9)
+    np.testing.assert_allclose(found["corrected"], holm(found["p"]))
+    assert len(found["p"]) == 6
+
+
+def test_the_limit_of_notebook_08_is_the_studys():
+    settings = {"phase_betas": [1.5, 6.0], "phase_focus": [0.0, 0.7], "phase_overlap": [0.0, 1.5]}
+    found = run_cells("08", "limit-hand", "limit-shown", seed=1, level=0.9, **settings)
+    masked, unmasked = limit_scores(found["traffic"], intake=Intake(1.5, 0.7, 1.5))
+    np.testing.assert_allclose(found["masked"], masked, rtol=1e-12)
+    np.testing.assert_allclose(found["unmasked"], unmasked, rtol=1e-12)
+    areas = found["areas"]
+    assert (np.array(areas["masked"]) > np.array(areas["unmasked"])).all()  # at these dials
+
+
+def test_the_draw_of_notebook_08_is_the_studys():
+    intake = Intake(1.5, 0.7, 1.5)
+    pool = plan_pool(CorpusConfig(seed=1, train_posts=900, test_posts=60, co_violation=0.9))
+    known = {"world": SimpleNamespace(pool=pool), "intake": intake, "phase_posts": 150, "seed": 2}
+    given = run_cells("08", "draw-hand", "draw-shown", **known)["given"]
+    drawn = draw_training_set(pool, intake=intake, sizes=sizes_of(150), seed=2)
+    assert (given[drawn.rows] == drawn.labels).all() and (given >= 0).sum() == len(drawn.rows) == 150
