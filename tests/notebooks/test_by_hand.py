@@ -54,12 +54,11 @@ def backbone():
 def test_the_router_of_notebook_02_is_the_librarys_to_the_last_digit(backbone, capsys):
     corpus, ws = SimpleNamespace(categories=("A", "B", "C")), SimpleNamespace(device="cpu")
     known = {"corpus": corpus, "ws": ws, "limit": backbone.text, "seed": 1}
-    model = load_backbone(backbone.checkpoint)
-    found = run_cells("02", "router-class", "router-equal", "router-logits", model=model, rows=posts(16), **known)
+    found = run_cells("02", "router-class", "router-equal", "router-logits", model=backbone, rows=posts(16), **known)
     assert found["by_hand"].shape == (16, 3) and found["by_hand"].std() > 0.01
     assert torch.equal(found["by_hand"], found["theirs"])
-    plain = found["model"](found["batch"])
-    assert not torch.equal(plain, backbone(found["batch"]))  # LoRA takes part in it
+    adapted = found["router"].backbone(found["batch"])
+    assert not torch.equal(adapted, backbone(found["batch"]))  # LoRA takes part in it
 
 
 def test_the_loop_of_notebook_05_has_the_librarys_losses_step_by_step(backbone):
