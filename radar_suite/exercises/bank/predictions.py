@@ -97,4 +97,5 @@ LIMIT_OF_INTAKE = _prediction(
     c="neither focus nor overlap buries violations now; compare the table's two lines",
 )
 
-EXERCISES = (LAMBDA_DIAL, NO_DIALS, MORE_RISKS, FEWER_VIOLATIONS, SOFTER_TEACHER, FIRST_LOSS, UNPAIRED, LIMIT_OF_INTAKE)  # fmt: skip
+EXERCISES = (LAMBDA_DIAL, NO_DIALS, MORE_RISKS, FEWER_VIOLATIONS, SOFTER_TEACHER, FIRST_LOSS, UNPAIRED,
+             LIMIT_OF_INTAKE)  # fmt: skip
