@@ -1,4 +1,4 @@
-"""One for a notebook: predict, turn a dial, explain. The answer is the letter of what happens and why."""
+"""One per notebook: predict, turn a dial, explain. The answer is the letter of what happens and why."""
 
 from radar_suite.exercises.exercise import Exercise
 
@@ -84,6 +84,17 @@ UNPAIRED = _prediction(
     b="only if the influences of both rows were uncorrelated",
     c="only if a post easy for one were hard for the other",
 )
+LABELS_AT_ONE = _prediction(
+    "labels_at_one",
+    "The experts stay as they are, and then all labels of the training posts are turned round, 1 to 0 and 0 to"
+    " 1. The student at lambda = 1 (a) learns the opposite; (b) learns nothing; (c) is the same to the last "
+    "bit.",
+    "c",
+    "At lambda = 1 the weight of the labels is 0 on every cell: human labels reach the student only through "
+    "the experts, and those were trained before. Try `radar_loss(..., lam=1.0)` with both label matrices.",
+    a="its loss reads no label: 1 - lambda is 0",
+    b="it has a target on every cell, the experts' opinion",
+)
 LIMIT_OF_INTAKE = _prediction(
     "limit_of_intake",
     "Strong intake alone: in the six lines of section 1 set beta 6, focus 0, overlap 0. In the limit, on blind"
@@ -97,5 +108,5 @@ LIMIT_OF_INTAKE = _prediction(
     c="neither focus nor overlap buries violations now; compare the table's two lines",
 )
 
-EXERCISES = (LAMBDA_DIAL, NO_DIALS, MORE_RISKS, FEWER_VIOLATIONS, SOFTER_TEACHER, FIRST_LOSS, UNPAIRED,
+EXERCISES = (LAMBDA_DIAL, NO_DIALS, MORE_RISKS, FEWER_VIOLATIONS, SOFTER_TEACHER, FIRST_LOSS, UNPAIRED, LABELS_AT_ONE,
              LIMIT_OF_INTAKE)  # fmt: skip
