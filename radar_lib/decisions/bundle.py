@@ -183,10 +183,7 @@ def open_bundle(folder: str | Path, *, device: str = "cpu") -> Bundle:
                          "Calibrate the router again.")  # fmt: skip
     if wrong := changed_file(folder, record["files"]):
         raise RadarError(f"{folder / wrong} is not what was calibrated. Fetch the bundle again, or calibrate again.")
-    base = read_sealed(folder / CONFIG)["base"]
-    text = TextLimit(**base["text"])
-    backbone = load_backbone(base["checkpoint"], dtype=weights_dtype(device), device=device, text=text)
-    bundle = Bundle(RadarRouter.from_pretrained(folder, backbone=backbone), record)
+    bundle = Bundle(load_router(folder, device=device), record)
     if bundle.router.config.categories != bundle.categories:
         raise RadarError(f"{folder}: the router's risks are not the bundle's. Calibrate the router again.")
     was, now = np.array(record["probe"]), np.array(_probe(bundle.router))
@@ -196,6 +193,16 @@ def open_bundle(folder: str | Path, *, device: str = "cpu") -> Bundle:
             "is not computed as it was (device, precision, package versions). Calibrate the router here."
         )
     return bundle
+
+
+def load_router(folder: str | Path, *, device: str = "cpu") -> RadarRouter:
+    """`RadarRouter.from_pretrained` on a device, in the precision that its backbone has there."""
+    if not (Path(folder) / CONFIG).is_file():
+        raise RadarError(f"{folder} is not a saved router: {CONFIG} is missing.")
+    base = read_sealed(Path(folder) / CONFIG)["base"]
+    text = TextLimit(**base["text"])
+    backbone = load_backbone(base["checkpoint"], dtype=weights_dtype(device), device=device, text=text)
+    return RadarRouter.from_pretrained(folder, backbone=backbone)
 
 
 def _check_enough(truth: Int8[np.ndarray, "post k"], categories: Sequence[str], recall: float, conf: float) -> None:

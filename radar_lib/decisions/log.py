@@ -67,6 +67,10 @@ class Source:
     def rows(self) -> int:
         return sum(map(count_rows, self.digests))
 
+    def named(self) -> list[list[str]]:
+        """Names and digests of the files, wherever they lie."""
+        return [[path.name, digest] for path, digest in self.digests.items()]
+
     def repeated(self) -> set[int]:
         """Rows whose id another row has too, from 8 bytes a row."""
         hashes = np.concatenate([np.empty(0, np.uint64), *map(_hashes, self.digests)])
@@ -130,7 +134,7 @@ def route_files(
     plan = {
         "bundle": bundle.digest, "categories": list(bundle.categories), "thresholds": list(bundle.thresholds),
         "recall": bundle.record["recall"], "confidence": bundle.record["confidence"], "router": _router(bundle),
-        "posts": [[path.name, digest] for path, digest in source.digests.items()], "rows": source.rows,
+        "posts": source.named(), "rows": source.rows,
         "observe_only": observe_only, "limits": asdict(limits), "part_rows": PART_ROWS,
     }  # fmt: skip
     parts = out.with_name(f"{out.name}.parts")
@@ -253,26 +257,34 @@ class Replay:
         return sum(self.dispatched.values()) + sum(self.released.values()) + self.bypassed == self.near
 
 
-def replay(log: str | Path, bundle: Bundle, *, posts: str | Path | None = None, splits: Sequence[str] = ()) -> Replay:
-    """Decide a log again: from its logits with a bundle of the same router, or from the posts with any.
+def replay(
+    log: str | Path, bundle: Bundle | None = None, *, posts: str | Path | None = None, splits: Sequence[str] = ()
+) -> Replay:
+    """Decide a log again: from its logits, or from its posts.
+
+    Args:
+        bundle: whose thresholds decide; None for the log's own. Without `posts` it must have the log's router.
 
     Raises:
-        RadarError: the log is of other risks, or of another router and `posts` is not given; the posts are not its.
+        RadarError: the log is of other risks or of another router, or the posts are not its.
     """
-    plan, categories = read_plan(log), bundle.categories
-    if tuple(plan["categories"]) != categories:
-        raise RadarError(f"{log} is of the risks {', '.join(plan['categories'])}; the bundle's are "
-                         f"{', '.join(categories)}.")  # fmt: skip
-    if posts is None and plan["router"] != _router(bundle):
-        raise RadarError(f"{log} was made with another router, whose logits this bundle's thresholds do not fit. Give "
-                         "the posts as well, so that they are scored again.")  # fmt: skip
+    plan = read_plan(log)
+    categories = tuple(plan["categories"])
+    if bundle is not None and bundle.categories != categories:
+        raise RadarError(f"{log} is of the risks {', '.join(categories)}; the bundle's are "
+                         f"{', '.join(bundle.categories)}.")  # fmt: skip
     again: Iterator[Decision] | None = None
     if posts is not None:
+        if bundle is None:
+            raise RadarError("posts are scored again by a bundle. Name it as well.")
         source = open_source(posts, categories, splits=splits)
-        if plan["posts"] != [[path.name, digest] for path, digest in source.digests.items()]:
+        if plan["posts"] != source.named():
             raise RadarError(f"{posts} are not the posts of {log}: their files differ. Give those that were routed.")
         again = _route_from(bundle, source, 0, limits=Limits(**plan["limits"]))
-    taus = np.asarray(bundle.thresholds)
+    elif bundle is not None and plan["router"] != _router(bundle):
+        raise RadarError(f"{log} was made with another router, whose logits this bundle's thresholds do not fit. Give "
+                         "the posts as well, so that they are scored again.")  # fmt: skip
+    taus = np.asarray(bundle.thresholds if bundle else plan["thresholds"])
     more, less = np.zeros((2, len(categories)), int)
     near = bypassed = total = 0
     for batch in pq.ParquetFile(log).iter_batches(SCANNED):

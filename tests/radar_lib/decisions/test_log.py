@@ -214,8 +214,8 @@ def test_a_preview_writes_nothing(bundle, many, routed):
 
 
 def test_replayed_with_its_bundle_nothing_changes(bundle, many, routed):
-    for posts in (None, many[0]):
-        again = replay(routed, bundle, posts=posts)
+    for with_bundle, posts in ((None, None), (bundle, None), (bundle, many[0])):
+        again = replay(routed, with_bundle, posts=posts)
         assert again.same and again.posts == N and again.bypassed == 0
 
 
@@ -244,7 +244,7 @@ def test_a_log_that_was_edited_does_not_replay(bundle, routed, tmp_path):
         table.schema.metadata
     )
     pq.write_table(edited, tmp_path / "log.parquet")
-    assert not replay(tmp_path / "log.parquet", bundle).same
+    assert not replay(tmp_path / "log.parquet").same
 
 
 def test_a_log_of_other_risks_is_refused(bundle, routed, tmp_path):
