@@ -50,7 +50,6 @@ from radar_lib.thresholds import (
     naive_rank,
     operating_point,
     recall_upper,
-    required_positives,
     thin,
     threshold_at_rank,
 )
@@ -130,7 +129,7 @@ def calibrate(
         raise RadarError(f"{posts.folder}: no labels for {', '.join(lacking)}; it has {', '.join(posts.categories)}.")
     table = posts.table(split)
     truth = labels(table, categories)
-    _check_enough(truth, categories, recall, confidence)  # before minutes of scoring
+    _check_labels(truth, categories, recall=recall, confidence=confidence)  # before minutes of scoring
     kept = _thinned(table, inclusion, seed)
     scored = list(bar(score(router, in_memory(posts.split(split)), limits=limits)))
     sound = np.array([not isinstance(one, Bypass) for one in scored])
@@ -205,14 +204,11 @@ def load_router(folder: str | Path, *, device: str = "cpu") -> RadarRouter:
     return RadarRouter.from_pretrained(folder, backbone=backbone)
 
 
-def _check_enough(truth: Int8[np.ndarray, "post k"], categories: Sequence[str], recall: float, conf: float) -> None:
-    needed = required_positives(recall, conf, risks=len(categories))
+def _check_labels(truth: Int8[np.ndarray, "post category"], categories: Sequence[str], **target: Any) -> None:
     for k, category in enumerate(categories):
-        n, cleared = (int((truth[:, k] == label).sum()) for label in (1, 0))
-        if n < needed or not cleared:
-            raise RadarError(f"{category}: {n} violating calibration posts and {cleared} cleared; recall "
-                             f"{recall:g} of {len(categories)} risks together at {conf:.4g} confidence takes {needed} "
-                             "violating ones and a cleared one. Label more, or ask for less.")  # fmt: skip
+        certified_threshold(np.zeros((truth[:, k] == 1).sum()), name=category, risks=len(categories), **target)
+        if not (truth[:, k] == 0).any():
+            raise RadarError(f"{category}: no calibration post is cleared, so nothing is known of what is released.")
 
 
 def _thinned(table: pd.DataFrame, inclusion: pd.Series | None, seed: int) -> np.ndarray:

@@ -31,7 +31,7 @@ from radar_lib.data.posts import open_posts
 from radar_lib.data.schema import FRAMES, TEXT_COLUMNS, categories_of
 from radar_lib.data.shards import count_rows, schema_of
 from radar_lib.decisions.bundle import Bundle
-from radar_lib.decisions.routing import WINDOW, Bypass, Decision, Limits, Post, bypass, bypass_repeated, route
+from radar_lib.decisions.routing import REPEATED, WINDOW, Bypass, Decision, Limits, Post, route
 from radar_lib.errors import RadarError
 from radar_lib.files import (
     atomic_path,
@@ -89,7 +89,7 @@ class Source:
                     for number, post in enumerate(_read_group(path, file, group, row), start=row):
                         if number >= first:
                             twice = number in again and not isinstance(post, Bypass)
-                            yield bypass_repeated(post["post_id"]) if twice else post
+                            yield Bypass("post_id", REPEATED, post["post_id"]) if twice else post
                 row += count
 
 
@@ -118,7 +118,7 @@ def open_source(posts: str | Path, categories: Sequence[str], *, splits: Sequenc
 
 def route_files(
     bundle: Bundle, posts: str | Path, out: str | Path, *, splits: Sequence[str] = (), observe_only: bool = False,
-    limits: Limits | None = None, bar: Callable[[int, int], Any] | None = None,
+    limits: Limits | None = None, bar: Callable[[int, int], Any] = lambda done, rows: None,
 ) -> Path:  # fmt: skip
     """Decide every post and write the log; goes on where a run of the same bundle and posts was stopped.
 
@@ -156,11 +156,11 @@ def route_files(
         schema = log_schema(plan)
         made = _route_from(bundle, source, first * PART_ROWS, observe_only=observe_only, limits=limits)
         for i in range(first, count):
-            _tell(bar, i * PART_ROWS, plan["rows"])
+            bar(i * PART_ROWS, plan["rows"])
             table = to_table(islice(made, PART_ROWS), schema)
             with atomic_path(_part(parts, i)) as temporary:
                 pq.write_table(table, temporary, compression="zstd")
-        _tell(bar, plan["rows"], plan["rows"])
+        bar(plan["rows"], plan["rows"])
         _join(parts, count, schema, out, plan["rows"])
         remove_folder(parts)
     return out
@@ -322,11 +322,6 @@ def _part(parts: Path, i: int) -> Path:
     return parts / f"{i:08d}.parquet"
 
 
-def _tell(bar: Callable[[int, int], Any] | None, done: int, rows: int) -> None:
-    if bar:
-        bar(done, rows)
-
-
 def _join(parts: Path, count: int, schema: pa.Schema, out: Path, rows: int) -> None:
     """The parts as one file, a few at a time."""
     with atomic_path(parts / out.name) as temporary:
@@ -381,7 +376,7 @@ def _read_group(path: Path, file: pq.ParquetFile, group: int, first: int) -> Ite
         why = f"{path.name} cannot be read from row {first + given} on: {error}"
     names = _ids(file, group)
     for i in range(given, count):
-        yield bypass("file", why, names[i] if names else None)
+        yield Bypass("file", why, names[i] if names else None)
 
 
 def _row(batch: pa.RecordBatch, i: int) -> Post | Bypass:
@@ -392,7 +387,7 @@ def _row(batch: pa.RecordBatch, i: int) -> Post | Bypass:
             name = batch.column("post_id")[i].as_py()
         except UnicodeDecodeError:
             name = None
-        return bypass("text", f"its text is not UTF-8 ({error})", name)
+        return Bypass("text", f"its text is not UTF-8 ({error})", name)
 
 
 def _ids(file: pq.ParquetFile, group: int) -> list[str | None] | None:

@@ -45,12 +45,14 @@ Post = Mapping[str, Any]
 
 
 class Bypass(Exception):
-    """Why a post passes the router by: one of `CAUSES`, and what exactly."""
+    """Why a post passes the router by: one of `CAUSES`, and what exactly. Its id, where there is no post to ask."""
 
-    def __init__(self, cause: str, detail: str) -> None:
-        super().__init__(cause, detail)
-        self.cause, self.detail = cause, f"{detail:.300}"
-        self.post_id: str | None = None  # where there is no post to ask
+    def __init__(self, cause: str, detail: str, post_id: str | None = None) -> None:
+        super().__init__(cause, detail, post_id)
+        self.cause, self.detail, self.post_id = cause, f"{detail:.300}", post_id
+
+
+REPEATED = "another post has the same post_id"  # so that decisions could be taken for each other's
 
 
 @dataclass(frozen=True)
@@ -204,7 +206,7 @@ def _post_id(post: Post) -> str | None:
 
 
 def in_memory(posts: Sequence[Post] | Dataset) -> Iterator[Post | Bypass]:
-    """Posts as `route` takes them; those that share an id, whose decisions would be taken for each other's, bypass it.
+    """Posts as `route` takes them; those that share an id bypass it.
 
     The frames of a dataset stay encoded, so that one that is damaged is its post's fault alone.
     """
@@ -215,19 +217,7 @@ def in_memory(posts: Sequence[Post] | Dataset) -> Iterator[Post | Bypass]:
         names, rows = [_post_id(post) for post in posts], posts
     counts = Counter(name for name in names if name)
     for name, post in zip(names, rows, strict=True):
-        yield bypass_repeated(name) if counts[name] > 1 else post
-
-
-def bypass_repeated(post_id: str | None) -> Bypass:
-    """For a post whose id another has too."""
-    return bypass("post_id", "another post has the same post_id", post_id)
-
-
-def bypass(cause: str, detail: str, post_id: str | None) -> Bypass:
-    """For a post of this id that cannot even be given."""
-    made = Bypass(cause, detail)
-    made.post_id = post_id
-    return made
+        yield Bypass("post_id", REPEATED, name) if counts[name] > 1 else post
 
 
 def _score_window(router: RadarRouter, posts: Sequence[Post | Bypass]) -> list[Any]:

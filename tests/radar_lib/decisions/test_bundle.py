@@ -112,7 +112,7 @@ def test_a_router_that_changed_since_is_not_saved(build, corpus, tmp_path):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"recall": 0.95}, "A: 55 violating .* takes 72"),
+        ({"recall": 0.95}, "A: 55 .*violating .* takes 72"),
         ({"split": "test"}, "cannot calibrate"),
         ({"recall": 1.5}, "recall is 1.5"),
         ({"inclusion": pd.Series({"p00000": 0.5})}, "chance of inclusion"),
@@ -121,6 +121,13 @@ def test_a_router_that_changed_since_is_not_saved(build, corpus, tmp_path):
 def test_bad_calibrations_are_refused(bundle, corpus, options, said):
     with pytest.raises(RadarError, match=said):
         calibrate(bundle.router, corpus, **({"recall": 0.8} | options))
+
+
+def test_a_risk_without_cleared_posts_is_refused(bundle, tmp_path, make):
+    rows = [make.sound(i) | {"split": "calibration", "label_A": 1, "label_B": i % 2} for i in range(60)]
+    posts = write_corpus(tmp_path / "p", rows, name="one kind", kind="imported", categories=("A", "B"))
+    with pytest.raises(RadarError, match="A: no calibration post is cleared"):
+        calibrate(bundle.router, posts, recall=0.8)
 
 
 def test_a_router_of_other_risks_is_refused(build, corpus):

@@ -17,6 +17,7 @@ import pytest
 from radar_lib.decisions import log as room
 from radar_lib.decisions.bundle import calibrate
 from radar_lib.decisions.log import PART_ROWS, preview, read_plan, replay, route_files, summary
+from radar_lib.decisions.routing import CAUSES
 from radar_lib.errors import RadarError
 
 ROOT = Path(__file__).parents[3]
@@ -60,6 +61,12 @@ def test_a_thousand_bad_posts_none_released_none_lost(bundle, many, routed):
     assert about["posts"] == N and about["status"]["bypassed"] == sum(map(bool, causes))
     assert about["released"] == sum(not row["modules"] for row in found) > 0
     assert about["sent"]["A"] == sum("A" in row["modules"] for row in found)
+
+
+def test_operators_find_each_column_and_cause_in_the_docs(routed):
+    text = (ROOT / "docs" / "decisions.md").read_text(encoding="utf-8")
+    names = [name.replace("_A", "_<risk>") for name in pq.read_schema(routed).names if not name.endswith("_B")]
+    assert not [name for name in (*names, *CAUSES) if f"`{name}`" not in text]
 
 
 def test_python_decides_as_the_log_does(bundle, many, routed):
