@@ -54,7 +54,7 @@ def test_the_losses_import_without_transformers():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-LIBRARY_FLOORS = ("errors", "files", "sources", "data", "models", "training")
+LIBRARY_FLOORS = ("errors", "files", "sources", "data", "models", "training", "decisions")
 SUITE_FLOORS = ("places", "world", "intake", "exercises", "report", "studies", "chain")
 
 
