@@ -33,6 +33,8 @@ from radar_lib.models.router import RadarRouter, RouterConfig
 from radar_lib.training.inference import to_device
 from radar_suite.world.build import CorpusConfig, build_corpus
 from radar_suite.world.standins import named_checkpoint
+from radar_suite.world.standins.checkpoint import write_random_standin
+from radar_suite.world.standins.geometry import GEOMETRIES, tiny
 
 CATEGORIES = ("LQC", "RCS", "FE")
 
@@ -43,9 +45,9 @@ def corpus(folder: Path, posts: int) -> Posts:
     return build_corpus(CorpusConfig(train_posts=300, unlabelled_posts=posts, **few), folder)
 
 
-def untrained(name: str) -> Bundle:
+def untrained(checkpoint: str | Path) -> Bundle:
     """A router as costly as a trained one, with thresholds that release about half."""
-    router = RadarRouter(load_backbone(named_checkpoint(f"standin:{name}")), RouterConfig(CATEGORIES, lora_rank=8))
+    router = RadarRouter(load_backbone(checkpoint), RouterConfig(CATEGORIES, lora_rank=8))
     thresholds = {category: {"logit": 0.0} for category in CATEGORIES}
     about = {"recall": 0.9, "confidence": 0.95, "files": {}, "encoder": {}}
     return Bundle(router.eval(), {"categories": list(CATEGORIES), "thresholds": thresholds, **about})
@@ -116,11 +118,15 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     with tempfile.TemporaryDirectory() as place:
         record = provenance("cpu") | {"model": args.model, "threads": args.threads}
-        posts, bundle = corpus(Path(place) / "posts", args.posts), untrained(args.model)
+        posts = corpus(Path(place) / "posts", args.posts)
+        bundle = untrained(named_checkpoint(f"standin:{args.model}"))
         record["throughput"] = throughput(bundle, posts, Path(place), args.repeats)
         print(record["throughput"])
         if args.memory_posts:
-            record["memory"] = memory(bundle, posts, Path(place), args.memory_posts)
+            small = Path(place) / args.model  # the least model of the family: what is measured is all around it
+            texts = posts.table("unlabelled", columns=["title"])["title"].tolist()
+            write_random_standin(small, args.model, texts, geometry=tiny(GEOMETRIES[args.model]), vocabulary=800)
+            record["memory"] = memory(untrained(small), posts, Path(place), args.memory_posts)
             print(record["memory"])
         write_json(args.out, record)
 

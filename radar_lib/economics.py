@@ -36,7 +36,7 @@ class Cost:
     source: Literal["measured", "operations", "assumed"]
 
     def __post_init__(self) -> None:
-        check_ranges(self, value=Range(0))
+        check_ranges(vars(self), {"value": Range(0)})
 
 
 def total(steps: Mapping[str, Cost]) -> Cost:
@@ -92,21 +92,6 @@ def missed_cost(prevalences: Sequence[float], recalls: Sequence[float], costs: S
     if costs.shape != pi.shape or ((recall < 0) | (recall > 1)).any():
         raise RadarError("give each risk a prevalence, a recall from 0 to 1 and a cost.")
     return float((pi * (1 - recall)) @ costs)
-
-
-def break_even_missed_cost(
-    router: float, modules: Sequence[float], dispatch_rates: Sequence[float], *, prevalences: Sequence[float],
-    recalls: Sequence[float],
-) -> float:  # fmt: skip
-    """What a released violation, of any risk alike, may cost before routing loses more than it saves; infinity if none
-    is released, negative if the router saves nothing.
-
-    >>> break_even_missed_cost(0.5, [4.0], [0.125], prevalences=[0.05], recalls=[0.9]).__round__(6)  # 3 / 0.005
-    600.0
-    """
-    saved = savings(router, modules, dispatch_rates).break_even - router
-    missed = missed_cost(prevalences, recalls, np.ones(len(prevalences)))
-    return saved / missed if missed else math.copysign(math.inf, saved)
 
 
 def _matching(values: Sequence[float], shares: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:

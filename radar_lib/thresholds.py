@@ -12,9 +12,8 @@ Wilks 1941; for K risks at once, delta / K each, by Bonferroni). Nothing is assu
 What the posts must be for it, and what is done where they are not:
 
 - *independent*: posts that share a group (a campaign, a stream, an image) are not. `independent_positives` has one
-  logit per group. The group's lowest: then at least R of the violating groups are dispatched whole, so their mean
-  recall, each group counting once, is at least R too. This says nothing of a random post where large groups score
-  lower. Or one post, of groups drawn in proportion to their sizes: then recall counts every post, from fewer of them;
+  logit per group, its lowest. Then at least R of the violating groups are dispatched whole, so that mean recall, each
+  group counting once, is at least R too. It says nothing of a random post where large groups score lower;
 - *drawn like the posts to come*: an audit with unequal chances, or another intake, is thinned to equal ones (`thin`) by
   weights that are known; or a random audit of `required_posts` is labelled;
 - *at the prevalence to come*: not needed. Recall is about violating posts alone; `at_prevalence` mends the rest.
@@ -26,10 +25,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float, Int, Num, Shaped
+from jaxtyping import Bool, Float, Int, Num
 from scipy.stats import beta, binom
 
 from radar_lib.errors import RadarError
@@ -149,28 +148,19 @@ def certified_threshold(
 
 
 def independent_positives(
-    logits: Float[np.ndarray, " positive"], groups: Int[np.ndarray, " positive"], *,
-    count: Literal["groups", "posts"] = "groups", seed: int = 1,
-) -> Float[np.ndarray, " group"]:  # fmt: skip
-    """One logit per group of violating posts, so that they are independent.
+    logits: Float[np.ndarray, " positive"], groups: Int[np.ndarray, " positive"]
+) -> Float[np.ndarray, " group"]:
+    """The lowest logit of each group of violating posts, so that groups are dispatched whole and count once.
 
     Args:
         groups: number of each post's group (`schema.group_numbers`); a post on its own has one of its own.
-        count: what recall is to count. "groups": each group's lowest logit, every group once. "posts": a random post of
-            each, of groups kept in proportion to their sizes, so that every post has the same chance; the largest group
-            decides how few are left.
 
     >>> independent_positives(np.array([2.0, -1.0, 5.0]), np.array([7, 7, 9])).tolist()
     [-1.0, 5.0]
     """
     logits = _finite(logits)
-    # shuffled, so that the first post of a group is any of them
-    order = np.random.default_rng(seed).permutation(len(logits))
-    if count == "groups":
-        order = order[np.argsort(logits[order], kind="stable")]
-    _, first, sizes = np.unique(np.asarray(groups)[order], return_index=True, return_counts=True)
-    chosen = logits[order[first]]
-    return chosen if count == "groups" else chosen[thin(sizes, seed=seed + 1)]
+    order = np.argsort(logits, kind="stable")
+    return logits[order[np.unique(np.asarray(groups)[order], return_index=True)[1]]]
 
 
 def thin(
@@ -204,8 +194,7 @@ def thin(
 
 
 class OperatingPoint(NamedTuple):
-    """What a threshold does, as fractions: of violating posts dispatched, of cleared ones dispatched, of all released,
-    and of those dispatched that violate (NaN if there is none)."""
+    """Shares: violating posts dispatched, cleared ones dispatched, all released; dispatched that violate (or NaN)."""
 
     recall: float
     false_positive_rate: float
@@ -223,7 +212,7 @@ def operating_point(
     """
     violating, out = np.asarray(labels) == 1, dispatched(logits, threshold)
     if violating.all() or not violating.any():
-        raise ValueError("an operating point takes violating and cleared posts")
+        raise RadarError("an operating point takes violating and cleared posts. Verify some of both.")
     return at_prevalence(float(out[violating].mean()), float(out[~violating].mean()), float(violating.mean()))
 
 
@@ -241,11 +230,16 @@ def at_prevalence(recall: float, false_positive_rate: float, prevalence: float) 
 
 
 def dispatched(
-    logits: Float[np.ndarray, "*post"], threshold: Shaped[np.ndarray, "*risk"] | float
+    logits: Float[np.ndarray, "*post"], threshold: Float[np.ndarray, "*risk"] | float
 ) -> Bool[np.ndarray, "*post"]:
-    """Eq. 2, failing closed: above the threshold, or not finite."""
-    logits = np.asarray(logits)
-    return ~np.isfinite(logits) | (logits > np.asarray(threshold, dtype=logits.dtype))
+    """Eq. 2, failing closed: above the threshold, or either of them no number, or the logit infinite.
+
+    The threshold stays float64: rounded to a coarser logit's type it would stand on the logits that it must lie below.
+
+    >>> dispatched(np.array([0.5, 0.4, np.nan, -np.inf]), 0.4).tolist()
+    [True, False, True, True]
+    """
+    return ~np.isfinite(logits) | ~(np.asarray(logits) <= np.asarray(threshold, dtype=float))
 
 
 def recall_upper(found: int, positives: int, *, confidence: float = 0.95) -> float:

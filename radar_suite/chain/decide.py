@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ examples:
   radar route my/bundle my/posts --out decisions.parquet
   radar route my/bundle today.parquet --preview 5              show five decisions, write nothing
   radar route my/bundle today/ --observe-only --out watch.parquet   decide, and send all posts to all modules
+  radar route my/bundle today/ --engine ray --actors 8 --out decisions.parquet   on the cluster at RAY_ADDRESS
 """
 REPLAY = """\
 Decide a log again: with its own thresholds (the decisions must be the same), with another bundle's, or from the posts.
@@ -46,26 +48,24 @@ def calibrate(args: argparse.Namespace) -> int:
     from tqdm.auto import tqdm
 
     from radar_lib.data.posts import open_posts
-    from radar_lib.decisions.bundle import calibrate, load_router
+    from radar_suite.decisions.bundle import calibrate, load_router
 
-    _check_free(args.out)
     posts, inclusion = open_posts(args.posts), args.inclusion and _chances(args.inclusion)
-    about = {"recall": args.recall, "confidence": args.confidence, "split": args.split, "count": args.count}
     router = load_router(args.router, device=_device(args))
 
     def bar(scores: Iterator[Any]) -> Iterator[Any]:
         return tqdm(scores, total=posts.splits[args.split], unit="post", desc="scoring", disable=None)
 
-    bundle = calibrate(router, posts, **about, inclusion=inclusion, seed=args.seed, bar=bar)
-    bundle.save(args.out)
-    record = bundle.record
+    bundle = calibrate(router, posts, args.out, recall=args.recall, confidence=args.confidence, split=args.split,
+                       inclusion=inclusion, seed=args.seed, bar=bar)  # fmt: skip
+    record, about = bundle.record, bundle.record["calibration"]
     for category, threshold in record["thresholds"].items():
-        risk = record["calibration"]["risks"][category]
+        risk = about["risks"][category]
         print(f"{category:12s} threshold {threshold['logit']:9.4f}  positives {threshold['positives']:6,}  "
               f"recall {risk['recall']:.3f}  APR {risk['apr']:.3f}  naive APR {risk['naive_apr']:.3f}")  # fmt: skip
-    sure = [one for one in record["below_target"] if one["recall_upper"] < record["recall"]]
-    print(f"released by all {record['calibration']['auto_pass']:.3f}; slices below target beyond chance: {len(sure)}; "
-          f"not scored: {sum(record['calibration']['not_scored'].values()):,}")  # fmt: skip
+    sure = sum(one["recall_upper"] < record["recall"] for one in record["below_target"])
+    print(f"released by all {about['auto_pass']:.3f}; slices below target beyond chance: {sure}; "
+          f"not scored: {sum(about['not_scored'].values()):,}")  # fmt: skip
     print(f"{near(args.out)}: bundle {bundle.digest}")
     return exits.OK
 
@@ -74,14 +74,16 @@ def route(args: argparse.Namespace) -> int:
     """`radar route`."""
     from tqdm.auto import tqdm
 
-    from radar_lib.decisions.bundle import open_bundle
-    from radar_lib.decisions.log import preview, route_files, summary
-    from radar_lib.decisions.routing import Limits
+    from radar_suite.decisions import on_ray
+    from radar_suite.decisions.bundle import open_bundle
+    from radar_suite.decisions.log import preview, route_files, summary
+    from radar_suite.decisions.reading import Limits
 
-    limits, splits = Limits(seconds=args.seconds), args.split
-    bundle = open_bundle(args.bundle, device=_device(args))
+    if args.engine == "ray" and not find_spec("ray"):
+        raise exits.SetupError(on_ray.MISSING)
+    limits, bundle = Limits(seconds=args.seconds), open_bundle(args.bundle, device=_device(args))
     if args.preview:
-        for one in preview(bundle, args.posts, args.preview, splits=splits, limits=limits):
+        for one in preview(bundle, args.posts, args.preview, splits=args.split, limits=limits):
             logits = "  ".join(f"{c} {z:8.3f}" for c, z in zip(bundle.categories, one.logits.tolist(), strict=True))
             print(f"{one.post_id or f'(row {one.row})'}  {one.status:8s}  {logits}  -> "
                   f"{', '.join(one.modules) or 'release'}  {one.cause} {one.detail}".rstrip())  # fmt: skip
@@ -92,8 +94,8 @@ def route(args: argparse.Namespace) -> int:
             bar.total = rows
             bar.update(done - bar.n)
 
-        log = route_files(bundle, args.posts, args.out, splits=splits, observe_only=args.observe_only,
-                          limits=limits, bar=show)  # fmt: skip
+        log = route_files(bundle, args.posts, args.out, splits=args.split, observe_only=args.observe_only,
+                          limits=limits, bar=show, actors=args.actors if args.engine == "ray" else 0)  # fmt: skip
     about = summary(log)
     share = max(about["posts"], 1)
     print(f"posts {about['posts']:,}  released {about['released']:,} ({about['released'] / share:.1%})")
@@ -107,18 +109,16 @@ def route(args: argparse.Namespace) -> int:
 
 def replay(args: argparse.Namespace) -> int:
     """`radar replay`; fails where the log's own bundle decides otherwise than it did."""
-    from radar_lib.decisions.bundle import open_bundle
-    from radar_lib.decisions.log import read_plan, replay
+    from radar_suite.decisions.bundle import open_bundle
+    from radar_suite.decisions.log import read_plan, replay
 
-    bundle = args.bundle and open_bundle(args.bundle, device=_device(args))
+    bundle = open_bundle(args.bundle, device=_device(args)) if args.bundle else None
+    again = replay(args.log, bundle, posts=args.posts, splits=args.split)
+    for c in again.dispatched:
+        print(f"{c:12s} dispatched and was not {again.dispatched[c]:,}, released and was not {again.released[c]:,}")
+    rounding = f"within rounding of a threshold {again.near:,}"
+    print(f"posts {again.posts:,}  {rounding}  bypassed otherwise {again.bypassed:,}")
     own = not bundle or bundle.digest == read_plan(args.log)["bundle"]
-    again = replay(args.log, bundle or None, posts=args.posts, splits=args.split)
-    for category in again.dispatched:
-        print(f"{category:12s} dispatched and was not {again.dispatched[category]:,}, released and was not "
-              f"{again.released[category]:,}")  # fmt: skip
-    print(
-        f"posts {again.posts:,}  within rounding of a threshold {again.near:,}  bypassed otherwise {again.bypassed:,}"
-    )
     return exits.FAILURE if own and not again.same else exits.OK
 
 
@@ -126,11 +126,6 @@ def _device(args: argparse.Namespace) -> str:
     from radar_suite.report.workspace import resolve_device
 
     return resolve_device(args.device)
-
-
-def _check_free(out: Path) -> None:
-    if out.exists():
-        raise exits.UsageError(f"{out} exists already. Delete it or choose another folder.")
 
 
 def _chances(path: Path) -> Any:

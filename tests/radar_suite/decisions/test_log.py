@@ -14,11 +14,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from radar_lib.decisions import log as room
-from radar_lib.decisions.bundle import calibrate
-from radar_lib.decisions.log import PART_ROWS, preview, read_plan, replay, route_files, summary
-from radar_lib.decisions.routing import CAUSES
 from radar_lib.errors import RadarError
+from radar_suite.decisions import log as room
+from radar_suite.decisions.bundle import calibrate
+from radar_suite.decisions.log import PART_ROWS, preview, read_plan, replay, route_files, summary
+from radar_suite.decisions.reading import CAUSES
 
 ROOT = Path(__file__).parents[3]
 N = 1100  # more than two parts
@@ -79,10 +79,11 @@ def test_the_log_says_what_decided(bundle, routed):
     assert tuple(plan["thresholds"]) == bundle.thresholds and plan["recall"] == 0.8 and plan["bundle"] == bundle.digest
 
 
-def test_a_finished_log_is_left_alone_and_another_refused(bundle, many, routed, monkeypatch):
+def test_a_finished_log_is_left_alone_and_another_refused(bundle, many, routed):
     before = routed.stat().st_mtime_ns
-    monkeypatch.setattr(room, "route", None)
+    routed.with_name(f"{routed.name}.parts").mkdir()  # as if killed just after the log got its name
     assert route_files(bundle, many[0], routed) == routed and routed.stat().st_mtime_ns == before
+    assert not list(routed.parent.glob("*.parts"))
     with pytest.raises(RadarError, match="another bundle"):
         route_files(bundle, many[0], routed, observe_only=True)
     with pytest.raises(RadarError, match="other posts"):
@@ -92,10 +93,13 @@ def test_a_finished_log_is_left_alone_and_another_refused(bundle, many, routed, 
 def test_an_unfinished_log_is_not_gone_on_with_by_another(bundle, many, tmp_path, monkeypatch):
     out = tmp_path / "log.parquet"
     monkeypatch.setattr(room, "PART_ROWS", 64)
-    monkeypatch.setattr(room, "_join", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
+
+    def stop(done, rows):
+        raise KeyboardInterrupt
+
     with pytest.raises(KeyboardInterrupt):
-        route_files(bundle, many[0] / "a.parquet", out)
-    with pytest.raises(RadarError, match="was begun with"):
+        route_files(bundle, many[0] / "a.parquet", out, bar=stop)
+    with pytest.raises(RadarError, match="or begun, with"):
         route_files(bundle, many[0], out)
 
 
@@ -119,16 +123,16 @@ def test_a_full_disk_loses_nothing(bundle, many, routed, tmp_path, monkeypatch):
 
 KILLED = """
 import sys
-from radar_lib.decisions import log
-from radar_lib.decisions.bundle import open_bundle
+from radar_suite.decisions import log
+from radar_suite.decisions.bundle import open_bundle
 log.PART_ROWS = 64
 log.route_files(open_bundle(sys.argv[1]), sys.argv[2], sys.argv[3], bar=lambda done, rows: print(done, flush=True))
 """
 
 
-def test_killed_at_any_time_it_goes_on_to_the_same_log(saved, many, routed, tmp_path):
+def test_killed_at_any_time_it_goes_on_to_the_same_log(bundle, many, routed, tmp_path):
     out = tmp_path / "log.parquet"
-    command = [sys.executable, "-c", KILLED, str(saved), str(many[0]), str(out)]
+    command = [sys.executable, "-c", KILLED, str(bundle.folder), str(many[0]), str(out)]
     for stop in (128, 384):
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
             for line in process.stdout:
@@ -227,14 +231,14 @@ def test_replayed_with_its_bundle_nothing_changes(bundle, many, routed):
 
 
 def test_replayed_with_another_the_changes_are_counted(bundle, build, corpus, many, routed, tmp_path):
-    lower = calibrate(bundle.router, corpus, recall=0.9)
+    lower = calibrate(bundle.router, corpus, tmp_path / "lower", recall=0.9)
     again, found = replay(routed, lower), rows(routed)
     for k, c in enumerate("AB"):
         now = [row["cause"] != "" or row[f"logit_{c}"] > lower.thresholds[k] for row in found]
         assert again.dispatched[c] == sum(n and not row[f"dispatch_{c}"] for n, row in zip(now, found, strict=True))
         assert again.released[c] == 0
     assert not again.same and sum(again.dispatched.values()) > 0
-    other = calibrate(build(2), corpus, recall=0.8)
+    other = calibrate(build(2), corpus, tmp_path / "other", recall=0.8)
     with pytest.raises(RadarError, match="another router"):
         replay(routed, other)
     scored = replay(routed, other, posts=many[0])

@@ -13,10 +13,10 @@ import torch
 from PIL import Image
 
 from radar_lib.data.posts import write_corpus
-from radar_lib.decisions.bundle import calibrate
-from radar_lib.decisions.log import COLUMNS
 from radar_lib.models.backbones import load_backbone
 from radar_lib.models.router import RadarRouter, RouterConfig
+from radar_suite.decisions.bundle import calibrate
+from radar_suite.decisions.source import COLUMNS
 from radar_suite.world.standins.checkpoint import write_random_standin
 from radar_suite.world.standins.geometry import GEOMETRIES, tiny
 
@@ -186,12 +186,5 @@ def corpus(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def bundle(build, corpus):
-    return calibrate(build(), corpus, recall=0.8)
-
-
-@pytest.fixture(scope="session")
-def saved(bundle, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("bundles") / "bundle"
-    bundle.save(folder)
-    return folder
+def bundle(build, corpus, tmp_path_factory):
+    return calibrate(build(), corpus, tmp_path_factory.mktemp("bundles") / "bundle", recall=0.8)

@@ -8,22 +8,21 @@ import pandas as pd
 import pytest
 
 from radar_lib.data.posts import labels, write_corpus
-from radar_lib.decisions import bundle as room
-from radar_lib.decisions.bundle import BUNDLE, below_target, calibrate, open_bundle
-from radar_lib.decisions.routing import score
 from radar_lib.errors import RadarError
 from radar_lib.files import read_sealed, write_sealed
 from radar_lib.models.backbones import load_backbone
 from radar_lib.thresholds import certified_threshold
+from radar_suite.decisions import bundle as room
+from radar_suite.decisions.bundle import BUNDLE, below_target, calibrate, open_bundle, route
 
 
 @pytest.fixture
-def copy(saved, tmp_path):
-    return shutil.copytree(saved, tmp_path / "copy")
+def copy(bundle, tmp_path):
+    return shutil.copytree(bundle.folder, tmp_path / "copy")
 
 
 def test_thresholds_are_those_of_the_calibration_logits(bundle, corpus, make):
-    logits = np.stack(list(score(bundle.router, [make.sound(i) for i in range(220)])))
+    logits = np.stack([d.logits for d in bundle.route([make.sound(i) for i in range(220)])])
     truth = labels(corpus.table("calibration"), bundle.categories)
     for k, category in enumerate(bundle.categories):
         expected = certified_threshold(logits[truth[:, k] == 1, k], recall=0.8, risks=2)
@@ -35,18 +34,13 @@ def test_thresholds_are_those_of_the_calibration_logits(bundle, corpus, make):
         assert about["apr"] <= about["naive_apr"]
 
 
-def test_a_saved_bundle_decides_the_same(bundle, saved, make):
-    again = open_bundle(saved)
+def test_an_opened_bundle_decides_the_same(bundle, corpus, make):
+    again = open_bundle(bundle.folder)
     assert again.digest == bundle.digest and again.thresholds == bundle.thresholds
-    posts = [make.sound(i) for i in range(300, 340)]
-    for one, other in zip(bundle.route(posts), again.route(posts), strict=True):
-        assert one.modules == other.modules and np.allclose(one.logits, other.logits, atol=1e-5)
-
-
-def test_a_dataset_is_routed_without_its_frames_being_decoded_for_all(bundle, corpus, make):
-    decisions = list(bundle.route(corpus.split("calibration").select(range(30))))
-    expected = list(bundle.route([make.sound(i) for i in range(30)]))
-    assert [d.modules for d in decisions] == [d.modules for d in expected]
+    posts = [make.sound(i) for i in range(30)]
+    for posts_again in (posts, corpus.split("calibration").select(range(30))):
+        for one, other in zip(bundle.route(posts), again.route(posts_again), strict=True):
+            assert one.modules == other.modules and np.allclose(one.logits, other.logits, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["adapter_model.safetensors", "heads.safetensors", "adapter_config.json", BUNDLE])
@@ -64,16 +58,15 @@ def test_the_card_may_be_edited(copy, bundle):
     assert open_bundle(copy).digest == bundle.digest
 
 
-def resealed(folder, **changes):
-    record = read_sealed(folder / BUNDLE)
-    write_sealed(folder / BUNDLE, record | changes)
+def reseal(folder, **changes):
+    write_sealed(folder / BUNDLE, read_sealed(folder / BUNDLE) | changes)
 
 
 @pytest.mark.parametrize(
     ("changes", "said"), [({"categories": ["B", "A"]}, "risks"), ({"format": 7}, "format 7")], ids=["risks", "format"]
 )
 def test_what_does_not_fit_the_router_is_refused(copy, changes, said):
-    resealed(copy, **changes)
+    reseal(copy, **changes)
     with pytest.raises(RadarError, match=said):
         open_bundle(copy)
 
@@ -82,15 +75,14 @@ def test_another_encoder_is_refused(copy, checkpoint, tmp_path):
     other = shutil.copytree(checkpoint, tmp_path / "qwen3-vl-2b")
     config = json.loads((other / "preprocessor_config.json").read_text())
     (other / "preprocessor_config.json").write_text(json.dumps(config | {"image_mean": [0.1, 0.1, 0.1]}))
-    base = json.loads((copy / "router_config.json").read_text())
-    record = {k: v for k, v in base.items() if k != "seal"}
+    record = read_sealed(copy / "router_config.json")
     write_sealed(copy / "router_config.json", record | {"base": record["base"] | {"checkpoint": str(other)}})
-    resealed(copy, files={})
+    reseal(copy, files={})
     with pytest.raises(RadarError, match="digest"):
         open_bundle(copy)
 
 
-def test_an_encoder_that_is_computed_otherwise_is_refused(saved, monkeypatch):
+def test_an_encoder_that_is_computed_otherwise_is_refused(bundle, monkeypatch):
     def differs(*args, **options):
         backbone = load_backbone(*args, **options)
         backbone.frame_processor._table += 0.5  # as another version of an image processor would
@@ -98,15 +90,7 @@ def test_an_encoder_that_is_computed_otherwise_is_refused(saved, monkeypatch):
 
     monkeypatch.setattr(room, "load_backbone", differs)
     with pytest.raises(RadarError, match="Calibrate the router here"):
-        open_bundle(saved)
-
-
-def test_a_router_that_changed_since_is_not_saved(build, corpus, tmp_path):
-    made = calibrate(build(3), corpus, recall=0.8)
-    made.router.heads[0].bias.data += 1
-    with pytest.raises(RadarError, match="not what was calibrated"):
-        made.save(tmp_path / "bundle")
-    assert not (tmp_path / "bundle").exists()
+        open_bundle(bundle.folder)
 
 
 @pytest.mark.parametrize(
@@ -118,39 +102,60 @@ def test_a_router_that_changed_since_is_not_saved(build, corpus, tmp_path):
         ({"inclusion": pd.Series({"p00000": 0.5})}, "chance of inclusion"),
     ],
 )
-def test_bad_calibrations_are_refused(bundle, corpus, options, said):
+def test_bad_calibrations_are_refused_before_scoring(bundle, corpus, tmp_path, options, said):
+    def never(posts):
+        raise AssertionError
+
     with pytest.raises(RadarError, match=said):
-        calibrate(bundle.router, corpus, **({"recall": 0.8} | options))
+        calibrate(bundle.router, corpus, tmp_path / "b", **({"recall": 0.8, "bar": never} | options))
+    assert not (tmp_path / "b").exists()
 
 
-def test_a_risk_without_cleared_posts_is_refused(bundle, tmp_path, make):
+def test_labels_that_do_not_suffice_are_refused(bundle, build, corpus, tmp_path, make):
     rows = [make.sound(i) | {"split": "calibration", "label_A": 1, "label_B": i % 2} for i in range(60)]
     posts = write_corpus(tmp_path / "p", rows, name="one kind", kind="imported", categories=("A", "B"))
     with pytest.raises(RadarError, match="A: no calibration post is cleared"):
-        calibrate(bundle.router, posts, recall=0.8)
-
-
-def test_a_router_of_other_risks_is_refused(build, corpus):
+        calibrate(bundle.router, posts, tmp_path / "b", recall=0.8)
     with pytest.raises(RadarError, match="no labels for C"):
-        calibrate(build(1, ("A", "C")), corpus)
+        calibrate(build(1, ("A", "C")), corpus, tmp_path / "b")
+    with pytest.raises(RadarError, match="exists already"):
+        calibrate(bundle.router, corpus, bundle.folder)
 
 
-def test_known_chances_thin_the_posts(bundle, corpus):
+def test_known_chances_thin_the_posts(bundle, corpus, tmp_path):
     ids = corpus.table("calibration")["post_id"]
     chances = pd.Series(np.where(np.arange(len(ids)) % 2, 1.0, 0.8), index=ids)
-    made = calibrate(bundle.router, corpus, recall=0.8, inclusion=chances, seed=4)
+    made = calibrate(bundle.router, corpus, tmp_path / "b", recall=0.8, inclusion=chances, seed=4)
     assert 5 <= made.record["calibration"]["thinned"] <= 45
-    halved = chances.where(chances < 1, 0.05)
+    assert made.record["thresholds"]["B"]["positives"] < bundle.record["thresholds"]["B"]["positives"]
     with pytest.raises(RadarError, match="independent violating"):
-        calibrate(bundle.router, corpus, recall=0.8, inclusion=halved)
+        calibrate(bundle.router, corpus, tmp_path / "c", recall=0.8, inclusion=chances.where(chances < 1, 0.05))
+
+
+def test_posts_that_cannot_be_scored_do_not_count(bundle, tmp_path, make):
+    rows = [make.sound(i) | {"split": "calibration", "label_A": int(i % 4 == 0), "label_B": int(i % 4 == 1)}
+            for i in range(220)]  # fmt: skip
+    rows[0] |= {"title": "", "ocr_text": "", "frames": []}
+    posts = write_corpus(tmp_path / "p", rows, name="e", kind="imported", categories=("A", "B"))
+    record = calibrate(bundle.router, posts, tmp_path / "b", recall=0.8).record
+    assert record["calibration"]["not_scored"] == {"empty": 1} and record["thresholds"]["A"]["positives"] == 54
 
 
 def test_posts_of_a_group_count_once(bundle, tmp_path, make):
     rows = [make.sound(i) | {"split": "calibration", "group": f"g{i // 8}" * (i < 80), "label_A": int(i % 4 == 0),
                              "label_B": int(i % 4 == 1)} for i in range(220)]  # fmt: skip
     posts = write_corpus(tmp_path / "p", rows, name="g", kind="imported", categories=("A", "B"), groups=True)
-    record = calibrate(bundle.router, posts, recall=0.8).record
+    record = calibrate(bundle.router, posts, tmp_path / "b", recall=0.8).record
     assert record["thresholds"]["A"]["positives"] == 10 + 35 and record["calibration"]["risks"]["A"]["violating"] == 55
+
+
+def test_a_router_that_scores_nothing_makes_no_bundle(build, corpus, tmp_path):
+    router = build(3)
+    router.heads[0].bias.data += np.nan
+    with pytest.raises(RadarError):
+        calibrate(router, corpus, tmp_path / "b", recall=0.8)
+    assert {d.cause for d in route(router, (0.0, 0.0), [{"post_id": "a", "title": "b", "ocr_text": "", "asr_text": "",
+                                                         "frames": []}])} == {"score"}  # fmt: skip
 
 
 def test_slices_below_the_target_are_named_the_surest_first():

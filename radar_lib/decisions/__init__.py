@@ -1,1 +1,0 @@
-"""From a router to decisions that hold: bundles, routing that fails closed, and a log that can be replayed."""
