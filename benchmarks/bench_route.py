@@ -24,13 +24,15 @@ from bench import RECORDS, provenance
 
 from radar_lib.data.frames import picture
 from radar_lib.data.posts import Posts
-from radar_lib.decisions.bundle import Bundle
-from radar_lib.decisions.log import COLUMNS, route_files
-from radar_lib.decisions.routing import BATCH, WINDOW
 from radar_lib.files import write_json
 from radar_lib.models.backbones import load_backbone
 from radar_lib.models.router import RadarRouter, RouterConfig
+from radar_lib.routing import BATCH
 from radar_lib.training.inference import to_device
+from radar_suite.decisions.bundle import Bundle
+from radar_suite.decisions.log import route_files
+from radar_suite.decisions.reading import WINDOW
+from radar_suite.decisions.source import COLUMNS
 from radar_suite.world.build import CorpusConfig, build_corpus
 from radar_suite.world.standins import named_checkpoint
 from radar_suite.world.standins.checkpoint import write_random_standin
@@ -50,7 +52,7 @@ def untrained(checkpoint: str | Path) -> Bundle:
     router = RadarRouter(load_backbone(checkpoint), RouterConfig(CATEGORIES, lora_rank=8))
     thresholds = {category: {"logit": 0.0} for category in CATEGORIES}
     about = {"recall": 0.9, "confidence": 0.95, "files": {}, "encoder": {}}
-    return Bundle(router.eval(), {"categories": list(CATEGORIES), "thresholds": thresholds, **about})
+    return Bundle(Path(), router.eval(), {"categories": list(CATEGORIES), "thresholds": thresholds, **about})
 
 
 @torch.inference_mode()

@@ -1,4 +1,4 @@
-"""A log's parts made by Ray Data actors (extra `ray`): each opens the bundle once, and writes parts as a local run does.
+"""A log's parts made by Ray Data actors (extra `ray`): each opens the bundle once, and writes as a local run does.
 
 A part is written whole or not at all, so a task that Ray repeats after a worker's death writes the same part again.
 Bundle, posts and log lie where all machines see them; `RAY_ADDRESS` names a cluster.

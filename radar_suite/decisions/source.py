@@ -108,7 +108,7 @@ def _open(path: Path) -> pq.ParquetFile:
 
 
 def _read_group(path: Path, file: pq.ParquetFile, group: int, first: int) -> Iterator[Post | Bypass]:
-    """The posts of a row group from row `first` on; where its pages cannot be read, why not, with their ids if known."""
+    """The posts of a row group from row `first` on; where pages cannot be read, why not, with ids if known."""
     count, row, why = file.metadata.row_group(group).num_rows, 0, "it ends early"
     batches = file.iter_batches(WINDOW, row_groups=[group], columns=list(COLUMNS), use_threads=False)
     try:

@@ -1,13 +1,12 @@
 """Costs against a platform that is simulated post by post."""
 
 import doctest
-import math
 
 import numpy as np
 import pytest
 
 from radar_lib import economics
-from radar_lib.economics import Cost, break_even_missed_cost, missed_cost, savings, total
+from radar_lib.economics import Cost, missed_cost, savings, total
 from radar_lib.errors import RadarError
 
 MODULES, MISSED = np.array([1.0, 3.0, 7.0]), np.array([50.0, 20.0, 5.0])
@@ -40,16 +39,6 @@ def test_missed_violations_cost_what_they_cost_one_by_one(day):
     prevalences = labels.mean(axis=0)
     recalls = (labels & sent).sum(axis=0) / labels.sum(axis=0)
     assert missed_cost(prevalences, recalls, MISSED) == pytest.approx(lost / 5000)
-    rates = sent.mean(axis=0)
-    most = break_even_missed_cost(0.4, MODULES, rates, prevalences=prevalences, recalls=recalls)
-    saved = MODULES.sum() - 0.4 - rates @ MODULES
-    assert missed_cost(prevalences, recalls, [most] * 3) == pytest.approx(saved)
-
-
-def test_nothing_missed_and_nothing_saved():
-    about = {"prevalences": [0.1], "recalls": [1.0]}
-    assert break_even_missed_cost(0.1, [1.0], [0.5], **about) == math.inf
-    assert break_even_missed_cost(0.6, [1.0], [0.5], **about) == -math.inf
 
 
 @pytest.mark.parametrize(
