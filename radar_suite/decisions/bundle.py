@@ -91,7 +91,7 @@ def route(
     router: RadarRouter, thresholds: Sequence[float], posts: Iterable[Post | Bypass], *, observe_only: bool = False,
     limits: Limits | None = None, first_row: int = 0,
 ) -> Iterator[Decision]:  # fmt: skip
-    """`routing.route_batch` over any number of posts, each of which is read whole (`reading`) or bypasses the router."""
+    """`route_batch` over any number of posts, each of which is read whole (`reading`) or bypasses the router."""
     for window in windows(posts, router.backbone, limits or Limits()):
         yield from route_batch(router, thresholds, window, observe_only=observe_only, first_row=first_row)
         first_row += len(window)
