@@ -16,7 +16,7 @@ from typing import Any
 from radar_lib import __version__
 from radar_lib.errors import RadarError
 from radar_lib.ranges import Range
-from radar_suite.chain import exits, planning, run_studies, verify
+from radar_suite.chain import decide, exits, planning, run_studies, verify
 from radar_suite.report.parameter_ranges import RANGES, whole_number
 
 PROFILES = """\
@@ -90,6 +90,8 @@ def setting(text: str = "a parameter, as a YAML literal") -> Option:
 PROFILE = option("--profile", default="cpu", help="profile name or YAML file (default: cpu)")
 RUNS = option("--runs", metavar="DIR", help="where results go (default: runs/ of the project)")
 NOTEBOOKS = option("--notebooks", metavar="DIR", help="the notebooks (default: the project's)")
+DEVICE = option("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: auto")
+SPLIT = option("--split", nargs="+", default=[], metavar="NAME", help="of a corpus folder, only these")
 TEXT_TOKENS = option(
     "--text-tokens",
     type=whole_number(RANGES["text_tokens"]),
@@ -155,6 +157,37 @@ COMMANDS = (
             run_studies.HELP, (PROFILE, RUNS, NOTEBOOKS), run_studies.add_arguments),
     Command("verify", "verify:verify", "recompute the committed results from their scores, and compare a run",
             verify.HELP, (PROFILE, RUNS, NOTEBOOKS), verify.add_arguments),
+    Command("calibrate", "decide:calibrate", "choose thresholds that keep a recall target: a router becomes a bundle",
+            decide.CALIBRATE, (
+        option("router", metavar="DIR", help="folder of a saved router"),
+        option("posts", metavar="DIR", help="corpus folder with labelled posts that no training has seen"),
+        option("--recall", type=float, default=0.9, metavar="R", help="target for each risk (default: 0.9)"),
+        option("--confidence", type=float, default=0.95, metavar="C",
+               help="that all risks reach it together (default: 0.95)"),
+        option("--split", choices=("calibration", "audit"), default="calibration", help="default: calibration"),
+        option("--inclusion", metavar="FILE", help="CSV: the chance with which each post was drawn into the split"),
+        option("--seed", type=whole_number(RANGES["seed"]), default=1, help="of thinning (default: 1)"),
+        option("--out", metavar="DIR", required=True, help="the bundle"), DEVICE,
+    )),
+    Command("route", "decide:route", "decide posts with a bundle, one row each, failing closed", decide.ROUTE, (
+        option("bundle", metavar="DIR"),
+        option("posts", metavar="DIR_OR_FILE", type=Path, help="corpus folder, Parquet file, or folder of such files"),
+        OneOf((option("--out", metavar="FILE", help="the decision log"),
+               option("--preview", type=whole_number(Range(1)), metavar="N", help="show N decisions, write nothing")),
+              required=True),
+        SPLIT,
+        option("--observe-only", action="store_true", help="log decisions, and send every post to every module"),
+        option("--seconds", type=float, default=30.0, metavar="S", help="for a post's frames (default: 30)"),
+        option("--engine", choices=("local", "ray"), default="local", help="ray: Ray Data actors (extra `ray`)"),
+        option("--actors", type=whole_number(Range(1)), default=2, metavar="N", help="with --engine ray (default: 2)"),
+        DEVICE,
+    )),
+    Command("replay", "decide:replay", "decide a log again, with its bundle or another", decide.REPLAY, (
+        option("log", metavar="FILE", help="what `radar route` wrote"),
+        option("--bundle", metavar="DIR", help="default: the log's own thresholds"),
+        option("--posts", metavar="DIR_OR_FILE", type=Path, help="score these again, and take no logits of the log"),
+        SPLIT, DEVICE,
+    )),
     Command("doctor", "commands:doctor", "say what is wrong with this environment", DOCTOR, (
         RUNS, NOTEBOOKS,
         option("--checkpoint", metavar="ID_OR_FOLDER", help="check one checkpoint instead: a folder, a Hub id "
