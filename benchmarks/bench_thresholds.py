@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from bench import provenance
 from scipy.stats import binom
 
 from radar_lib.files import write_json
@@ -63,7 +64,7 @@ def _missed(draws: np.ndarray, rank: int, recall: float) -> float:
 
 
 if __name__ == "__main__":
-    record = thresholds_record()
+    record = provenance("cpu") | thresholds_record()
     write_json(Path(__file__).parent / "records" / "thresholds.json", record)
     for line in record["lines"]:
         print("  ".join(f"{name} {value:.4g}" if name != "scores" else value for name, value in line.items()))
