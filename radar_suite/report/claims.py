@@ -89,6 +89,13 @@ def table_cells(categories: Sequence[str]) -> list[Cell]:
     return cells
 
 
+def paper_gains(categories: Sequence[str]) -> dict[tuple[str, str], float]:
+    """By category and metric, points that the paper's distilled row of Figure 2's backbone gains over its twin."""
+    pair = ((DISTILLED, LAMBDA_STUDY_BACKBONE), (MASKED, LAMBDA_STUDY_BACKBONE))
+    return {(cell.category, cell.metric): cell.paper for cell in table_cells(categories)
+            if (cell.row, cell.other) == pair and cell.paper is not None}  # fmt: skip
+
+
 def lambda_cells(lambdas: Sequence[float], categories: Sequence[str]) -> list[Cell]:
     """'Models trained with lambda >= 0.5 significantly outperform lambda = 0' in PR-AUC and R@P60, for every risk.
 
@@ -255,6 +262,24 @@ def summary(cells: Sequence[Cell], decided: pd.DataFrame, evidence: Evidence) ->
             | {"about": ends["about"]}
         )
     return pd.DataFrame(lines)
+
+
+def findings(lines: pd.DataFrame) -> pd.DataFrame:
+    """Lines of `summary` as texts to read: size and interval first, then what is excluded, then tests.
+
+    `paper's excluded` counts the cells whose interval excludes the paper's difference; it is empty, as all counts are,
+    where nothing was tested or the paper prints no number.
+    """
+    counted = lines["cells"] > 0
+    points = [f"{one.ours:+.1f} [{one.low:+.1f}, {one.high:+.1f}]" if one.ours == one.ours else ""
+              for one in lines.itertuples()]  # fmt: skip
+    printed, excluded = lines["paper"].notna(), lines["paper above"] + lines["paper below"]
+    texts = {"claim": lines["claim"], "endpoint": lines["metric"], "points, 95 % interval": points}
+    texts["the paper's"] = lines["paper"].astype(float).map("{:+.1f}".format).where(printed, "")
+    texts |= {"which lies": lines["paper lies"].fillna(""), "interval": lines["verdict"]}
+    texts |= {name: lines[name].astype(str).where(counted, "") for name in ("cells", ABOVE, BELOW)}
+    texts["paper's excluded"] = excluded.astype(str).where(counted & printed, "")
+    return pd.DataFrame(texts | {"about": lines["about"]})
 
 
 def told(low: float, high: float) -> str:

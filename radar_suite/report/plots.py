@@ -118,9 +118,10 @@ def lambda_study(
 
     Args:
         frame: columns lambda, category, metric, and as fractions value, difference, low and high.
-        categories: order of the rows.
+        categories: order of the rows, below the average if it is among them.
         paper: by category and metric the paper's difference in points, drawn as a dashed line.
     """
+    categories = sorted(categories, key=lambda category: category != AVERAGE)
     size = (9.2, 1.1 + 1.25 * len(categories))
     figure, grid = plt.subplots(len(categories), 4, figsize=size, sharex=True, sharey="col", squeeze=False)
     shown = frame[frame["category"].isin(categories)].groupby("metric")[["low", "high"]]
@@ -190,12 +191,18 @@ def draw_words(records: Mapping[str, Mapping[str, Mapping[str, float]]]) -> Figu
         mine = frame[frame.index.str.startswith(f"{part}:")]
         for height, name in enumerate(mine):
             colour = "#777777" if height == len(records) else BLUE
-            axis.plot(mine[name], [height] * len(mine), linestyle="", marker="o", markersize=5, color=colour, alpha=0.25)
-            axis.plot(mine[name].mean(), height, linestyle="", marker="|", markersize=15, markeredgewidth=2, color=BLACK)
+            axis.plot(
+                mine[name], [height] * len(mine), linestyle="", marker="o", markersize=5, color=colour, alpha=0.25
+            )
+            axis.plot(
+                mine[name].mean(), height, linestyle="", marker="|", markersize=15, markeredgewidth=2, color=BLACK
+            )
         worst = mine[list(records)].mean(axis=1).nsmallest(4).index
         hardest = ", ".join(word.split(":")[1] for word in worst)
         axis.set(title=fold(f"{len(mine)} words {part}; hardest: {hardest}", 44), xlabel="average precision (%)")
-        axis.set(xlim=(-3, 103), ylim=(frame.shape[1] - 0.5, -0.5), yticks=range(frame.shape[1]), yticklabels=frame.columns)
+        axis.set(
+            xlim=(-3, 103), ylim=(frame.shape[1] - 0.5, -0.5), yticks=range(frame.shape[1]), yticklabels=frame.columns
+        )
         axis.grid(axis="y", visible=False)
     return figure
 
@@ -250,7 +257,9 @@ def forest(decided: Mapping[str, pd.DataFrame], claims: pd.DataFrame | None = No
     for (_, row), label in zip(heights, grid[0, 0].get_yticklabels(), strict=True):
         label.set(fontweight="normal" if row else "bold", fontsize=8.5)
     looks = [(name, {"color": category_colour(k), "marker": MARKERS[k]}) for k, name in enumerate(decided)]
-    looks += [(MEAN, {"color": BLUE, "marker": "D", "linewidth": 2.6})] if any(row == MEAN for _, row in heights) else []
+    looks += (
+        [(MEAN, {"color": BLUE, "marker": "D", "linewidth": 2.6})] if any(row == MEAN for _, row in heights) else []
+    )
     looks += [("the paper", paper | {"markersize": 11, "markeredgewidth": 1.8})] if lines["paper"].notna().any() else []
     handles = [plt.Line2D([], [], **look) for _, look in looks]
     place_legend(figure, handles, [name for name, _ in looks], loc="lower center", most=4)

@@ -27,7 +27,7 @@ CAPTIONS = {
     "own_stream": "Every cell of Tables 1 and 2 on each pipeline's own stream, as a fraction, with its 95 % interval",
     "own_stream_mask": "What the mask changes there, in points; by construction on built-in posts",
     "gains": "What two rows gain over reference rows: points of average PR-AUC, 95 % intervals",
-    "claims": "The paper's claims: the endpoint of each in points with its 95 % interval, and counts of the cells behind it",
+    "claims": "The paper's claims: the endpoint of each in points with its 95 % interval, and counts of its cells",
     "claim_cells": "Every comparison behind the claims, in points, with plain 95 % intervals, a p-value corrected over "
     "the claim, and a note where no coverage is promised",
     "lambda_study": f"Figure 2 in numbers: {LAMBDA_STUDY_BACKBONE} along the lambda grid",
