@@ -189,19 +189,17 @@ class Workspace:
         write_json(self.path(name), value)
 
     def save_figure(self, figure: Figure, name: str, *, caption: str, measured: bool = False) -> None:
-        """Write `figures/<name>.svg` and `.png`, enter them in the manifest, and show the figure with its caption.
+        """Write `figures/<name>.png`, enter it in the manifest, and show the figure with its caption.
 
         Args:
             caption: gives units and n.
             measured: it shows times or costs, which differ from run to run.
         """
-        files = []
-        for suffix, metadata in (("svg", {"Date": None}), ("png", {"Software": None})):
-            files.append(self.path(f"figures/{name}.{suffix}"))
-            with atomic_path(files[-1]) as temporary:
-                temporary.parent.mkdir(exist_ok=True)
-                figure.savefig(temporary, metadata=metadata, bbox_inches="tight")
-        self.enter(name, files, kind="figure", caption=caption, measured=measured)
+        path = self.path(f"figures/{name}.png")
+        with atomic_path(path) as temporary:
+            temporary.parent.mkdir(exist_ok=True)
+            figure.savefig(temporary, metadata={"Software": None}, bbox_inches="tight")
+        self.enter(name, [path], kind="figure", caption=caption, measured=measured)
         display_figure(figure, caption)
 
     def save_table(

@@ -33,11 +33,11 @@ def test_a_figure_enters_the_manifest_and_has_twice_the_same_bytes(workspace):
         workspace.uses(posts="abc")
         workspace.save_figure(figure, "curve", caption="n = 3", measured=True)
         plt.close(figure)
-        files = ("figures/curve.svg", "figures/curve.png", "figures/manifest.json")
+        files = ("figures/curve.png", "figures/manifest.json")
         contents.append([workspace.path(name).read_bytes() for name in files])
     assert contents[0] == contents[1]
     entry = read_json(workspace.path("figures/manifest.json"))["entries"]["curve"]
-    assert entry["files"] == {f"curve.{s}": digest_file(workspace.path(f"figures/curve.{s}")) for s in ("svg", "png")}
+    assert entry["files"] == {"curve.png": digest_file(workspace.path("figures/curve.png"))}
     about = {"kind": "figure", "caption": "n = 3", "seed": 3, "inputs": {"posts": "abc"}, "tolerance": None}
     assert about.items() <= entry.items() and entry["versions"]["torch"] != "absent" and entry["device"]
 
@@ -74,6 +74,7 @@ def test_devices_are_checked():
     if not torch.cuda.is_available():
         with pytest.raises(RadarError, match="radar doctor"):
             resolve_device("cuda")
+
 
 @pytest.mark.parametrize(("checkpoints", "word"), [("standins", "stand-in"), ("hub", "published"), ("/x/mine", "mine")])
 def test_captions_say_what_the_checkpoints_are(tmp_path, checkpoints, word):
