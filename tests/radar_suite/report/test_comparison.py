@@ -151,7 +151,7 @@ CHANGED = [  # a pattern with one group: the number to change
     ("README.md", "line ", "minutes", r"<!--=minutes-->(.*?)<"),
     ("docs/results.md", "found, A larger router", "cells", r"not told from zero \| (\d+) \|"),
     ("docs/results.md", "table1, BCE w/o Mask, SigLIP2", "LQC PR-AUC", r"\| BCE w/o Mask \| SigLIP2 \| \D*(\d+\.\d+)"),
-    ("docs/results.md", "table1", "text", r"profile cpu, seed (\d)"),
+    ("docs/results.md", "forest", "text", r"profile cpu, seed (\d)"),
     ("data_cards/built_in_corpus.md", "counts, train", "posts", r"\| train \| ([\d,]+)"),
     ("data_cards/built_in_corpus.croissant.json", "line ", "text", r'"version": "(.)'),
 ]

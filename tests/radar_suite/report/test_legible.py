@@ -12,7 +12,7 @@ from matplotlib.text import Text
 from radar_lib.training.loop import History
 from radar_suite.intake import audit
 from radar_suite.report import audit_plots, plots, reliance, style, tables
-from radar_suite.report.claims import CHOSEN, name_of, table_cells, with_average
+from radar_suite.report.claims import CHOSEN, MASKING, OPEN, name_of, table_cells, with_average
 from radar_suite.report.drawing import WIDEST
 from radar_suite.report.overview import SIZE, draw_overview
 from radar_suite.studies import other_losses
@@ -69,8 +69,9 @@ def forest(risks):
     cells = table_cells(risks)
     average = with_average(risks)[-1]
     lines = pd.DataFrame([
-        {"claim": c.claim, "row": name_of(c.row), "against": name_of(c.other), "category": c.category, "metric": c.metric,
-         "paper": -12.3, "ours": 12.34, "low": -20.0, "high": 30.0, "verdict": CHOSEN}
+        {"claim": c.claim, "row": name_of(c.row), "against": name_of(c.other), "category": c.category,
+         "metric": c.metric, "paper": -12.3, "ours": 12.34, "low": -20.0, "high": 30.0,
+         "verdict": CHOSEN if c.claim == MASKING else OPEN}
         for c in cells if c.category == average])  # fmt: skip
     ends = lines[lines["metric"] == "PR-AUC"].drop_duplicates("claim")
     return plots.forest({"blind traffic": lines, "each pipeline's own stream": lines}, ends)

@@ -78,14 +78,15 @@ def test_a_forest_has_every_interval_the_papers_number_and_fills_what_is_told_fr
     assert all(low <= -5 and high >= 5 for low, high in (axis.get_xlim() for axis in figure.axes))
     assert (-3, -1) in [tuple(line.get_xdata()) for line in released.lines]
     two = plots.forest({"here": pd.DataFrame(lines[:2]), "there": pd.DataFrame(lines[:2])})
-    assert len({line.get_ydata()[0] for line in two.axes[0].lines if line.get_marker() in "os"}) == 4
+    assert len({line.get_ydata()[0] for line in two.axes[0].lines if line.get_marker() in ("o", "s")}) == 4
 
 
 def test_figure_2_draws_paired_bands_on_one_scale_per_metric_with_the_average_first():
+    sizes = {"A": 0.01, "B": 0.1, "Average": 0.02}
     lines = [{"lambda": lam, "category": c, "metric": m, "value": 0.5, "difference": lam * s, "low": -s, "high": 2 * s}
-             for lam in GRID for c, s in (("A", 0.01), ("B", 0.1), ("Average", 0.02)) for m in tables.METRICS]  # fmt: skip
-    grid = np.array(plots.lambda_study(pd.DataFrame(lines), ("A", "B", "Average"), {("A", "PR-AUC"): 3.0}).axes)
-    grid = grid.reshape(3, 4)
+             for lam in GRID for c, s in sizes.items() for m in tables.METRICS]  # fmt: skip
+    drawn = plots.lambda_study(pd.DataFrame(lines), ("A", "B", "Average"), {("A", "PR-AUC"): 3.0})
+    grid = np.array(drawn.axes).reshape(3, 4)
     assert [row[0].get_ylabel() for row in grid] == ["Average", "A", "B"]
     assert len({axis.get_ylim() for axis in grid.flat}) == 1 and grid[0, 0].get_ylim()[1] >= 20
     band = grid[2, 0].collections[0].get_paths()[0].vertices[:, 1]
