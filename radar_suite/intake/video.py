@@ -270,7 +270,7 @@ def _as_shown(frame: Any, aspect: Any) -> Image.Image:
     matrix = frame.side_data.get("DISPLAYMATRIX")
     if matrix is not None:
         a, b, _, c, d, *_ = np.rint(np.frombuffer(bytes(matrix), np.int32) / 65536).astype(int).tolist()
-        if turn := _TURNS.get((a, b, c, d)):
+        if (turn := _TURNS.get((a, b, c, d))) is not None:
             picture = picture.transpose(turn)
     return picture
 

@@ -7,6 +7,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 
 def scene(i: int, *, side: int = 64, seed: int = 0) -> np.ndarray:
@@ -32,7 +33,7 @@ def film(
         stream.width = stream.height = side
         stream.pix_fmt = "yuv420p"
         stream.codec_context.time_base = Fraction(1, 1000 if times else rate)
-        heard = out.add_stream("aac" if path.suffix != ".webm" else "libopus", rate=48_000) if sound is not None else None
+        heard = out.add_stream("aac", rate=48_000, layout="mono") if sound is not None else None
         for i in range(n):
             frame = av.VideoFrame.from_ndarray(pictures[i] if pictures else scene(i, side=side, seed=seed), "rgb24")
             frame.pts = times[i] if times else i
@@ -46,6 +47,11 @@ def film(
             out.mux(heard.encode(frame))
             out.mux(heard.encode(None))
     return path
+
+
+def scaled(seed: int, side: int, *, n: int = 30) -> list[np.ndarray]:
+    """Pictures of a film of 128 pixels at another size."""
+    return [np.asarray(Image.fromarray(scene(i, side=128, seed=seed)).resize((side, side))) for i in range(n)]
 
 
 def with_matrix(path: Path, a: int, b: int, c: int, d: int) -> Path:
@@ -91,8 +97,6 @@ def bad_kinds() -> dict:
             out.mux(stream.encode(None))
 
     def image(path, seed):
-        from PIL import Image
-
         Image.fromarray(scene(0, seed=seed)).save(path, "JPEG")
 
     def still(path, seed):  # a song with a cover is no video
