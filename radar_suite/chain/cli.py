@@ -112,10 +112,20 @@ def setting(text: str = "a parameter, as a YAML literal") -> Option:
 PROFILE = option("--profile", default="cpu", help="profile name or YAML file (default: cpu)")
 RUNS = option("--runs", metavar="DIR", help="where results go (default: runs/ of the project)")
 NOTEBOOKS = option("--notebooks", metavar="DIR", help="the notebooks (default: the project's)")
-SPEECH = option("--speech", default="none", metavar="ENGINE", help="what hears, once voice activity is found: none "
-                "(default), pocketsphinx (English), whisper, or whisper:FOLDER_OR_ID")
-WORKERS = option("--workers", type=whole_number(Range(1, 1024)), default=2, metavar="W",
-                 help="processes (default: 2; any number gives the same bytes)")
+SPEECH = option(
+    "--speech",
+    default="none",
+    metavar="ENGINE",
+    help="what hears, once voice activity is found: none "
+    "(default), pocketsphinx (English), whisper, or whisper:FOLDER_OR_ID",
+)
+WORKERS = option(
+    "--workers",
+    type=whole_number(Range(1, 1024)),
+    default=2,
+    metavar="W",
+    help="processes (default: 2; any number gives the same bytes)",
+)
 OWN_POSTS = "corpus folder of your own (`radar posts import` makes one)"
 
 

@@ -94,8 +94,10 @@ def import_videos(
     _write_lines(out / VIDEOS, [{"post_id": row["post_id"], **{name: value for name, value in about.items()
                                  if name not in ("place", FRAMES, "ocr_text", "asr_text")}}
                                 for row, about in zip(rows, sound.values(), strict=True)])  # fmt: skip
-    _write_lines(out / PARTIAL / "posts.jsonl", rows)
     verified = any(str(row[LABEL_PREFIX + risk]).strip() in ("0", "1") for row in rows for risk in risks)
+    if not verified and not any("split" in row for row in rows):  # the importer would draw those of a group
+        rows = [{**row, "split": "unlabelled"} for row in rows]
+    _write_lines(out / PARTIAL / "posts.jsonl", rows)
     posts = import_table(
         out / PARTIAL / "posts.jsonl", out / PARTIAL, out, on_error="quarantine", seed=seed, ignore=ignore,
         name=name or folder.resolve().name or "videos", max_px=reading.size, workers=workers, scored=verified,

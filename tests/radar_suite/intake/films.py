@@ -155,7 +155,9 @@ def bad_kinds() -> dict:
                 out.mux(stream.encode(None))
 
     hours = [0, 3_600_000, 3 * 3_600_000]
-    riff = b"RIFF\x24\x00\x00\x00WAVEfmt \x10\x00\x00\x00\x01\x00\x01\x00\x80\x3e\x00\x00\x00\x7d\x00\x00\x02\x00\x10\x00"
+    riff = (
+        b"RIFF\x24\x00\x00\x00WAVEfmt \x10\x00\x00\x00\x01\x00\x01\x00\x80\x3e\x00\x00\x00\x7d\x00\x00\x02\x00\x10\x00"
+    )
     return {
         "empty": raw(b""),
         "text": raw(b"this is no video\n" * 50),

@@ -24,7 +24,9 @@ def test_edit_distance_is_that_of_its_definition(a, b):
         return min(by_definition(i - 1, j) + 1, by_definition(i, j - 1) + 1,
                    by_definition(i - 1, j - 1) + (a[i - 1] != b[j - 1]))  # fmt: skip
 
-    assert edit_distance(a, b) == by_definition(len(a), len(b)) == edit_distance(a.split(), b.split()) or " " not in a + b
+    assert (
+        edit_distance(a, b) == by_definition(len(a), len(b)) == edit_distance(a.split(), b.split()) or " " not in a + b
+    )
     parts = [b[i:j] for i in range(len(b) + 1) for j in range(i, len(b) + 1)]
     assert edit_distance(a, b, within=True) == min(edit_distance(a, part) for part in parts)
 
