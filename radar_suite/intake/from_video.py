@@ -29,7 +29,7 @@ import pandas as pd
 from tqdm.auto import tqdm
 
 from radar_lib.data.posts import Posts
-from radar_lib.data.schema import DEFAULTS, FRAMES, LABEL_PREFIX, TEXT_COLUMNS, categories_of
+from radar_lib.data.schema import FRAMES, LABEL_PREFIX, TEXT_COLUMNS, categories_of
 from radar_lib.errors import RadarError
 from radar_lib.files import atomic_write_text, write_json
 from radar_suite.intake.duplicates import duplicate_groups, frame_distance, near_hashes

@@ -87,7 +87,8 @@ def import_table(
     checker = RowChecker(columns, on_error=on_error, hint=hint, scored=scored)
     extra: dict[str, Any] = {"source": table.name, "seed": seed, "max_px": max_px,
                              "read_columns": [column for column in columns if column in header],
-                             "ignored_columns": [*ignore, *ignored], **({} if scored else {"scored": False}), **(about or {})}  # fmt: skip
+                             "ignored_columns": [*ignore, *ignored]}  # fmt: skip
+    extra |= ({} if scored else {"scored": False}) | dict(about or {})
     seen: Counter[str] = Counter()  # by `images.NOTES`
 
     def records() -> Iterator[dict[str, Any]]:
