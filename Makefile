@@ -8,6 +8,7 @@
 #   make verify                                          recompute the committed numbers from their scores
 #   make reproduce SEEDS=3                               every row at three seeds
 #   make studies                                         losses, controls and the map of masking: most of an hour
+#   make scale                                           how the gaps move with up to 16 times the posts: over an hour
 #   make test-slow                                       the tests that take minutes, which `make test` leaves out
 #   make bench                                           speed of all parts, as records in benchmarks/records
 #
@@ -27,7 +28,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 SEEDS ?=
 
-.PHONY: help setup reproduce studies verify test test-slow bench lab lint doctor results clean
+.PHONY: help setup reproduce studies scale verify test test-slow bench lab lint doctor results clean
 .DEFAULT_GOAL := help
 
 help:
@@ -60,6 +61,9 @@ reproduce: setup
 
 studies: setup
 	$(BIN)/radar studies --profile "$$RADAR_PROFILE" $(if $(SEEDS),--seeds $(SEEDS)) $(ARGS)
+
+scale: setup
+	$(BIN)/radar studies --profile "$$RADAR_PROFILE" --only scale $(ARGS)
 
 verify: setup
 	$(BIN)/radar verify --profile "$$RADAR_PROFILE" $(ARGS)

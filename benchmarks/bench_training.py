@@ -6,7 +6,8 @@ SDPA attention, bfloat16 weights on a GPU. Image decoding and tokenising are don
     ours            `radar_lib.training.loop.train`: length-bucketed batches, the tower's patched attention and patch
                     embedding, and, where there are several epochs, the frozen tower's features cached; the pass that
                     fills the cache is inside the clock
-    ordinary        transformers' Trainer, peft, shuffled batches, pixels through the stock tower at each step
+    ordinary        transformers' Trainer, peft, shuffled batches, pixels through the stock tower at each step, and
+                    transformers' and peft's own layers throughout
     MFU             operations that the posts require (no padding, no recomputation; the tower once per pass that has
                     to run it) per second, over the peak of a matrix product measured in this process. On a CPU the
                     seconds are the process's own, because other programs take their share of the wall's
@@ -32,6 +33,7 @@ from torch import nn
 
 from radar_lib.losses import radar_loss
 from radar_lib.models import families
+from radar_lib.models import router as routers
 from radar_lib.models.backbones import load_backbone
 from radar_lib.models.base import Backbone, Encoded
 from radar_lib.models.router import RadarRouter, RouterConfig
@@ -39,7 +41,8 @@ from radar_lib.training.encoded import EncodedPosts
 from radar_lib.training.inference import predict
 from radar_lib.training.loop import Recipe, TrainingSet, no_bar, train
 from radar_suite.chain.flops import Cost, config_of, router_cost
-from radar_suite.world.build import CorpusConfig, plan_corpus, render_posts
+from radar_suite.world.build import plan_corpus, render_posts
+from radar_suite.world.dials import CorpusConfig
 from radar_suite.world.policies import CATEGORIES
 from radar_suite.world.standins import FOLDER as STANDINS
 
@@ -113,8 +116,7 @@ def random_posts(backbone: Backbone, count: int, *, frames: int, px: int, text: 
 
 def built_in_posts(count: int, *, px: int) -> tuple[list[dict], np.ndarray]:
     """Training posts of the built-in corpus as rows with pictures, and their labels."""
-    none = dict.fromkeys(("validation_posts", "test_positives", "calibration_positives", "unlabelled_posts",
-                          "audit_posts"), 0)  # fmt: skip
+    none = dict.fromkeys(("validation_posts", "test_posts", "calibration_posts", "unlabelled_posts", "audit_posts"), 0)
     config = CorpusConfig(train_posts=count, frame_px=px, **none)
     rows = list(render_posts(config, plan_corpus(config)[0], 0, count))
     for row in rows:
@@ -199,12 +201,16 @@ class Ordinary(nn.Module):
 
 
 def ordinary(case: Case, plain: Backbone, *, batches: Sequence[Sequence[int]] | None = None) -> list[float]:
-    """Train with HF Trainer + peft; the loss of every step. `batches` replaces the Trainer's own shuffling."""
+    """Train with HF Trainer + peft; the loss of every step. `batches` replaces the Trainer's own shuffling.
+
+    All tokens pass the last layer, padding is masked, and peft computes its adapters.
+    """
     from torch.utils.data import DataLoader
     from transformers import Trainer, TrainingArguments
 
     r, gpu = case.recipe, case.device.startswith("cuda")
-    model = Ordinary(case.router(plain))
+    with mock.patch.object(routers, "fold_narrow_adapters", lambda model: None):
+        model = Ordinary(case.router(plain))
 
     def collate(indices: Sequence[int]) -> dict[str, torch.Tensor]:
         labels = torch.tensor(case.labels[list(indices)], dtype=torch.int64)
@@ -226,7 +232,10 @@ def ordinary(case: Case, plain: Backbone, *, batches: Sequence[Sequence[int]] | 
                 dataloader_num_workers=4 if gpu else 0, dataloader_pin_memory=gpu, label_names=["labels"],
             )  # fmt: skip
             trainer = OneOrder(model, arguments, data_collator=collate, train_dataset=range(len(case.posts)))
-            with contextlib.redirect_stdout(io.StringIO()):
+            stock = (mock.patch.object(plain, name, False) for name in ("_narrow", "causal"))
+            with contextlib.ExitStack() as inside:
+                for way in (contextlib.redirect_stdout(io.StringIO()), *stock):
+                    inside.enter_context(way)
                 trainer.train()
     finally:
         model.router.detach()

@@ -143,12 +143,7 @@ class Evidence:
         return combined_difference(posts, ours, theirs, level=level)
 
     def contrast(
-        self,
-        weights: Mapping[Hashable, float],
-        category: str,
-        metric: str,
-        *,
-        level: float = 0.95,
+        self, weights: Mapping[Hashable, float], category: str, metric: str, *, level: float = 0.95,
         over: Over = "posts",
     ) -> Difference:
         """The rows' weighted sum, such as a difference of two differences, paired by post; its null value is 0.

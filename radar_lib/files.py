@@ -90,11 +90,14 @@ def locked(path: str | Path) -> Iterator[None]:
     """Hold a lock file, which one process (or thread) has at a time; the system drops it with its process.
 
     Raises:
-        RadarError: the disk knows no locks.
+        RadarError: its folder cannot be made, or the disk knows no locks.
     """
     lock = FileLock(path)
     try:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise cannot_write(Path(path).parent, error) from error
+    try:
         try:
             lock.acquire(blocking=False)
         except Timeout:

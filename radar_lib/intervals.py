@@ -5,7 +5,7 @@ to it, as DeLong's is for the ROC area): O(n log n), and for the difference of t
 other metrics have jumps, and are bootstrapped: posts drawn with replacement, the same ones for both models of a
 difference. Posts that share an image, campaign, stream or account are not independent: given their `groups`, influences
 are summed within groups, and groups are drawn. How often these intervals cover is measured by
-`benchmarks/interval_coverage.py`; with few groups that hold a violating post too seldom: 85 % with twenty of them.
+`benchmarks/interval_coverage.py`; with few groups that hold a violating post too seldom.
 
 *Seeds*: runs that differ in their seed alone are a sample of what the recipe gives: Student's t over their values, on
 the posts as they are. *Both*: by the model stated at `combined_interval`.
@@ -96,7 +96,10 @@ def sum_within(parts: Parts, groups: Groups, *, among: Bool[np.ndarray, " post"]
     """What each group of posts adds to an error: the sum over its posts; of independent posts the parts as they are.
 
     Scaled by the root of G / (G - 1), G being the number of groups, as a few groups lie closer to their own mean than
-    to the true one. NaN for a single group, which says nothing of others.
+    to the true one; and by t / z, the 97.5 % quantiles of Student's t and of the normal, since a variance that few sums
+    decide is often too small. It has f = 2 V^2 / (Q - V^2 / G) degrees of freedom (that many equal normal sums would
+    vary as it does), at most G - 1; V and Q add the sums' squares and fourth powers. NaN for a single group, which says
+    nothing of others.
 
     Args:
         among: the posts that the metric is about, where the others' parts are 0; all if None.
@@ -104,7 +107,13 @@ def sum_within(parts: Parts, groups: Groups, *, among: Bool[np.ndarray, " post"]
     if groups is None:
         return parts
     number = len(np.unique(groups if among is None else groups[among]))
-    return np.bincount(groups, weights=parts) * (np.sqrt(number / (number - 1)) if number > 1 else np.nan)
+    sums = np.bincount(groups, weights=parts)
+    if number < 2:
+        return sums * np.nan
+    total, fourth = (float(np.sum(sums**power)) for power in (2, 4))
+    apart = fourth - total**2 / number
+    freedom = min(2 * total**2 / apart, number - 1) if apart > 0 else number - 1
+    return sums * (np.sqrt(number / (number - 1)) * quantile(0.95, freedom) / quantile(0.95))
 
 
 def average_precision_interval(

@@ -25,13 +25,15 @@ def valid_mask(labels: Num[Any, "*shape"]) -> Bool[Any, "*shape"]:
     A NaN label counts as verified, as Eq. 4 has it, so that a hole in a label file shows up as a NaN loss.
 
     Raises:
-        ValueError: a label is none of 1, 0, -1 and NaN; the message has the value. (The values are looked at where they
-            are: those on a GPU cost a wait for it.)
+        ValueError: a label is none of 1, 0, -1 and NaN, with the value; or labels are no numbers, but objects or text.
+            (The values are looked at where they are: those on a GPU cost a wait for it.)
 
     >>> import numpy as np
     >>> valid_mask(np.array([[1, 0, -1], [-1, -1, 0]])).tolist()
     [[True, True, False], [False, False, True]]
     """
+    if getattr(labels.dtype, "kind", "f") not in "biuf":  # numpy's; torch knows nothing but numbers
+        raise ValueError(f"labels are {labels.dtype}; make them int8: 1 violating, 0 cleared, -1 not verified")
     known = (labels == 1) | (labels == 0) | ((labels < 0) & (labels == UNVERIFIED)) | (labels != labels)
     if not known.all():  # (torch takes the byte 255 for -1, but not for less than 0)
         values = sorted({value.item() for value in labels[~known][:1000]})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,13 +12,13 @@ from radar_lib.errors import RadarError
 
 @dataclass(frozen=True)
 class Range:
-    """Numbers from `low` to `high`; a list holds one or more of them.
+    """Numbers from `low` to `high`.
 
     Attributes:
         above: `low` itself is none of them.
 
-    >>> 0.5 in Range(0, 1), [0, 1] in Range(0, 1), [] in Range(0, 1), 0 in Range(0, above=True)
-    (True, True, False, False)
+    >>> 0.5 in Range(0, 1), 1.5 in Range(0, 1), True in Range(0, 1), 0 in Range(0, above=True)
+    (True, False, False, False)
     >>> print(Range(0, 1), Range(1), Range(0, above=True), sep="; ")
     from 0 to 1; 1 or more; above 0
     """
@@ -27,8 +28,6 @@ class Range:
     above: bool = False
 
     def __contains__(self, value: Any) -> bool:
-        if isinstance(value, list | tuple):
-            return len(value) > 0 and all(one in self for one in value)
         if not isinstance(value, int | float) or isinstance(value, bool) or value == math.inf:
             return False
         return self.low < value <= self.high or (value == self.low and not self.above)
@@ -44,13 +43,12 @@ SHARE, POSITIVE, COUNT = Range(0, 1), Range(0, above=True), Range(1)
 SEED = Range(0, 2**31 - 1)  # what torch, numpy and scikit-learn take, and room to count up
 
 
-def check_ranges(values: Any, **ranges: Range) -> None:
-    """Hold fields of an object against their ranges; None, where a field has no value, is not looked at.
+def check_ranges(values: Mapping[str, Any], ranges: Mapping[str, Container[Any]]) -> None:
+    """Hold values against the ranges of their names; one without a range, and None, which is no value, may be there.
 
     Raises:
         RadarError: one lies outside; the message has its name, value and range.
     """
-    for name, allowed in ranges.items():
-        value = getattr(values, name)
-        if value is not None and value not in allowed:
-            raise RadarError(f"{name} is {value!r}; it must be {allowed}.")
+    for name, value in values.items():
+        if name in ranges and value is not None and value not in ranges[name]:
+            raise RadarError(f"{name} is {value!r}; it must be {ranges[name]}.")

@@ -75,8 +75,12 @@ def decode(data: bytes | None, *, most: int = 1, about: int = 0) -> Decoded:
             size = image.size
             if about:
                 image.draft("RGB", (about, about))
-            keyed = count == 1 and container == "PNG" and "transparency" in image.info
-            layout = image.tile[0].args if keyed else ""
+            layout = image.tile[0].args if container == "PNG" and "transparency" in image.info else ""
+            if count > 1 and layout and not layout.startswith("P") and layout != "RGB":
+                raise RadarError("the frame is an animated PNG, grey or of 16 bits, whose transparent colour Pillow "
+                                 "loses: save it as RGBA")  # fmt: skip
+            if container == "TIFF" and image.info.pop("xmp", None):  # Pillow would turn the pixels by it
+                plain = False
             image.load()
             (orientation, sound), whole = _orientation(image), image
             if layout in _GREY_LEVELS:

@@ -52,7 +52,7 @@ from radar_lib.data.shards import (
     shards_of,
 )
 from radar_lib.errors import RadarError
-from radar_lib.files import SEAL, atomic_path, digest_file, read_json, seal_fits, write_sealed
+from radar_lib.files import SEAL, atomic_path, digest_file, locked, read_json, seal_fits, write_sealed
 
 __all__ = [
     "FRAMES", "LABEL_PREFIX", "SPLITS", "TEXT_COLUMNS", "Posts", "categories_of", "features", "finish_corpus", "labels",
@@ -209,7 +209,8 @@ def write_corpus(
     """Write posts, in any order of splits, as a complete corpus folder.
 
     Streams: at most `BATCH_ROWS` posts per split are in memory. Until corpus.json is written, last, the folder does
-    not open, and a killed run leaves only what the next run clears away.
+    not open, and a killed run leaves only what the next run clears away. One process writes a folder at a time; the
+    next one waits, and finds the corpus there.
 
     Args:
         rows: one mapping per post; missing optional keys get `DEFAULTS`, labels -1.
@@ -219,9 +220,18 @@ def write_corpus(
         RadarError: the folder already holds a corpus or foreign data; a row does not fit the columns; no row at all.
     """
     folder = Path(folder)
-    _make_room(folder)
-    partial = folder / PARTIAL
     types = features(categories, captions=captions, streams=streams, groups=groups)
+    if folder.exists() and not folder.is_dir():
+        raise RadarError(f"{folder} is a file. Choose a folder.")
+    with locked(folder / ".lock"):
+        _make_room(folder)
+        _write_shards(folder, rows, types, shard_rows)
+        return finish_corpus(folder, name=name, kind=kind, extra=extra)
+
+
+def _write_shards(folder: Path, rows: Iterable[Mapping[str, Any]], types: Features, shard_rows: int) -> None:
+    """Write the posts as the shards of a folder's `data`, all of them or none."""
+    partial = folder / PARTIAL
     writers: dict[str, SplitWriter] = {}
     try:
         partial.mkdir(parents=True)
@@ -245,7 +255,6 @@ def write_corpus(
             with contextlib.suppress(OSError):  # of a full disk, which was reported
                 writer.abandon()
         shutil.rmtree(partial, ignore_errors=True)
-    return finish_corpus(folder, name=name, kind=kind, extra=extra)
 
 
 def finish_corpus(folder: str | Path, *, name: str, kind: str, extra: Mapping[str, Any] | None = None) -> Posts:
@@ -318,8 +327,6 @@ def _make_room(folder: Path) -> None:
     """Clear what a killed run of `write_corpus` left; refuse to touch anything else."""
     if (folder / "corpus.json").exists():
         raise RadarError(f"{folder} already holds a corpus. Delete it or choose another folder.")
-    if folder.exists() and not folder.is_dir():
-        raise RadarError(f"{folder} is a file. Choose a folder.")
     shutil.rmtree(folder / PARTIAL, ignore_errors=True)
     data = folder / "data"
     if data.exists():

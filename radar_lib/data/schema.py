@@ -96,11 +96,15 @@ def labels(posts: Dataset | pa.Table | pd.DataFrame, categories: Iterable[str]) 
 
 
 def group_numbers(posts: pd.DataFrame) -> Int[np.ndarray, " post"] | None:
-    """A number for each post, which the posts of one `group` share; None if all are independent of each other."""
-    if "group" not in posts:
-        return None
-    named = posts["group"].ne("").to_numpy()
-    numbers = np.where(named, pd.factorize(posts["group"])[0], -1 - np.arange(len(posts)))
+    """A number for each post, which the posts of one `group`, or without one of one live stream, share.
+
+    None if all are independent of each other.
+    """
+    names = pd.Series("", index=posts.index)
+    for column in ("stream_id", "group"):  # a group says more than a stream
+        if column in posts:
+            names = names.mask(posts[column] != "", column + " " + posts[column].astype(str))
+    numbers = np.where(names != "", pd.factorize(names)[0], -1 - np.arange(len(posts)))
     numbers = np.unique(numbers, return_inverse=True)[1]
     return numbers if numbers.max(initial=-1) + 1 < len(numbers) else None
 

@@ -80,11 +80,8 @@ def require_bytes(batch: pa.RecordBatch, shard: Path) -> pa.RecordBatch:
     frames = batch.column(FRAMES)
     images = frames.flatten()
     if frames.null_count or images.null_count or images.field("bytes").null_count:
-        bad = next(
-            post
-            for post in batch.select(["post_id", FRAMES]).to_pylist()
-            if post[FRAMES] is None or not all(one and one["bytes"] is not None for one in post[FRAMES])
-        )
+        bad = next(post for post in batch.select(["post_id", FRAMES]).to_pylist()
+                   if post[FRAMES] is None or not all(one and one["bytes"] is not None for one in post[FRAMES]))
         raise RadarError(f"{shard}: a frame of post {bad['post_id']!r} holds no bytes. Frames are kept in the shards, "
                          "never fetched: import the posts again from files.")  # fmt: skip
     return batch

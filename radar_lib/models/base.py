@@ -73,13 +73,10 @@ def pad(rows: Sequence[Tensor], value: int, side: str) -> Tensor:
     return torch.stack([F.pad(row, both, value=value) for row, both in zip(rows, sides, strict=True)])
 
 
-def last_real_token(
-    hidden: Float[Tensor, "batch token hidden"], attention_mask: Int[Tensor, "batch token"]
-) -> Float[Tensor, "batch hidden"]:
-    """The state of each row's last token that is not padding, on whichever side the padding is."""
+def last_real_token(attention_mask: Int[Tensor, "batch token"]) -> Int[Tensor, " batch"]:
+    """The position of each row's last token that is not padding, on whichever side the padding is."""
     positions = torch.arange(attention_mask.shape[1], device=attention_mask.device)
-    last = (attention_mask * (positions + 1)).argmax(dim=1)
-    return hidden[torch.arange(len(hidden), device=hidden.device), last.to(hidden.device)]
+    return (attention_mask * (positions + 1)).argmax(dim=1)
 
 
 class FrameProcessor:

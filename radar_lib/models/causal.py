@@ -20,6 +20,7 @@ from torch import Tensor
 from radar_lib.errors import RadarError
 from radar_lib.models import lora
 from radar_lib.models.base import INSTRUCTION, Backbone, Encoded, last_real_token, pad
+from radar_lib.models.last_layer import narrow_last_layer
 
 _SLOT = "@@TEXT@@"  # stands for the post's text while the chat template is rendered
 
@@ -29,6 +30,8 @@ class CausalBackbone(Backbone):
 
     lora_targets = lora.LANGUAGE_MODEL
     features_cacheable = True
+    decodes_as_transformers = True  # its decoder layers are transformers' own
+    causal = True  # a token looks at none after it
     image_markup = ""  # how the family's processor writes one frame into a prompt, before expansion
 
     def _prepare(self) -> None:
@@ -37,6 +40,12 @@ class CausalBackbone(Backbone):
         tokens = [str(t) for t in self.tokenizer.added_tokens_decoder.values() if t.special]
         self._special = re.compile("|".join(map(re.escape, sorted(tokens, key=len, reverse=True))) or r"(?!)")
         self._template = lru_cache(maxsize=64)(self._render_template)
+        # deepstack adds visual features after the first layers, to all tokens
+        config, levels = self.model.config, getattr(self.model.config.vision_config, "deepstack_visual_indexes", ())
+        self._narrow = self.decodes_as_transformers and config._attn_implementation == "sdpa"
+        self._narrow &= config.get_text_config().num_hidden_layers > len(levels)
+        if self._narrow:
+            narrow_last_layer(self.model.language_model)
 
     @property
     def hidden_size(self) -> int:
@@ -123,7 +132,10 @@ class CausalBackbone(Backbone):
 
     def forward(self, batch: Mapping[str, Tensor]) -> Float[Tensor, "batch hidden"]:
         inputs = {key: value for key, value in batch.items() if not key.startswith("features_")}
-        inputs |= self.extra_inputs(batch)
+        if self.padding_side == "right" and self.causal:  # no token looks at the padding after it
+            inputs.pop("attention_mask", None)
+        at = self.read_at(batch)
+        inputs |= self.extra_inputs(batch) | ({"read_at": at} if self._narrow else {})
         if "pixel_values" in inputs:
             inputs["pixel_values"] = inputs["pixel_values"].to(self.model.dtype)
         levels = [batch[f"features_{i}"] for i in range(len(batch)) if f"features_{i}" in batch]
@@ -131,13 +143,13 @@ class CausalBackbone(Backbone):
             raise RadarError("this router adapts the vision tower, whose output was cached before: give it frames.")
         with self._given_features(levels, inputs):
             hidden = self.model(**inputs, use_cache=False).last_hidden_state
-        return self.pool(hidden, batch).float()
+        if not self._narrow:
+            hidden = hidden[torch.arange(len(hidden), device=hidden.device)[:, None], at.to(hidden.device)]
+        return hidden.flatten(0, 1).float()
 
-    def pool(
-        self, hidden: Float[Tensor, "row token hidden"], batch: Mapping[str, Tensor]
-    ) -> Float[Tensor, "post hidden"]:
-        """The state that stands for each post."""
-        return last_real_token(hidden, batch["attention_mask"])
+    def read_at(self, batch: Mapping[str, Tensor]) -> Int[Tensor, "row post"]:
+        """The position of the token that stands for each post: its last that is not padding."""
+        return last_real_token(batch["attention_mask"])[:, None]
 
     @contextlib.contextmanager
     def _given_features(self, levels: Sequence[Tensor], inputs: dict[str, Any]) -> Iterator[None]:

@@ -100,7 +100,7 @@ def _from_hub(call: Any, identifier: str, revision: str, **options: Any) -> str:
         first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise RadarError(
             f"cannot load checkpoint {identifier}@{revision}: {first_line}\nA Hub id needs network access (or a copy "
-            "in the local cache) and, if it is gated, HF_TOKEN. Without either take a folder."
+            'in the local cache) and, if it is gated, HF_TOKEN. Without either take a folder.'
         ) from error
 
 

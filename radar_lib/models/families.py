@@ -102,6 +102,7 @@ class LlavaOnevision15(PatchedFrames):
         r"^model(?!\.(language_model|visual))": "model.language_model",
     }
     vision_lora_targets = lora.RICE_TOWER
+    decodes_as_transformers = False
 
     def tower(self, inputs: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
         return (self.model.get_image_features(**inputs),)
@@ -144,6 +145,7 @@ class Gemma3(CausalBackbone):
     """Gemma 3: pooled visual tokens that attend to each other in both directions, marked by token types."""
 
     family = "gemma3"
+    causal = False
     vision_module = "vision_tower"
     vision_lora_targets = lora.SIGLIP_TOWER
     image_markup = "<start_of_image>"

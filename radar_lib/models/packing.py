@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Int
 from torch import Tensor, nn
 
 from radar_lib.models.base import Encoded
@@ -78,9 +78,5 @@ class Packing:
     def extra_inputs(self, batch: Mapping[str, Tensor]) -> dict[str, Any]:
         return {"segments": batch["segments"].tolist()} if "segments" in batch else super().extra_inputs(batch)
 
-    def pool(
-        self, hidden: Float[Tensor, "row token hidden"], batch: Mapping[str, Tensor]
-    ) -> Float[Tensor, "post hidden"]:
-        if "segments" not in batch:
-            return super().pool(hidden, batch)
-        return hidden[0, batch["segments"].cumsum(0) - 1]
+    def read_at(self, batch: Mapping[str, Tensor]) -> Int[Tensor, "row post"]:
+        return batch["segments"].cumsum(0)[None] - 1 if "segments" in batch else super().read_at(batch)

@@ -31,6 +31,7 @@ from radar_lib.ranges import Range, check_ranges
 ADAPTER = "adapter_model.safetensors"
 HEADS = "heads.safetensors"
 CONFIG = "router_config.json"
+SEALED = (ADAPTER, "adapter_config.json", HEADS)  # files whose digests CONFIG holds; peft's own reads the second
 MOST = 1 << 16  # of rank, alpha and width: larger ones are slips, and would take all memory
 
 
@@ -67,8 +68,9 @@ class RouterConfig:
             raise RadarError(f"{wrong[0]} is {whole[wrong[0]]!r}; it must be a whole number.")
         if not isinstance(self.lora_vision, bool):
             raise RadarError(f"lora_vision is {self.lora_vision!r}; it must be true or false.")
-        check_ranges(self, lora_rank=Range(1, MOST), mlp_hidden=Range(1, MOST), lora_alpha=Range(0, MOST, above=True),
-                     lora_dropout=Range(0, 0.99), mlp_dropout=Range(0, 0.99))  # fmt: skip
+        size, dropout = Range(1, MOST), Range(0, 0.99)
+        check_ranges(vars(self), {"lora_rank": size, "mlp_hidden": size, "lora_alpha": Range(0, MOST, above=True),
+                                  "lora_dropout": dropout, "mlp_dropout": dropout})  # fmt: skip
 
 
 class RadarRouter(nn.Module):
@@ -177,7 +179,7 @@ class RadarRouter(nn.Module):
             save_file(self._head_state(), str(temporary / HEADS))
             b = self.backbone
             base = {"checkpoint": b.checkpoint, "digest": b.digest, "family": b.family, "text": asdict(b.text)}
-            files = {name: digest_file(temporary / name) for name in (ADAPTER, HEADS)}
+            files = {name: digest_file(temporary / name) for name in SEALED}
             write_sealed(temporary / CONFIG, {**asdict(self.config), "base": base, "files": files})
             (temporary / "README.md").write_text(_card(self), encoding="utf-8")
 
@@ -198,7 +200,7 @@ class RadarRouter(nn.Module):
         from radar_lib.models.backbones import load_backbone
 
         folder = Path(folder)
-        for name in (CONFIG, ADAPTER, HEADS):
+        for name in (CONFIG, *SEALED):
             if not (folder / name).is_file():
                 raise RadarError(f"{folder} is not a saved router: {name} is missing.")
         for name in (ADAPTER, HEADS):
@@ -240,7 +242,7 @@ def _read_config(folder: Path) -> tuple[RouterConfig, dict[str, Any], TextLimit,
     try:
         base, files = saved.pop("base"), saved.pop("files")
         named = all(isinstance(base[name], str) for name in ("checkpoint", "digest"))
-        if not named or not {ADAPTER, HEADS} <= {*dict(files)}:
+        if not named or not {*SEALED} <= {*dict(files)}:
             raise TypeError("its base is no text, or a file has no digest.")
         return RouterConfig(**saved), base, TextLimit(**base["text"]), files
     except (KeyError, TypeError, ValueError, RadarError) as error:

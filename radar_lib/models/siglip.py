@@ -54,7 +54,10 @@ class Siglip(Backbone):
         ids = self.tokenizer(
             self.texts(posts), padding="max_length", truncation=True, max_length=self._text_length
         )["input_ids"]  # fmt: skip
-        return [Encoded(torch.tensor(row), self.resized(post)) for post, row in zip(posts, ids, strict=True)]
+        return [
+            Encoded(torch.tensor(row), self.resized(post))
+            for post, row in zip(posts, ids, strict=True)
+        ]
 
     def collate(self, encoded: Sequence[Encoded]) -> dict[str, Tensor]:
         batch = {"input_ids": torch.stack([post.input_ids for post in encoded])}

@@ -168,7 +168,9 @@ class Lab(Encoder):
             keep = keep & (part_of(self.table("train")["post_id"].tolist(), count) == number)
         return matrix, keep
 
-    def training_set(self, spec: RunSpec, teacher: SoftLabels | None, side: SideFiles | None = None) -> TrainingSet:
+    def training_set(
+        self, spec: RunSpec, teacher: SoftLabels | None, side: SideFiles | None = None
+    ) -> TrainingSet:
         """What a run trains on, with the teacher's logits where it distils and what else its objective needs."""
         matrix, keep = self._trained_on(spec)
         rows = np.flatnonzero(keep)

@@ -86,10 +86,11 @@ class Recipe:
             raise RadarError(f"objective is {self.objective!r}; it must be one of {', '.join(OBJECTIVES)}.")
         if self.objective != "masked" and self.distils:
             raise RadarError(f"only 'masked' has a distillation term, {self.objective!r} has none: set lam=0.")
-        check_ranges(
-            self, lam=SHARE, lam_verified=SHARE, lam_unverified=SHARE, epochs=COUNT, batch_size=COUNT,
-            learning_rate=POSITIVE, warmup=SHARE, weight_decay=Range(0), clip=POSITIVE, seed=Range(0, 2**63 - 1),
-        )  # fmt: skip
+        check_ranges(vars(self), {
+            "lam": SHARE, "lam_verified": SHARE, "lam_unverified": SHARE, "epochs": COUNT, "batch_size": COUNT,
+            "learning_rate": POSITIVE, "warmup": SHARE, "weight_decay": Range(0), "clip": POSITIVE,
+            "seed": Range(0, 2**63 - 1),
+        })  # fmt: skip
 
     @property
     def distils(self) -> bool:
@@ -117,7 +118,7 @@ class Execution:
     packing: bool = False
 
     def __post_init__(self) -> None:
-        check_ranges(self, accumulate=COUNT)
+        check_ranges(vars(self), {"accumulate": COUNT})
 
 
 def learning_rate_factor(step: int, *, total: int, warmup: float) -> float:
@@ -158,7 +159,9 @@ def train(
     on, first_process = accelerator.device, accelerator.is_main_process
     router.to(on)
     parameters = {name: p for name, p in router.named_parameters() if p.requires_grad}
-    optimiser = torch.optim.AdamW(parameters.values(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
+    optimiser = torch.optim.AdamW(
+        parameters.values(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True
+    )
     history, first = load_checkpoint(folder / CHECKPOINT, parameters, optimiser)
     model, prepared = accelerator.prepare(router, optimiser)
     labels = torch.tensor(data.labels, dtype=torch.int64)

@@ -46,7 +46,7 @@ class RunSpec:
     def __post_init__(self) -> None:
         if self.fold is not None and not 0 <= self.fold[0] < self.fold[1]:
             raise RadarError(f"fold is {self.fold}; it is (i, n) with i from 0 to n - 1.")
-        check_ranges(self, lora_rank=COUNT, lora_alpha=POSITIVE)
+        check_ranges(vars(self), {"lora_rank": COUNT, "lora_alpha": POSITIVE})
 
     @classmethod
     def from_json(cls, saved: Mapping[str, Any]) -> RunSpec:

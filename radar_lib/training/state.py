@@ -93,6 +93,5 @@ def load_checkpoint(
         with torch.no_grad():
             parameter.copy_(tensors[f"weight/{name}"])
         state = {key: tensors[f"{key}/{name}"] for key in ADAMW_STATE if f"{key}/{name}" in tensors}
-        # AdamW counts steps on the CPU
-        optimiser.state[parameter] = {k: v if k == "step" else v.to(parameter.device) for k, v in state.items()}
+        optimiser.state[parameter] = {k: v.to(parameter.device) for k, v in state.items()}
     return History(curves["steps"], curves["epochs"], curves["seconds"]), curves["step"]

@@ -126,6 +126,13 @@ WORKERS = option(
     metavar="W",
     help="processes (default: 2; any number gives the same bytes)",
 )
+TEXT_TOKENS = option(
+    "--text-tokens",
+    type=whole_number(RANGES["text_tokens"]),
+    default=0,
+    metavar="N",
+    help="with --checkpoint: the profile's text_tokens (default: 0, as of cpu)",
+)
 OWN_POSTS = "corpus folder of your own (`radar posts import` makes one)"
 
 
@@ -188,6 +195,7 @@ COMMANDS = (
         RUNS, NOTEBOOKS,
         option("--checkpoint", metavar="ID_OR_FOLDER", help="check one checkpoint instead: a folder, a Hub id "
                "(ID@REVISION), standin:NAME, or a name as in Table 1"),
+        TEXT_TOKENS,
     )),
     Command("report", "commands:report", "write the HTML report of a run again",
             "example: radar report --profile smoke (or the name of any folder of runs/)", (PROFILE, RUNS, NOTEBOOKS)),
@@ -241,6 +249,7 @@ COMMANDS = (
         option("folder", metavar="DIR"),
         option("--checkpoint", metavar="ID_OR_FOLDER", help="run its tokenizer and image processor over every post: "
                "a folder, a Hub id (ID@REVISION), standin:NAME, or a name as in Table 1"),
+        TEXT_TOKENS,
     )),
     Command("corpus build", "commands:corpus_build", "build it, or continue a build that was stopped", CORPUS_BUILD, (
         option("--profile", help="take the corpus settings of this profile"), NOTEBOOKS,

@@ -22,7 +22,7 @@ def doctor(args: argparse.Namespace) -> int:
     from radar_suite.chain.doctor import diagnose, examine
 
     if args.checkpoint:
-        return examine(args.checkpoint)
+        return examine(args.checkpoint, text_tokens=args.text_tokens)
     return diagnose(project=notebooks_folder(args).parent, runs=runs_folder(args))
 
 
@@ -51,6 +51,10 @@ def posts_import(args: argparse.Namespace) -> int:
     if args.public_sources:
         from radar_suite.intake.public import import_public
 
+        table_only = {"--images": args.images, "--on-error quarantine": args.on_error != "stop",
+                      "--ignore": args.ignore, "--allow-empty": args.allow_empty, "--name": args.name}  # fmt: skip
+        if given := [flag for flag, value in table_only.items() if value]:
+            raise exits.UsageError(f"{', '.join(given)}: only a --table is imported so. Leave it out.")
         posts = import_public(args.public_sources, args.out, seed=args.seed)
     else:
         from radar_suite.intake.images import NOTES
@@ -121,7 +125,7 @@ def posts_check(args: argparse.Namespace) -> int:
     from radar_suite.world.standins import named_checkpoint
 
     checkpoint = args.checkpoint and named_checkpoint(args.checkpoint)
-    print(check_posts(args.folder, checkpoint=checkpoint))
+    print(check_posts(args.folder, checkpoint=checkpoint, text_tokens=args.text_tokens))
     return exits.OK
 
 

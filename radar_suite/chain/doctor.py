@@ -51,13 +51,14 @@ def diagnose(*, project: Path, runs: Path, say: Callable[[str], None] = print) -
     return report(parts, say)
 
 
-def examine(checkpoint: str, *, say: Callable[[str], None] = print) -> int:
+def examine(checkpoint: str, *, text_tokens: int = 0, say: Callable[[str], None] = print) -> int:
     """Is a checkpoint fit to be a backbone? The exit code says it, too.
 
     Args:
         checkpoint: a folder, `standin:NAME`, a Hub id (with `@REVISION`, if you like), or a name of the paper's table.
+        text_tokens: the profile's; posts are taken to be imported ones.
     """
-    return report([check_checkpoint(checkpoint)], say)
+    return report([check_checkpoint(checkpoint, text_tokens)], say)
 
 
 def report(parts: Iterable[Generator[Check]], say: Callable[[str], None]) -> int:
@@ -160,7 +161,7 @@ def check_kernel() -> Generator[Check]:
         yield Check("fail", "kernel", out.getvalue().strip(), remedy)
 
 
-def check_checkpoint(checkpoint: str) -> Generator[Check]:
+def check_checkpoint(checkpoint: str, text_tokens: int = 0) -> Generator[Check]:
     """Nothing is loaded before the files have passed, and the weights last of all, where memory permits.
 
     Raises:
@@ -171,14 +172,17 @@ def check_checkpoint(checkpoint: str) -> Generator[Check]:
 
     from radar_lib.models.backbones import load_backbone
     from radar_lib.models.checkpoints import open_checkpoint
+    from radar_lib.models.text import TextLimit
+    from radar_suite.report.experiments import OWN_TEXT_TOKENS
     from radar_suite.world.standins import named_checkpoint
 
+    limit = TextLimit(text_tokens or OWN_TEXT_TOKENS)
     files = open_checkpoint(named_checkpoint(checkpoint))
     yield Check("ok", "files", f"{files.reference}, digest {files.digest}, in {files.folder}")
     size = sum(path.stat().st_size for path in files.shards) / 1e6
     yield Check("ok", "weights", f"{len(files.shards)} safetensors, {size:,.1f} MB, whole by their headers; "
                                  f"{files.verified} of them compared with a known hash")  # fmt: skip
-    empty = load_backbone(files, device="meta")
+    empty = load_backbone(files, device="meta", text=limit)
     own_code = ", with the checkpoint's own code" if files.runs_code else ""
     yield Check("ok", "family", f"{files.model_type}: {type(empty.model).__name__}{own_code}")
     parameters = sum(p.numel() for p in empty.model.parameters())
@@ -200,7 +204,7 @@ def check_checkpoint(checkpoint: str) -> Generator[Check]:
         yield Check("warn", "forward", f"left out: {parameters * 2 * MARGIN / 2**30:.1f} GiB are needed in bfloat16",
                     "run it where there is that much; until then the weights are unseen")  # fmt: skip
         return
-    backbone = load_backbone(files, dtype=dtype, device=where)
+    backbone = load_backbone(files, dtype=dtype, device=where, text=limit)
     if backbone.unused_weights:
         yield Check("ok", "left out", ", ".join(backbone.unused_weights[:3]) + ", which a router does not need")
     begun, name = time.perf_counter(), str(dtype).removeprefix("torch.")

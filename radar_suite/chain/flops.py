@@ -1,9 +1,10 @@
 """Operations and sizes of a router, counted by torch's FlopCounterMode on models without weights (the meta device).
 
-Counted are the matrix products that the model's definition requires, two operations per multiply-add: no padding, no
-recomputation, no language-model head. Inference is counted without LoRA, a training step with it. Layers of a stack are
-equal, so models of one and two layers are counted, and cost(n layers) = c(1) + (n - 1) (c(2) - c(1)), of the language
-model and of the tower each by itself (exact, tested). Head: 2 w (w + K), w the pooled width, K risks; training: thrice.
+Counted are the matrix products that the state of a post's last token requires, two operations per multiply-add: no
+padding, no recomputation, no language-model head, of the last layer only keys and values of the other tokens. Inference
+is counted without LoRA, a training step with it. Layers between first and last are equal, so models of two and three
+are counted, and cost(n layers) = c(2) + (n - 2) (c(3) - c(2)), of the language model and of the tower each by itself
+(exact, tested). Head: 2 w (w + K), w the pooled width, K risks; training: thrice.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from radar_lib.errors import RadarError
 from radar_lib.models.backbones import BACKBONES, checkpoint_folder, quiet_transformers
 from radar_lib.models.families import FAMILIES
+from radar_lib.models.last_layer import narrow_last_layer
 from radar_suite.world.standins import resolve
 
 
@@ -90,13 +92,13 @@ def cost_of(name: str, checkpoints: str, **shape: Any) -> Cost:
 def router_cost(config: Any, *, words: float, frames: float, px: int, rank: int, categories: int = 3) -> Cost:
     """Cost of a post with so many square frames of `px` pixels and `words` other tokens, in mean or exactly."""
     reader, vision, dual = config.text_config, config.vision_config, config.model_type == "siglip"
-    (one, tokens, visual), (two, _, _) = (_count(config, n, words, frames, px, rank) for n in (1, 2))
-    more = np.array([[getattr(part, _depth(part)) - 1] for part in (reader, vision)])
-    text, tower = one + more * (two - one)
+    (two, tokens, visual), (three, _, _) = (_count(config, n, words, frames, px, rank) for n in (2, 3))
+    more = np.array([[getattr(part, _depth(part)) - 2] for part in (reader, vision)])
+    text, tower = two + more * (three - two)
     width = reader.projection_size + vision.hidden_size if dual else reader.hidden_size
     text[2:] += 2.0 * width * (width + categories) * np.array([1, 3])
     return Cost(*(text + tower)[:2], tuple(text[2:]), tuple(tower[2:]), tokens, visual, reader.hidden_size,
-                int(more[0, 0]) + 1, not dual)  # fmt: skip
+                int(more[0, 0]) + 2, not dual)  # fmt: skip
 
 
 def _depth(part: Any) -> str:
@@ -113,10 +115,12 @@ def _count(config: Any, layers: int, words: float, frames: float, px: int, rank:
     for part in (config.text_config, config.vision_config):
         setattr(part, _depth(part), layers)
         if getattr(part, "layer_types", None):
-            part.layer_types = part.layer_types[:layers]
+            part.layer_types = [*part.layer_types, part.layer_types[-1]][:layers]
     with torch.device("meta"), quiet_transformers():
         model = AutoModel.from_config(config, attn_implementation="sdpa").eval().requires_grad_(False)
         reader = model.text_model if dual else model.language_model
+        if not dual:
+            narrow_last_layer(reader)
         size, every = (sum(p.numel() for p in part.parameters()) for part in (reader, model))
         tower, output = count_flops(lambda: _tower(model, config, px))
         tokens = config.text_config.max_position_embeddings if dual else round(words + frames * len(output[0]))
@@ -134,7 +138,8 @@ def _text(reader: nn.Module, config: Any, tokens: int) -> Tensor:
     if config.model_type == "siglip":
         return reader(input_ids=torch.zeros(1, tokens, dtype=torch.long)).pooler_output
     states, mask = torch.empty(1, tokens, config.text_config.hidden_size), torch.empty(1, 1, tokens, tokens)
-    return reader(inputs_embeds=states, attention_mask=mask, use_cache=False).last_hidden_state
+    last = torch.full((1, 1), tokens - 1)
+    return reader(inputs_embeds=states, attention_mask=mask, read_at=last, use_cache=False).last_hidden_state
 
 
 def _tower(model: nn.Module, config: Any, px: int) -> list[Tensor]:

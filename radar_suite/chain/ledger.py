@@ -12,7 +12,7 @@ import json
 import os
 import platform
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import cache
@@ -41,11 +41,15 @@ REASONS = {  # to run a notebook, by what it depends on
     "sources": "library changed: {name}",
     "packages": "{name} changed {old!r} -> {new!r}",
     "folders": "{name}: the folder's content changed",
+    "checkpoints": "checkpoints: the folder's content changed",
+    "listed": "checkpoints: the folder's files, their sizes or times changed",
     "reads": "upstream {name} changed",
     "writes": "output {name} missing or changed on disk",
     "kept": "{name} missing or changed on disk",
 }
 LEFT = ("writes", "kept")  # what is its own work, of what it depends on
+WHOLE = tuple(kind for kind in REASONS if kind != "listed")  # what a run looks at: bytes
+GLANCE = tuple(kind for kind in REASONS if kind != "checkpoints")  # without reading gigabytes of weights
 SHOWN = 3  # changed sources that are named, before they are counted
 _HASH = re.compile(r"\b[0-9a-f]{16}\b")
 Group = Mapping[str, Any]  # what a notebook depends on, of one kind, by name
@@ -83,13 +87,41 @@ def package_versions() -> dict[str, str]:
 def content_digest(path: Path) -> str:
     """Digest of a file's bytes, or of names and bytes of a folder's files; '' where there is nothing.
 
-    Hidden files of a folder are caches or half-written, and do not count.
+    Hidden files of a folder are caches or half-written, and do not count. A notebook by itself is what it shows: opened
+    and saved in an editor, it is as it was.
     """
+    if path.suffix == ".ipynb" and path.is_file():
+        return notebook_digest(path)
     if path.is_dir():
         parts = sorted((file.relative_to(path).parts, file) for file in path.rglob("*") if file.is_file())
         shown = [(names, file) for names, file in parts if not any(name.startswith(".") for name in names)]
         return digest_json([["/".join(names), digest_file(file)] for names, file in shown])
     return digest_file(path) if path.exists() else ""
+
+
+def notebook_digest(path: Path) -> str:
+    """Digest of what a notebook shows, its cells' sources and outputs; of its bytes, if it is none."""
+    try:
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+        return digest_json([[cell["cell_type"], "".join(cell["source"]), _shown(cell)] for cell in cells])
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return digest_file(path)
+
+
+def _shown(cell: Mapping[str, Any]) -> list[Any]:
+    """A cell's outputs as an editor keeps them: streams joined, of a line written over its last state, no metadata."""
+    shown: list[Any] = []
+    for output in cell.get("outputs", ()):
+        if output["output_type"] != "stream":
+            about = {name: value for name, value in output.items() if name not in ("metadata", "execution_count")}
+            bundle = {kind: "".join(data) if isinstance(data, list) else data
+                      for kind, data in output.get("data", {}).items()}  # fmt: skip
+            shown.append(about | {"data": bundle})
+        elif shown and shown[-1].get("name") == output["name"]:
+            shown[-1]["text"] += "".join(output["text"])
+        else:
+            shown.append({"name": output["name"], "text": "".join(output["text"])})
+    return [one | {"text": re.sub(r"[^\n]*\r(?!\n)", "", one["text"])} if "text" in one else one for one in shown]
 
 
 class Ledger:
@@ -116,7 +148,7 @@ class Ledger:
     ) -> None:
         """Record a success, with all that it depends on and all that it left."""
         left = {*notebook.writes, *([FIGURES] if (self.run_dir / notebook.name / FIGURES).is_dir() else [])}
-        groups = self._groups(notebook, parameters, writes=left, kept=self._kept(notebook))
+        groups = self._groups(notebook, parameters, REASONS, writes=left, kept=self._kept(notebook))
         spent = {"seconds": round(seconds, 1), "peak_memory_mb": round(peak_memory_mb)}
         self._enter(notebook, "done", **groups, **spent)
 
@@ -142,7 +174,7 @@ class Ledger:
         return self.why(notebook, parameters, kinds=LEFT, without=shown)
 
     def why(
-        self, notebook: Notebook, parameters: Mapping[str, Any], *, kinds: Iterable[str] = tuple(REASONS),
+        self, notebook: Notebook, parameters: Mapping[str, Any], *, kinds: Collection[str] = WHOLE,
         without: Collection[str] = (),
     ) -> list[str]:  # fmt: skip
         """Reasons to run a notebook; empty when it is up to date.
@@ -162,7 +194,7 @@ class Ledger:
         if not REASONS.keys() <= entry.keys():
             return ["recorded by an older version of the chain"]
         writes = {*entry["writes"], *notebook.writes}
-        now = self._groups(notebook, parameters, writes=writes, kept=entry["kept"])
+        now = self._groups(notebook, parameters, kinds, writes=writes, kept=entry["kept"])
         reasons = []
         for kind in kinds:
             reason, changes = REASONS[kind], _differences(entry[kind], now[kind])
@@ -173,19 +205,24 @@ class Ledger:
         return reasons
 
     def _groups(
-        self, notebook: Notebook, parameters: Mapping[str, Any], *, writes: Iterable[str], kept: Iterable[str]
-    ) -> dict[str, Group]:
-        """All that a notebook's being up to date rests on, as it is now."""
-        return {
-            "code": {"cells": notebook.code},
-            "parameters": _keyed(parameters),
-            "sources": sources_of(notebook),
-            "packages": package_versions(),
-            "folders": self.folder_digests(parameters),
-            "reads": {name: self.digest(name) for name in (*notebook.reads, *notebook.shows)},
-            "writes": {name: self.digest(f"{notebook.name}/{name}") for name in sorted(writes)},
-            "kept": {name: self.digest(name) for name in kept},
+        self, notebook: Notebook, parameters: Mapping[str, Any], kinds: Iterable[str], *, writes: Iterable[str],
+        kept: Iterable[str],
+    ) -> dict[str, Group]:  # fmt: skip
+        """What a notebook's being up to date rests on, as it is now: these kinds of it."""
+        weights = {"checkpoints": parameters.get("checkpoints")}
+        groups: dict[str, Callable[[], Group]] = {
+            "code": lambda: {"cells": notebook.code},
+            "parameters": lambda: _keyed(parameters),
+            "sources": lambda: sources_of(notebook),
+            "packages": package_versions,
+            "folders": lambda: self.folder_digests({**parameters, "checkpoints": ""}),
+            "checkpoints": lambda: self.folder_digests(weights),
+            "listed": lambda: {name: _listed(folder) for name, folder in _folders(weights).items()},
+            "reads": lambda: {name: self.digest(name) for name in (*notebook.reads, *notebook.shows)},
+            "writes": lambda: {name: self.digest(f"{notebook.name}/{name}") for name in sorted(writes)},
+            "kept": lambda: {name: self.digest(name) for name in kept},
         }
+        return {kind: groups[kind]() for kind in kinds}
 
     def _kept(self, notebook: Notebook) -> list[str]:
         """What it left without declaring it: the executed notebook, and the folders of the shared cache,
@@ -201,9 +238,19 @@ class Ledger:
 
     def folder_digests(self, parameters: Mapping[str, Any]) -> dict[str, str]:
         """`content_digest` of each folder of the user's that the parameters name."""
-        folders = {name: Path(str(parameters.get(name) or ".")) for name in FOLDERS}
-        return {name: _once(self._folders, folder) for name, folder in folders.items()
-                if folder.is_absolute() and folder.is_dir()}  # fmt: skip
+        return {name: _once(self._folders, folder) for name, folder in _folders(parameters).items()}
+
+
+def _folders(parameters: Mapping[str, Any]) -> dict[str, Path]:
+    """Folders of the user's that the parameters name."""
+    named = {name: Path(str(parameters.get(name) or ".")) for name in FOLDERS}
+    return {name: folder for name, folder in named.items() if folder.is_absolute() and folder.is_dir()}
+
+
+def _listed(folder: Path) -> str:
+    """Digest of the names, sizes and times of a folder's files."""
+    files = ((path, path.stat()) for path in sorted(folder.rglob("*")) if path.is_file())
+    return digest_json([[str(path.relative_to(folder)), about.st_size, about.st_mtime_ns] for path, about in files])
 
 
 def _once(known: dict[Path, str], path: Path) -> str:

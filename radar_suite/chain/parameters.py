@@ -17,8 +17,10 @@ from typing import Any, Literal, Optional, Union
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
+from radar_lib.errors import RadarError
+from radar_lib.ranges import check_ranges
 from radar_suite.chain.exits import UsageError
-from radar_suite.report.parameter_ranges import RANGES, fits
+from radar_suite.report.parameter_ranges import RANGES
 
 TYPES = {kind.__name__: kind for kind in (bool, int, float, str, list, tuple, dict)}
 TYPES |= {"Literal": Literal, "Optional": Optional, "Union": Union, "typing": typing, "__builtins__": {}}
@@ -51,10 +53,9 @@ class Parameter:
         """
         try:
             fitting = _adapter(self.annotation).validate_json(json.dumps(value))
-        except (ValidationError, TypeError, ValueError):
+            check_ranges({self.name: fitting}, RANGES)
+        except (ValidationError, TypeError, ValueError, RadarError):
             raise Misfit from None
-        if not fits(self.name, fitting):
-            raise Misfit
         return fitting
 
 

@@ -1,16 +1,16 @@
 """`radar plan`: posts, operations, memory, disk and time of each notebook, before anything is started.
 
-operations  posts that a notebook reads times those of one post (`flops`); a frozen tower runs once per post where
-            its output takes less than `DISK_SHARE` of the free disk
-memory      4 bytes a weight on a CPU and 2 on a GPU, 16 a trained one (float32 weight, gradient, two moments), and
-            34 bytes per token, unit of width and layer of a micro-batch (Korthikanti et al. 2022, "Reducing
-            Activation Recomputation in Large Transformer Models", without scores), or 2 and one full layer with
-            checkpointing; for each run trained side by side; on a CPU, the recorded peak besides
-disk        posts at the recorded bytes (linear in pixels), soft labels, and for a kept tower's output 4 bytes per
-            number and 32 per token
-time        s0 + (s - s0) W / W': s seconds recorded for profile cpu, s0 of its first notebook (kernel, imports), W
-            and W' work here and there (operations, else bytes drawn, else posts); where a GPU runs models,
-            s0 + operations / (peak x utilisation)
+    operations  posts that a notebook reads times those of one post (`flops`); a frozen tower runs once per post where
+                its output takes less than `DISK_SHARE` of the free disk
+    memory      4 bytes a weight on a CPU and 2 on a GPU, 16 a trained one (float32 weight, gradient, two moments), and
+                34 bytes per token, unit of width and layer of a micro-batch (Korthikanti et al. 2022, "Reducing
+                Activation Recomputation in Large Transformer Models", without scores), or 2 and one full layer with
+                checkpointing; for each run trained side by side; on a CPU, the recorded peak besides
+    disk        posts at the recorded bytes (linear in pixels), soft labels, and for a kept tower's output 4 bytes per
+                number and 32 per token
+    time        s0 + (s - s0) W / W': s seconds recorded for profile cpu, s0 of its first notebook (kernel, imports), W
+                and W' work here and there (operations, else bytes drawn, else posts); where a GPU runs models,
+                s0 + operations / (peak x utilisation)
 """
 
 from __future__ import annotations
@@ -53,6 +53,7 @@ GPUS = {"a100": (312e12, 80e9), "h100": (989e12, 80e9), "h200": (989e12, 141e9),
         "rtx4090": (165e12, 24e9)}  # fmt: skip
 UTILISATION = 0.4  # NeMo AutoModel's performance summary gives 41 to 43 % for LoRA on one H100; ours is not recorded
 SPLITS = ("train", "validation", "audit", "unlabelled", "calibration", "test")  # of the built-in corpus
+BYTES_PER_TOKEN = 4.0  # of text in UTF-8; assumed, as no tokenizer is asked
 NAMED_DISK = 2e12  # assumed to stand beside a GPU that is asked about by name
 
 
@@ -165,11 +166,13 @@ def machine_of(device: str, results: Path) -> Machine:
 def posts_of(values: Mapping[str, Any], train: int | None = None) -> Posts:
     """The posts of a run, with `train` training posts if given: a corpus folder's, the paper's own (which nobody else
     has), those of the public sources, or the built-in corpus."""
-    from radar_lib.data.posts import FRAMES, LABEL_PREFIX, open_posts
+    from radar_lib.data.posts import FRAMES, LABEL_PREFIX, TEXT_COLUMNS, open_posts
+    from radar_suite.report.experiments import text_limit
     from radar_suite.world.dials import CorpusConfig
 
     given, rates = {"train": train} if train else {}, CorpusConfig.test_prevalence
-    px, words = (96, 45.0) if values["checkpoints"] == "standins" else (384, 128.0)
+    limit = values["text_tokens"] or np.inf
+    px, words = (96, min(45.0, limit)) if values["checkpoints"] == "standins" else (384, min(128.0, limit))
     if values["posts"]:
         from radar_lib.data.shards import read_batches
 
@@ -177,8 +180,10 @@ def posts_of(values: Mapping[str, Any], train: int | None = None) -> Posts:
         labels = [LABEL_PREFIX + category for category in stored.categories]
         violations = (stored.table("test", columns=labels) == 1).sum().mean() if "test" in stored.splits else 0.0
         some = stored.shards(next(iter(stored.splits)))[0]
-        sample = next(read_batches(some, columns=[FRAMES])).column(FRAMES)
-        frames = np.mean([len(of_post) for of_post in sample])
+        sample = next(read_batches(some, columns=[FRAMES, *TEXT_COLUMNS])).to_pandas()
+        frames, texts = sample[FRAMES].str.len().mean(), sample[[*TEXT_COLUMNS]].agg("".join, axis=1)
+        tokens = texts.str.encode("utf-8").str.len() / BYTES_PER_TOKEN
+        words = float(tokens.clip(upper=text_limit(stored, values["text_tokens"]).tokens or np.inf).mean())
         return Posts(stored.splits | given, len(labels), float(violations), float(frames), px, words)
     if values["profile"] == "paper":  # each risk's pipeline owns a third of the posts
         return Posts(PAPER | given, 3, PAPER["test"] * sum(rates) / 9, 4.0, px, words)
@@ -189,7 +194,7 @@ def posts_of(values: Mapping[str, Any], train: int | None = None) -> Posts:
     config = CorpusConfig(**{name: dials[name] for name in CorpusConfig.__dataclass_fields__ if name in dials})
     sizes = {split: getattr(config, f"{split}_posts") for split in SPLITS} | {"test_own": config.own_test_posts}
     return Posts(sizes, 3, config.test_posts * sum(rates) / 3, 3.07, config.frame_px,
-                 43.0 if px == 96 else 60.0, True)  # fmt: skip
+                 min(43.0 if px == 96 else 60.0, limit), True)  # fmt: skip
 
 
 def passes(notebook: str, values: Mapping[str, Any], posts: Posts) -> list[tuple[str, float, float, float]]:
@@ -197,7 +202,6 @@ def passes(notebook: str, values: Mapping[str, Any], posts: Posts) -> list[tuple
     notebook, as its cells do it."""
     from radar_suite.report.experiments import EXPERT_BACKBONE, LAMBDA_STUDY_BACKBONE, ROUTER_ROWS
     from radar_suite.report.reliance import MODALITIES
-    from radar_suite.world.dials import CorpusConfig
 
     train, validation, test = (posts.count(split) for split in ("train", "validation", "test"))
     routers = [row.backbone for row in ROUTER_ROWS]
@@ -227,8 +231,7 @@ def passes(notebook: str, values: Mapping[str, Any], posts: Posts) -> list[tuple
             there = {values["lambda_tables"] if row.distilled else 0.0 for row in rows}
             return [run(LAMBDA_STUDY_BACKBONE, values["epochs"])] * len(set(values["lambda_grid"]) - there)
         case "08":  # pools of the built-in world, whatever the chain's posts are
-            tests = sum(int(values["phase_test_positives"] / rate) for rate in CorpusConfig.test_prevalence)
-            count = len(values["phase_levels"]) * (values["phase_pool"] + tests)
+            count = values["phase_pool"] + values["phase_test_posts"]
             return [(values["phase_backbone"], 0, count, count)]
     return []
 

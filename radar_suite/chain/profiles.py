@@ -128,6 +128,12 @@ def _checked(notebook: str, parameter: Parameter, given: Value) -> Any:
     raise UsageError(f"{given.source}: {notebook} declares {declared}, got {got}.{hint}")
 
 
+def run_name(profile: str, given: Mapping[str, Value]) -> str:
+    """Name of a run's folder: its profile's, and of own posts theirs as well."""
+    posts = given["posts"].value if "posts" in given else ""
+    return profile + "-" + re.sub(r"[^\w.-]+", "_", Path(posts).name) if posts else profile
+
+
 def absolute_paths(given: Mapping[str, Value], *, project: Path) -> dict[str, Value]:
     """Folders as absolute paths: those of a profile start at the project, those of a command where you are."""
     out = dict(given)

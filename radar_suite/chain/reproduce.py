@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import re
 import shlex
 import shutil
 import sys
@@ -12,11 +11,20 @@ import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from radar_suite.chain import exits
 from radar_suite.chain.ledger import Ledger
 from radar_suite.chain.notebooks import discover, select
-from radar_suite.chain.profiles import CHECKPOINT_WORDS, Value, absolute_paths, load_profile, parse_override, resolve
+from radar_suite.chain.profiles import (
+    CHECKPOINT_WORDS,
+    Value,
+    absolute_paths,
+    load_profile,
+    parse_override,
+    resolve,
+    run_name,
+)
 from radar_suite.chain.progress import duration, near
 from radar_suite.chain.publish import publish
 from radar_suite.chain.runner import Chain, run_chain
@@ -40,6 +48,7 @@ def build_chain(args: argparse.Namespace) -> Chain:
 
     Raises:
         UsageError: unknown notebook, profile or parameter, ill-typed value, or posts that are no corpus.
+        RadarError: as `check_corpora`.
     """
     folder = notebooks_folder(args)
     notebooks = discover(folder)
@@ -51,15 +60,16 @@ def build_chain(args: argparse.Namespace) -> Chain:
             given[option] = Value(value, "--" + option.replace("_", "-"))
     given = absolute_paths(given, project=folder.parent)
     check_folders(given)
-    if "posts" in given and given["posts"].value:
-        name += "-" + re.sub(r"[^\w.-]+", "_", Path(given["posts"].value).name)
+    name = run_name(name, given)
     own = {"profile": Value(name, "--profile"), "runs_dir": Value(str(runs_folder(args)), "--runs")}
     declared = {notebook.name: notebook.parameters for notebook in notebooks}
     given |= {option: value for option, value in own.items() if any(option in names for names in declared.values())}
+    parameters = resolve(declared, given)
+    check_corpora(parameters)
     return Chain(
         notebooks=notebooks,
         selected=select(notebooks, start=args.start, only=args.only),
-        parameters=resolve(declared, given),
+        parameters=parameters,
         run_dir=runs_folder(args) / name,
         profile=Path(args.profile).stem, force=args.force, no_limit=args.no_limit, resume=resume_command(args),
     )  # fmt: skip
@@ -82,6 +92,19 @@ def check_folders(given: Mapping[str, Value]) -> None:
             folder = Path(str(value.value))
             if not (folder.is_dir() and (folder / marker).exists()):
                 raise exits.UsageError(f"{value.source}: {value.value} {remedy}")
+
+
+def check_corpora(parameters: Mapping[str, Mapping[str, Any]]) -> None:
+    """Raise RadarError where the built-in posts that a notebook would build cannot be had in such numbers."""
+    for values in parameters.values():
+        if "train_posts" in values and not (values["posts"] or values["public_sources"]):
+            from radar_suite.world.dials import CorpusConfig  # seconds, which other projects' notebooks do without
+
+            CorpusConfig(**{name: values[name] for name in CorpusConfig.__dataclass_fields__ if name in values})
+        if "phase_pool" in values:
+            from radar_suite.studies.pool import check_sizes
+
+            check_sizes(values["phase_posts"], values["phase_pool"])
 
 
 def resume_command(args: argparse.Namespace) -> str:

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
@@ -24,7 +24,7 @@ import psutil
 from radar_lib.files import remove_leftovers
 from radar_lib.sources import imports_of
 from radar_suite.chain import exits
-from radar_suite.chain.ledger import EXECUTED, FIGURES, PROJECT, Ledger
+from radar_suite.chain.ledger import EXECUTED, FIGURES, GLANCE, PROJECT, WHOLE, Ledger
 from radar_suite.chain.notebooks import Notebook
 from radar_suite.chain.parameters import without_magics
 from radar_suite.chain.processes import (
@@ -78,17 +78,20 @@ class Chain:
         """'[4/9] 03_expert_training'."""
         return f"[{self.notebooks.index(notebook) + 1}/{len(self.notebooks)}] {notebook.name}"
 
-    def reasons(self, notebook: Notebook, ledger: Ledger) -> list[str]:
-        """Why a notebook would run now; empty when it would not."""
-        reasons = ledger.why(notebook, self.parameters[notebook.name])
+    def reasons(self, notebook: Notebook, ledger: Ledger, kinds: Collection[str] = WHOLE) -> list[str]:
+        """Why a notebook would run now, by these kinds of reasons; empty when it would not."""
+        reasons = ledger.why(notebook, self.parameters[notebook.name], kinds=kinds)
         return reasons or (["--force"] if self.force and notebook in self.selected else [])
 
     def preview(self) -> list[tuple[Notebook, list[str]]]:
-        """Each selected notebook with the reasons for which it would run, counting what runs before it."""
+        """Each selected notebook with the reasons for which it would run, counting what runs before it.
+
+        Files of checkpoints are not read: their names, sizes and times are looked at.
+        """
         ledger, out = Ledger(self.run_dir), []
         running: set[str] = set()
         for notebook in self.selected:
-            reasons = self.reasons(notebook, ledger)
+            reasons = self.reasons(notebook, ledger, GLANCE)
             reasons += [f"upstream {name} runs first" for name in notebook.upstream if name in running]
             if reasons:
                 running.add(notebook.name)

@@ -12,7 +12,7 @@ import pandas as pd
 from jaxtyping import Int, Num
 from scipy.stats import chi2, norm
 
-from radar_lib.data.schema import FRAMES, LABEL_PREFIX, TEXT_COLUMNS, labels, valid_mask
+from radar_lib.data.schema import FRAMES, LABEL_PREFIX, TEXT_COLUMNS, group_numbers, labels, valid_mask
 
 
 def wilson(
@@ -45,30 +45,48 @@ def co_annotation(table: pd.DataFrame, categories: Sequence[str]) -> pd.DataFram
 def prevalence(table: pd.DataFrame, categories: Sequence[str], *, by: str = "split") -> pd.DataFrame:
     """Violating share of the verified posts, per risk and group.
 
+    Posts of one `group` of the table are not independent: n verified ones count as n / d, d being the design effect,
+    the variance of the share by sums within groups over that of independent posts, at least 1. Where all labels agree
+    nothing tells it, and each group counts as one post.
+
     Args:
         by: a column, or 'month' of `created_at` (posts without a time are left out).
 
     Returns:
-        Columns group, category, posts, verified, positives, prevalence, low, high (95 % binomial interval; NaN where
-        nothing is verified).
+        Columns group, category, posts, verified, positives, effective (independent posts that say as much as the
+        verified ones), prevalence, low, high (95 % binomial interval; NaN where nothing is verified).
     """
     groups = table["created_at"].dt.strftime("%Y-%m") if by == "month" else table[by]
-    parts = []
+    parts, clusters = [], group_numbers(table)
     for category in categories:
         label = table[LABEL_PREFIX + category]
         counts = {"posts": label >= -1, "verified": label >= 0, "positives": label == 1}
         part = pd.DataFrame(counts).groupby(groups.rename("group"), sort=by != "split").sum().reset_index()
-        parts.append(part.assign(category=category))
+        effective = part["verified"] if clusters is None else _effective(label, groups, clusters, part["group"])
+        parts.append(part.assign(category=category, effective=effective))
     tidy = pd.concat(parts, ignore_index=True)
     tidy["prevalence"] = tidy["positives"] / tidy["verified"].where(tidy["verified"] > 0)
-    tidy["low"], tidy["high"] = wilson(tidy["positives"].to_numpy(), tidy["verified"].to_numpy())
-    return tidy[["group", "category", "posts", "verified", "positives", "prevalence", "low", "high"]]
+    counted = tidy["positives"] * (tidy["effective"] / tidy["verified"].where(tidy["verified"] > 0))
+    tidy["low"], tidy["high"] = wilson(counted.to_numpy(), tidy["effective"].to_numpy())
+    return tidy[["group", "category", "posts", "verified", "positives", "effective", "prevalence", "low", "high"]]
+
+
+def _effective(label: pd.Series, groups: pd.Series, clusters: Int[np.ndarray, " post"], names: pd.Series) -> np.ndarray:
+    """Verified posts of each named group over their design effect."""
+    known = pd.DataFrame({"group": groups, "cluster": clusters, "y": label})[(label >= 0).to_numpy()]
+    known = known.assign(y=known["y"] - known.groupby("group")["y"].transform("mean"))
+    alone = known["y"].pow(2).groupby(known["group"]).sum()
+    sums = known.groupby(["group", "cluster"])["y"].sum()
+    together, number = (getattr(one.groupby("group"), how)() for one, how in ((sums.pow(2), "sum"), (sums, "size")))
+    independent = (known.groupby("group").size() / (together / alone).clip(lower=1)).where(alone > 1e-9, number)
+    return independent.reindex(names).fillna(0).to_numpy()
 
 
 def uneven(rates: pd.DataFrame, *, least: int = 20) -> pd.DataFrame:
     """Does prevalence differ between the groups of a `prevalence` table by more than chance?
 
-    Pearson's chi-squared test of equal shares, over groups with at least `least` verified posts.
+    Pearson's chi-squared test of equal shares, over groups with at least `least` verified posts, which count as they do
+    in the intervals.
 
     Returns:
         Columns category, groups, lowest, highest (prevalence), p_value; risks with fewer than two groups, or with
@@ -78,7 +96,7 @@ def uneven(rates: pd.DataFrame, *, least: int = 20) -> pd.DataFrame:
     for category, part in rates[rates["verified"] >= least].groupby("category", sort=False):
         share = part["positives"].sum() / part["verified"].sum()
         if len(part) > 1 and 0 < share < 1:
-            spread = part["verified"] * (part["prevalence"] - share) ** 2
+            spread = part["effective"] * (part["prevalence"] - share) ** 2
             p_value = chi2.sf(spread.sum() / (share * (1 - share)), len(part) - 1)
             rows.append((category, len(part), part["prevalence"].min(), part["prevalence"].max(), float(p_value)))
     return pd.DataFrame(rows, columns=["category", "groups", "lowest", "highest", "p_value"])

@@ -41,11 +41,12 @@ class Report:
         return "\n".join(lines)
 
 
-def check_posts(folder: str | Path, *, workers: int = 2, checkpoint: str | None = None) -> Report:
+def check_posts(folder: str | Path, *, workers: int = 2, checkpoint: str | None = None, text_tokens: int = 0) -> Report:
     """Read every row and decode every frame of a corpus folder, in `workers` threads.
 
     Args:
         checkpoint: folder or Hub id whose tokenizer and image processor every post goes through; weights are not read.
+        text_tokens: the profile's, which decides how much text the checkpoint is given.
 
     Raises:
         RadarError: with the first problems and their number; also when the train or test split is empty or holds one
@@ -58,8 +59,9 @@ def check_posts(folder: str | Path, *, workers: int = 2, checkpoint: str | None 
     encode = None
     if checkpoint:
         from radar_lib.models.backbones import load_backbone  # seconds, which a check without it does not spend
+        from radar_suite.report.experiments import text_limit
 
-        encode = load_backbone(checkpoint, device="meta").encode
+        encode = load_backbone(checkpoint, device="meta", text=text_limit(posts, text_tokens)).encode
     flat: dict[str, int] = {}
     bar = tqdm(total=len(posts), unit="post", desc="checking", disable=None)
     with bar, ThreadPoolExecutor(workers) as pool:

@@ -20,6 +20,7 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
 from radar_lib.data.schema import LABEL_PREFIX, TEXT_COLUMNS
+from radar_lib.intervals import Groups
 from radar_suite.intake.scan import COLOUR_GRID, HASH_BITS, FrameScan
 from radar_suite.intake.text import all_text, plain_text
 
@@ -176,6 +177,20 @@ def duplicate_groups(pairs: pd.DataFrame, n_posts: int) -> Int[np.ndarray, " pos
     """Group of each post: posts that are linked by pairs share a number; everybody else is alone in theirs."""
     links = coo_matrix((np.ones(len(pairs)), (pairs["a"], pairs["b"])), shape=(n_posts, n_posts))
     return connected_components(links, directed=False)[1]
+
+
+def dependent_groups(copies: Int[np.ndarray, " post"], declared: Groups) -> Groups:
+    """Group of each post, of copies and of posts of one declared group (`group_numbers`) together; None if all posts
+    are alone.
+
+    Args:
+        copies: of `duplicate_groups`.
+    """
+    declared = np.arange(len(copies)) if declared is None else declared
+    size = int(max(copies.max(initial=-1), declared.max(initial=-1))) + 1
+    links = coo_matrix((np.ones(len(copies)), (copies, size + declared)), shape=(2 * size, 2 * size))
+    numbers = np.unique(connected_components(links, directed=False)[1][copies], return_inverse=True)[1]
+    return numbers if numbers.max(initial=-1) + 1 < len(numbers) else None
 
 
 def between_splits(pairs: pd.DataFrame, splits: pd.Series) -> pd.DataFrame:

@@ -227,7 +227,7 @@ def _convert(cells: Mapping[str, Any], columns: Sequence[str], *, seed: int | No
     """
     row = {name: cells.get(name, DEFAULTS.get(name)) for name in columns}
     for name, conversion in _CONVERSIONS.items():
-        if name in row:
+        if name in row and not isinstance(row[name], bool):
             row[name] = conversion(row[name])
     verified = []
     for category in categories_of(columns):
@@ -281,8 +281,8 @@ def _label(value: Any) -> Any:
 
 def _whole(value: Any) -> Any:
     """An int for what is a whole number, such as '1', ' -1', 0.0 and '1.0'; anything else, such as '1e0', unchanged."""
-    if isinstance(value, str) and not re.fullmatch(r"\s*[-+]?[0-9]+(\.0*)?\s*", value):
-        return value
+    if isinstance(value, bool) or (isinstance(value, str) and not re.fullmatch(r"\s*[-+]?[0-9]+(\.0*)?\s*", value)):
+        return value  # JSON's true is no 1
     try:
         number = float(value)
     except (TypeError, ValueError, OverflowError):

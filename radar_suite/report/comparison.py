@@ -43,12 +43,14 @@ TRAINING = ("03_expert_training/experts.json", "05_router_training/routers.json"
             "06_tables_1_and_2/references.json", "07_lambda_study/lambda.json")  # fmt: skip
 # Studies' files of numbers: their name in the record of runs, and to what precision they are written.
 STUDIES = {"losses": ("losses", 1e-12), "controls": ("controls", 0.0051), "phase": ("phase", 1e-6),
-           "phase_lora": ("phase LoRA", 1e-6)}  # fmt: skip
+           "phase_lora": ("phase LoRA", 1e-6), "phase_interventions": ("phase interventions", 1e-6),
+           "scale": ("scale", 1e-6)}  # fmt: skip
 RECORDED = "cpu"  # profile whose record README and docs show
 MISSING, WHOLE = "(missing)", ("all rows", "all cells")
 # Columns whose cells are a row's name; of a number the column's name goes in front.
-KEYS = ("claim", "contrast", "finding", "loss", "method", "row", "against", "lambda", "beta", "co_violation", "seed",
-        "category", "metric", "risk", "entry", "change", "notebook", "recipe", "split")  # fmt: skip
+KEYS = ("claim", "contrast", "finding", "loss", "method", "row", "against", "lambda", "beta", "focus", "overlap",
+        "co_violation", "training_posts", "population", "setting", "seed", "category", "metric", "risk", "entry",
+        "change", "notebook", "recipe", "split")  # fmt: skip
 CAUSES = ("device", "versions", "code", "seed", "parameters")  # fields of an entry that decide a result, beside inputs
 COLUMNS = ["file", "row", "column", "stated", "found"]  # of a comparison, with `differs`: a line per cell
 
@@ -193,9 +195,15 @@ def study_values(study: str, line: Mapping[str, Any], means: pd.Series) -> dict[
         return {"value": mean(line["row"]), "difference": mean(line["row"]) - mean("Mask")}
     if study == "controls":
         return {"value": 100 * mean(line["row"]), "gain": 100 * (mean(line["row"]) - mean("no teacher"))}
-    kind = "LoRA, " if study == "phase LoRA" else ""
-    place = f"beta {line['beta']:g}, co-violation {line['co_violation']:g}"
-    masked, unmasked = (mean(f"{kind}{objective}, {place}") for objective in ("masked", "unmasked"))
+    if study == "phase interventions":
+        value, plain = (mean(f"{row}, {line['population']}") for row in (line["row"], "unmasked, 0 ordinary posts"))
+        return {"value": value, "gain": value - plain}
+    if study == "scale":
+        value, other = (mean(f"{row}, {line['setting']}") for row in (line["row"], line["against"]))
+        return {"value": value, "other": other, "gain": value - other}
+    place = ", ".join(f"{name} {line[name]:g}" for name in ("beta", "focus", "overlap"))
+    place += f", {line['training_posts']} posts, {line['population']}"
+    masked, unmasked = (mean(f"{objective}, {place}") for objective in ("masked", "unmasked"))
     return {"masked": masked, "unmasked": unmasked, "gain": masked - unmasked}
 
 

@@ -19,10 +19,10 @@ from radar_lib.training.lab import Lab, Run, RunSpec, SoftLabels
 from radar_lib.training.loop import Execution, Recipe
 from radar_lib.training.parallel import train_all
 from radar_suite.report.workspace import Workspace
+from radar_suite.world.dials import OWN_TEST
 from radar_suite.world.standins import locate_checkpoints
 
 EXECUTION = ("accumulate", "gradient_checkpointing", "packing")  # parameters that change how steps are computed
-OWN_TEST = "test_own"  # split: each pipeline's own stream at test prevalence, where a corpus has it
 OWN_TEXT_TOKENS = 256  # all of 99 % of three public sources' posts; the stand-ins' own limit cuts a fifth of one's
 EXPERTS = "Individual Experts"
 EXPERT_BACKBONE = "Qwen3-VL-8B"

@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from radar_lib.errors import RadarError
 from radar_lib.ranges import SEED, SHARE, Range
 
 
@@ -26,12 +25,26 @@ class Words:
         return self.text
 
 
+@dataclass(frozen=True)
+class Several:
+    """Lists of one or more values of a range, none of them twice."""
+
+    each: Range
+
+    def __contains__(self, value: Any) -> bool:
+        listed = isinstance(value, list | tuple) and all(one in self.each for one in value)
+        return listed and 0 < len(value) == len(set(value))
+
+    def __str__(self) -> str:
+        return f"one or more, each {self.each}, none twice"
+
+
 POSTS, SOME_POSTS, RUNS, EPOCHS = Range(1, 10**9), Range(0, 10**9), Range(1, 1000), Range(1, 10_000)
 PATH = Words(r"[^\0\n]*", "a path, or empty")
 SWITCH = (True, False)
 BACKBONES = ("Qwen3-VL-8B", "SigLIP2", "LLaVA-OV-0.5B", "Qwen3-VL-2B", "Gemma3-4B", "LLaVA-OV-1.5-4B", "Qwen3-VL-4B")
 
-RANGES: Mapping[str, Range | Words | tuple] = {
+RANGES: Mapping[str, Range | Several | Words | tuple] = {
     "profile": Words(r"[^\0\n/\\]+", "a name without slashes"),
     "runs_dir": Words(r"[^\0\n]+", "a path"),
     "device": Words(r"auto|cpu|cuda(:\d+)?", "auto, cpu, cuda or cuda:N"),
@@ -73,32 +86,18 @@ RANGES: Mapping[str, Range | Words | tuple] = {
     "gradient_checkpointing": SWITCH,
     "packing": SWITCH,
     "lambda_tables": Range(0, 1, above=True),
-    "lambda_grid": SHARE,
+    "lambda_grid": Several(SHARE),
     # 08
     "phase_backbone": Words("|".join(map(re.escape, BACKBONES)), f"one of {', '.join(BACKBONES)}"),
     "phase_posts": POSTS,
     "phase_pool": POSTS,
-    "phase_test_positives": POSTS,
-    "phase_betas": Range(0, 6),
-    "phase_levels": SHARE,
+    "phase_test_posts": POSTS,
+    "phase_own_posts": POSTS,
+    "phase_betas": Several(Range(0, 6)),
+    "phase_focus": Several(SHARE),
+    "phase_overlap": Several(Range(0, 3)),
     "phase_seeds": RUNS,
 }
-
-
-def fits(name: str, value: Any) -> bool:
-    """Whether a value lies in the range of its parameter; of a name that has no range, any does."""
-    return name not in RANGES or value in RANGES[name]
-
-
-def check_values(values: Mapping[str, Any]) -> None:
-    """Hold parameters against their ranges, where no chain has: in a notebook that is run by hand.
-
-    Raises:
-        RadarError: one lies outside; the message has its name, value and range.
-    """
-    for name, value in values.items():
-        if not fits(name, value):
-            raise RadarError(f"{name} is {value!r}; it must be {RANGES[name]}.")
 
 
 def whole_number(allowed: Range) -> Callable[[str], int]:

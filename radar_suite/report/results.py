@@ -24,7 +24,7 @@ from radar_lib.evidence import AREA, AVERAGE
 from radar_lib.files import atomic_write_text, read_json
 from radar_suite.report import cards, tables
 from radar_suite.report.manifest import read_entry, read_manifest
-from radar_suite.report.stated import INTERVALS
+from radar_suite.report.stated import INTERVALS, RELEASED_BY
 
 BLOCK = re.compile(r"(?P<open><!-- generated: (?P<name>[\w-]+) -->\n)(?P<text>.*?)(?P<close><!-- end -->)", re.DOTALL)
 NUMBER = re.compile(r"(?P<open><!--=(?P<name>[^>]*?)-->)(?P<text>.*?)(?P<close><!--/-->)")
@@ -84,6 +84,17 @@ def csv_table(record: Path, name: str) -> str:
     return f"**{caption(record, name)}**\n\n{tables.to_markdown(frame)}"
 
 
+def auto_pass(record: Path) -> str:
+    """What rows release for all risks at once, in percent."""
+    frame = pd.read_csv(record / "auto_pass.csv")
+    texts = [f"{value:.1f} [{low:.1f}, {high:.1f}]" for value, low, high in
+             (100 * frame[["value", "low", "high"]]).itertuples(index=False)]  # fmt: skip
+    columns = "recall " + (100 * frame["recall"]).map("{:.0f} %".format)
+    wide = frame.assign(text=texts, column=columns).pivot(index=["loss", "method"], columns="column", values="text")
+    wide = wide.reindex(pd.MultiIndex.from_frame(frame[["loss", "method"]].drop_duplicates())).rename_axis(columns=None)
+    return f"**{caption(record, 'auto_pass')} (%)**\n\n{tables.to_markdown(wide.reset_index())}"
+
+
 def figure(record: Path, name: str, alternative: str) -> str:
     """An image with its caption, for a document one folder below the project."""
     return f"![{alternative}](../figures/{record.name}/{name}.png)\n\n*{caption(record, name)}*\n"
@@ -117,7 +128,7 @@ def effect_table(record: Path) -> str:
 
 
 def numbers(record: Path) -> dict[str, str]:
-    """The numbers that stand in sentences, by name: cost of the chain, and what it says of mask and distillation."""
+    """The numbers that stand in sentences, by name: cost of the chain, what it says of mask, teacher, release."""
     ran = pd.DataFrame(read_manifest(record)["notebooks"]).T
     texts = {"minutes": f"{ran['minutes'].sum():.0f}", "memory": f"{ran['peak_memory_gib'].max():.1f}"}
     for change, line in effects(record).iterrows():
@@ -125,7 +136,9 @@ def numbers(record: Path) -> dict[str, str]:
         texts |= {f"{name}_{which}": f"{line[which]:+.1f}" for which in ("ours", "paper")}
         texts |= {f"{name}_{which}": f"{line[which]:.0f}" for which in ("cells", "hold", "fail", "all")}
         texts[f"{name}_above"] = f"{line['paper above']:.0f}"
-    return texts
+    passed = pd.read_csv(record / "auto_pass.csv").set_index(["loss", "method", "recall"])
+    ends = 100 * passed.loc[(*RELEASED_BY, 0.95), ["value", "low", "high"]]
+    return texts | {"released": "{:.0f} % [{:.0f}, {:.0f}]".format(*ends)}
 
 
 def mean_change(root: Path, rows: tuple[str, str]) -> float:
@@ -199,11 +212,29 @@ def controls(record: Path) -> str:
 
 
 def gains(record: Path) -> str:
-    """The mask's gain in average PR-AUC over the map's dials."""
-    cells = _average_area(record / "studies" / "phase.csv")
-    cells = cells.assign(text=in_points(cells, "gain", "low", "high"), beta="beta " + cells["beta"].map("{:g}".format))
-    wide = cells.pivot(index="co_violation", columns="beta", values="text").rename_axis(columns=None)
+    """The mask's gain in average PR-AUC: on traffic over focus and overlap at the chain's own intake bias."""
+    cells = _average_area(record / "studies" / "phase.csv").query("population == 'traffic'")
+    cells = cells[(cells["beta"] == cells.loc[cells["own"], "beta"].min())
+                  & (cells["training_posts"] == cells["training_posts"].min())]  # fmt: skip
+    cells = cells.assign(text=in_points(cells, "gain", "low", "high"),
+                         focus="focus " + cells["focus"].map("{:g}".format))  # fmt: skip
+    wide = cells.pivot(index="overlap", columns="focus", values="text").rename_axis(columns=None)
     return f"**{caption(record, 'studies/phase')}**\n\n{tables.to_markdown(wide.reset_index().astype(str))}"
+
+
+def scale(record: Path) -> str:
+    """The gaps of mask, size and distillation in average PR-AUC by training size."""
+    lines = _average_area(record / "studies" / "scale.csv")
+    lines = lines.assign(text=in_points(lines, "gain", "low", "high"))
+    wide = lines.pivot(index=["how", "population", "times"], columns="gap", values="text").rename_axis(columns=None)
+    wide = wide[list(dict.fromkeys(lines["gap"]))].reset_index().astype(str)
+    return f"**{caption(record, 'studies/scale')}**\n\n{tables.to_markdown(wide)}"
+
+
+def where_recorded(block: Callable[[Path], str], study: str, entry: str) -> Callable[[Path], str]:
+    """The same block where the record has this entry; else a line that says what makes it."""
+    missing = f"*Not recorded yet: `radar studies --only {study}` makes it, after a finished chain.*\n"
+    return lambda record: block(record) if entry in read_manifest(record)["entries"] else missing
 
 
 def _average_area(path: Path) -> pd.DataFrame:
@@ -224,13 +255,17 @@ BLOCKS: Blocks = {
     "table1": partial(table, number=1),
     "table2": partial(table, number=2),
     "intervals": intervals,
+    "auto-pass": auto_pass,
+    "population": partial(figure, name="mask_by_population", alternative="Gain of the mask on two test populations"),
     "claims": partial(csv_table, name="claims"),
     "lambda-claims": partial(csv_table, name="lambda_claims"),
     "rows": partial(figure, name="rows_against_paper", alternative="Our and the paper's averages, row by row"),
     "verdicts": partial(figure, name="verdicts", alternative="Each comparison: ours, the paper's, and what is decided"),
     "figure2": partial(figure, name="figure2", alternative="Figure 2: four metrics against lambda, by risk"),
-    "map": partial(figure, name="studies/phase_map", alternative="Gain of the mask over intake bias and co-violation"),
-    "gains": gains,
+    "map": where_recorded(partial(figure, name="studies/phase_summary", alternative="Where the mask matters, where it "
+                                  "hurts, and what mends it"), "phase", "studies/phase_summary"),
+    "gains": where_recorded(gains, "phase", "studies/phase"),
+    "scale": where_recorded(scale, "scale", "studies/scale"),
     "teachers": partial(figure, name="studies/controls_gain", alternative="Gain of nine teachers over none"),
     "controls": controls,
     "losses": losses,

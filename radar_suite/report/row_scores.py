@@ -32,9 +32,11 @@ from radar_suite.report.workspace import Workspace
 KEY = b"radar_rows"  # of the file's metadata: which run each group of columns is
 
 
-def labelled_test_posts(posts: Posts) -> tuple[list[str], Int8[np.ndarray, "post category"], Groups]:
+def labelled_test_posts(
+    posts: Posts, split: str = "test"
+) -> tuple[list[str], Int8[np.ndarray, "post category"], Groups]:
     """Ids, labels (1, 0, -1) and groups of the test posts that were verified for something: all routers scored them."""
-    table = posts.table("test")
+    table = posts.table(split)
     truth = labels(table, posts.categories)
     known = valid_mask(truth).any(axis=1)
     return table["post_id"][known].tolist(), truth[known], group_numbers(table[known])

@@ -20,10 +20,11 @@ from matplotlib.figure import Figure
 from radar_lib.data.posts import Posts, open_posts
 from radar_lib.errors import RadarError
 from radar_lib.files import atomic_path, atomic_write_text, digest_file, digest_json, read_json, write_json
+from radar_lib.ranges import check_ranges
 from radar_suite.places import CACHE, check_run_name
 from radar_suite.report import style
 from radar_suite.report.manifest import MANIFEST
-from radar_suite.report.parameter_ranges import check_values
+from radar_suite.report.parameter_ranges import RANGES
 
 STAMPED_PACKAGES = ("torch", "transformers", "peft", "accelerate", "datasets", "numpy", "scikit-learn", "matplotlib")
 CHECKOUT = Path(__file__).parents[2]  # where this library lies beside its notebooks
@@ -106,7 +107,7 @@ class Workspace:
             RadarError: a parameter lies outside its range.
         """
         parameters = {key: value for key, value in names.items() if _is_parameter(key, value)}
-        check_values(parameters)
+        check_ranges(parameters, RANGES)
         runs, profile = (_home(name) / parameters["runs_dir"]).resolve(), check_run_name(parameters["profile"])
         (runs / profile / name).mkdir(parents=True, exist_ok=True)
         style.use()

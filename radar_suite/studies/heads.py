@@ -1,7 +1,8 @@
 """Router heads on frozen features, many at once: what a router learns when its backbone stays as it is.
 
-Each member is RadarRouter's MLP and heads (LayerNorm, Linear, GELU, one Linear per risk) with posts, labels and seed of
-its own. Members of equal size are trained together as one batched product, which gives each what it would get alone:
+Each member is RadarRouter's MLP and heads (LayerNorm, Linear, GELU, one Linear per risk) with posts, cells and seed of
+its own. Every objective here is a weighted cross-entropy: a cell has a target in [0, 1] and a weight, 0 where it is not
+read. Members of equal size are trained together as one batched product, which gives each what it would get alone:
 AdamW works element by element, and the loss is the sum of the members' losses.
 """
 
@@ -9,19 +10,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int, Int8
+from scipy.special import expit
 from torch import Tensor
 
-from radar_lib.labels import valid_mask
 from radar_lib.losses import bce_cells, per_post
 from radar_lib.training.loop import learning_rate_factor
 
 Weights = dict[str, Float[Tensor, "*shape"]]
+Labels = Int8[np.ndarray, "post category"]
+PerCell = Float[np.ndarray, "post category"]
 
 
 @dataclass(frozen=True)
@@ -37,17 +40,43 @@ class HeadRecipe:
 
 @dataclass(frozen=True)
 class Member:
-    """One router to train; members that differ in the objective alone share initial weights and order of posts."""
+    """One router to train; members that differ in their cells alone share initial weights and order of posts."""
 
     rows: Int[np.ndarray, " post"]  # its training posts, rows of the shared features
-    labels: Int8[np.ndarray, "post category"]  # 1, 0, or -1 where not verified
-    objective: str  # 'masked' (Eq. 5) or 'unmasked' (-1 is taken for 0)
+    targets: PerCell  # in [0, 1]
+    weights: PerCell  # of the cells' cross-entropy; 0 where a cell is not read
     seed: int  # of the initial weights and the order of the posts
 
-    @property
-    def targets(self) -> Int8[np.ndarray, "post category"]:
-        """Labels as the masked loss reads them; without a mask, unverified is 0."""
-        return self.labels if self.objective == "masked" else np.maximum(self.labels, 0)
+    @classmethod
+    def of(cls, rows: Int[np.ndarray, " post"], labels: Labels, objective: str, seed: int) -> Member:
+        """By labels (1, 0, or -1 where not verified): 'masked' (Eq. 5), or 'unmasked' (-1 is taken for 0).
+
+        Raises:
+            ValueError: another objective.
+        """
+        if objective not in ("masked", "unmasked"):
+            raise ValueError(f"objective {objective!r}; it must be 'masked' or 'unmasked'")
+        read = (labels >= 0) | (objective == "unmasked")
+        return cls(rows, np.maximum(labels, 0).astype(np.float32), read.astype(np.float32), seed)
+
+    @classmethod
+    def distilled(
+        cls, rows: Int[np.ndarray, " post"], labels: Labels, teacher_logits: PerCell, *, lam: float, seed: int
+    ) -> Member:
+        """By Eq. 7: towards (1 - lambda) y + lambda t where verified, and lambda times towards t elsewhere."""
+        taught, known = expit(teacher_logits), labels >= 0
+        targets = np.where(known, (1 - lam) * labels + lam * taught, taught)
+        return cls(rows, targets.astype(np.float32), np.where(known, 1.0, lam).astype(np.float32), seed)
+
+    def weighted(self, factors: PerCell) -> Member:
+        """With its cells' weights times these."""
+        return replace(self, weights=(self.weights * factors).astype(np.float32))
+
+    def with_negatives(self, rows: Int[np.ndarray, " other"]) -> Member:
+        """With more posts, every cell of which is taken for 0."""
+        more = np.zeros((len(rows), self.targets.shape[1]), np.float32)
+        return replace(self, rows=np.concatenate([self.rows, rows]), targets=np.concatenate([self.targets, more]),
+                       weights=np.concatenate([self.weights, more + 1]))  # fmt: skip
 
 
 def train_heads(
@@ -56,18 +85,15 @@ def train_heads(
     """Weights of each member's heads after training.
 
     Raises:
-        ValueError: no member, members of different size, or an objective that is neither 'masked' nor 'unmasked'.
+        ValueError: no member, or members of different size.
     """
-    if not members or len({member.labels.shape for member in members}) > 1:
+    if not members or len({member.targets.shape for member in members}) > 1:
         raise ValueError("members are trained together: at least one, and all with as many posts and categories")
-    unknown = {member.objective for member in members} - {"masked", "unmasked"}
-    if unknown:
-        raise ValueError(f"objective {sorted(unknown)}; it must be 'masked' or 'unmasked'")
-    posts, categories = members[0].labels.shape
+    posts, categories = members[0].targets.shape
     inputs = torch.from_numpy(np.ascontiguousarray(features, dtype=np.float32))
     rows = torch.from_numpy(np.stack([member.rows for member in members]))
-    targets = torch.from_numpy(np.stack([member.targets for member in members]).astype(np.float32))
-    valid = valid_mask(targets)
+    targets, factors = (torch.from_numpy(np.stack([getattr(member, name) for member in members]))
+                        for name in ("targets", "weights"))  # fmt: skip
     starts = [initial_weights(inputs.shape[1], categories, seed=member.seed) for member in members]
     weights = {name: torch.stack([start[name] for start in starts]).requires_grad_() for name in starts[0]}
     optimiser = torch.optim.AdamW(weights.values(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
@@ -81,8 +107,8 @@ def train_heads(
             now += 1
             logits = apply_heads(weights, inputs[rows.gather(1, chosen)])
             cell = chosen[..., None].expand(-1, -1, categories)
-            target, known = (of.gather(1, cell).flatten(0, 1) for of in (targets, valid))
-            cells = bce_cells(logits.flatten(0, 1), target, known)
+            target, factor = (of.gather(1, cell).flatten(0, 1) for of in (targets, factors))
+            cells = factor * bce_cells(logits.flatten(0, 1), target, factor > 0)
             loss = len(members) * per_post(cells)  # sum of the members' means
             optimiser.zero_grad()
             loss.backward()

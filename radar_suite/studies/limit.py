@@ -25,9 +25,9 @@ from jaxtyping import Bool, Float
 
 from radar_lib.evidence import AREA, AVERAGE
 from radar_lib.metrics import table_metrics
-from radar_suite.studies.pool import OWN, POPULATIONS, Cell, intake_normaliser, quotas, sample_traffic
+from radar_suite.studies.pool import OWN, POPULATIONS, Cell, intake_normaliser, sample_traffic
 from radar_suite.world.dials import CorpusConfig, sizes_of
-from radar_suite.world.pipelines import FALSE_ALARM, MISSED, Intake, Signals
+from radar_suite.world.pipelines import FALSE_ALARM, MISSED, Intake, Signals, quotas
 from radar_suite.world.policies import CATEGORIES
 from radar_suite.world.targets import weighted_to
 

@@ -1,12 +1,13 @@
-"""Maps of the mask's gain over intake bias (across) and co-violation (upwards): verdicts, the paper's region, figures.
+"""Figures of the mask's gain over the world's dials, and what they are drawn from: verdicts, the paper's region.
 
-Every cell of a figure carries its number and sign, so that nothing is told by colour alone; a star marks 95 % intervals
-without 0. Cells of one level share their test posts, so their verdicts are not independent.
+Every cell of a map carries its number and sign, and lines differ in marker and stroke, so that nothing is told by
+colour alone; a star marks 95 % intervals without 0. All cells share their test posts, so their verdicts are not
+independent.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -19,16 +20,55 @@ from matplotlib.patches import Rectangle
 
 from radar_lib.evidence import AREA, AVERAGE
 from radar_suite.report.claims import LEVEL, holm
+from radar_suite.report.drawing import place_legend
 from radar_suite.report.experiments import TINY
-from radar_suite.report.style import BLACK
+from radar_suite.report.style import BLACK, BLUE, ORANGE, look
 from radar_suite.report.tables import paper_results
+from radar_suite.studies.cells import OBJECTIVES
+from radar_suite.studies.pool import BLIND, POPULATIONS
 
 COLOURS = "PuOr"  # violet where the mask gains, brown where it loses, white between
+QUEUES = ["focus", "overlap"]  # across, and upwards
+DIALS = ["beta", *QUEUES, "co_violation"]
+CELL = [*DIALS, "training_posts", "population"]
+GAIN = "gain of the mask (points)"
 
 
-def cells_of(lines: pd.DataFrame, category: str = AVERAGE, metric: str = AREA) -> pd.DataFrame:
-    """A map's cells in one risk (or Average) and metric."""
-    return lines[(lines["category"] == category) & (lines["metric"] == metric)]
+def cells_of(lines: pd.DataFrame, category: str = AVERAGE, metric: str = AREA, **where: Any) -> pd.DataFrame:
+    """Lines in one risk (or Average) and metric; `where` names columns and their values."""
+    found = lines[(lines["category"] == category) & (lines["metric"] == metric)]
+    for name, value in where.items():
+        found = found[found[name] == value]
+    return found
+
+
+def map_of(lines: pd.DataFrame, population: str = BLIND) -> pd.DataFrame:
+    """Average gain over focus x overlap on one test population, at the chain's own intake bias (column `own`; where no
+    cell is its own, at the weakest), co-violation and the fewest training posts."""
+    cells = cells_of(lines, population=population)
+    for name in ("beta", "co_violation"):
+        own = cells.loc[cells["own"], name] if "own" in cells and cells["own"].any() else cells[name]
+        cells = cells[cells[name] == own.min()]
+    return cells[cells["training_posts"] == cells["training_posts"].min()] if "training_posts" in cells else cells
+
+
+def lines_over(lines: pd.DataFrame, dial: str) -> dict[str, pd.DataFrame]:
+    """Average gain over one of `CELL`'s columns, by setting of the dials that stay: those that vary in it, with both
+    test populations; at the fewest training posts where these do not vary."""
+    cells = cells_of(lines)
+    if dial != "training_posts" and "training_posts" in cells:
+        cells = cells[cells["training_posts"] == cells["training_posts"].min()]
+    fixed = [name for name in DIALS if name != dial]
+    parts = {}
+    for place, part in cells.groupby(fixed, sort=True):
+        if part[dial].nunique() > 2:
+            parts[setting_name(dict(zip(fixed, place, strict=True)), dial)] = part.sort_values(dial)
+    return parts
+
+
+def setting_name(dials: Mapping[str, float], dial: str = "") -> str:
+    """The dials of a queue that stay, such as 'beta 6, focus 0, overlap 0'."""
+    return ", ".join(f"{name} {dials[name]:g}" for name in DIALS[:3] if name in dials and name != dial)
 
 
 def paper_gaps() -> pd.DataFrame:
@@ -42,115 +82,188 @@ def paper_fits(lines: pd.DataFrame, *, category: str = AVERAGE, metric: str = AR
     """Cells whose interval holds the paper's gap of a tiny backbone.
 
     Returns:
-        A line per cell: beta, co_violation, gain, low, high, `fits` (0 to 3 backbones) and `methods`, their names.
+        A line per cell: its `CELL` columns, gain, low, high, `fits` (0 to 3 backbones) and `methods`, their names.
     """
     gaps = cells_of(paper_gaps(), category, metric)
-    cells = cells_of(lines, category, metric)[["beta", "co_violation", "gain", "low", "high"]].reset_index(drop=True)
+    cells = cells_of(lines, category, metric)[[*CELL, "gain", "low", "high"]].reset_index(drop=True)
     inside = [gaps.loc[gaps["gap"].between(low, high), "method"].tolist()
               for low, high in zip(cells["low"], cells["high"], strict=True)]  # fmt: skip
     return cells.assign(fits=list(map(len, inside)), methods=list(map(", ".join, inside)))
 
 
 def verdicts(lines: pd.DataFrame) -> pd.DataFrame:
-    """A map's lines that have an interval, and whether the mask helps or hurts there.
+    """Lines that have an interval, and whether the mask helps or hurts there.
 
     `helps` and `hurts`: the 95 % interval lies above or below 0, cell by cell. `... after Holm`: at 5 %, corrected over
-    the cells of the line's risk and metric.
+    the cells of the line's test population, risk and metric.
     """
     cells = lines.dropna(subset=["low", "high"])
-    corrected = cells.groupby(["category", "metric"], sort=False)["p"].transform(lambda p: holm(p))
+    corrected = cells.groupby(["population", "category", "metric"], sort=False)["p"].transform(lambda p: holm(p))
     sure = corrected.astype(float) < LEVEL
     return cells.assign(**{"helps": cells["low"] > 0, "hurts": cells["high"] < 0,
                            "helps after Holm": sure & (cells["gain"] > 0),
                            "hurts after Holm": sure & (cells["gain"] < 0)})  # fmt: skip
 
 
-def by_metric(lines: pd.DataFrame) -> Figure:
-    """Average gain, one panel per metric."""
-    return _panels({metric: cells_of(lines, metric=metric) for metric in dict.fromkeys(lines["metric"])})
-
-
-def by_risk(lines: pd.DataFrame, *, metric: str = AREA) -> Figure:
-    """Gain in one metric, one panel per risk."""
-    risks = [category for category in dict.fromkeys(lines["category"]) if category != AVERAGE]
-    return _panels({f"{risk}, {metric}": cells_of(lines, risk, metric) for risk in risks})
+def over_queues(lines: pd.DataFrame) -> Figure:
+    """The map on each test population; hatched where the paper's gap fits."""
+    panels = {f"tested on {population}": map_of(lines, population) for population in POPULATIONS}
+    return _panels(panels, fits=paper_fits(lines))
 
 
 def beside_limit(lines: pd.DataFrame, limit: pd.DataFrame) -> Figure:
-    """Gain without learning, and gain of trained heads, on one colour scale."""
-    return _panels({"in the limit, all facts known": cells_of(limit), "learned, frozen features": cells_of(lines)})
+    """Gain without learning, and gain of trained heads, on traffic and one colour scale."""
+    return _panels({"in the limit, all facts known": map_of(limit), "learned, frozen features": map_of(lines)})
 
 
-def with_paper(lines: pd.DataFrame, tuned: pd.DataFrame) -> Figure:
-    """The average map with cells that the paper's gaps fit hatched, and LoRA fine-tunes as boxes at their dials.
-
-    A box at a level of co-violation that is no row of the map lies between two rows and names its level.
+def lines(cells: pd.DataFrame, limit: pd.DataFrame, tuned: pd.DataFrame) -> Figure:
+    """Gain over intake bias, with the limit and the fine-tunes, and over training posts; a row per test population.
 
     Args:
-        tuned: gains of fine-tunes, with the `beta` and `co_violation` of their corpora.
+        tuned: gains of LoRA fine-tunes, with the dials of their corpora.
     """
-    cells, fits = cells_of(lines), paper_fits(lines)
-    figure, axis = plt.subplots(figsize=(5.4, 4.3))
-    image = _map(axis, cells, _scale([cells]))
-    betas, levels = _axes_of(cells)
-    for line in fits[fits["fits"] > 0].to_dict("records"):
-        corner = (betas.index(line["beta"]) - 0.5, levels.index(line["co_violation"]) - 0.5)
-        axis.add_patch(Rectangle(corner, 1, 1, fill=False, hatch="//", edgecolor=BLACK, linewidth=1.6, alpha=0.45))
-    for line in cells_of(tuned).to_dict("records"):
-        x = np.interp(line["beta"], betas, np.arange(len(betas)))
-        y = np.interp(line["co_violation"], levels, np.arange(len(levels)))
-        row = line["co_violation"] in levels  # then below the cell's own number, else where it lies between two rows
-        name = "LoRA" if row else f"LoRA at {line['co_violation']:g}:"
-        box = {"boxstyle": "round,pad=0.2", "facecolor": "white", "edgecolor": BLACK}
-        axis.annotate(f"{name} {_points(line)}", (x, y), (0, -16 if row else 0), textcoords="offset points",
-                      ha="center", va="center", fontsize=7, bbox=box)  # fmt: skip
-    figure.colorbar(image, ax=axis, label=f"gain in {AREA} (points)", shrink=0.85)
+    figure, axes = plt.subplots(2, 2, figsize=(10.5, 6.8), sharey="row")
+    for row, population in zip(axes, POPULATIONS, strict=True):
+        over = {name: part[part["population"] == population] for name, part in lines_over(cells, "beta").items()}
+        without = lines_over(limit[limit["population"] == population], "beta")
+        for n, (name, part) in enumerate(over.items()):
+            style = look(n)
+            _line(row[0], part, "beta", style, name)
+            if name in without:
+                own = without[name]
+                dotted = style | {"linestyle": ":", "linewidth": 1.2, "markersize": 3}
+                row[0].plot(own["beta"], 100 * own["gain"], label=f"{name}, in the limit", **dotted)
+            mine = cells_of(tuned, population=population)
+            mine = mine[[setting_name(line, "beta") == name for line in mine.to_dict("records")]]
+            if len(mine):
+                _line(row[0], mine, "beta", style | {"marker": "D", "linestyle": "", "markerfacecolor": "white",
+                                                     "markersize": 9}, f"{name}, LoRA")  # fmt: skip
+        for n, (name, part) in enumerate(lines_over(cells, "training_posts").items()):
+            _line(row[1], part[part["population"] == population], "training_posts", look(n + 2), name)
+        row[0].set(title=f"over intake bias, tested on {population}", ylabel=GAIN)
+        row[1].set(title=f"over training posts, tested on {population}")
+        sizes = sorted(set(cells["training_posts"]))
+        row[1].set_xscale("log", base=2)
+        row[1].set_xticks(sizes, [f"{size:,}" for size in sizes], minor=False)
+        row[1].minorticks_off()
+        for axis in row:
+            axis.axhline(0, color=BLACK, linewidth=0.8)
+    axes[1, 0].set_xlabel("intake bias beta")
+    axes[1, 1].set_xlabel("training posts")
+    for axis in axes[1]:
+        axis.legend(*axis.get_legend_handles_labels(), loc="upper left", bbox_to_anchor=(0, -0.2), fontsize=8.5)
     return figure
 
 
-def _panels(panels: Mapping[str, pd.DataFrame]) -> Figure:
-    across = min(len(panels), 3) if len(panels) != 4 else 2
-    down = -(-len(panels) // across)
-    figure, axes = plt.subplots(down, across, figsize=(3.6 * across + 0.8, 3.1 * down), squeeze=False,
-                                sharex=True, sharey=True)  # fmt: skip
+def over_levels(limit: pd.DataFrame) -> Figure:
+    """The limit's gain on traffic over co-violation."""
+    figure, axis = plt.subplots(figsize=(5.6, 3.4))
+    for n, (name, part) in enumerate(lines_over(limit[limit["population"] == BLIND], "co_violation").items()):
+        axis.plot(part["co_violation"], 100 * part["gain"], label=name, **look(n))
+    axis.axhline(0, color=BLACK, linewidth=0.8)
+    axis.set(xlabel="co-violation", ylabel=f"{GAIN},\nin the limit")
+    axis.legend()
+    return figure
+
+
+def mended(lines: pd.DataFrame) -> Figure:
+    """What each intervention gains over the head without mask as it was; a panel per test population."""
+    figure, axes = plt.subplots(1, 2, figsize=(10.5, 4.0), sharey=True)
+    for axis, population in zip(axes, POPULATIONS, strict=True):
+        _interventions(axis, cells_of(lines, population=population))
+        axis.set_title(f"tested on {population}")
+    axes[0].set_ylabel("gain over the head\nwithout mask (points)")
+    place_legend(figure, *axes[0].get_legend_handles_labels(), loc="lower center", most=4)
+    return figure
+
+
+def summary(cells: pd.DataFrame, lines: pd.DataFrame) -> Figure:
+    """Three panels: where the mask matters (the map), where it hurts (over intake bias), and what mends it there.
+
+    Args:
+        cells: of the map, and of the line over intake bias.
+        lines: of the interventions.
+    """
+    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(14.0, 4.4), width_ratios=(1.15, 1, 1))
+    own = map_of(cells)
+    _map(left, own, _scale([own]))
+    left.set_title("Where it matters: gain on traffic")
+    first = next(iter(lines_over(cells, "beta").values()))
+    for n, population in enumerate(POPULATIONS):
+        _line(middle, first[first["population"] == population], "beta", look(n), f"tested on {population}")
+    middle.set(title="Where it hurts: strong intake on own cues", xlabel="intake bias beta", ylabel=GAIN)
+    _interventions(right, cells_of(lines, population=BLIND))
+    right.set(title=f"What mends it, at beta {lines['beta'].iloc[0]:g}, on traffic",
+              ylabel="gain over the head\nwithout mask (points)")  # fmt: skip
+    for axis in (middle, right):
+        axis.axhline(0, color=BLACK, linewidth=0.8)
+        axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.3))
+    return figure
+
+
+def _interventions(axis: Axes, lines: pd.DataFrame) -> None:
+    """Both objectives over the number of ordinary posts added, and the weights beside them."""
+    added, ways = sorted(lines["negatives"].unique()), sorted(set(lines["weighed_to"].fillna("")) - {""})
+    for objective, colour, marker, stroke in zip(OBJECTIVES, (BLUE, ORANGE), "os", ("-", "--"), strict=True):
+        own = lines[(lines["objective"] == objective) & (lines["weighed_to"].fillna("") == "")]
+        places = own["negatives"].map(added.index)
+        style = {"color": colour, "marker": marker, "linestyle": stroke}
+        _line(axis, own.assign(at=places), "at", style, f"{objective}, more ordinary posts")
+    weighed = lines[lines["weighed_to"].isin(ways)]
+    places = len(added) + weighed["weighed_to"].map(ways.index)
+    style = {"color": BLUE, "marker": "^", "linestyle": "", "markerfacecolor": "white", "markersize": 7}
+    _line(axis, weighed.assign(at=places), "at", style, "masked, weighed")
+    names = [f"+{count:,}" if count else "none" for count in added]
+    axis.set_xticks(range(len(added) + len(ways)), [*names, *(f"to\n{way.replace(' ', chr(10))}" for way in ways)])
+    axis.set_xlabel("ordinary posts added, as negatives; cells weighed")
+    axis.axhline(0, color=BLACK, linewidth=0.8)
+    axis.margins(x=0.06)
+
+
+def _line(axis: Axes, cells: pd.DataFrame, dial: str, style: Mapping[str, Any], name: str) -> None:
+    """Gains in points with the bars of their intervals."""
+    cells = cells.sort_values(dial)
+    gain, low, high = (100 * cells[name].to_numpy(float) for name in ("gain", "low", "high"))
+    axis.errorbar(cells[dial], gain, yerr=np.maximum([gain - low, high - gain], 0), label=name, capsize=3,
+                  elinewidth=1.0, **style)  # fmt: skip
+
+
+def _panels(panels: Mapping[str, pd.DataFrame], *, fits: pd.DataFrame | None = None) -> Figure:
+    figure, axes = plt.subplots(1, len(panels), figsize=(5.2 * len(panels) + 0.8, 4.0), sharex=True, sharey=True)
     scale = _scale(list(panels.values()))
-    for axis, (title, cells) in zip(axes.flat, panels.items(), strict=False):
-        image = _map(axis, cells, scale)
+    for axis, (title, cells) in zip(axes, panels.items(), strict=True):
+        image = _map(axis, cells, scale, fits=fits)
         axis.set_title(title)
-    for axis in axes[:-1].flat:
-        axis.set_xlabel("")
-    for axis in axes[:, 1:].flat:
-        axis.set_ylabel("")
-    for axis in axes.flat[len(panels) :]:  # where the last line of panels is not full
-        axis.axis("off")
-    for axis in axes[:-1].flat[len(panels) - across :]:
-        axis.tick_params(labelbottom=True)
-        axis.set_xlabel(axes[-1, 0].get_xlabel())
-    figure.colorbar(image, ax=axes, label="gain of the mask (points)", shrink=0.85)
+    axes[1].set_ylabel("")
+    figure.colorbar(image, ax=axes, label=GAIN, shrink=0.85)
     return figure
 
 
-def _axes_of(cells: pd.DataFrame) -> tuple[list[float], list[float]]:
-    return sorted(cells["beta"].unique()), sorted(cells["co_violation"].unique())
-
-
-def _scale(panels: list[pd.DataFrame]) -> TwoSlopeNorm:
+def _scale(panels: Sequence[pd.DataFrame]) -> TwoSlopeNorm:
     most = max(100 * float(cells["gain"].abs().max()) for cells in panels) or 1.0
     return TwoSlopeNorm(0.0, -most, most)
 
 
-def _map(axis: Axes, cells: pd.DataFrame, scale: TwoSlopeNorm) -> Any:
-    """One heat map with its numbers; returns the image."""
-    betas, levels = _axes_of(cells)
-    gains = 100 * cells.pivot(index="co_violation", columns="beta", values="gain").loc[levels, betas].to_numpy()
+def _map(axis: Axes, cells: pd.DataFrame, scale: TwoSlopeNorm, *, fits: pd.DataFrame | None = None) -> Any:
+    """One heat map with its numbers, the chain's own cell framed, cells with `fits` hatched; returns the image."""
+    across, up = (sorted(cells[name].unique()) for name in QUEUES)
+    gains = 100 * cells.pivot(index="overlap", columns="focus", values="gain").loc[up, across].to_numpy()
     image = axis.imshow(gains, origin="lower", aspect="auto", cmap=COLOURS, norm=scale)
+    if fits is not None:
+        cells = cells.merge(fits[[*CELL, "fits"]], on=CELL)
     for line in cells.to_dict("records"):
-        at = betas.index(line["beta"]), levels.index(line["co_violation"])
-        dark = abs(100 * line["gain"]) > 0.65 * scale.vmax
-        axis.text(*at, _points(line), ha="center", va="center", fontsize=8, color="white" if dark else BLACK)
-    axis.set_xticks(range(len(betas)), [f"{beta:g}" for beta in betas])
-    axis.set_yticks(range(len(levels)), [f"{level:g}" for level in levels])
-    axis.set(xlabel="intake bias beta", ylabel="co-violation")
+        x, y = across.index(line["focus"]), up.index(line["overlap"])
+        red, green, blue, _ = image.cmap(image.norm(100 * line["gain"]))
+        dark = 0.3 * red + 0.6 * green + 0.1 * blue < 0.5
+        axis.text(x, y, _points(line), ha="center", va="center", fontsize=9, color="white" if dark else BLACK)
+        if line.get("fits"):
+            axis.add_patch(Rectangle((x - 0.5, y - 0.5), 1, 1, fill=False, hatch="//", edgecolor=BLACK, linewidth=0,
+                                     alpha=0.3))  # fmt: skip
+        if line.get("own"):
+            axis.add_patch(Rectangle((x - 0.46, y - 0.46), 0.92, 0.92, fill=False, edgecolor=BLACK, linewidth=2.2))
+    axis.set_xticks(range(len(across)), [f"{value:g}" for value in across])
+    axis.set_yticks(range(len(up)), [f"{value:g}" for value in up])
+    axis.set(xlabel="stream focus", ylabel="queue overlap")
     axis.grid(False)
     return image
 

@@ -24,15 +24,18 @@ from radar_suite.world.pipelines import (
     Intake,
     Selection,
     Signals,
+    check_quotas,
+    quotas,
     select_annotated,
     select_traffic,
 )
 from radar_suite.world.policies import CATEGORIES
 
 STRONGEST = Intake(beta=6.0, focus=1.0, overlap=3.0)  # no map goes further
-RICH = (0.35, 0.45, 0.25)  # share of violations in the pool's selections, by pipeline
+RICH = (0.25, 0.30, 0.17)  # share of violations in the pool's selections, by pipeline
 PARTS = {"train": Intake(), "validation": Intake(beta=STRONGEST.beta)}  # streams of the two halves, and their intake
 POPULATIONS = BLIND, OWN = ("traffic", "own stream")  # of test posts: as they come, or as each queue is fed
+HELD_OUT = 6  # one pool post in so many is kept for the own streams
 TRAFFIC_BLOCKS = 24  # of 4,096 posts, facts only: what the pool is weighed against
 
 
@@ -70,8 +73,8 @@ class Pool:
 
     @property
     def held_out(self) -> Bool[np.ndarray, " post"]:
-        """A quarter of the posts that nothing trains on; they come in random order."""
-        return np.arange(len(self)) % 4 == 0
+        """One of `HELD_OUT` posts, which nothing trains on; they come in random order."""
+        return np.arange(len(self)) % HELD_OUT == 0
 
 
 @dataclass(frozen=True)
@@ -82,10 +85,18 @@ class TrainingSet:
     labels: Int8[np.ndarray, "post category"]
 
 
-def quotas(sizes: Sequence[int], prevalences: Sequence[float]) -> Int[np.ndarray, "category label"]:
-    """Cleared and violating posts that each pipeline reviews, as `select_annotated` counts them."""
-    positives = np.rint(np.asarray(sizes) * prevalences).astype(int)
-    return np.stack([np.asarray(sizes) - positives, positives], axis=1)
+def check_sizes(posts: int, pool_posts: int) -> None:
+    """Hold the sizes of a cell's training set and of its pool against their quotas.
+
+    Raises:
+        RadarError: a pipeline's would hold no violating or no cleared post, or the pool fewer posts to train on than
+            the cell needs.
+    """
+    check_quotas("phase_posts", sizes_of(posts), CorpusConfig.train_prevalence)
+    check_quotas("phase_pool", sizes_of(pool_posts // len(PARTS)), RICH)
+    if posts > (free := pool_posts - pool_posts // HELD_OUT):
+        raise RadarError(f"phase_posts is {posts}, and of a phase_pool of {pool_posts} cells train on {free}: ask "
+                         "for a larger pool.")  # fmt: skip
 
 
 def plan_pool(config: CorpusConfig) -> Pool:
@@ -192,6 +203,17 @@ def draw_own_stream(pool: Pool, *, intake: Intake, posts: int, seed: int) -> Tra
             labels[_largest(keys[:, k], mine, counts[y], f"{CATEGORIES[k]} with label {y}"), k] = y
     rows = np.flatnonzero((labels >= 0).any(axis=1))
     return TrainingSet(rows, labels[rows])
+
+
+def draw_traffic(pool: Pool, *, posts: int, seed: int, without: Int[np.ndarray, " post"]) -> Int[np.ndarray, " other"]:
+    """Rows of ordinary posts, as traffic has them, that are neither held out nor in `without`; no label is read.
+
+    Raises:
+        RadarError: the pool holds too few.
+    """
+    rest = np.setdiff1d(np.flatnonzero(~pool.held_out), without)
+    keys = np.log(pool.weight) + np.random.default_rng([seed, 9]).gumbel(size=len(pool))
+    return _largest(keys, rest, posts, "traffic")
 
 
 def _generator(intake: Intake, seed: int) -> np.random.Generator:

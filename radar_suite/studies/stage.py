@@ -7,6 +7,7 @@ runs in the record (`radar_suite.report.record`).
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -23,10 +24,11 @@ from radar_lib.metrics import score_table
 from radar_lib.training.lab import Lab, Run, SoftLabels
 from radar_lib.training.scores import logits_for
 from radar_suite.report import record
-from radar_suite.report.experiments import Settings, kept_teacher, set_up
+from radar_suite.report.experiments import Settings, kept_teacher, set_up, text_limit
 from radar_suite.report.manifest import read_manifest
 from radar_suite.report.row_scores import labelled_test_posts
 from radar_suite.report.workspace import Workspace
+from radar_suite.world.build import CorpusConfig, build_corpus, corpus_digest
 
 NAME = "studies"
 
@@ -84,6 +86,23 @@ class Stage:
         names = ("batch_size", "learning_rate", "lora_rank", "lora_alpha", "seed")
         return Settings(epochs=given["expert_epochs"], **{name: given[name] for name in names})
 
+    @property
+    def corpus(self) -> CorpusConfig:
+        """Settings of the chain's built-in corpus, also where the chain was run on other posts."""
+        values = self.parameters["01_data_audit"]
+        return CorpusConfig(**{one.name: values[one.name] for one in fields(CorpusConfig) if one.name in values})
+
+    def lab_on(self, config: CorpusConfig) -> Lab:
+        """A lab like the chain's on another built-in corpus, which is built unless it is there; its own test streams
+        are scored too."""
+        cache = self.lab.cache
+        posts = build_corpus(config, cache.root / "corpus" / corpus_digest(config),
+                             workers=self.workers or os.cpu_count() or 1)  # fmt: skip
+        splits = tuple(dict.fromkeys([*self.lab.score_splits, "test_own"]))
+        return Lab(posts, cache, checkpoints=self.lab.checkpoints, device=self.lab.device, score_splits=splits,
+                   checkpoint_seconds=self.lab.checkpoint_seconds, execution=self.lab.execution,
+                   text=text_limit(posts, self.parameters["05_router_training"]["text_tokens"]))  # fmt: skip
+
     def test(self) -> tuple[list[str], Int8[ndarray, "post category"], Groups]:
         """Ids, labels and groups of the test posts, as `row_scores.labelled_test_posts`."""
         return labelled_test_posts(self.posts)
@@ -105,6 +124,31 @@ class Stage:
                 seconds=run.record["history"]["seconds"], workspace=self.workspace,
             ))  # fmt: skip
         record.record(self.record_path, pd.concat(lines, ignore_index=True))
+
+    def record_lines(self, study: str, lines: pd.DataFrame, *, seed: int, about: Sequence[str], **config: Any) -> None:
+        """Enter rows of heads, or of runs on other posts than the stage's, in the record.
+
+        Args:
+            lines: one per row, category and metric: `row`, `by_seed` (values), `run` (hashes), `posts` (digest), and
+                `seconds`, of which `share` is this row's.
+            seed: first seed.
+            about: columns that are part of the configuration.
+            config: more of it.
+        """
+        parts = []
+        for row, own in lines.groupby("row", sort=False):
+            first, told = own.iloc[0], own[list(about)].to_dict("records")[0]
+            seeds = len(first["by_seed"])
+            for n in range(seeds):
+                scores: dict[str, dict[str, float]] = {}
+                for line in own.to_dict("records"):
+                    scores.setdefault(line["category"], {})[line["metric"]] = line["by_seed"][n]
+                one = record.run_lines(
+                    study, row, seed + n, scores, run=first["run"], config=told | config,
+                    seconds=first["seconds"] * first["share"] / seeds, workspace=self.workspace,
+                )  # fmt: skip
+                parts.append(one.assign(posts_digest=first["posts"]))
+        record.record(self.record_path, pd.concat(parts, ignore_index=True))
 
 
 def open_stage(

@@ -10,10 +10,11 @@ from radar_lib.ranges import SEED, SHARE, Range, check_ranges
 from radar_lib.sources import digest_sources
 from radar_suite.world.facts import LANGUAGES, World
 from radar_suite.world.flaws import plant_copies
-from radar_suite.world.pipelines import Intake, Selection, select_annotated, select_traffic
+from radar_suite.world.pipelines import Intake, Selection, check_quotas, select_annotated, select_traffic
 from radar_suite.world.policies import CATEGORIES
 
 PIPELINE_SHARES = (800, 300, 600)  # training posts per pipeline, ratio (LQC : RCS : FE)
+OWN_TEST = "test_own"  # split: each pipeline's own queue at test prevalence
 BLIND = ("test", "calibration", "audit")  # splits of traffic as it comes, adjudicated for all risks
 SIZES = (
     "train_posts",
@@ -60,9 +61,9 @@ class CorpusConfig:
     max_frames: int = 5
     train_prevalence: tuple[float, float, float] = (0.255, 0.177, 0.090)
     test_prevalence: tuple[float, float, float] = (0.044, 0.048, 0.033)
-    intake_beta: float = 3.0
-    stream_focus: float = 0.0
-    queue_overlap: float = 0.0
+    intake_beta: float = 1.5
+    stream_focus: float = 0.7
+    queue_overlap: float = 1.5
     co_violation: float = 0.9
     campaign_share: float = World.campaign_share
     live_share: float = World.live_share
@@ -75,12 +76,10 @@ class CorpusConfig:
         for field in fields(self):
             value, kind = getattr(self, field.name), type(field.default)
             allowed = {int: int, float: (int, float), tuple: (tuple, list)}[kind]
-            _require(
-                isinstance(value, allowed) and not isinstance(value, bool),
-                f"{field.name} is {value!r}; it is {_KINDS[kind]}",
-            )
+            _require(isinstance(value, allowed) and not isinstance(value, bool),
+                     f"{field.name} is {value!r}; it is {_KINDS[kind]}")
         sizes = dict.fromkeys(SIZES, Range(0, 2**32 - 1))
-        check_ranges(self, seed=SEED, **sizes, **DIALS, frame_px=Range(32, 1024))
+        check_ranges(vars(self), {"seed": SEED, "frame_px": Range(32, 1024)} | sizes | DIALS)
         _require(any(getattr(self, name) for name in SIZES), "the corpus has no posts")
         _require(
             1 <= self.min_frames <= self.max_frames <= 5,
@@ -97,6 +96,17 @@ class CorpusConfig:
         for code in self.languages:
             known = ", ".join(sorted(LANGUAGES))
             _require(code in LANGUAGES, f"unknown language {code!r}; the built-in corpus speaks {known}")
+        _require(len(set(self.languages)) == len(self.languages), f"languages are {self.languages}; name each once")
+        for split, (sizes, rates) in self.reviewed.items():
+            check_quotas(split, sizes, rates)
+
+    @property
+    def reviewed(self) -> dict[str, tuple[tuple[int, ...], tuple[float, float, float]]]:
+        """Posts per pipeline and their prevalences, of each split that the pipelines fill."""
+        thirds = tuple((self.own_test_posts + k) // 3 for k in (2, 1, 0))
+        found = {"train": (sizes_of(self.train_posts), self.train_prevalence), OWN_TEST: (thirds, self.test_prevalence),
+                 "validation": (sizes_of(self.validation_posts), self.train_prevalence)}  # fmt: skip
+        return {split: reviewed for split, reviewed in found.items() if any(reviewed[0])}
 
     @property
     def intake(self) -> Intake:
@@ -122,18 +132,8 @@ def plan_corpus(config: CorpusConfig) -> list[Selection]:
     """
     world = World(config.campaign_share, config.live_share, config.languages)
     seed, dials = config.seed, {"co_violation": config.co_violation, "world": world}
-    plan: list[Selection] = []
-    for split, n, rates in (
-        ("train", config.train_posts, config.train_prevalence),
-        ("validation", config.validation_posts, config.train_prevalence),
-        ("test_own", config.own_test_posts, config.test_prevalence),
-    ):
-        if n:
-            own = split == "test_own"
-            sizes = [(n + 2 - k) // 3 for k in range(3)] if own else sizes_of(n)
-            plan.append(
-                select_annotated(seed, split, split, sizes, rates, intake=config.intake, noisy=not own, **dials)
-            )
+    plan = [select_annotated(seed, split, split, sizes, rates, intake=config.intake, noisy=split != OWN_TEST, **dials)
+            for split, (sizes, rates) in config.reviewed.items()]
     for split in ("calibration", "test", "unlabelled", "audit", "pretrain"):
         if n := getattr(config, f"{split}_posts"):
             plan.append(select_traffic(seed, split, split, n, verified=split in BLIND, **dials))

@@ -143,8 +143,8 @@ def test_seeds_need_runs_and_over_is_one_of_three(evidence):
 
 
 def test_copies_of_posts_in_their_groups_are_no_further_evidence(world):
-    """All posts twice: grouped, every interval and difference is that of the posts alone; and copies taken for new
-    posts would say more."""
+    """All posts twice: grouped, every interval and difference is that of the posts alone, or a little wider, by
+    Student's t; and copies taken for new posts would say more."""
     truth, rows = world
     twice = {row: [np.repeat(one, 2, axis=0) for one in runs] for row, runs in rows.items()}
     pairs, options = np.repeat(np.arange(len(truth)), 2), {"replicates": 100, "seed": 3}
@@ -154,7 +154,8 @@ def test_copies_of_posts_in_their_groups_are_no_further_evidence(world):
     for metric in alone.metrics:
         for category in (*RISKS, AVERAGE):
             place = ("good", "noisy", category, metric)
-            np.testing.assert_allclose(grouped.difference(*place)[:3], alone.difference(*place)[:3], atol=2e-3)
+            np.testing.assert_allclose(grouped.difference(*place)[:3], alone.difference(*place)[:3], atol=5e-3)
             ends = [one.interval("good", category, metric) for one in (alone, grouped, naive)]
-            np.testing.assert_allclose(ends[1], ends[0], atol=2e-3)
+            np.testing.assert_allclose(ends[1], ends[0], atol=1e-2)
+            assert ends[1].high - ends[1].low >= ends[0].high - ends[0].low - 1e-3
             assert ends[2].high - ends[2].low < 0.95 * (ends[1].high - ends[1].low)

@@ -211,7 +211,8 @@ def test_noise_of_one_seed_on_one_sample_is_counted_twice():
 
 
 def test_posts_that_are_there_twice_say_no_more_than_once():
-    """Every post with its copy as a group: the closed form is that of the posts alone, the bootstrap the same draws."""
+    """Every post with its copy as a group: the closed form is that of the posts alone, by Student's t, the bootstrap
+    has the same draws."""
     labels, scores = posts(6, 600)
     theirs = scores + np.random.default_rng(7).normal(size=len(scores))
     twice = (np.repeat(one, 2) for one in (labels, scores, theirs, np.arange(len(labels))))
@@ -220,12 +221,13 @@ def test_posts_that_are_there_twice_say_no_more_than_once():
     once, grouped = (average_precision_difference(labels, scores, theirs),
                      average_precision_difference(labels2, scores2, theirs2, groups=pairs))  # fmt: skip
     assert grouped.estimate == pytest.approx(once.estimate)
-    assert grouped.high - grouped.low == pytest.approx(scale * (once.high - once.low))
+    assert 1 <= (grouped.high - grouped.low) / (scale * (once.high - once.low)) < 1.1
     taken_for_new = average_precision_difference(labels2, scores2, theirs2)
     assert taken_for_new.high - taken_for_new.low < 0.75 * (grouped.high - grouped.low)
     alone, together = (average_precision_interval(labels, scores),
                        average_precision_interval(labels2, scores2, groups=pairs))  # fmt: skip
-    np.testing.assert_allclose(together, alone, atol=1e-3)
+    np.testing.assert_allclose(together, alone, atol=2e-2)
+    assert together.low < alone.low and alone.high < together.high
     for metric in (average_precision, R60, R90):
         options = {"replicates": 100, "seed": 3}
         np.testing.assert_allclose(bootstrap_interval(metric, labels2, scores2, groups=pairs, **options),
@@ -243,9 +245,19 @@ def test_one_group_of_posts_has_no_interval():
     assert np.isnan(apart[1:3]).all() and apart.p_value == 1
 
 
+@pytest.mark.parametrize("number", [3, 6, 20, 200])
+def test_few_groups_are_covered_as_many(number):
+    """Sums of equal normal groups, which Student's t covers: 95 %, a little more where their number is the bound."""
+    generator, groups, hits = np.random.default_rng(1), np.repeat(np.arange(number), 2), 0
+    for _ in range(2000):
+        values = np.repeat(generator.normal(size=number), 2)
+        parts = intervals.sum_within((values - values.mean()) / len(values), groups)
+        hits += abs(values.mean()) <= norm.isf(0.025) * np.linalg.norm(parts)
+    assert 0.94 < hits / 2000 < 0.98
+
+
 def test_coverage_of_posts_in_groups():
     """Ten posts share most of what decides label and score: the truth is that of posts alone, the error is not."""
-
     def sample(seed, groups=300):
         generator = np.random.default_rng(seed)
         number = np.repeat(np.arange(groups), 10)

@@ -51,6 +51,17 @@ def test_no_table_takes_another_label(wrong):
         TrainingSet([], truth, ["x", "y", "z"])
 
 
+@pytest.mark.parametrize("wrong", [None, "1", 1, pd.NA, pd.Timestamp("2025-01-01")])
+def test_labels_that_are_objects_are_one_clear_error(wrong):
+    truth, logits = np.array([[1, 0], [-1, wrong], [0, 1]], dtype=object), np.arange(6.0).reshape(3, 2)
+    for take in (lambda: valid_mask(truth), lambda: valid_mask(truth[:, 1]), lambda: score_table(truth, logits, "ab"),
+                 lambda: Evidence(truth, {"r": [logits]}, "ab", seed=1)):  # fmt: skip
+        with pytest.raises(ValueError, match="labels are object"):
+            take()
+    with pytest.raises(ValueError, match="labels are <U2"):
+        valid_mask(np.array(["1", "-1"]))
+
+
 @pytest.mark.parametrize("wrong", [*WRONG, math.nan, None, "1"])
 def test_no_label_of_a_post_is_changed_into_another(wrong):
     posts = pd.DataFrame({"label_a": [1, 0], "label_b": pd.Series([1, wrong], dtype=object)})

@@ -9,7 +9,7 @@ import zlib
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, TiffImagePlugin
 from PIL.PngImagePlugin import PngInfo
 
 from radar_lib.data.frames import as_seen, decode, frame_fault, frame_size, is_flat, picture, spread
@@ -179,3 +179,54 @@ def test_orientation_is_read_from_exif_alone(kind, inside):
 
 def test_spread_keeps_both_ends():
     assert spread(5, 3) == [0, 2, 4] and spread(2, 3) == [0, 1] and spread(0, 3) == [] and spread(9, 1) == [0]
+
+
+def animated_png(depth, colour_type, pictures, key):
+    """An animation of pictures of one row, each laid over the last one, with a transparent colour."""
+
+    def chunk(name, data):
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    width = len(pictures[0]) * 8 // depth // (3 if colour_type == 2 else 1)
+    body = [
+        chunk(b"IHDR", struct.pack(">IIBBBBB", width, 1, depth, colour_type, 0, 0, 0)),
+        chunk(b"acTL", struct.pack(">II", len(pictures), 0)),
+        chunk(b"tRNS", struct.pack(f">{len(key)}H", *key)),
+    ]
+    for n, row in enumerate(pictures):
+        body.append(chunk(b"fcTL", struct.pack(">IIIIIHHBB", max(2 * n - 1, 0), width, 1, 0, 0, 1, 10, 0, 1)))
+        data = zlib.compress(b"\0" + row)
+        body.append(chunk(b"fdAT", struct.pack(">I", 2 * n) + data) if n else chunk(b"IDAT", data))
+    return b"\x89PNG\r\n\x1a\n" + b"".join([*body, chunk(b"IEND", b"")])
+
+
+def test_the_transparent_colour_of_an_animation_shows_the_picture_below():
+    first, second = bytes([255, 0, 0, 0, 0, 255]), bytes([9, 9, 9, 0, 255, 0])
+    pictures = decode(animated_png(8, 2, [first, second], (9, 9, 9)), most=2).pictures
+    assert [[one.getpixel((x, 0)) for x in (0, 1)] for one in pictures] == [
+        [(255, 0, 0), (0, 0, 255)], [(255, 0, 0), (0, 255, 0)]]  # fmt: skip
+
+
+@pytest.mark.parametrize(("depth", "colour_type", "pictures", "key"), [
+    (16, 2, [struct.pack(">6H", 0x80FF, 0, 0, 0, 0x4000, 0)] * 2, (0x80FF, 0, 0)),
+    (16, 0, [struct.pack(">2H", 0x80FF, 7)] * 2, (7,)), (8, 0, [bytes([9, 200])] * 2, (9,)),
+    (2, 0, [b"\x1b"] * 2, (1,)), (1, 0, [b"\x40"] * 2, (1,)),
+])  # fmt: skip
+def test_an_animation_whose_transparent_colour_is_lost_is_refused(depth, colour_type, pictures, key):
+    with pytest.raises(RadarError, match="save it as RGBA"):
+        decode(animated_png(depth, colour_type, pictures, key), most=2)
+
+
+@pytest.mark.parametrize(("own", "turned"), [(None, False), (1, False), (6, True)])
+def test_a_tiff_is_turned_by_its_own_tag_and_not_by_its_xmp_data(own, turned):
+    about = TiffImagePlugin.ImageFileDirectory_v2()
+    about[700] = b'<x:xmpmeta xmlns:x="adobe:ns:meta/" tiff:Orientation="8"/>'
+    if own:
+        about[274] = own
+    upright, buffer = Image.new("RGB", (40, 20)), io.BytesIO()
+    upright.paste((255, 0, 0), (0, 0, 20, 10))
+    upright.save(buffer, "TIFF", tiffinfo=about)
+    decoded = decode(buffer.getvalue())
+    expected = upright.transpose(Image.Transpose.ROTATE_270) if turned else upright
+    assert np.array_equal(np.asarray(decoded.pictures[0]), np.asarray(expected)) and not decoded.plain
+    assert frame_size(buffer.getvalue()) == decoded.size == expected.size

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta, timezone
 
 import datasets
@@ -166,6 +168,28 @@ def test_a_killed_build_does_not_open_and_is_cleared_by_the_next(tmp_path, sound
     assert write(folder, sound(20)).digest == posts.digest
 
 
+def test_two_at_once_write_one_corpus(tmp_path, sound):
+    """The second waits, and finds a corpus; it neither clears away nor joins what the first is writing."""
+    begun, going_on = threading.Event(), threading.Event()
+
+    def slow():
+        yield from sound(8)
+        begun.set()
+        assert going_on.wait(60)
+        yield from sound(24)[8:]
+
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(write, tmp_path / "c", slow())
+        assert begun.wait(60)
+        second = pool.submit(write, tmp_path / "c", sound(12))
+        with pytest.raises(TimeoutError):
+            second.result(timeout=1)
+        going_on.set()
+        with pytest.raises(RadarError, match="already holds a corpus"):
+            second.result(60)
+        assert first.result(60).digest == write(tmp_path / "alone", sound(24)).digest
+
+
 def test_nothing_of_others_is_overwritten(tmp_path, sound):
     write(tmp_path / "c", sound())
     with pytest.raises(RadarError, match="already holds a corpus"):
@@ -225,7 +249,7 @@ def test_a_folder_that_cannot_be_written(tmp_path, monkeypatch, sound):
     monkeypatch.setattr(pq.ParquetWriter, "write_table", full)
     with pytest.raises(RadarError, match="No space left"):
         write(tmp_path / "c", sound())
-    assert not list((tmp_path / "c").iterdir())
+    assert [left.name for left in (tmp_path / "c").iterdir()] == [".lock"]
 
 
 def test_shards_that_disagree_with_corpus_json_are_found_on_opening(tmp_path, sound):
@@ -283,3 +307,11 @@ def test_posts_of_one_group_share_a_number(tmp_path):
     assert len(set(numbers[[0, 3, 6]])) == len(set(numbers[[2, 5]])) == 1
     assert group_numbers(table.iloc[[0, 1, 2, 4]]) is None  # each on its own
     assert group_numbers(table.drop(columns="group")) is None and group_numbers(table[:0]) is None
+
+
+def test_segments_of_one_live_stream_are_one_group_unless_a_group_is_named():
+    table = pd.DataFrame({"stream_id": ["s", "s", "", "", "t"], "group": ["", "", "", "g", "g"]})
+    a, b, c, d, e = group_numbers(table)
+    assert a == b and d == e and len({a, c, d}) == 3
+    a, b, c, d, e = group_numbers(table[["stream_id"]])
+    assert a == b and len({a, c, d, e}) == 4

@@ -7,6 +7,7 @@ from functools import partial
 import pytest
 import torch
 
+from radar_lib.models.backbones import load_backbone
 from radar_lib.models.base import INSTRUCTION, last_real_token, pad
 from radar_lib.models.text import post_text
 from radar_suite.world.standins.geometry import GEOMETRIES
@@ -183,8 +184,24 @@ def test_pooling_takes_the_last_real_token(side):
     lengths = [3, 1, 5]
     rows = [torch.arange(1, n + 1) for n in lengths]
     mask = pad([torch.ones_like(row) for row in rows], 0, side)
-    hidden = pad(rows, -9, side)[..., None].float()
-    assert last_real_token(hidden, mask)[:, 0].tolist() == lengths
+    assert pad(rows, -9, side)[range(3), last_real_token(mask)].tolist() == lengths
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+@pytest.mark.parametrize("name", CAUSAL)
+def test_what_nobody_reads_is_left_out_and_changes_no_vector_and_no_gradient(checkpoints, awkward_posts, name, side):
+    backbone, found = load_backbone(checkpoints / name, padding_side=side), []
+    batch = backbone.collate(backbone.encode(awkward_posts))
+    weights = [p.requires_grad_(True) for p in backbone.model.language_model.layers.parameters()]
+    for plain in (False, True):  # plain: every token of the last layer, and the padding masked
+        if plain:
+            backbone._narrow = backbone.causal = False
+        backbone.zero_grad()
+        vectors = backbone(batch)
+        vectors.square().sum().backward()
+        found.append([vectors.detach(), *(p.grad.clone() for p in weights)])
+    for ours, theirs in zip(*found, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5 * float(theirs.abs().max()) + 1e-8)
 
 
 def test_frozen_tower_stays_in_evaluation_mode(loaded):

@@ -126,7 +126,9 @@ def folders(checkpoints, loaded, shards, change_json, tmp_path_factory):
     for name in NAMES:
         weights = loaded(name).model.state_dict()
         dtype = DTYPE.get(name, "bfloat16")
-        write_published(checkpoints / name, root / name, name, weights, dtype=dtype, shards=shards, change=change_json)
+        write_published(
+            checkpoints / name, root / name, name, weights, dtype=dtype, shards=shards, change=change_json
+        )
     return root
 
 

@@ -305,6 +305,20 @@ def test_a_configuration_that_was_edited_does_not_load(loaded, tmp_path, changes
         RadarRouter.from_pretrained(tmp_path / "router", backbone=base).detach()
 
 
+@pytest.mark.parametrize("changes", [{"r": 8}, {"lora_alpha": 800}, {"target_modules": ["q_proj"]}])
+def test_an_adapters_own_configuration_that_was_edited_does_not_load(loaded, tmp_path, changes):
+    """Plain peft would build another model from it than the router that was scored."""
+    router = RadarRouter(loaded("qwen3-vl-2b"), THREE)
+    router.save_pretrained(tmp_path / "router")
+    base, config = router.detach(), tmp_path / "router" / "adapter_config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | changes))
+    with pytest.raises(RadarError, match=r"adapter_config\.json is not what was written"):
+        RadarRouter.from_pretrained(tmp_path / "router", backbone=base).detach()
+    config.unlink()
+    with pytest.raises(RadarError, match=r"adapter_config\.json is missing"):
+        RadarRouter.from_pretrained(tmp_path / "router", backbone=base).detach()
+
+
 @pytest.mark.parametrize("categories", [5, None, [1], []])
 def test_categories_that_are_no_names_are_one_error(categories):
     with pytest.raises(RadarError, match="categor"):

@@ -55,7 +55,9 @@ class Project:
 
     def step(self, name: str, *cells: str, value: str = "'made'", reads: tuple[str, ...] = ()) -> None:
         """A notebook that writes out.json after the given cells."""
-        self.add(name, COMMON, *cells, WRITE.format(name=name, value=value), reads=list(reads), writes=["out.json"])
+        self.add(
+            name, COMMON, *cells, WRITE.format(name=name, value=value), reads=list(reads), writes=["out.json"]
+        )
 
     def profile(self, name: str, text: str) -> None:
         (self.notebooks / "profiles" / f"{name}.yaml").write_text(text)

@@ -126,6 +126,13 @@ def test_posts_import_hands_over_and_says_what_is_next(room, capsys, line, modul
     assert "(train 1,200, test 30); categories LQC, RCS" in out and "radar reproduce --posts o" in out
 
 
+@pytest.mark.parametrize("given", ["--images f", "--on-error quarantine", "--ignore a b", "--allow-empty", "--name x"])
+def test_options_of_a_table_are_refused_where_there_is_none(room, capsys, given):
+    calls = room("radar_suite.intake.public", import_public=None)
+    assert cli.main(f"posts import --public-sources src --out o {given}".split()) == exits.USAGE
+    assert given.split()[0] in capsys.readouterr().err and not calls
+
+
 def test_posts_that_are_bad_are_bad_usage(tmp_path, capsys):
     assert cli.main(["posts", "check", str(tmp_path)]) == exits.USAGE
     assert capsys.readouterr().err.startswith("radar: ")

@@ -90,6 +90,12 @@ def test_a_sound_checkpoint(name, capsys):
     assert "warn" not in text and "1 safetensors" in text and "(F16)" in text and "a vector of" in text
 
 
+def test_the_text_is_cut_as_in_the_chain(capsys):
+    for given, limit in (([], 256), (["--text-tokens", "40"], 40)):
+        assert cli.main(["doctor", "--checkpoint", "standin:qwen3-vl-2b", *given]) == exits.OK
+        assert f"text is cut at {limit}\n" in capsys.readouterr().out
+
+
 def test_a_damaged_one_is_named_with_its_remedy_and_nothing_is_loaded(tmp_path, monkeypatch):
     monkeypatch.setattr("radar_lib.models.backbones.load_backbone", None)
     folder = shutil.copytree(STANDINS / "siglip2", tmp_path / "siglip2")

@@ -35,6 +35,8 @@ def test_costs_of_layers_add_up_to_the_real_router(name):
             assert operations == pytest.approx(cost.tower[0], rel=0.005)
             assert sum(level.numel() for level in levels) == cost.visual
     router = RadarRouter(backbone, RouterConfig(RISKS, lora_rank=RANK, lora_alpha=8))
+    for layer in (module for module in router.modules() if hasattr(module, "lora_A")):
+        vars(layer).pop("forward", None)  # peft's own: a folded adapter does more operations, in less time
     assert cost.trained == sum(p.numel() for n, p in router.named_parameters() if "lora_" in n)
     for inputs, tower in ((batch, cost.tower[1]), (given, 0.0 if cost.frozen else cost.tower[1])):
         operations, _ = count_flops(lambda inputs=inputs: router(inputs).sum().backward())
@@ -49,10 +51,10 @@ def test_published_geometries_have_the_published_sizes(name):
     untied = 0 if name == "SigLIP2" or config.tie_word_embeddings else config.text_config.vocab_size * cost.width
     assert (cost.parameters + untied) / 1e9 == pytest.approx(BILLIONS[name], rel=0.01)
     assert cost.tokens == (64 if name == "SigLIP2" else 128 + 4 * TOKENS.get(name, 144))
-    if name.startswith("Qwen3"):  # LoRA: a little above four operations per block parameter and token
+    if name.startswith("Qwen3"):  # LoRA: about four operations per block parameter and token, none in the last layer
         tower = 0.42e9 if name != "Qwen3-VL-8B" else 0.6e9
         blocks = cost.parameters - config.text_config.vocab_size * cost.width - tower
-        assert 4 < cost.text[1] / (blocks * cost.tokens) < 4.6
+        assert 3.9 < cost.text[1] / (blocks * cost.tokens) < 4.5
 
 
 def test_chosen_checkpoints_are_known_or_refused_in_one_line(tmp_path):

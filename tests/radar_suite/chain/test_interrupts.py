@@ -69,7 +69,9 @@ def test_after_kill_9_nothing_runs_on_and_the_next_run_goes_on(slow, capsys):
     assert (slow.runs / "cpu/00_a/out.json").stat().st_mtime_ns == made
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, exits.INTERRUPTED), (signal.SIGTERM, exits.TERMINATED)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, exits.INTERRUPTED), (signal.SIGTERM, exits.TERMINATED)]
+)
 def test_a_polite_signal_ends_the_kernel_too_and_says_how_to_resume(slow, number, code):
     slow.step("00_a", "print(1)")
     (slow.notebooks / "00_a.ipynb").unlink()  # one kernel less to wait for

@@ -130,6 +130,69 @@ def test_bytes_that_were_edited_are_named_whatever_size_and_time_say(world, name
     assert world.why() == [reason]
 
 
+def executed(world):
+    """An executed notebook as papermill leaves it: a figure, a table, a bar of progress in two pieces."""
+    png, table = (
+        {"image/png": "aGVsbG8=\n", "text/plain": ["<Figure>"]},
+        {"text/html": ["<table>\n", "1\n", "</table>"]},
+    )
+    outputs = [{"output_type": "stream", "name": "stderr", "text": ["0 %\r"]},
+               {"output_type": "stream", "name": "stderr", "text": ["50 %\r100 %\n"]},
+               {"output_type": "display_data", "data": png, "metadata": {"image/png": {"width": 3}}},
+               {"output_type": "execute_result", "data": table, "metadata": {}, "execution_count": 3}]  # fmt: skip
+    cell = {"cell_type": "code", "source": ["a\n", "b"], "outputs": outputs, "metadata": {"papermill": {"d": 1}}}
+    content = {"cells": [cell | {"execution_count": 3}], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}
+    path = world.run_dir / "01_b/executed.ipynb"
+    path.write_text(json.dumps(content))
+    Ledger(world.run_dir).finish(discover(world.notebooks)[1], {"seed": 1}, seconds=1.0, peak_memory_mb=1.0)
+    return path, content, outputs
+
+
+def test_a_notebook_that_was_opened_and_saved_in_an_editor_is_as_it_was(world):
+    path, content, outputs = executed(world)
+    content["metadata"] = {"kernelspec": {"name": "other"}}
+    content["cells"][0] |= {"source": "a\nb", "id": "x", "metadata": {}, "execution_count": 7}
+    outputs[:2] = [{"output_type": "stream", "name": "stderr", "text": "100 %\n"}]
+    outputs[1]["metadata"] = {}
+    outputs[2] |= {"execution_count": 7, "data": {"text/html": "<table>\n1\n</table>"}}
+    path.write_text(json.dumps(content, indent=1))
+    assert world.why() == []
+
+
+@pytest.mark.parametrize("change", [
+    lambda content, outputs: outputs[3]["data"].update({"text/html": "<table>\n2\n</table>"}),
+    lambda content, outputs: outputs[2]["data"].update({"image/png": "Hello"}), lambda content, outputs: outputs.pop(),
+    lambda content, outputs: outputs[1].update(text="50 %\r99 %\n"), lambda content, outputs: content["cells"].pop(),
+    lambda content, outputs: content["cells"][0].update(source="c"), lambda content, outputs: content.pop("cells"),
+])  # fmt: skip
+def test_what_an_executed_notebook_shows_was_changed(world, change):
+    path, content, outputs = executed(world)
+    assert world.why() == []
+    change(content, outputs)
+    path.write_text(json.dumps(content))
+    assert world.why() == ["01_b/executed.ipynb missing or changed on disk"]
+
+
+def test_a_preview_reads_no_weights_and_a_run_reads_them_all(world, monkeypatch):
+    folder, notebook = world.root / "models", discover(world.notebooks)[1]
+    (folder / "a").mkdir(parents=True)
+    weights = folder / "a/model.safetensors"
+    weights.write_text("weights")
+    Ledger(world.run_dir).finish(notebook, {"checkpoints": str(folder)}, seconds=1.0, peak_memory_mb=1.0)
+
+    def why(kinds):
+        return Ledger(world.run_dir).why(notebook, {"checkpoints": str(folder)}, kinds=kinds)
+
+    with monkeypatch.context() as patch:
+        digest_file = module.digest_file
+        patch.setattr(module, "digest_file", lambda path: path == weights and 1 / 0 or digest_file(path))
+        assert why(module.GLANCE) == []
+    edit(weights, "Weights")
+    assert (why(module.GLANCE), why(module.WHOLE)) == ([], ["checkpoints: the folder's content changed"])
+    weights.write_text("longer weights")
+    assert why(module.GLANCE) == ["checkpoints: the folder's files, their sizes or times changed"]
+
+
 def test_a_command_reads_each_file_once_and_again_after_a_notebook_ran(world, monkeypatch):
     read, digest_file = [], module.digest_file
     monkeypatch.setattr(module, "digest_file", lambda path: read.append(path) or digest_file(path))

@@ -13,7 +13,9 @@ PARAMETERS = "seed: int = 1"
 @pytest.fixture
 def three(project):
     project.add("00_a", PARAMETERS, "print(seed)", writes=["out.json", "scores"])
-    project.add("01_b", PARAMETERS, "print(seed)", reads=["00_a/scores/x.parquet"], writes=["b.json"], title="Second")
+    project.add(
+        "01_b", PARAMETERS, "print(seed)", reads=["00_a/scores/x.parquet"], writes=["b.json"], title="Second"
+    )
     project.add("02_c", PARAMETERS, "print(seed)", reads=["01_b/b.json", "00_a/out.json"])
     (project.notebooks / "scratch.ipynb").write_text("not looked at")
     return project

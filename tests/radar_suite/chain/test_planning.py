@@ -57,7 +57,7 @@ def test_teacher_inference_by_hand():
 @pytest.mark.parametrize(
     ("changes", "number", "factor"),
     [({"train_posts": 42500}, "01", None), ({"epochs": 4}, "05", None), ({"seeds": 2}, "05", 2),
-     ({"lambda_grid": [0.0, 0.5]}, "07", 0), ({"phase_levels": [1.0]}, "08", 0.5), ({"train_posts": 42500}, "08", 1)],
+     ({"lambda_grid": [0.0, 0.5]}, "07", 0), ({"phase_pool": 7000}, "08", 2), ({"train_posts": 42500}, "08", 1)],
 )  # fmt: skip
 def test_work_follows_the_parameters(base, changes, number, factor):
     other = rows("cpu", HERE, **changes)[0][number]
@@ -76,6 +76,17 @@ def test_a_corpus_folder_says_its_risks_and_frames(tmp_path, capsys):
     posts = json.loads(capsys.readouterr().out)["posts"]
     assert (posts["splits"], posts["risks"]) == ({"train": 8, "test": 8}, 2)
     assert (posts["frames"], posts["violations"]) == (0.0, 2.0)
+
+
+def test_text_that_is_cut_takes_less_and_text_that_is_not_takes_as_much(base, tmp_path):
+    made = [{"post_id": f"{split}-{i}", "split": split, "title": "word " * (160 if i else 8), "label_A": i % 2}
+            for split in ("train", "test") for i in range(4)]  # fmt: skip
+    folder = str(write_corpus(tmp_path / "mine", made, name="mine", kind="imported", categories=("A",)).folder)
+    words = {n: posts_of(parameters_of("cpu", NOTEBOOKS, {name: Value(value, "--set") for name, value in (
+        ("posts", folder), ("text_tokens", n))})[1]).words for n in (0, 20, 100, 512)}  # fmt: skip
+    assert words == {0: (10 + 3 * 200) / 4, 20: (10 + 3 * 20) / 4, 100: (10 + 3 * 100) / 4, 512: (10 + 3 * 200) / 4}
+    assert rows("cpu", HERE, text_tokens=10)[0]["05"].flops < base["05"].flops
+    assert rows("cpu", HERE, text_tokens=400)[0]["05"].flops == base["05"].flops  # built-in posts are shorter
 
 
 def test_a_gpu_by_name_in_both_forms(capsys):

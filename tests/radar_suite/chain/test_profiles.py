@@ -11,7 +11,9 @@ from radar_suite.chain.profiles import Value, absolute_paths, load_profile, pars
 
 DECLARED = {
     "01_a": parse_parameters("seed: int = 1\nepochs: int = 3\nposts: str = ''", notebook="01_a"),
-    "02_b": parse_parameters("seed: int = 1\nlr: float = 1e-3\ngrid: tuple[float, ...] = (0.0,)", notebook="02_b"),
+    "02_b": parse_parameters(
+        "seed: int = 1\nlr: float = 1e-3\ngrid: tuple[float, ...] = (0.0,)", notebook="02_b"
+    ),
 }
 
 

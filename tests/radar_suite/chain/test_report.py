@@ -75,12 +75,10 @@ def finished(project):
     (figures / "claim_cells.csv").write_text(CELLS)
     (figures / "intervals.csv").write_text(INTERVALS)
     about = {"notebook": "00_a", "caption": "c", "device": "CPU test", "tolerance": 0, "seed": 1, "inputs": {}}
-    entries = {
-        "figure2": about | {"caption": f"A figure of {NASTY}", "files": {"figure2.png": "d1"}},
-        "claims": about | {"files": {"claims.csv": "d2"}},
-        "claim_cells": about | {"files": {"claim_cells.csv": "d3"}},
-        "intervals": about | {"files": {"intervals.csv": "d4", "no.csv": "d5"}},
-    }
+    entries = {"figure2": about | {"caption": f"A figure of {NASTY}", "files": {"figure2.png": "d1"}},
+               "claims": about | {"files": {"claims.csv": "d2"}},
+               "claim_cells": about | {"files": {"claim_cells.csv": "d3"}},
+               "intervals": about | {"files": {"intervals.csv": "d4", "no.csv": "d5"}}}
     (figures / "manifest.json").write_text(json.dumps({"entries": entries}))
     old = project.runs / "cpu/01_b/figures"  # a run from before there were manifests
     (old / "plain.csv").write_text("name,value\nx<y,0.5\n")

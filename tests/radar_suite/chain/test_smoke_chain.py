@@ -192,12 +192,17 @@ def test_the_phase_study_leaves_a_whole_map_and_goes_on_where_it_was(copy):
     options = ("--only", "phase", "--seeds", "1")
     run("studies", copy, *options)
     figures = copy / "smoke/studies/figures"
-    lines = (figures / "phase.csv").read_text().splitlines()
-    assert len(lines) == 1 + 25 * 4 * 4 and len((figures / "phase_lora.csv").read_text().splitlines()) == 1 + 3 * 4 * 4
-    assert (figures / "phase_map.png").stat().st_size > 500
+    cells, tuned = (pd.read_csv(figures / f"phase{name}.csv") for name in ("", "_lora"))
+    assert (
+        cells.groupby(["population", "category", "metric"]).size().eq(len(cells) / 32).all() and len(cells) >= 32 * 40
+    )
+    assert cells["own"].any() and tuned["own"].any() and set(cells["population"]) == set(tuned["population"])
+    assert (figures / "phase_summary.png").stat().st_size > 5000
     record = pd.read_parquet(copy / "smoke/runs.parquet").query("study.str.startswith('phase')", engine="python")
-    assert {"masked, beta 3, co-violation 0.5", "LoRA, unmasked, beta 6, co-violation 1"} <= set(record["row"])
+    assert set(record["study"]) == {"phase", "phase LoRA", "phase interventions"}
+    some = {"masked, beta 6, focus 0, overlap 0, 204 posts, own stream", "masked, 204 ordinary posts, traffic"}
+    assert some <= set(record["row"])
     times = {path: path.stat().st_mtime_ns for path in (copy / "cache/phase").glob("*/run.json")}
     run("studies", copy, *options)
-    assert len(times) >= 25
+    assert len(times) >= 40
     assert all(path.stat().st_mtime_ns == when for path, when in times.items())

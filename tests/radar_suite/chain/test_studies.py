@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from types import SimpleNamespace
 
 import pandas as pd
@@ -16,17 +17,25 @@ from radar_suite.report.workspace import Workspace
 from radar_suite.studies.stage import StudiesWorkspace
 
 PARAMETERS = 'profile: str = "cpu"\nruns_dir: str = "../runs"\nseed: int = 1\nseeds: int = 1\nworkers: int = 0\n'
-PARAMETERS += "epochs: int = 3\nlearning_rate: float = 0.002\n"
+PARAMETERS += 'epochs: int = 3\nlearning_rate: float = 0.002\nposts: str = ""\n'
 
 
 @pytest.fixture
 def chain(project, monkeypatch):
     """A project whose chain is said to have run with given parameters, and studies that leave one table each."""
 
-    def finished(state="done", **values):
-        ran = {"profile": "cpu", "seed": 1, "seeds": 1, "workers": 0, "epochs": 3, "learning_rate": 0.002} | values
+    def finished(state="done", run="cpu", **values):
+        ran = {
+            "profile": "cpu",
+            "seed": 1,
+            "seeds": 1,
+            "workers": 0,
+            "epochs": 3,
+            "learning_rate": 0.002,
+            "posts": "",
+        } | values
         for notebook in discover(project.notebooks):
-            ledger = Ledger(project.runs / "cpu")
+            ledger = Ledger(project.runs / run)
             if state == "done":
                 ledger.finish(notebook, ran, seconds=1.0, peak_memory_mb=1.0)
             else:
@@ -101,3 +110,19 @@ def test_a_chain_that_has_not_finished_is_named(chain, capsys):
     chain.finished(state="failed")
     assert chain.run("--only", "losses", command="studies") == exits.USAGE
     assert "01_data_audit has not finished" in capsys.readouterr().err
+
+
+def test_a_study_of_own_posts_is_of_their_run(chain, tmp_path, capsys):
+    mine = tmp_path / "my posts"
+    mine.mkdir()
+    given = ["--only", "losses", "--posts", str(mine)]
+    assert chain.run(*given, command="studies") == exits.USAGE and "no corpus.json" in capsys.readouterr().err
+    (mine / "corpus.json").touch()
+    assert chain.run(*given, command="studies") == exits.USAGE  # the chain ran on the built-in posts only
+    said = capsys.readouterr().err
+    assert "`radar reproduce --profile cpu --posts '" in said and "my posts'`" in said and published(chain) == {}
+    chain.finished(run="cpu-my_posts", posts=os.path.realpath(mine))
+    assert chain.run(*given, command="studies") == exits.OK and published(chain) == {}
+    assert (chain.runs / "cpu-my_posts/studies/figures/losses.csv").is_file()
+    assert (chain.root / "figures/cpu-my_posts/manifest.json").is_file()
+    assert chain.run("--only", "losses", "--set", f"posts={mine}", command="studies") == exits.OK

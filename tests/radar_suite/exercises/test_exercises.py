@@ -1,5 +1,6 @@
 """Every exercise: the reference passes, each typical mistake hears its own sentence, `...` is fine."""
 
+
 import numpy as np
 import pytest
 import torch

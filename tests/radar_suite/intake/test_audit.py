@@ -18,6 +18,22 @@ def table(rows, categories=("A", "B")):
     return pd.DataFrame([{"post_id": f"p{i}", **blank, **row} for i, row in enumerate(rows)])
 
 
+def test_posts_of_one_group_are_no_further_evidence():
+    """Every post twice, as a group, has the intervals and the test of the posts alone; taken for new, narrower ones."""
+    rows = [{"language": code, "label_A": int(i % 100 < share), "label_B": -1 if i % 2 else 1}
+            for code, share in (("en", 20), ("pt", 35)) for i in range(100)]  # fmt: skip
+    alone, copies = table(rows), [{**row, "group": f"g{i}"} for i, row in enumerate(rows)] * 2
+    found = audit.prevalence(alone, ("A", "B"), by="language")
+    twice = audit.prevalence(table(copies), ("A", "B"), by="language")
+    new = audit.prevalence(table([{**row, "group": ""} for row in copies]), ("A", "B"), by="language")
+    ends = ["prevalence", "low", "high", "effective"]
+    np.testing.assert_allclose(twice[ends], found[ends])
+    assert (twice["verified"] == 2 * found["verified"]).all() and (new["low"] > found["low"]).all()
+    assert audit.uneven(twice)["p_value"].tolist() == pytest.approx(audit.uneven(found)["p_value"].tolist())
+    nothing = audit.prevalence(table(copies).assign(label_A=-1), ("A",), by="language")
+    assert (nothing["effective"] == 0).all() and nothing["low"].isna().all()
+
+
 def test_validity_matrix_and_prevalence():
     rows = [{"pipeline": "a", "label_A": 1}, {"pipeline": "a", "label_A": 0}, {"pipeline": "a", "label_A": 0}]
     rows += [{"pipeline": "b", "label_B": 1, "split": "test"}, {"split": "test"}]

@@ -123,3 +123,12 @@ def test_groups_are_the_connected_parts(edges):
 def test_retrieval_of_nothing():
     assert np.isnan(d.retrieval(set(), {1})["precision"]) and d.retrieval(set(), {1})["recall"] == 0
     assert np.isnan(d.retrieval({1}, set())["recall"])
+
+
+def test_copies_and_posts_of_one_group_are_together_no_further_evidence():
+    copies, declared = np.array([0, 0, 1, 2, 3, 4]), np.array([4, 3, 3, 2, 1, 1])
+    assert d.dependent_groups(copies, declared).tolist() == [0, 0, 0, 1, 2, 2]
+    assert d.dependent_groups(copies, None).tolist() == copies.tolist()
+    assert d.dependent_groups(np.arange(6), declared).tolist() == [0, 1, 1, 2, 3, 3]
+    assert d.dependent_groups(np.arange(6), None) is None
+    assert d.dependent_groups(np.arange(0), None) is None

@@ -14,6 +14,7 @@ from PIL import Image
 from radar_lib.errors import RadarError
 from radar_lib.models.backbones import load_backbone
 from radar_lib.models.base import FrameProcessor
+from radar_suite.chain.cli import main
 from radar_suite.intake.check import check_posts
 from radar_suite.intake.importer import import_table
 from radar_suite.intake.scan import scan_frames
@@ -267,3 +268,13 @@ def test_check_runs_every_post_through_a_checkpoint(tmp_path, backbone, monkeypa
     check_posts(posts.folder)
     with pytest.raises(RadarError, match=r"(?s)4 problems.*'small/train0'.*frame 1 .*too small for me"):
         check_posts(posts.folder, checkpoint=checkpoint)
+
+
+@pytest.mark.parametrize(("tokens", "limit"), [(0, 256), (40, 40)])
+def test_a_checkpoint_is_given_as_much_text_as_in_the_chain(posts, monkeypatch, tokens, limit):
+    made = []
+    load = lambda *args, **options: made.append(load_backbone(*args, **options)) or made[-1]  # noqa: E731
+    monkeypatch.setattr("radar_lib.models.backbones.load_backbone", load)
+    command = ["posts", "check", str(posts.folder), "--checkpoint", "standin:qwen3-vl-2b"]
+    assert main([*command, "--text-tokens", str(tokens)]) == 0
+    assert [one.max_text_tokens for one in made] == [limit]

@@ -208,7 +208,6 @@ def test_the_papers_numbers_outside_our_intervals_are_counted():
     assert claims.paper_outside(decided) == (1, 1)
     assert claims.paper_outside(decided[3:]) == ("", "") == claims.paper_outside(decided.drop(columns="paper"))
 
-
 @pytest.mark.parametrize(
     "metric, ours, theirs, doubtful",
     [("R@P60", 0.3, 0.3, False), ("R@P60", 0.09, 0.3, True), ("R@P60", 0.3, 0.0, True), ("PR-AUC", 0.05, 0.3, False)],

@@ -16,19 +16,9 @@ def results(**references):
     names = {"chance": CHANCE, "words": WORDS, "probe": PROBE, "oracle": ORACLE}
     rows = [("BCE", "Individual Experts", 0.41), ("Masked BCE", "Gemma3-4B", 0.48)]
     rows += [(REFERENCE, names[name], value) for name, value in references.items()]
-    lines = [
-        {
-            "loss": loss,
-            "method": method,
-            "category": category,
-            "metric": metric,
-            "value": value,
-            "low": value - 0.02,
-            "high": value + 0.02,
-        }
-        for loss, method, value in rows
-        for category, metric in ((AVERAGE, AREA), ("A", AREA), (AVERAGE, "R@P60"))
-    ]
+    lines = [{"loss": loss, "method": method, "category": category, "metric": metric, "value": value,
+              "low": value - 0.02, "high": value + 0.02}
+             for loss, method, value in rows for category, metric in ((AVERAGE, AREA), ("A", AREA), (AVERAGE, "R@P60"))]
     return pd.DataFrame(lines)  # fmt: skip
 
 

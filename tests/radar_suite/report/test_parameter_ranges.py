@@ -7,12 +7,13 @@ from pathlib import Path
 import pytest
 
 from radar_lib import ranges
+from radar_lib.data.posts import write_corpus
 from radar_lib.errors import RadarError
 from radar_lib.models.backbones import BACKBONES
 from radar_lib.training.loop import Execution, Recipe
 from radar_lib.training.specs import RunSpec
 from radar_suite.chain.cli import main
-from radar_suite.chain.exits import USAGE
+from radar_suite.chain.exits import OK, USAGE
 from radar_suite.chain.notebooks import discover
 from radar_suite.report import parameter_ranges
 from radar_suite.report.workspace import Workspace
@@ -24,7 +25,8 @@ OUTSIDE = [
     "lambda_grid=[-0.1]", "lambda_tables=1.5", "lambda_tables=0", "seed=12345678901234567890123", "seed=-1",
     "seeds=0", "workers=-1", "learning_rate=0", "learning_rate=-1e-3", "lora_rank=0", "lora_alpha=0", "train_posts=0",
     "test_posts=0", "frame_px=16", "intake_beta=7", "stream_focus=1.1", "queue_overlap=4", "co_violation=1.1",
-    "device=tpu", "phase_backbone=GPT", "phase_betas=[]", "phase_levels=[2.0]", "phase_seeds=0", "accumulate=0",
+    "device=tpu", "phase_backbone=GPT", "phase_betas=[]", "phase_focus=[2.0]", "lambda_grid=[0.5, 0.1, 0.5]",
+    "lambda_grid=[0, 0.0]", "phase_betas=[6, 6]", "phase_overlap=[0.0, 1.0, 1.0]", "phase_seeds=0", "accumulate=0",
     "checkpoint_seconds=-1", "audit_posts=-5",
 ]  # fmt: skip
 
@@ -41,6 +43,25 @@ def test_a_value_outside_its_range_starts_nothing(setting, tmp_path, capsys):
     assert main(["reproduce", "--set", setting, *arguments]) == USAGE
     said = capsys.readouterr().err
     assert name in said and str(parameter_ranges.RANGES[name]) in said and len(said) < 400
+
+
+@pytest.mark.parametrize("setting", [
+    "train_posts=1", "train_posts=11", "validation_posts=3", "phase_posts=2", "phase_pool=4", "phase_pool=1000",
+])  # fmt: skip
+def test_built_in_posts_that_cannot_be_had_start_nothing(setting, tmp_path, sound, capsys):
+    """A pipeline's quota would hold no violating post, or a pool fewer posts than are drawn from it."""
+    arguments = ["reproduce", "--runs", str(tmp_path), "--dry-run"]
+    assert main([*arguments, "--set", setting]) == USAGE
+    assert setting.partition("_posts")[0].partition("=")[0] in capsys.readouterr().err
+    write_corpus(tmp_path / "own", sound(), name="own", kind="imported", categories=("A", "B"))
+    own = main([*arguments, "--set", setting, "--posts", str(tmp_path / "own")])
+    assert own == (USAGE if setting.startswith("phase") else OK)  # own posts are not built
+
+
+def test_every_list_has_a_range_that_knows_lists():
+    lists = {name for name, one in DECLARED.items() if one.annotation.startswith(("list", "tuple"))}
+    ranges = parameter_ranges.RANGES
+    assert lists and lists == {name for name in ranges if isinstance(ranges[name], parameter_ranges.Several)}
 
 
 def test_profiles_and_defaults_are_held_to_the_same_ranges(tmp_path, capsys):

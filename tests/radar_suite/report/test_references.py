@@ -177,7 +177,6 @@ def test_kept_scores_have_an_entry_like_a_run_and_come_back(tmp_path):
     known = found.truth >= 0
     np.testing.assert_array_equal(kept[known], logits[known])
 
-
 @pytest.mark.parametrize("options", [{"prevalence": 1.2}, {"prevalence": 0.1, "recalls": [0]}])
 def test_what_is_no_share_is_refused(options):
     with pytest.raises(ValueError, match="must lie in"):

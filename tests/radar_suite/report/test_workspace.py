@@ -75,7 +75,6 @@ def test_devices_are_checked():
         with pytest.raises(RadarError, match="radar doctor"):
             resolve_device("cuda")
 
-
 @pytest.mark.parametrize(("checkpoints", "word"), [("standins", "stand-in"), ("hub", "published"), ("/x/mine", "mine")])
 def test_captions_say_what_the_checkpoints_are(tmp_path, checkpoints, word):
     row = {"post_id": "a", "split": "train", "label_X": 1}

@@ -112,7 +112,6 @@ def test_experts_of_two_folds_train_on_their_half_and_judge_the_other(posts, che
     assert teacher.logits([post], ["FE"])[0, 0] == other != judged
     assert RunSpec.from_json(lab.train(specs[1]["FE"]).record["inputs"]["spec"]) == specs[1]["FE"]
 
-
 def test_a_student_learns_from_hard_labels_and_a_router_can_be_the_teacher(posts, checkpoints, tmp_path):
     lab = Lab(posts, Cache(tmp_path / "cache"), checkpoints=str(checkpoints), bar=no_bar)
     spec = RunSpec("SigLIP2", posts.categories, RECIPE, 4, 8)

@@ -12,11 +12,10 @@ from radar_suite.studies.pool import (
     intake_normaliser,
     missing_cells,
     plan_pool,
-    quotas,
     sample_traffic,
 )
 from radar_suite.world.dials import CorpusConfig, sizes_of
-from radar_suite.world.pipelines import Intake, Signals, select_annotated
+from radar_suite.world.pipelines import Intake, Signals, quotas, select_annotated
 from radar_suite.world.policies import CATEGORIES
 
 SIZES = sizes_of(1500)

@@ -15,14 +15,15 @@ from radar_suite.studies.propensities import (
     known_propensities,
     unverified_shares,
 )
-from radar_suite.world.pipelines import select_annotated
-from radar_suite.world.policies import intake_cues, posteriors
+from radar_suite.world.pipelines import Intake, Signals, select_annotated
+
+INTAKE = Intake(beta=3.0, focus=0.5, overlap=1.0)
 
 
 @pytest.fixture(scope="module")
 def pool():
     sizes, prevalences = (2000, 750, 1500), (0.255, 0.177, 0.09)
-    return select_annotated(5, "train", "train", sizes, prevalences, beta=3.0, co_violation=0.9, noisy=True)
+    return select_annotated(5, "train", "train", sizes, prevalences, intake=INTAKE, co_violation=0.9, noisy=True)
 
 
 def misfit(propensity, verified, bins=10):
@@ -34,8 +35,9 @@ def misfit(propensity, verified, bins=10):
 
 
 def test_known_propensities_are_calibrated_on_the_pool_and_naive_ones_are_not(pool):
-    intake, posterior = np.exp(3.0 * (intake_cues(pool.facts) - 1)), posteriors(pool.facts)
-    found = known_propensities(intake, posterior, pool.labels)
+    signals = Signals.of(pool.facts)
+    intake = INTAKE.chance(signals)
+    found = known_propensities(intake, signals.posteriors, pool.labels)
     valid = pool.labels >= 0
     assert np.allclose(found.sum(axis=1), 1) and (found > 0).all()
     assert np.allclose(found.sum(axis=0), valid.sum(axis=0))
@@ -47,8 +49,8 @@ def test_known_propensities_are_calibrated_on_the_pool_and_naive_ones_are_not(po
 
 
 def test_weights_by_known_propensities_bring_the_whole_pool_back(pool):
-    cues = intake_cues(pool.facts)
-    found = known_propensities(np.exp(3.0 * (cues - 1)), posteriors(pool.facts), pool.labels)
+    signals = Signals.of(pool.facts)
+    found, cues = known_propensities(INTAKE.chance(signals), signals.posteriors, pool.labels), signals.cues
     for k in range(3):
         known = pool.labels[:, k] >= 0
         plain, weights = cues[known, k].mean(), 1 / found[known, k]

@@ -21,18 +21,8 @@ from radar_suite.world.build import PIPELINE_SHARES, CorpusConfig, build_corpus,
 from radar_suite.world.pipelines import Intake, Signals, select_annotated, select_traffic
 from radar_suite.world.policies import CATEGORIES
 
-SMALL = CorpusConfig(
-    seed=4,
-    train_posts=102,
-    validation_posts=68,
-    test_posts=120,
-    own_test_posts=90,
-    calibration_posts=120,
-    unlabelled_posts=20,
-    audit_posts=30,
-    pretrain_posts=20,
-    frame_px=32,
-)
+SMALL = CorpusConfig(seed=4, train_posts=102, validation_posts=68, test_posts=120, own_test_posts=90,
+                     calibration_posts=120, unlabelled_posts=20, audit_posts=30, pretrain_posts=20, frame_px=32)
 
 
 @pytest.fixture(scope="module")
@@ -69,10 +59,8 @@ def test_two_builds_of_one_corpus_at_once_leave_it_once(corpus, tmp_path, monkey
 
 def test_a_build_killed_twice_ends_with_the_same_bytes(corpus, tmp_path):
     out = tmp_path / "killed"
-    code = (
-        f"from radar_suite.world.build import CorpusConfig, build_corpus\n"
-        f"build_corpus(CorpusConfig(**{dataclasses.asdict(SMALL)!r}), {str(out)!r}, workers=2, progress=False)"
-    )
+    code = (f"from radar_suite.world.build import CorpusConfig, build_corpus\n"
+            f"build_corpus(CorpusConfig(**{dataclasses.asdict(SMALL)!r}), {str(out)!r}, workers=2, progress=False)")
     for wanted in (1, 3):  # as soon as so many shards are there, every process of the build dies at once
         build = subprocess.Popen([sys.executable, "-c", code], start_new_session=True)
         while build.poll() is None and len(list(out.glob("data/*.parquet"))) < wanted:
@@ -108,18 +96,9 @@ def test_a_full_disk_is_one_error_and_nothing_looks_finished(corpus, tmp_path, m
 
 
 def test_segments_of_a_stream_are_in_order_and_in_one_split(tmp_path):
-    config = dataclasses.replace(
-        SMALL,
-        train_posts=0,
-        validation_posts=0,
-        test_posts=0,
-        own_test_posts=0,
-        calibration_posts=0,
-        unlabelled_posts=60,
-        audit_posts=60,
-        pretrain_posts=0,
-        live_share=0.5,
-    )
+    config = dataclasses.replace(SMALL, train_posts=0, validation_posts=0, test_posts=0, own_test_posts=0,
+                                 calibration_posts=0, unlabelled_posts=60, audit_posts=60, pretrain_posts=0,
+                                 live_share=0.5)
     table = build_corpus(config, tmp_path / "live", progress=False).table()
     assert "caption" not in table.columns
     live = table[table["stream_id"] != ""]
@@ -174,26 +153,16 @@ def test_truth_lives_apart_and_agrees(corpus):
 @pytest.mark.parametrize(("beta", "focus", "overlap"), [(0.0, 0.0, 0.0), (6.0, 0.0, 0.0), (1.5, 0.7, 1.0)])
 @pytest.mark.parametrize("co_violation", [0.0, 1.0])
 def test_prevalence_is_the_same_at_every_dial(beta, focus, overlap, co_violation):
-    config = CorpusConfig(
-        seed=9,
-        train_posts=1700,
-        own_test_posts=1700,
-        duplicate_rate=0.05,
-        validation_posts=0,
-        intake_beta=beta,
-        stream_focus=focus,
-        queue_overlap=overlap,
-        co_violation=co_violation,
-        test_posts=0,
-        calibration_posts=0,
-        unlabelled_posts=0,
-        audit_posts=0,
-    )
+    config = CorpusConfig(seed=9, train_posts=1700, own_test_posts=1700, duplicate_rate=0.05, validation_posts=0,
+                          intake_beta=beta, stream_focus=focus, queue_overlap=overlap, co_violation=co_violation,
+                          test_posts=0, calibration_posts=0, unlabelled_posts=0, audit_posts=0)
     train, own = plan_corpus(config)
     (alone,) = plan_corpus(dataclasses.replace(config, train_posts=0))
     assert (own.index == alone.index).all()  # whatever else is built
+    sizes = {"train": [800, 300, 600], "test_own": [567, 567, 566]}
+    assert sizes["train"] == list(PIPELINE_SHARES)
     for selection, rates in ((train, config.train_prevalence), (own, config.test_prevalence)):
-        assert np.bincount(selection.pipeline).tolist() == [800, 300, 600] == list(PIPELINE_SHARES)
+        assert np.bincount(selection.pipeline).tolist() == sizes[selection.split]
         for k, rate in enumerate(rates):
             label = selection.labels[selection.pipeline == k, k]
             assert abs(label.mean() - rate) <= 3 * np.sqrt(rate * (1 - rate) / len(label))
@@ -201,16 +170,8 @@ def test_prevalence_is_the_same_at_every_dial(beta, focus, overlap, co_violation
 
 
 def training(co_violation=0.9, **dials):
-    return select_annotated(
-        2,
-        "train",
-        "train",
-        (1600, 600, 1200),
-        (0.255, 0.177, 0.09),
-        intake=Intake(**dials),
-        co_violation=co_violation,
-        noisy=True,
-    )
+    return select_annotated(2, "train", "train", (1600, 600, 1200), (0.255, 0.177, 0.09), intake=Intake(**dials),
+                            co_violation=co_violation, noisy=True)
 
 
 def hidden(s):
@@ -238,9 +199,8 @@ def test_dials_at_zero_add_nothing_and_known_chances_are_those_realised():
     intake = Intake(1.5, 0.6, 0.8)
     chance = intake.chance(traffic)
     assert chance.min() > 0 and chance.max() <= 1
-    s = select_annotated(
-        2, "train", "train", (3000, 3000, 3000), (0.044, 0.048, 0.033), intake=intake, co_violation=0.9, noisy=False
-    )
+    s = select_annotated(2, "train", "train", (3000, 3000, 3000), (0.044, 0.048, 0.033), intake=intake,
+                         co_violation=0.9, noisy=False)
     mine = Signals.of(s.facts)
     for k in range(3):  # cleared posts of a queue against those of traffic: density ratio proportional to the chance
         own, ours = s.pipeline == k, intake.chance(mine)[:, k]
@@ -259,48 +219,23 @@ def test_a_test_set_without_violations_is_refused_before_anything_is_drawn(tmp_p
 
 
 def test_row_order_tells_no_label():
-    s = select_annotated(
-        2, "train", "train", (3000, 1000, 1000), (0.25, 0.2, 0.2), intake=Intake(2.0), co_violation=0.9, noisy=True
-    )
+    s = select_annotated(2, "train", "train", (3000, 1000, 1000), (0.25, 0.2, 0.2), intake=Intake(2.0),
+                         co_violation=0.9, noisy=True)
     label = s.labels.max(axis=1)
     assert abs(np.corrcoef(np.arange(len(label)), label)[0, 1]) < 0.06
 
 
-@pytest.mark.parametrize(
-    ("change", "said"),
-    [
-        ({"train_posts": -1}, "train_posts"),
-        ({"frame_px": 8}, "frame_px"),
-        ({"co_violation": 1.5}, "co_violation"),
-        ({"languages": ("en", "tlh")}, "unknown language 'tlh'"),
-        ({"duplicate_rate": 0.9}, "duplicate_rate"),
-        ({"train_posts": "many"}, "whole number"),
-        ({"train_prevalence": (0.2, "x", 0.1)}, "train_prevalence"),
-        ({"intake_beta": -1.0}, "intake_beta"),
-        ({"stream_focus": 1.2}, "stream_focus"),
-        ({"queue_overlap": 4.0}, "queue_overlap"),
-        ({"max_frames": 0}, "max_frames"),
-        ({"max_frames": 9}, "max_frames"),
-        ({"train_prevalence": (0.2, 0.0, 0.1)}, "train_prevalence"),
-        ({"test_prevalence": (0.2, 0.1)}, "test_prevalence"),
-        (
-            dict.fromkeys(
-                (
-                    "train_posts",
-                    "validation_posts",
-                    "test_posts",
-                    "own_test_posts",
-                    "calibration_posts",
-                    "unlabelled_posts",
-                    "audit_posts",
-                    "pretrain_posts",
-                ),
-                0,
-            ),
-            "no posts",
-        ),
-    ],
-)
+@pytest.mark.parametrize(("change", "said"), [
+    ({"train_posts": -1}, "train_posts"), ({"frame_px": 8}, "frame_px"), ({"co_violation": 1.5}, "co_violation"),
+    ({"languages": ("en", "tlh")}, "unknown language 'tlh'"), ({"duplicate_rate": 0.9}, "duplicate_rate"),
+    ({"train_posts": "many"}, "whole number"), ({"train_prevalence": (0.2, "x", 0.1)}, "train_prevalence"),
+    ({"intake_beta": -1.0}, "intake_beta"), ({"stream_focus": 1.2}, "stream_focus"),
+    ({"queue_overlap": 4.0}, "queue_overlap"),
+    ({"max_frames": 0}, "max_frames"), ({"max_frames": 9}, "max_frames"),
+    ({"train_prevalence": (0.2, 0.0, 0.1)}, "train_prevalence"), ({"test_prevalence": (0.2, 0.1)}, "test_prevalence"),
+    (dict.fromkeys(("train_posts", "validation_posts", "test_posts", "own_test_posts", "calibration_posts",
+                    "unlabelled_posts", "audit_posts", "pretrain_posts"), 0), "no posts"),
+])
 def test_impossible_settings_are_refused(change, said):
     with pytest.raises(RadarError, match=said):
         dataclasses.replace(SMALL, **change)
@@ -311,7 +246,6 @@ def test_quotas_that_cannot_be_filled_leave_nothing_behind(tmp_path, monkeypatch
         build_corpus(dataclasses.replace(SMALL, train_posts=6), tmp_path / "a", progress=False)
     monkeypatch.setattr("radar_suite.world.pipelines.MAX_CANDIDATES_PER_POST", 1)
     with pytest.raises(RadarError, match="rarer"):
-        select_annotated(
-            1, "train", "train", (60000, 10, 10), (0.95, 0.5, 0.5), intake=Intake(6.0), co_violation=0.0, noisy=False
-        )
+        select_annotated(1, "train", "train", (60000, 10, 10), (0.95, 0.5, 0.5), intake=Intake(6.0), co_violation=0.0,
+                         noisy=False)
     assert not (tmp_path / "a").exists()

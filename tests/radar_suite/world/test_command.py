@@ -14,12 +14,8 @@ def build(out, *words):
 
 
 def test_it_builds_what_was_asked_for(tmp_path, capsys):
-    assert (
-        build(
-            tmp_path / "w", "--posts", "102", "--seed", "5", "--workers", "2", "--size", "40", "--languages", "tr", "ar"
-        )
-        == exits.OK
-    )
+    assert build(tmp_path / "w", "--posts", "102", "--seed", "5", "--workers", "2", "--size", "40", "--languages", "tr",
+                 "ar") == exits.OK
     posts = open_posts(tmp_path / "w")
     assert posts.splits["train"] == 102 and posts.info["config"]["seed"] == 5
     assert posts.split("audit")[0]["frames"][0].size == (40, 40)
@@ -27,17 +23,13 @@ def test_it_builds_what_was_asked_for(tmp_path, capsys):
     assert f"digest {posts.digest}" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(
-    ("words", "said"),
-    [
-        (("--posts", "0"), "from 1 to"),
-        (("--posts", "100", "--workers", "0"), "from 1 to"),
-        (("--posts", "100", "--languages", "en", "tlh"), "unknown language 'tlh'; the built-in corpus speaks ar, de"),
-        (("--posts", "100", "--set", "train_prevalence=[0.2, 0.001, 0.1]"), "0 violating"),
-        (("--posts", "100", "--set", "sed=3"), "Did you mean 'seed'"),
-        (("--posts", "100", "--set", "seed=one"), "seed is 'one'; it is a whole number"),
-    ],
-)
+@pytest.mark.parametrize(("words", "said"), [
+    (("--posts", "0"), "from 1 to"), (("--posts", "100", "--workers", "0"), "from 1 to"),
+    (("--posts", "100", "--languages", "en", "tlh"), "unknown language 'tlh'; the built-in corpus speaks ar, de"),
+    (("--posts", "100", "--set", "train_prevalence=[0.2, 0.001, 0.1]"), "0 violating"),
+    (("--posts", "100", "--set", "sed=3"), "Did you mean 'seed'"),
+    (("--posts", "100", "--set", "seed=one"), "seed is 'one'; it is a whole number"),
+])
 def test_bad_input_is_one_error_and_leaves_nothing(words, said, tmp_path, capsys):
     try:
         code = build(tmp_path / "bad", *words)

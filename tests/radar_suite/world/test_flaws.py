@@ -11,17 +11,8 @@ from radar_suite.world.dials import CorpusConfig, plan_corpus
 from radar_suite.world.flaws import EXACT, LEAKS, NEAR
 from radar_suite.world.policies import CATEGORIES, posteriors
 
-MANY = CorpusConfig(
-    seed=6,
-    train_posts=1700,
-    validation_posts=300,
-    test_posts=400,
-    calibration_posts=400,
-    unlabelled_posts=600,
-    audit_posts=100,
-    duplicate_rate=0.1,
-    frame_px=32,
-)
+MANY = CorpusConfig(seed=6, train_posts=1700, validation_posts=300, test_posts=400, calibration_posts=400,
+                    unlabelled_posts=600, audit_posts=100, duplicate_rate=0.1, frame_px=32)
 
 
 @pytest.fixture(scope="module")

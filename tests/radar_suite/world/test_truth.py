@@ -30,16 +30,8 @@ def test_no_training_or_inference_code_asks_for_it():
 
 
 def test_posts_are_complete_without_it(tmp_path):
-    config = CorpusConfig(
-        seed=3,
-        train_posts=0,
-        validation_posts=0,
-        test_posts=0,
-        calibration_posts=0,
-        unlabelled_posts=6,
-        audit_posts=6,
-        frame_px=32,
-    )
+    config = CorpusConfig(seed=3, train_posts=0, validation_posts=0, test_posts=0, calibration_posts=0,
+                          unlabelled_posts=6, audit_posts=6, frame_px=32)
     folder = build_corpus(config, tmp_path / "world", progress=False).folder
     (folder / "hidden" / "truth.parquet").unlink()
     posts = open_posts(folder)

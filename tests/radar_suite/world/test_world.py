@@ -71,15 +71,10 @@ def test_policies_and_their_exceptions():
     assert p("LQC", static="yes", shouting="yes") > 0.65 > 0.1 > p("LQC", static="yes", shouting="yes", speech="yes")
     assert p("RCS", offer="loans") > 0.65 > 0.1 > p("RCS", offer="loans", badge="yes")
     assert p("RCS", offer="scopes", badge="yes") > 0.65
-    assert (
-        p("RCS", offer="betting", badge="yes", region="US")
-        < 0.1
-        < 0.65
-        < p("RCS", offer="betting", badge="yes", region="TR")
-    )
-    assert (
-        p("RCS", offer="vape", badge="yes", region="DE") < 0.1 < 0.65 < p("RCS", offer="vape", badge="yes", region="US")
-    )
+    assert p("RCS", offer="betting", badge="yes", region="US") < 0.1 < 0.65 < p(
+        "RCS", offer="betting", badge="yes", region="TR")
+    assert p("RCS", offer="vape", badge="yes", region="DE") < 0.1 < 0.65 < p(
+        "RCS", offer="vape", badge="yes", region="US")
     assert p("RCS", offer="coded", item="vape", contact="dm") > 0.65 > 0.1 > p("RCS", offer="coded", contact="dm")
     assert p("RCS", education="pills", item="pills") < 0.1 < 0.65 < p("RCS", education="pills", contact="link")
     assert p("RCS", offer="goods", contact="link", price_tag="yes") < 0.1
@@ -131,48 +126,18 @@ def test_texts_are_filled_in_and_distinct(block):
 def test_captions_say_every_fact_and_never_judge():
     base = one()[1]
     plain = caption(base, language_name="English")
-    context = {
-        "region",
-        "day",
-        "n_frames",
-        "actor_quality",
-        "actor_commerce",
-        "actor_engagement",
-        "language",
-        "campaign",
-        "segment",
-    }
-    variants = {
-        caption(base | {name: value}, language_name="English")
-        for name, domain in DOMAINS.items()
-        if name not in context
-        for value in domain[1:]
-    }
+    context = {"region", "day", "n_frames", "actor_quality", "actor_commerce", "actor_engagement", "language",
+               "campaign", "segment"}
+    variants = {caption(base | {name: value}, language_name="English")
+                for name, domain in DOMAINS.items() if name not in context for value in domain[1:]}
     assert len(variants) == sum(len(d) - 1 for name, d in DOMAINS.items() if name not in context)
     for other_part, domains in enumerate((TEXT_FACTS, FRAME_FACTS)):
         for name, value in ((name, value) for name, domain in domains.items() for value in domain[1:]):
             other = caption(base | {name: value}, language_name="English")
             assert other.split(" Read:")[other_part] == plain.split(" Read:")[other_part]
     words = {w for text in variants for w in re.findall("[a-z]+", text.lower())}
-    banned = (
-        "lqc",
-        "rcs",
-        "fe",
-        "risk",
-        "violat",
-        "fake",
-        "spam",
-        "bait",
-        "illegal",
-        "quality",
-        "regulated",
-        "fraud",
-        "engagement",
-        "mislead",
-        "harm",
-        "bad",
-        "low",
-    )
+    banned = ("lqc", "rcs", "fe", "risk", "violat", "fake", "spam", "bait", "illegal", "quality", "regulated", "fraud",
+              "engagement", "mislead", "harm", "bad", "low")
     assert not [w for w in words for b in banned if (w == b if len(b) <= 3 else b in w)]
     assert len(words) < 250
 
@@ -193,10 +158,8 @@ def pixels(**changes):
     return np.asarray(Image.open(io.BytesIO(frame)), np.float32)
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["badge", "price_tag", "gift", "counter", "arrow", "watermark", "border", "blur", "lowbit", "static", "overlay"],
-)
+@pytest.mark.parametrize("name", ["badge", "price_tag", "gift", "counter", "arrow", "watermark", "border", "blur",
+                                  "lowbit", "static", "overlay"])
 def test_every_flag_of_the_frames_is_visible(name):
     assert np.abs(pixels(**{name: "yes"}) - pixels()).mean() > 0.5
 
@@ -204,12 +167,8 @@ def test_every_flag_of_the_frames_is_visible(name):
 @pytest.mark.parametrize("px", [96, 224])
 def test_one_set_of_facts_gives_many_pictures(px):
     facts = one(scene="street", people="1")[1]
-    first = [
-        np.asarray(
-            Image.open(io.BytesIO(draw_frames(facts, "", Draws(1, n), px=px, n_frames=2)[0])).resize((24, 24)), float
-        )
-        for n in range(12)
-    ]
+    first = [np.asarray(Image.open(io.BytesIO(draw_frames(facts, "", Draws(1, n), px=px, n_frames=2)[0])).resize(
+        (24, 24)), float) for n in range(12)]
     apart = [np.abs(a - b).mean() for i, a in enumerate(first) for b in first[:i]]
     assert first[0].shape == (24, 24, 3) and min(apart) > 8 and np.median(apart) > 25
 
@@ -224,9 +183,8 @@ def test_both_modalities_matter_and_the_oracle_is_not_perfect():
     sizes, prevalence = (2500, 2500, 2500), (0.25, 0.18, 0.12)
     dials = {"co_violation": 0.9, "noisy": False}
     train = select_annotated(1, "probe-train", "train", sizes, prevalence, intake=Intake(3.0), **dials)
-    test = select_annotated(
-        1, "probe-test", "test", (6000, 6000, 6000), (0.044, 0.048, 0.033), intake=Intake(), **dials
-    )
+    test = select_annotated(1, "probe-test", "test", (6000, 6000, 6000), (0.044, 0.048, 0.033), intake=Intake(),
+                            **dials)
     oracle = posteriors(test.facts)
 
     def one_hot(s, names, rows):
