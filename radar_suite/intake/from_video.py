@@ -20,7 +20,9 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -31,19 +33,62 @@ from tqdm.auto import tqdm
 from radar_lib.data.posts import Posts
 from radar_lib.data.schema import FRAMES, LABEL_PREFIX, TEXT_COLUMNS, categories_of
 from radar_lib.errors import RadarError
-from radar_lib.files import atomic_write_text, write_json
+from radar_lib.files import atomic_path, atomic_write_text, digest_file, digest_json, read_json, write_json
 from radar_suite.intake.duplicates import duplicate_groups, frame_distance, near_hashes
+from radar_suite.intake.images import encode, shrink
 from radar_suite.intake.importer import import_table, read_rows
-from radar_suite.intake.video import SUFFIXES, Reading, keep_video, kept
+from radar_suite.intake.recognition import check_engine, hears, read_speech, read_text
+from radar_suite.intake.video import SUFFIXES, Unreadable, check_file, read_pictures, read_sound
 
-PARTIAL, VIDEOS, SET_ASIDE = "videos.partial", "videos.jsonl", "set_aside.jsonl"
+PARTIAL, ABOUT, VIDEOS, SET_ASIDE = "videos.partial", "about.json", "videos.jsonl", "set_aside.jsonl"
 TABLES = ("posts.csv", "posts.jsonl")  # of a folder, if none is named
-SIDECARS = (".json", ".csv")
 FILE = "file"  # column of a table that names the video
 PDQ_BITS, PDQ_QUALITY = 31, 50  # a match, and what a hash needs to be evidence, as PDQ's authors have it
 COPIES = "copies:"  # begins a group that was found, rather than given
 
+About = dict[str, Any]  # what is known of a video, or its `cause` alone
 Told = dict[str, tuple[dict[str, Any], str]]  # by file: what its sidecar says, and what is wrong with that
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How videos are read.
+
+    Attributes:
+        frames: pictures per video.
+        size: longest side of a picture, pixels.
+        ocr: whether text in the pictures is read.
+        speech: engine that hears: 'none', 'pocketsphinx' (English), 'whisper' or 'whisper:FOLDER_OR_ID'.
+        max_seconds: longer videos are set aside.
+    """
+
+    frames: int = 4
+    size: int = 512
+    ocr: bool = True
+    speech: str = "none"
+    max_seconds: float = 600.0
+
+    @property
+    def packages(self) -> list[str]:
+        """Modules of the extra `video` that this needs."""
+        seen = ["rapidocr", "onnxruntime"] * self.ocr
+        heard = ["silero_vad", "onnxruntime"] + ["pocketsphinx"] * (self.speech == "pocketsphinx")
+        return list(dict.fromkeys(["av", "pdqhash"] + seen + heard * (self.speech != "none")))
+
+    def missing(self) -> str:
+        """What to install; '' where all is there."""
+        names = ", ".join(name for name in self.packages if find_spec(name) is None)
+        return f"videos need {names}, missing here: pip install 'radar-notebooks[video]'" if names else ""
+
+    def check(self) -> None:
+        """Raise RadarError where a package is missing, or no such engine or checkpoint is there."""
+        if missing := self.missing():
+            raise RadarError(missing)
+        check_engine(self.speech)
+
+    def digest(self) -> str:
+        """Identity of the settings and of the packages that decode."""
+        return digest_json(asdict(self) | {"versions": {name: version(name) for name in self.packages}})
 
 
 def import_videos(
@@ -56,7 +101,7 @@ def import_videos(
     Args:
         reading: frames, size, OCR, speech and limits; None: the defaults.
         table: names, labels and texts by column `file`; if None, `posts.csv` or `posts.jsonl` of the folder, if any.
-        categories: risks, where no sidecar has a column `label_<category>`; nothing is verified then.
+        categories: risks beside those of the sidecars' columns `label_<category>`; nothing is verified for these.
         ignore: columns of sidecars to leave out.
         seed: draws the splits of videos whose sidecar has none; without any verified label all are `unlabelled`.
         workers: processes.
@@ -75,27 +120,27 @@ def import_videos(
         raise RadarError(f"{folder} is no folder. Name the one with the videos.")
     if (out / "corpus.json").exists():
         raise RadarError(f"{out} already holds a corpus. Delete it or choose another folder.")
-    files = {_plain(path.relative_to(folder)): path for path in _videos(folder)}
+    paths = (path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and not path.name.startswith("."))
+    files = dict(sorted((_plain(path.relative_to(folder)), path) for path in paths))
     if not files:
         raise RadarError(f"{folder} holds no video ({', '.join(SUFFIXES)}).")
     told, astray = read_sidecars(folder, files, Path(table) if table else None)
-    risks = categories_of(dict.fromkeys(itertools.chain.from_iterable(cells for cells, _ in told.values())))
-    if not (risks := risks or tuple(categories)):
+    columns = dict.fromkeys(itertools.chain.from_iterable(cells for cells, _ in told.values()))
+    if not (risks := dict.fromkeys((*categories_of(columns), *categories))):
         raise RadarError(f"{folder}: no risk is named. Add label_<category> to a sidecar, or name them: --categories.")
-    places = _read_all(files, told, out / PARTIAL, reading, workers=workers, root=folder.resolve())
-    abouts = {file: {**kept(out / PARTIAL / place), "place": place} for file, place in places.items()}
-    causes = {file: about["cause"] for file, about in abouts.items() if "cause" in about}
-    causes |= {file: fault for file, (_, fault) in told.items() if fault and file not in causes}
-    _write_lines(out / SET_ASIDE, [{"file": file, "cause": cause} for file, cause in sorted(causes.items())] + astray)
-    sound = {file: about for file, about in abouts.items() if file not in causes}
+    abouts = read_all(files, {file: str(cells.get("language") or "und") for file, (cells, _) in told.items()},
+                      out / PARTIAL, reading, root=folder, workers=workers)  # fmt: skip
+    causes = {file: cause for file in files if (cause := abouts[file].get("cause") or told[file][1])}
+    _write_lines(out / SET_ASIDE, [{"file": file, "cause": cause} for file, cause in causes.items()] + astray)
+    sound = {file: abouts[file] for file in files if file not in causes}
     if not sound:
         raise RadarError(f"{folder}: none of {len(files):,} videos can be read; {out / SET_ASIDE} says why.")
-    rows = _rows(sound, told, risks)
-    _write_lines(out / VIDEOS, [{"post_id": row["post_id"], **{name: value for name, value in about.items()
-                                 if name not in ("place", FRAMES, "ocr_text", "asr_text")}}
+    rows = _rows(sound, told, list(risks))
+    hidden = ("place", FRAMES, "ocr_text", "asr_text")
+    _write_lines(out / VIDEOS, [{"post_id": row["post_id"]} | {key: about[key] for key in about if key not in hidden}
                                 for row, about in zip(rows, sound.values(), strict=True)])  # fmt: skip
     verified = any(str(row[LABEL_PREFIX + risk]).strip() in ("0", "1") for row in rows for risk in risks)
-    if not verified and not any("split" in row for row in rows):  # the importer would draw those of a group
+    if not verified and "split" not in columns:  # the importer would draw those of a group
         rows = [{**row, "split": "unlabelled"} for row in rows]
     _write_lines(out / PARTIAL / "posts.jsonl", rows)
     posts = import_table(
@@ -107,14 +152,13 @@ def import_videos(
     return posts
 
 
-def _videos(folder: Path) -> list[Path]:
-    found = (path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and not path.name.startswith("."))
-    return sorted(found, key=lambda path: path.relative_to(folder).as_posix())
-
-
 def _plain(path: Path) -> str:
     """A path as text, also where its bytes are none."""
     return os.fsencode(path.as_posix()).decode("utf-8", "backslashreplace")
+
+
+def _write_lines(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    atomic_write_text(path, "".join(json.dumps(row, default=str) + "\n" for row in rows))
 
 
 def read_sidecars(folder: Path, files: Mapping[str, Path], table: Path | None) -> tuple[Told, list[dict[str, str]]]:
@@ -124,126 +168,74 @@ def read_sidecars(folder: Path, files: Mapping[str, Path], table: Path | None) -
     """
     told: Told = {file: ({}, "") for file in files}
     astray: list[dict[str, str]] = []
-    table = table or next((folder / name for name in TABLES if (folder / name).is_file()), None)
-    if table is not None:
+    if table := table or next((folder / name for name in TABLES if (folder / name).is_file()), None):
         header, rows = read_rows(table)
         if FILE not in header:
             raise RadarError(f"{table.name}, header: no column {FILE!r} among {', '.join(header)[:200]}. "
                              "It names each video, relative to the folder.")  # fmt: skip
         seen: set[str] = set()
         for number, cells, faults in rows:
-            file = Path(str(cells.pop(FILE, "") or "")).as_posix()
-            fault = f"{table.name}, row {number}: {'; '.join(what for _, what, _ in faults)}" if faults else ""
-            fault = fault or (f"{table.name}, row {number}: the file is there twice" if file in seen else "")
-            if file in told:
+            file = Path(str(cells.pop(FILE, None) or "")).as_posix()
+            wrong = "" if file in files else "no such video"
+            wrong = wrong or "; ".join(what for _, what, _ in faults) or "the file is there twice" * (file in seen)
+            fault = f"{table.name}, row {number}: {wrong}" * bool(wrong)
+            if file in files:
                 told[file] = (cells, fault)
             else:
-                astray.append({"file": file, "cause": f"{table.name}, row {number}: no such video"})
+                astray.append({"file": file, "cause": fault})
             seen.add(file)
     for file, path in files.items():
-        for own in (path.with_suffix(suffix) for suffix in SIDECARS if path.with_suffix(suffix).is_file()):
-            cells, fault = _read_one(own)
-            told[file] = ({**told[file][0], **cells}, told[file][1] or fault)
+        for own in (path.with_suffix(".json"), path.with_suffix(".csv")):
+            if own.is_file():
+                cells, fault = _read_one(own)
+                told[file] = (told[file][0] | cells, told[file][1] or fault)
     return told, astray
 
 
 def _read_one(path: Path) -> tuple[dict[str, Any], str]:
     """The object or the one row of a sidecar, or what is wrong with it."""
     try:
-        if path.suffix == ".json":
-            value = json.loads(path.read_text(encoding="utf-8-sig"))
-            return (value, "") if isinstance(value, dict) else ({}, f"{path.name} is no JSON object")
-        rows = list(read_rows(path)[1])
+        rows = ([json.loads(path.read_text(encoding="utf-8-sig"))] if path.suffix == ".json" else
+                [None if faults else cells for _, cells, faults in read_rows(path)[1]])  # fmt: skip
     except (RadarError, OSError, ValueError, RecursionError) as error:
         return {}, f"its sidecar cannot be read ({error!s:.100})"
-    if len(rows) != 1 or rows[0][2]:
-        return {}, f"{path.name} has {len(rows)} rows, not one sound row"
-    return {name: value for name, value in rows[0][1].items() if name != FILE}, ""
+    if len(rows) != 1 or not isinstance(rows[0], dict):
+        return {}, f"{path.name} holds no single object or row"
+    return {name: value for name, value in rows[0].items() if name != FILE}, ""
 
 
-def _rows(sound: Mapping[str, dict[str, Any]], told: Told, risks: Sequence[str]) -> list[dict[str, Any]]:
-    """Rows of the data contract, in the order of the files."""
-    rows = []
-    for file, about in sound.items():
-        cells = {name: value for name, value in told[file][0].items() if name != FRAMES}
-        texts = {name: str(cells.get(name) or about.get(name) or "") for name in TEXT_COLUMNS}
-        labels = {LABEL_PREFIX + risk: cells.get(LABEL_PREFIX + risk, -1) for risk in risks}
-        pictures = [f"{about['place']}/{picture}" for picture in about[FRAMES]]
-        post_id = cells.get("post_id") or file
-        rows.append({**cells, "post_id": post_id, **texts, **labels, FRAMES: pictures})
-    names = copy_groups(rows, list(sound.values()))
-    return [{**row, "group": name} for row, name in zip(rows, names, strict=True)]
-
-
-def copy_groups(rows: Sequence[Mapping[str, Any]], abouts: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Group of each video: near-duplicates share one, as do videos of one given `group` or `stream_id`.
-
-    Two videos are near-duplicates when their bytes are equal, or each frame of the one with fewer lies within
-    `PDQ_BITS` of 256 bits, in the mean, of its nearest frame of the other. Every pair of frames is compared.
-    """
-    hashes, owner = [], []
-    for place, about in enumerate(abouts):
-        for bits, quality in zip(about["pdq"], about["pdq_quality"], strict=True):
-            if quality >= PDQ_QUALITY:
-                hashes.append(np.unpackbits(np.frombuffer(bytes.fromhex(bits), np.uint8)).astype(bool))
-                owner.append(place)
-    whole, of = np.array(hashes).reshape(-1, 256), np.array(owner)
-    near = {(owner[i], owner[j]) for i, j in near_hashes(whole, within=PDQ_BITS) if owner[i] != owner[j]}
-    pairs = {(a, b) for a, b in near if frame_distance(whole[of == a], whole[of == b]) <= PDQ_BITS}
-    keys = [[("bytes", about["digest"]), *((name, str(row[name])) for name in ("group", "stream_id") if row.get(name))]
-            for row, about in zip(rows, abouts, strict=True)]  # fmt: skip
-    first: dict[tuple[str, str], int] = {}
-    pairs |= {(first.setdefault(key, place), place) for place, own in enumerate(keys) for key in own}
-    numbers = duplicate_groups(pd.DataFrame(sorted(pairs), columns=["a", "b"]), len(rows))
-    members: dict[int, list[int]] = {}
-    for place, number in enumerate(numbers.tolist()):
-        members.setdefault(number, []).append(place)
-    names = [""] * len(rows)
-    for places in members.values():
-        given = sorted({str(rows[place]["group"]) for place in places if rows[place].get("group")})
-        found = COPIES + min(str(rows[place]["post_id"]) for place in places) if len(places) > 1 else ""
-        for place in places:
-            names[place] = given[0] if given else found
-    return names
-
-
-def _read_all(
-    files: Mapping[str, Path], told: Told, partial: Path, reading: Reading, *, workers: int, root: Path
-) -> dict[str, str]:
-    """Folder of each file below `partial`. A file that ends its process is set aside, too."""
-    left = {file: (path, file, partial, reading, str(told[file][0].get("language") or "und"))
-            for file, path in files.items()}  # fmt: skip
-    places: dict[str, str] = {}
-    for file, path in files.items():
-        if not _stays(path, root):
-            places[file] = _keep_cause(partial, file, "it is a link that leaves the folder")
-            del left[file]
-    with tqdm(total=len(files), initial=len(places), desc="reading videos", unit="video", disable=None) as bar:
+def read_all(
+    files: Mapping[str, Path], languages: Mapping[str, str], partial: Path, reading: Reading, *, root: Path,
+    workers: int = 2,
+) -> dict[str, About]:  # fmt: skip
+    """What is known of each file (`keep_video`). A file outside `root` is not opened; one that ends the process that
+    reads it is found by giving every suspect a process of its own."""
+    inside = Path(os.path.realpath(root))
+    left = {file: (path, file, partial, reading, languages[file]) for file, path in files.items()
+            if Path(os.path.realpath(path)).is_relative_to(inside)}  # fmt: skip
+    abouts = {file: {"cause": "it is a link that leaves the folder"} for file in files if file not in left}
+    suspects = 0
+    with tqdm(total=len(left), desc="reading videos", unit="video", disable=None) as bar:
         while left:
+            batch = dict(itertools.islice(left.items(), 1 if suspects else len(left)))
+            suspects = max(0, suspects - 1)
             try:
-                for file, place in _pooled(left, workers):
-                    places[file] = place
+                for file, about in _pooled(batch, workers):
+                    abouts[file] = about
+                    del left[file]
                     bar.update()
-            except BrokenProcessPool:  # one of those that were at work: each of them gets a process of its own
-                suspects = [file for file in left if file not in places][: 2 * workers + 1]
-                for file in suspects:
-                    try:
-                        places |= dict(_pooled({file: left[file]}, 1))
-                    except BrokenProcessPool:
-                        places[file] = _keep_cause(partial, file, "its decoder crashed, or took too much memory")
-                    bar.update()
-            left = {file: job for file, job in left.items() if file not in places}
-    return {file: places[file] for file in files}
+            except BrokenProcessPool:
+                if len(batch) > 1:
+                    suspects = 2 * workers + 1  # at work, or next to be
+                    continue
+                (file,) = batch
+                abouts[file] = {"cause": "its decoder crashed, or took too much memory"}
+                del left[file]
+                bar.update()
+    return abouts
 
 
-def _stays(path: Path, root: Path) -> bool:
-    try:
-        return path.resolve().is_relative_to(root)
-    except (OSError, RuntimeError):  # a loop of links
-        return False
-
-
-def _pooled(jobs: Mapping[str, tuple], workers: int) -> Iterator[tuple[str, str]]:
+def _pooled(jobs: Mapping[str, tuple], workers: int) -> Iterator[tuple[str, About]]:
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(min(workers, len(jobs)), mp_context=context) as pool:
         futures = {pool.submit(keep_video, *job): file for file, job in jobs.items()}
@@ -255,11 +247,89 @@ def _pooled(jobs: Mapping[str, tuple], workers: int) -> Iterator[tuple[str, str]
             raise
 
 
-def _keep_cause(partial: Path, file: str, cause: str) -> str:
-    place = f"cause-{os.urandom(8).hex()}"
-    write_json(partial / place / "about.json", {"file": file, "cause": cause})
-    return place
+def keep_video(path: Path, name: str, folder: Path, reading: Reading, language: str) -> About:
+    """What is known of a video, or only the `cause` why nothing is. It is read once: what is known, and the pictures,
+    lie in a folder of its own below `folder`, the `place`; its `frames` are the pictures' names.
+
+    Raises:
+        RadarError: a checkpoint does not load, or `folder` cannot be written.
+    """
+    try:
+        check_file(path)
+        digest = digest_file(path)
+        place = folder / digest_json([name, digest, language, reading.digest()])
+        if (place / ABOUT).is_file():
+            return read_json(place / ABOUT)
+        about, pictures = read_video(path, reading, language=language)
+    except Unreadable as error:
+        return {"cause": str(error)}
+    except RadarError:
+        raise
+    except Exception as error:  # of a library, whatever the file made it do
+        return {"cause": f"reading it failed ({type(error).__name__}: {error!s:.100})"}
+    names = [f"{round(1000 * t):09d}.jpg" for t in about["times"]]
+    about = {"file": name, "place": place.name, "digest": digest, **about, FRAMES: names}
+    with atomic_path(place) as temporary:
+        temporary.mkdir()
+        for file, data in zip(names, pictures, strict=True):
+            (temporary / file).write_bytes(data)
+        write_json(temporary / ABOUT, about)
+    return about
 
 
-def _write_lines(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    atomic_write_text(path, "".join(json.dumps(row, default=str) + "\n" for row in rows))
+def read_video(path: Path, reading: Reading, *, language: str = "und") -> tuple[About, list[bytes]]:
+    """As `read_pictures`, with pdq (hexadecimal), pdq_quality, ocr_text, asr_text; the pictures as JPEG.
+
+    Raises:
+        Unreadable: with the cause.
+    """
+    import pdqhash
+
+    about, pictures = read_pictures(path, count=reading.frames, max_seconds=reading.max_seconds)
+    pictures = [shrink(picture, reading.size) for picture in pictures]
+    hashes = [pdqhash.compute(np.asarray(picture)) for picture in pictures]
+    about["pdq"] = [np.packbits(bits.astype(np.uint8)).tobytes().hex() for bits, _ in hashes]
+    about["pdq_quality"] = [int(quality) for _, quality in hashes]
+    about["ocr_text"] = read_text(pictures) if reading.ocr else ""
+    about["asr_text"] = read_speech(read_sound(path), reading.speech) if hears(reading.speech, language) else ""
+    return about, [encode(picture, lossy=True) for picture in pictures]
+
+
+def _rows(sound: Mapping[str, About], told: Told, risks: Sequence[str]) -> list[dict[str, Any]]:
+    """Rows of the data contract, in the order of the files."""
+    rows = []
+    for file, about in sound.items():
+        cells, _ = told[file]
+        texts = {name: cells.get(name) or about.get(name) or "" for name in TEXT_COLUMNS}
+        labels = {LABEL_PREFIX + risk: cells.get(LABEL_PREFIX + risk, -1) for risk in risks}
+        pictures = [f"{about['place']}/{picture}" for picture in about[FRAMES]]
+        rows.append({**cells, "post_id": cells.get("post_id") or file, **texts, **labels, FRAMES: pictures})
+    names = copy_groups(rows, list(sound.values()))
+    return [{**row, "group": name} for row, name in zip(rows, names, strict=True)]
+
+
+def copy_groups(rows: Sequence[Mapping[str, Any]], abouts: Sequence[About]) -> list[str]:
+    """Group of each video: near-duplicates share one, as do videos of one given `group` or `stream_id`.
+
+    Two videos are near-duplicates when their bytes are equal, or each frame of the one with fewer lies within
+    `PDQ_BITS` of 256 bits, in the mean, of its nearest frame of the other. Every pair of frames is compared.
+    """
+    hashes = [(place, np.unpackbits(np.frombuffer(bytes.fromhex(bits), np.uint8)).astype(bool))
+              for place, about in enumerate(abouts)
+              for bits, quality in zip(about["pdq"], about["pdq_quality"], strict=True)
+              if quality >= PDQ_QUALITY]  # fmt: skip
+    owner, whole = np.array([place for place, _ in hashes]), np.array([bits for _, bits in hashes]).reshape(-1, 256)
+    near = {(owner[i], owner[j]) for i, j in near_hashes(whole, within=PDQ_BITS) if owner[i] != owner[j]}
+    pairs = {(a, b) for a, b in near if frame_distance(whole[owner == a], whole[owner == b]) <= PDQ_BITS}
+    first: dict[tuple[str, str], int] = {}
+    for place, (row, about) in enumerate(zip(rows, abouts, strict=True)):
+        keys = [("bytes", about["digest"]), *((name, str(row.get(name) or "")) for name in ("group", "stream_id"))]
+        pairs |= {(first.setdefault(key, place), place) for key in keys if key[1]}
+    numbers = duplicate_groups(pd.DataFrame(sorted(pairs), columns=["a", "b"]), len(rows))
+    members = pd.DataFrame({"post_id": [str(row["post_id"]) for row in rows],
+                            "given": [str(row.get("group") or "") or None for row in rows]})  # fmt: skip
+    names = {}
+    for number, own in members.groupby(numbers):
+        found = COPIES + own["post_id"].min() if len(own) > 1 else ""
+        names[number] = own["given"].min() if own["given"].notna().any() else found
+    return [names[number] for number in numbers]

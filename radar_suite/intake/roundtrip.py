@@ -11,21 +11,21 @@ import itertools
 import shutil
 import subprocess
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from PIL import Image
 from tqdm.auto import tqdm
 
 from radar_lib.data.schema import LABEL_PREFIX
 from radar_lib.errors import RadarError
 from radar_lib.files import atomic_path, write_json
-from radar_suite.intake.from_video import import_videos
+from radar_suite.intake.from_video import Reading, import_videos
 from radar_suite.intake.text import text_key
-from radar_suite.intake.video import Reading
 from radar_suite.world.build import CorpusConfig, plan_corpus, render_posts
 from radar_suite.world.facts import DOMAINS
 from radar_suite.world.policies import CATEGORIES
@@ -33,7 +33,7 @@ from radar_suite.world.script import banner
 
 PX, RATE, SHOWN = 512, 5, 2  # side, pictures a second, seconds that each frame is shown
 LINE = 28  # characters of a line on the screen
-SPEAKER = "espeak-ng"
+SPEAKER, SPEAKER_RATE = "espeak-ng", 22_050  # samples a second
 CANDIDATES = 2_000  # posts of traffic that are looked at
 SIDECAR = ("post_id", "region", "language", "title", "pipeline", *(LABEL_PREFIX + name for name in CATEGORIES))
 
@@ -70,20 +70,36 @@ def roundtrip(n: int, out: str | Path, *, reading: Reading, seed: int = 1, worke
     reading.check()
     if out.exists() and any(out.iterdir()):
         raise RadarError(f"{out} is taken. Choose a new folder.")
-    speaks = shutil.which(SPEAKER)
+    speaks = shutil.which(SPEAKER) is not None
     rows = sample_rows(n, seed=seed)
     for row in tqdm(rows, desc="rendering videos", unit="video", disable=None):
         path = out / "videos" / f"{row['post_id']}.mp4"
         with atomic_path(path) as temporary:
-            write_video(temporary, row, sound=speak(row["asr_text"], row["language"]) if speaks else None)
+            write_video(temporary, row, sound=speak(row["asr_text"], row["language"]) if speaks else b"")
         write_json(path.with_suffix(".json"), {name: row[name] for name in SIDECAR})
     posts = import_videos(out / "videos", out / "posts", reading=reading, workers=workers)
-    read = posts.table().set_index("post_id")
-    heard = bool(speaks) and reading.speech != "none"
-    languages = sorted({row["language"] for row in rows})
-    lines = [_errors(rows, read, language, ocr=reading.ocr, heard=heard) for language in ("*", *languages)]
+    read = posts.table().set_index("post_id").loc[[row["post_id"] for row in rows]]
+    heard = speaks and reading.speech != "none"
+    table = pd.DataFrame([_errors(row, *texts) for row, texts in zip(rows, read[["ocr_text", "asr_text"]].to_numpy(),
+                                                                     strict=True)])  # fmt: skip
+    lines = []
+    for language, own in (("*", table), *table.groupby("language")):
+        sums = own.drop(columns="language").sum().astype(int)
+        rates = {f"{unit}_error_rate": round(float(sums[f"{unit}_errors"] / sums[f"{unit}s"]), 4)
+                 if measured and sums[f"{unit}s"] else None
+                 for unit, measured in (("character", reading.ocr), ("word", heard))}  # fmt: skip
+        lines.append({"language": language, "posts": len(own), "characters": int(sums["characters"]),
+                      "words": int(sums["words"]), **rates})  # fmt: skip
     return {"what": "posts of the built-in world as videos, read back", "posts": n, "px": PX, "seed": seed,
-            "ocr": reading.ocr, "speech": reading.speech, "spoken": bool(speaks), "lines": lines}  # fmt: skip
+            "ocr": reading.ocr, "speech": reading.speech, "spoken": speaks, "lines": lines}  # fmt: skip
+
+
+def _errors(row: dict[str, Any], seen: str, said: str) -> dict[str, Any]:
+    """Characters and words of a post, and how many of them are read and heard wrongly."""
+    text, words = text_key(row["ocr_text"]), text_key(row["asr_text"]).split()
+    return {"language": row["language"], "characters": len(text), "words": len(words),
+            "character_errors": edit_distance(text, text_key(seen), within=True),
+            "word_errors": edit_distance(words, text_key(said).split())}  # fmt: skip
 
 
 def sample_rows(n: int, *, seed: int) -> list[dict[str, Any]]:
@@ -92,30 +108,26 @@ def sample_rows(n: int, *, seed: int) -> list[dict[str, Any]]:
     config = CorpusConfig(seed=seed, **sizes, unlabelled_posts=max(CANDIDATES, 10 * n), frame_px=PX)
     chosen = plan_corpus(config)[-1]
     languages = np.array(DOMAINS["language"])[chosen.facts["language"]]
-    queues = {language: iter(np.flatnonzero(languages == language)) for language in sorted(set(languages.tolist()))}
-    rows: list[dict[str, Any]] = []
-    for language in itertools.cycle(list(queues)):
-        if len(rows) == n or not queues:
-            return rows
-        if language in queues:
-            drawn = (next(render_posts(config, chosen, int(i), int(i) + 1)) for i in queues[language])
-            row = next((row for row in drawn if row["ocr_text"] and row["frames"]), None)
-            if row is None:
-                del queues[language]
-            else:
-                rows.append(row)
-    return rows
+
+    def shown(language: str) -> Iterator[dict[str, Any]]:
+        for i in np.flatnonzero(languages == language).tolist():
+            row = next(render_posts(config, chosen, i, i + 1))
+            if row["ocr_text"] and row["frames"]:
+                yield row
+
+    turns = itertools.zip_longest(*map(shown, sorted(set(languages.tolist()))))
+    return list(itertools.islice(filter(None, itertools.chain.from_iterable(turns)), n))
 
 
-def write_video(path: Path, row: dict[str, Any], *, sound: np.ndarray | None) -> None:
-    """A post as mp4 (H.264): each frame for `SHOWN` seconds, its text on the screen; `sound`: int16 at 16 kHz."""
+def write_video(path: Path, row: dict[str, Any], *, sound: bytes = b"") -> None:
+    """A post as mp4 (H.264): each frame for `SHOWN` seconds, its text on the screen; `sound`: of a wave file."""
     import av
 
     bar = text_bar(row["ocr_text"])
     with av.open(str(path), "w", format="mp4") as out:
         stream = out.add_stream("libx264", rate=RATE, options={"preset": "veryfast", "crf": "23"})
         stream.width, stream.height, stream.pix_fmt = PX, PX, "yuv420p"
-        heard = out.add_stream("aac", rate=48_000) if sound is not None else None
+        heard = out.add_stream("aac", rate=SPEAKER_RATE, layout="mono") if sound else None
         for i in range(len(row["frames"]) * SHOWN * RATE):
             picture = Image.open(io.BytesIO(row["frames"][i // (SHOWN * RATE)])).convert("RGB")
             picture.paste(bar, (0, PX - bar.height))
@@ -124,10 +136,9 @@ def write_video(path: Path, row: dict[str, Any], *, sound: np.ndarray | None) ->
             out.mux(stream.encode(frame))
         out.mux(stream.encode(None))
         if heard is not None:
-            frame = av.AudioFrame.from_ndarray(np.repeat(sound, 3)[None], "s16", "mono")
-            frame.sample_rate, frame.pts, frame.time_base = 48_000, 0, Fraction(1, 48_000)
-            out.mux(heard.encode(frame))
-            out.mux(heard.encode(None))
+            with av.open(io.BytesIO(sound), format="wav") as wave:
+                for frame in (*wave.decode(audio=0), None):
+                    out.mux(heard.encode(frame))
 
 
 def text_bar(text: str) -> Image.Image:
@@ -139,33 +150,7 @@ def text_bar(text: str) -> Image.Image:
     return bar
 
 
-def speak(text: str, language: str) -> np.ndarray | None:
-    """The words as int16 samples at 16 kHz; None where there are none, or the speaker knows no such voice."""
-    import av
-
-    if not text:
-        return None
+def speak(text: str, language: str) -> bytes:
+    """The words as a wave file; empty where there are none, or the speaker knows no such voice."""
     command = [SPEAKER, "-v", language.split("-")[0], "--stdout", "--", text]
-    done = subprocess.run(command, capture_output=True, timeout=60, check=False)
-    if done.returncode or not done.stdout:
-        return None
-    resampler, parts = av.AudioResampler("s16", "mono", 16_000), []
-    with av.open(io.BytesIO(done.stdout), format="wav") as wave:
-        for frame in (*wave.decode(audio=0), None):
-            parts += [part.to_ndarray()[0] for part in resampler.resample(frame)]
-    return np.concatenate(parts) if parts else None
-
-
-def _errors(rows: Sequence[dict[str, Any]], read: Any, language: str, *, ocr: bool, heard: bool) -> dict[str, Any]:
-    """One line of the record."""
-    own = [row for row in rows if language in ("*", row["language"])]
-    characters = words = character_errors = word_errors = 0
-    for row in own:
-        seen, said = read.loc[row["post_id"], ["ocr_text", "asr_text"]]
-        wanted, spoken = text_key(row["ocr_text"]), text_key(row["asr_text"]).split()
-        characters, words = characters + len(wanted), words + len(spoken)
-        character_errors += edit_distance(wanted, text_key(seen), within=True) if ocr else 0
-        word_errors += edit_distance(spoken, text_key(said).split()) if heard else 0
-    return {"language": language, "posts": len(own), "characters": characters, "words": words,
-            "character_error_rate": round(character_errors / characters, 4) if ocr and characters else None,
-            "word_error_rate": round(word_errors / words, 4) if heard and words else None}  # fmt: skip
+    return subprocess.run(command, capture_output=True, check=False).stdout if text else b""

@@ -17,8 +17,7 @@ from radar_lib.data.posts import open_posts
 from radar_lib.errors import RadarError
 from radar_suite.intake import from_video
 from radar_suite.intake.check import check_posts
-from radar_suite.intake.from_video import PARTIAL, SET_ASIDE, VIDEOS, import_videos
-from radar_suite.intake.video import Reading
+from radar_suite.intake.from_video import PARTIAL, SET_ASIDE, VIDEOS, Reading, import_videos, read_all
 
 PLAIN = Reading(frames=3, ocr=False)
 
@@ -138,10 +137,8 @@ class Deadly(pathlib.PosixPath):
 def test_a_file_that_ends_its_process_is_set_aside_and_the_others_are_read(films, folder, tmp_path):
     files = {name: folder / name for name in ("0.mp4", "1.mp4", "2.mp4", "3.mp4")}
     files = {"0.mp4": files["0.mp4"], "deadly.mp4": Deadly(folder / "deadly.mp4"), **files}
-    places = from_video._read_all(files, {file: ({}, "") for file in files}, tmp_path / PARTIAL, PLAIN, workers=1,
-                                  root=folder.resolve())  # fmt: skip
-    causes = {file: from_video.kept(tmp_path / PARTIAL / place).get("cause") for file, place in places.items()}
-    assert set(causes) == set(files) and [file for file, cause in causes.items() if cause] == ["deadly.mp4"]
+    abouts = read_all(files, dict.fromkeys(files, "und"), tmp_path / PARTIAL, PLAIN, root=folder, workers=1)
+    assert set(abouts) == set(files) and [file for file in files if "cause" in abouts[file]] == ["deadly.mp4"]
 
 
 def test_killed_and_resumed_gives_the_same_bytes(folder, tmp_path):

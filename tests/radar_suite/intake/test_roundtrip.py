@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import wave
 from functools import lru_cache
 
 import numpy as np
@@ -9,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from radar_suite.intake import roundtrip
-from radar_suite.intake.roundtrip import PX, RATE, SHOWN, edit_distance, sample_rows, write_video
+from radar_suite.intake.roundtrip import PX, RATE, SHOWN, SPEAKER_RATE, edit_distance, sample_rows, write_video
 from radar_suite.intake.video import read_pictures, read_sound
 
 TEXTS = st.text("abc", max_size=7)
@@ -34,11 +36,14 @@ def test_edit_distance_is_that_of_its_definition(a, b):
 def test_a_post_becomes_a_video_of_its_frames(films, tmp_path):
     rows = sample_rows(3, seed=1)
     assert len({row["language"] for row in rows}) == 3 and all(row["ocr_text"] for row in rows)
-    row, tone = rows[0], (8000 * np.sin(np.arange(16_000) / 10)).astype(np.int16)
-    write_video(tmp_path / "a.mp4", row, sound=tone)
-    track, about, pictures = read_pictures(tmp_path / "a.mp4", count=len(row["frames"]), max_seconds=60)
+    row, spoken = rows[0], io.BytesIO()
+    with wave.open(spoken, "wb") as file:
+        file.setparams((1, 2, SPEAKER_RATE, 0, "NONE", ""))
+        file.writeframes((8000 * np.sin(np.arange(SPEAKER_RATE) / 10)).astype("<i2").tobytes())
+    write_video(tmp_path / "a.mp4", row, sound=spoken.getvalue())
+    about, pictures = read_pictures(tmp_path / "a.mp4", count=len(row["frames"]), max_seconds=60)
     assert about["pictures"] == len(row["frames"]) * SHOWN * RATE and pictures[0].size == (PX, PX)
-    assert abs(track.seconds - len(row["frames"]) * SHOWN) < 0.01
+    assert abs(about["seconds"] - len(row["frames"]) * SHOWN) < 0.01
     assert abs(len(read_sound(tmp_path / "a.mp4")) - 16_000) < 1_600
 
 

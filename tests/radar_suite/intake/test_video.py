@@ -8,8 +8,10 @@ from PIL import Image
 
 from radar_lib.errors import RadarError
 from radar_suite.chain import cli, exits
-from radar_suite.intake import video
-from radar_suite.intake.video import Reading, Track, Unreadable, read_pictures, read_sound, voiced
+from radar_suite.intake import from_video, video
+from radar_suite.intake.from_video import Reading
+from radar_suite.intake.recognition import hears, read_text, voiced
+from radar_suite.intake.video import Unreadable, check_file, read_pictures, read_sound
 
 X264 = {"b frames": "keyint=20:bframes=5:b-pyramid=2:scenecut=0", "open gop": "open-gop=1:keyint=20:bframes=3",
         "intra refresh": "intra-refresh=1:keyint=15", "one key": "keyint=infinite", "slices": "slices=4"}  # fmt: skip
@@ -37,7 +39,7 @@ def on_screen(path, count):
 @pytest.mark.parametrize("x264", X264.values(), ids=X264)
 def test_seeking_gives_the_pictures_of_full_decoding(films, tmp_path, suffix, x264):
     path = films.film(tmp_path / f"a.{suffix}", n=70, options={"x264-params": x264})
-    _, about, pictures = read_pictures(path, count=5, max_seconds=60)
+    about, pictures = read_pictures(path, count=5, max_seconds=60)
     assert about["pictures"] == 70 and len(pictures) == 5
     assert [picture.tobytes() for picture in pictures] == on_screen(path, 5)
 
@@ -46,35 +48,32 @@ def test_seeking_gives_the_pictures_of_full_decoding(films, tmp_path, suffix, x2
 def test_other_codecs(films, tmp_path, codec, suffix):
     options = {"x265-params": "log-level=none:keyint=15"} if codec == "libx265" else {}
     path = films.film(tmp_path / f"a.{suffix}", n=40, codec=codec, options=options)
-    _, _, pictures = read_pictures(path, count=4, max_seconds=60)
+    _, pictures = read_pictures(path, count=4, max_seconds=60)
     assert [picture.tobytes() for picture in pictures] == on_screen(path, 4)
 
 
 def test_frames_of_a_variable_rate_are_spread_over_time_not_over_pictures(films, tmp_path):
     times = [*range(0, 400, 10), 2000, 4000, 6000, 8000]  # forty pictures at once, then four slow ones
     path = films.film(tmp_path / "a.mp4", n=44, times=times)
-    track, _, pictures = read_pictures(path, count=5, max_seconds=60)
-    shown = [round((pts - track.start) * track.time_base, 2) for pts in track.shown_at_middles(5)]
-    assert shown == [0.39, 2, 4, 6, 8]  # parts of 2 s up to 10 s: the last picture is taken to last as its gap
+    about, pictures = read_pictures(path, count=5, max_seconds=60)
+    assert about["times"] == [0.39, 2, 4, 6, 8]  # parts of 2 s up to 10 s: the last picture is taken to last as its gap
     assert [picture.tobytes() for picture in pictures] == on_screen(path, 5)
 
 
 def test_a_video_of_fewer_pictures_than_asked_gives_each_once(films, tmp_path):
     path = films.film(tmp_path / "a.mp4", n=3)
-    assert len(read_pictures(path, count=8, max_seconds=60)[2]) == 3
+    assert len(read_pictures(path, count=8, max_seconds=60)[1]) == 3
 
 
-def test_decoding_begins_at_the_last_key_picture_that_is_shown_before():
-    track = Track(np.array([0, 3, 1, 2, 6, 4, 5]), np.array([1, 0, 0, 0, 1, 0, 0], bool), 7, 0.1)
-    assert [track.key_before(pts) for pts in range(7)] == [0, 0, 0, 0, 0, 0, 4]
+TURNS = [(a, 0, 0, d) for a in (1, -1) for d in (1, -1)] + [(0, b, c, 0) for b in (1, -1) for c in (1, -1)]
 
 
-@pytest.mark.parametrize("matrix", [(1, 0, 0, 1), *video._TURNS])
+@pytest.mark.parametrize("matrix", TURNS)
 def test_pictures_are_upright(films, tmp_path, matrix):
     quarters = np.zeros((64, 64, 3), np.uint8)
     quarters[:32, 32:], quarters[32:, :32], quarters[32:, 32:] = 80, 160, 240
     path = films.film(tmp_path / "a.mp4", n=3, pictures=[quarters] * 3)
-    (picture,) = read_pictures(films.with_matrix(path, *matrix), count=1, max_seconds=60)[2]
+    (picture,) = read_pictures(films.with_matrix(path, *matrix), count=1, max_seconds=60)[1]
     a, b, c, d = matrix
     for x in (-1, 1):  # quarters around the middle: the matrix says where each goes
         for y in (-1, 1):
@@ -86,7 +85,7 @@ def test_pictures_are_upright(films, tmp_path, matrix):
 def test_pixels_that_are_not_square_become_square(films, tmp_path):
     options = {"x264-params": "sar=2/1"}
     path = films.film(tmp_path / "a.mp4", options=options)
-    assert read_pictures(path, count=1, max_seconds=60)[2][0].size == (128, 64)
+    assert read_pictures(path, count=1, max_seconds=60)[1][0].size == (128, 64)
 
 
 def test_limits(films, tmp_path, monkeypatch):
@@ -98,14 +97,15 @@ def test_limits(films, tmp_path, monkeypatch):
             patch.setattr(video, name, limit)
             read_pictures(path, count=1, max_seconds=60)
     monkeypatch.setattr(video, "MOST_BYTES", 10)
-    assert video.file_fault(path)
+    with pytest.raises(Unreadable):
+        check_file(path)
 
 
 def test_a_cut_file_is_told_from_a_whole_one_at_any_place(films, tmp_path):
     for suffix, codec, container in (("mp4", "libx264", films.FAST), ("webm", "libvpx-vp9", None)):
         path = films.film(tmp_path / f"a.{suffix}", n=60, codec=codec, container=container)
         whole = path.read_bytes()
-        assert len(read_pictures(path, count=2, max_seconds=60)[2]) == 2
+        assert len(read_pictures(path, count=2, max_seconds=60)[1]) == 2
         for share in (0.1, 0.3, 0.5, 0.75):
             path.write_bytes(whole[: int(share * len(whole))])
             with pytest.raises(Unreadable):
@@ -124,8 +124,10 @@ def test_sound_comes_as_it_was_and_silence_is_no_speech(films, tmp_path):
     assert voiced(np.zeros(32_000, np.float32)) == [] == voiced(np.empty(0, np.float32))
 
 
-def test_an_engine_of_one_language_leaves_others_unheard(tmp_path):
-    assert video.hear(tmp_path / "none.mp4", "pocketsphinx", "pt-BR") == ""
+def test_an_engine_of_one_language_leaves_others_unheard():
+    languages = ("en-GB", "und", "pt-BR")
+    assert [hears("pocketsphinx", language) for language in languages] == [True, True, False]
+    assert all(hears("whisper:folder", language) and not hears("none", language) for language in languages)
 
 
 def test_text_in_frames_is_read_once():
@@ -134,19 +136,19 @@ def test_text_in_frames_is_read_once():
 
     picture = Image.new("RGB", (512, 200), (90, 120, 90))
     picture.paste(banner("Win a FREE phone today", 480, 60, (0, 0, 0), (255, 255, 255)), (16, 70))
-    assert video.read_text([picture, picture]) == "Win a FREE phone today"
+    assert read_text([picture, picture]) == "Win a FREE phone today"
 
 
 @pytest.mark.parametrize("speech", ["loud", "pocketsphinx:model", "whisper:/no/such/folder"])
 def test_an_engine_that_is_not_there_is_refused_before_work_starts(speech, monkeypatch):
-    monkeypatch.setattr(video, "find_spec", lambda name: True)
+    monkeypatch.setattr(from_video, "find_spec", lambda name: True)
     with pytest.raises(RadarError):
         Reading(speech=speech).check()
 
 
 @pytest.mark.parametrize("command", ["from-video videos", "roundtrip"])
 def test_without_the_extra_the_command_says_how_to_get_it(command, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(video, "find_spec", lambda name: None)
+    monkeypatch.setattr(from_video, "find_spec", lambda name: None)
     code = cli.main(["posts", *command.split(), "--out", str(tmp_path / "out")])
     assert code == exits.ENVIRONMENT and "pip install 'radar-notebooks[video]'" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
