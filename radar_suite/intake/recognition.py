@@ -12,7 +12,6 @@ from jaxtyping import Float32
 from PIL import Image
 
 from radar_lib.errors import RadarError
-from radar_suite.intake.text import text_key
 from radar_suite.intake.video import SAMPLE_RATE
 
 ALIKE = 0.8  # similarity of two lines of text that are one line, read twice
@@ -24,6 +23,8 @@ Sound = Float32[np.ndarray, " sample"]
 
 def read_text(pictures: Sequence[Image.Image]) -> str:
     """Lines written in the pictures, each once, in the order of their first sight."""
+    from radar_suite.intake.text import text_key  # brings pandas, a second of each worker's
+
     lines: dict[str, str] = {}  # by `text_key`
     for picture in pictures:
         for line in _reader()(np.asarray(picture)[..., ::-1]).txts or ():

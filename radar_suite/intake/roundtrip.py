@@ -24,7 +24,8 @@ from tqdm.auto import tqdm
 from radar_lib.data.schema import LABEL_PREFIX
 from radar_lib.errors import RadarError
 from radar_lib.files import atomic_path, write_json
-from radar_suite.intake.from_video import Reading, import_videos
+from radar_suite.intake.from_video import import_videos
+from radar_suite.intake.reading import Reading
 from radar_suite.intake.text import text_key
 from radar_suite.world.build import CorpusConfig, plan_corpus, render_posts
 from radar_suite.world.facts import DOMAINS

@@ -17,7 +17,8 @@ from radar_lib.data.posts import open_posts
 from radar_lib.errors import RadarError
 from radar_suite.intake import from_video
 from radar_suite.intake.check import check_posts
-from radar_suite.intake.from_video import PARTIAL, SET_ASIDE, VIDEOS, Reading, import_videos, read_all
+from radar_suite.intake.from_video import PARTIAL, SET_ASIDE, VIDEOS, import_videos, read_all
+from radar_suite.intake.reading import Reading
 
 PLAIN = Reading(frames=3, ocr=False)
 
