@@ -36,11 +36,11 @@ def frames_of(data: bytes, max_px: int) -> tuple[list[bytes], Counter[str]]:
     flat = sum(map(is_flat, image.pictures))
     if image.plain and max(image.pictures[0].size) <= max_px:
         return [data], Counter(flat=flat)
-    frames = [encode(shrink(picture, max_px), lossy=image.container in LOSSY) for picture in image.pictures]
+    frames = [encode(_shrink(picture, max_px), lossy=image.container in LOSSY) for picture in image.pictures]
     return frames, Counter(animations=int(image.count > 1), rewritten=len(frames), flat=flat)
 
 
-def shrink(picture: Image.Image, max_px: int) -> Image.Image:
+def _shrink(picture: Image.Image, max_px: int) -> Image.Image:
     short, long = sorted(picture.size)
     if long <= max_px:
         return picture

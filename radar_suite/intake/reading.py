@@ -15,7 +15,7 @@ import numpy as np
 
 from radar_lib.errors import RadarError
 from radar_lib.files import atomic_path, digest_file, digest_json, read_json, write_json
-from radar_suite.intake.images import encode, shrink
+from radar_suite.intake.images import encode
 from radar_suite.intake.recognition import check_engine, hears, read_speech, read_text
 from radar_suite.intake.video import Unreadable, check_file, read_pictures, read_sound
 
@@ -103,8 +103,8 @@ def read_video(path: Path, reading: Reading, *, language: str = "und") -> tuple[
     """
     import pdqhash
 
-    about, pictures = read_pictures(path, count=reading.frames, max_seconds=reading.max_seconds)
-    pictures = [shrink(picture, reading.size) for picture in pictures]
+    about, pictures = read_pictures(path, count=reading.frames, size=reading.size,
+                                    max_seconds=reading.max_seconds)  # fmt: skip
     hashes = [pdqhash.compute(np.asarray(picture)) for picture in pictures]
     about["pdq"] = [np.packbits(bits.astype(np.uint8)).tobytes().hex() for bits, _ in hashes]
     about["pdq_quality"] = [int(quality) for _, quality in hashes]

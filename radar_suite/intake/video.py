@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -75,14 +76,17 @@ def shown_at_middles(pts: Times, end: int, n: int) -> list[int]:
     return np.unique(order[np.searchsorted(order, middles, side="right") - 1]).tolist()
 
 
-def read_pictures(path: Path, *, count: int, max_seconds: float) -> tuple[dict[str, Any], list[Image.Image]]:
-    """What is known of a video stream, and the pictures of `shown_at_middles`.
+def read_pictures(
+    path: Path, *, count: int, max_seconds: float, size: int = 512
+) -> tuple[dict[str, Any], list[Image.Image]]:
+    """What is known of a video stream, and the pictures of `shown_at_middles`, no side longer than `size` pixels.
 
     Between key pictures only what the wanted ones need is decoded. Where that meets an error of the decoder, the
     whole stream is decoded instead, so that the result is that of full decoding; errors that remain are the file's.
 
     Returns:
-        seconds, pictures (number of all), codec, times (seconds from the first picture), width, height; the pictures.
+        seconds, pictures (number of all), codec, width and height (as stored), times (seconds
+        from the first picture); the pictures.
 
     Raises:
         Unreadable: with the cause.
@@ -94,20 +98,20 @@ def read_pictures(path: Path, *, count: int, max_seconds: float) -> tuple[dict[s
         video = _video_stream(container, max_seconds)
         pts, keys, end = _list_pictures(container, video, max_seconds)
         wanted, start, unit = shown_at_middles(pts, end, count), int(pts.min()), float(video.time_base)
-        about = {"seconds": round((end - start) * unit, 3), "pictures": len(pts), "codec": video.codec_context.name}
+        about = {"seconds": round((end - start) * unit, 3), "pictures": len(pts), "codec": video.codec_context.name,
+                 "width": video.codec_context.width, "height": video.codec_context.height,
+                 "times": [round((t - start) * unit, 3) for t in wanted]}  # fmt: skip
         errors.clear()
         with contextlib.suppress(OSError, ValueError, av.FFmpegError, Unreadable):
-            found = _decode_at(container, video, keys, wanted)
+            found = _decode_at(container, video, keys, wanted, size)
         clean = not errors and len(found) == len(wanted)
     if not clean:
         with opened(path) as (container, errors):
             video = _video_stream(container, max_seconds)
-            found = _decode_through(container.demux(video), video, set(wanted), skip=False)
+            found = _decode_through(container.demux(video), video, set(wanted), size, skip=False)
             if errors or len(found) < len(wanted):
                 said = errors[0][2].strip() if errors else "pictures are missing"
                 raise Unreadable(f"its pictures are damaged ({said:.100})")
-    width, height = found[wanted[0]].size
-    about |= {"times": [round((t - start) * unit, 3) for t in wanted], "width": width, "height": height}
     return about, [found[t] for t in wanted]
 
 
@@ -172,18 +176,20 @@ def _list_pictures(container: Any, video: Any, max_seconds: float) -> tuple[Time
     return pts, pts[key], end
 
 
-def _decode_at(container: Any, video: Any, keys: Times, wanted: list[int]) -> dict[int, Image.Image]:
+def _decode_at(container: Any, video: Any, keys: Times, wanted: list[int], size: int) -> dict[int, Image.Image]:
     parts: dict[int, set[int]] = {}  # by the key picture that is shown last before
     for pts in wanted:
         parts.setdefault(int(keys[keys <= pts].max()), set()).add(pts)
     found: dict[int, Image.Image] = {}
     for key, here in parts.items():
         container.seek(key, stream=video)
-        found |= _decode_through(container.demux(video), video, here, skip=video.codec_context.name in SKIPS)
+        found |= _decode_through(container.demux(video), video, here, size, skip=video.codec_context.name in SKIPS)
     return found
 
 
-def _decode_through(packets: Iterator[Any], video: Any, wanted: set[int], *, skip: bool) -> dict[int, Image.Image]:
+def _decode_through(
+    packets: Iterator[Any], video: Any, wanted: set[int], size: int, *, skip: bool
+) -> dict[int, Image.Image]:
     """Decode until the wanted pictures are found; with `skip` the others only as far as they are needed for these."""
     found: dict[int, Image.Image] = {}
     for packet in packets:
@@ -193,17 +199,18 @@ def _decode_through(packets: Iterator[Any], video: Any, wanted: set[int], *, ski
             if frame.pts in wanted and frame.pts not in found:
                 if frame.is_corrupt:
                     raise Unreadable("its pictures are damaged")
-                found[frame.pts] = _as_shown(frame, video.sample_aspect_ratio)
+                found[frame.pts] = _as_shown(frame, video.sample_aspect_ratio or 1, size)
         if skip and len(found) == len(wanted):
             break
     return found
 
 
-def _as_shown(frame: Any, aspect: Any) -> Image.Image:
-    """Square pixels, upright."""
-    picture = frame.to_image()
-    if aspect and aspect != 1 and 0.25 < aspect < 4:
-        picture = picture.resize((max(1, round(picture.width * aspect)), picture.height), Image.Resampling.BILINEAR)
+def _as_shown(frame: Any, aspect: Fraction | int, size: int) -> Image.Image:
+    """Square pixels, upright, at most `size` of them on a side."""
+    width = frame.width * (aspect if 0.25 < aspect < 4 else 1)
+    scale = min(1.0, size / max(width, frame.height))
+    shape = {"width": max(1, round(width * scale)), "height": max(1, round(frame.height * scale))}
+    picture = frame.to_image(**shape, interpolation="AREA" if scale < 1 else "BILINEAR")
     matrix = frame.side_data.get("DISPLAYMATRIX")
     if matrix is not None:  # columns first, in 16.16; a point (x, y) is shown at (a x + c y, b x + d y)
         a, b, _, c, d, *_ = np.rint(np.frombuffer(bytes(matrix), np.int32) / 65536).astype(int).tolist()

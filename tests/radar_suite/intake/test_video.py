@@ -88,6 +88,14 @@ def test_pixels_that_are_not_square_become_square(films, tmp_path):
     assert read_pictures(path, count=1, max_seconds=60)[1][0].size == (128, 64)
 
 
+def test_large_pictures_are_scaled_down_as_an_area_filter_does(films, tmp_path):
+    path = films.film(tmp_path / "a.mp4", n=3, side=128)
+    (whole,), (small,) = (read_pictures(path, count=1, max_seconds=60, size=size)[1] for size in (128, 64))
+    oracle = whole.resize((64, 64), Image.Resampling.BOX)
+    luma, wanted = (np.asarray(picture.convert("L"), int) for picture in (small, oracle))
+    assert small.size == (64, 64) and np.abs(luma - wanted).mean() < 2
+
+
 def test_limits(films, tmp_path, monkeypatch):
     path = films.film(tmp_path / "a.mp4", n=30, rate=10)
     with pytest.raises(Unreadable):
