@@ -23,7 +23,7 @@ Sound = Float32[np.ndarray, " sample"]
 
 def read_text(pictures: Sequence[Image.Image]) -> str:
     """Lines written in the pictures, each once, in the order of their first sight."""
-    from radar_suite.intake.text import text_key  # brings pandas, a second of each worker's
+    from radar_suite.intake.texts import text_key  # brings pandas, a second of each worker's
 
     lines: dict[str, str] = {}  # by `text_key`
     for picture in pictures:
