@@ -221,7 +221,12 @@ class Workspace:
         """Enter files of this notebook's `figures` folder in its manifest, `figures/manifest.json`.
 
         An entry's `tolerance` is what a rerun may differ by: 0, or null for what is measured.
+
+        Raises:
+            RadarError: a table and a figure have one name, of which only one could be published.
         """
+        if (other := self._entries.get(name, {}).get("kind", kind)) != kind:
+            raise RadarError(f"there is a {other} named {name}: give this {kind} another name.")
         digests = {path.name: digest_file(path) for path in files}
         about = {"kind": kind, "files": digests, "caption": caption, "tolerance": None if measured else 0}
         self._entries[name] = about | self.stamp()
