@@ -92,6 +92,7 @@ class Workspace:
     parameters: Mapping[str, Any] = field(default_factory=dict)
     inputs: dict[str, str] = field(default_factory=dict)
     _entries: dict[str, dict[str, Any]] = field(default_factory=dict)
+    _kinds: dict[str, str] = field(default_factory=dict)  # of what this notebook entered, by name
 
     @classmethod
     def open(cls, name: str, names: Mapping[str, Any]) -> Workspace:
@@ -225,7 +226,7 @@ class Workspace:
         Raises:
             RadarError: a table and a figure have one name, of which only one could be published.
         """
-        if (other := self._entries.get(name, {}).get("kind", kind)) != kind:
+        if (other := self._kinds.setdefault(name, kind)) != kind:
             raise RadarError(f"there is a {other} named {name}: give this {kind} another name.")
         digests = {path.name: digest_file(path) for path in files}
         about = {"kind": kind, "files": digests, "caption": caption, "tolerance": None if measured else 0}
