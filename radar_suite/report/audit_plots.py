@@ -58,25 +58,25 @@ def pipeline_guesses(probe: pd.DataFrame) -> Figure:
     return figure
 
 
-def prevalence_panels(rates: Mapping[str, pd.DataFrame], categories: Sequence[str], *, most: int = 14) -> Figure:
+def prevalence_panels(rates: Mapping[str, pd.DataFrame], categories: Sequence[str], *, most: int = 10) -> Figure:
     """Prevalence with its 95 % binomial interval, a panel per grouping: groups down, risks side by side.
 
     Args:
         rates: by name of the grouping, `audit.prevalence` tables. The `most` groups with most verified labels are
-            drawn, in their order.
+            drawn, in their order. All panels share one scale.
     """
     panels = {}
     for name, frame in rates.items():
         verified = frame[frame["verified"] > 0]
         largest = verified.groupby("group", sort=False)["verified"].sum().nlargest(most).index
         panels[name] = verified[verified["group"].isin(largest)]
-    columns, groups_of = min(3, len(panels)), [frame["group"].nunique() for frame in panels.values()]
+    columns, groups_of = min(2, len(panels)), [frame["group"].nunique() for frame in panels.values()]
     thick = max(1.0, len(categories) / 4)  # of a group's line
     heights = [max(groups_of[start : start + columns]) * thick + 3 for start in range(0, len(panels), columns)]
     long = any(len(str(group)) > 20 for frame in panels.values() for group in frame["group"])
     size = ((4.9 if long else 3.9) * columns, 1.0 + 0.27 * sum(heights))
     apart = min(0.22, 0.8 / len(categories))
-    figure, grid = plt.subplots(len(heights), columns, squeeze=False, height_ratios=heights, figsize=size)
+    figure, grid = plt.subplots(len(heights), columns, squeeze=False, sharex=True, height_ratios=heights, figsize=size)
     for axes in grid.flat[len(panels) :]:
         axes.axis("off")
     for axes, (name, frame) in zip(grid.flat, panels.items(), strict=False):
