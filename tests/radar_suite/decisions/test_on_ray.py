@@ -27,7 +27,7 @@ def test_an_actor_that_is_killed_changes_nothing(bundle, make, tmp_path, monkeyp
     pytest.importorskip("ray")
     import psutil
 
-    make.write(tmp_path / "p.parquet", make.hostile(int(os.environ.get("RADAR_RAY_POSTS", "640")))[0])
+    make.write(tmp_path / "p.parquet", make.hostile(640)[0])
     local = route_files(bundle, tmp_path / "p.parquet", tmp_path / "local.parquet")
     line = [sys.executable, "-W", "ignore", "-c", ON_RAY, *map(str, (bundle.folder, tmp_path / "p.parquet",
                                                                   tmp_path / "ray.parquet"))]  # fmt: skip
