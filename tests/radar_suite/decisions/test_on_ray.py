@@ -23,6 +23,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 def test_an_actor_that_is_killed_changes_nothing(bundle, make, tmp_path):
     pytest.importorskip("ray")
     import psutil
