@@ -16,7 +16,7 @@ from typing import Any
 from radar_lib import __version__
 from radar_lib.errors import RadarError
 from radar_lib.ranges import Range
-from radar_suite.chain import exits, planning, studies, verify
+from radar_suite.chain import exits, planning, run_studies, verify
 from radar_suite.report.parameter_ranges import RANGES, whole_number
 
 PROFILES = """\
@@ -151,8 +151,8 @@ COMMANDS = (
         option("--json", action="store_true", help="for programs: bytes, seconds, plain numbers"),
         RUNS, NOTEBOOKS,
     )),
-    Command("studies", "studies:studies", "train what the paper does not: losses, controls, the map of masking",
-            studies.HELP, (PROFILE, RUNS, NOTEBOOKS), studies.add_arguments),
+    Command("studies", "run_studies:studies", "train what the paper does not: losses, controls, the map of masking",
+            run_studies.HELP, (PROFILE, RUNS, NOTEBOOKS), run_studies.add_arguments),
     Command("verify", "verify:verify", "recompute the committed results from their scores, and compare a run",
             verify.HELP, (PROFILE, RUNS, NOTEBOOKS), verify.add_arguments),
     Command("doctor", "commands:doctor", "say what is wrong with this environment", DOCTOR, (

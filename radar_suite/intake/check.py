@@ -59,7 +59,7 @@ def check_posts(folder: str | Path, *, workers: int = 2, checkpoint: str | None 
     encode = None
     if checkpoint:
         from radar_lib.models.backbones import load_backbone  # seconds, which a check without it does not spend
-        from radar_suite.report.experiments import text_limit
+        from radar_suite.intake.texts import text_limit
 
         encode = load_backbone(checkpoint, device="meta", text=text_limit(posts, text_tokens)).encode
     flat: dict[str, int] = {}

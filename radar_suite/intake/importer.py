@@ -33,7 +33,7 @@ from radar_lib.errors import RadarError
 from radar_suite.intake.columns import KNOWN, OPTIONAL, check_header, require_no_content, text_of
 from radar_suite.intake.images import frames_of, read_image
 from radar_suite.intake.rows import QUARANTINE, Fault, OnError, RowChecker
-from radar_suite.intake.text import plain_text
+from radar_suite.intake.texts import plain_text
 
 SAMPLE = 1000  # rows that show what the columns hold, and cells of those that say nothing there
 STREAM = "stream:"  # begins the group that a stream is, beside groups of the table's own

@@ -37,7 +37,7 @@ from radar_lib.sources import digest_sources
 from radar_lib.training.encoder import pooled_features
 from radar_lib.training.lab import Lab
 from radar_lib.training.scores import write_scores
-from radar_suite.intake.text import all_text, plain_text
+from radar_suite.intake.texts import all_text, plain_text
 from radar_suite.report import tables
 from radar_suite.report.audit_truth import truth_of
 from radar_suite.report.claims import in_points

@@ -309,11 +309,6 @@ def documents(project: Path, record: Path) -> dict[str, str]:
     return texts | {cards.CROISSANT: json.dumps(croissant, indent=1, ensure_ascii=False) + "\n"}
 
 
-def renew(document: Path, record: Path) -> bool:
-    """Renew the generated parts of a document; returns whether anything changed."""
-    return _write(document, render(document.read_text(encoding="utf-8"), record))
-
-
 def update_project(project: Path, record: Path) -> dict[str, bool]:
     """Renew all documents of a project; returns, by document, whether it changed."""
     return {name: _write(project / name, text) for name, text in documents(project, record).items()}

@@ -15,7 +15,7 @@ from radar_suite.report import audit_plots, plots, reliance, style, tables
 from radar_suite.report.claims import CHOSEN, MASKING, OPEN, name_of, table_cells, with_average
 from radar_suite.report.drawing import WIDEST
 from radar_suite.report.overview import SIZE, draw_overview
-from radar_suite.studies import maps, other_losses
+from radar_suite.studies import other_losses
 
 NAMES = ("misleading_headlines", "dangerous_challenges", "counterfeit-products", "x" * 20, "hateful_text_in_memes",
          "undisclosed_advert_s", "graphic_violence_now", "unlicensed_gambling_", "stolen_celebrity_pic",
@@ -142,12 +142,6 @@ def other_treatments(risks):
     return other_losses.difference_figure(pd.DataFrame(lines))
 
 
-def gain_maps(risks):
-    return maps.by_risk(pd.DataFrame([
-        {"beta": b, "co_violation": c, "category": risk, "metric": "PR-AUC", "gain": -0.123, "low": -0.2, "high": -0.1}
-        for b in (0.0, 3.0, 4.5, 6.0) for c in (0.0, 0.5, 1.0) for risk in risks]))  # fmt: skip
-
-
 def overview(risks):
     figure, axes = plt.subplots(figsize=SIZE)
     draw_overview(axes, categories=risks)
@@ -156,7 +150,7 @@ def overview(risks):
 
 FIGURES = (
     forest, lambda_study, words, pr_curves, reliability, training_curves, expert_reliance, prevalence,
-    modality_gains, label_matrices, pipeline_guesses, other_treatments, gain_maps, overview,
+    modality_gains, label_matrices, pipeline_guesses, other_treatments, overview,
 )  # fmt: skip
 
 

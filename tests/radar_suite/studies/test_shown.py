@@ -7,7 +7,7 @@ import pytest
 from radar_lib.errors import RadarError
 from radar_lib.files import write_json
 from radar_suite.report.workspace import Workspace
-from radar_suite.studies.recorded import recorded
+from radar_suite.studies.shown import recorded
 
 ENTRY = {"caption": "Points; n = 3.", "profile": "p", "device": "some CPU", "inputs": {"posts": "abc"}}
 ENTRY |= {"notebook": "studies", "files": {}, "tolerance": 0, "seed": 1}
