@@ -111,7 +111,7 @@ def studies(args: argparse.Namespace) -> int:
 
 
 def check_parameters(ledger: Ledger, parameters: Mapping[str, Mapping[str, Any]], chain: str) -> None:
-    """Hold the parameters that a study would run with against those of the finished chain.
+    """Compare a study's parameters with those of the finished chain.
 
     Args:
         chain: the command that makes it.

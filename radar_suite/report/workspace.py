@@ -92,6 +92,7 @@ class Workspace:
     parameters: Mapping[str, Any] = field(default_factory=dict)
     inputs: dict[str, str] = field(default_factory=dict)
     _entries: dict[str, dict[str, Any]] = field(default_factory=dict)
+    _kinds: dict[str, str] = field(default_factory=dict)  # of what this notebook entered, by name
 
     @classmethod
     def open(cls, name: str, names: Mapping[str, Any]) -> Workspace:
@@ -221,7 +222,12 @@ class Workspace:
         """Enter files of this notebook's `figures` folder in its manifest, `figures/manifest.json`.
 
         An entry's `tolerance` is what a rerun may differ by: 0, or null for what is measured.
+
+        Raises:
+            RadarError: a table and a figure have one name, of which only one could be published.
         """
+        if (other := self._kinds.setdefault(name, kind)) != kind:
+            raise RadarError(f"there is a {other} named {name}: give this {kind} another name.")
         digests = {path.name: digest_file(path) for path in files}
         about = {"kind": kind, "files": digests, "caption": caption, "tolerance": None if measured else 0}
         self._entries[name] = about | self.stamp()

@@ -19,18 +19,18 @@ RECORDED = "cpu"  # profile whose studies are committed
 
 @dataclass(frozen=True)
 class Recorded:
-    """A file of a study and its entry in the manifest; `same_posts`: made on the posts of the run that shows it."""
+    """A file of a study and its entry in the manifest; `same_posts`: made on the run's own (None: a run without)."""
 
     path: Path
     entry: Mapping[str, Any]
-    same_posts: bool
+    same_posts: bool | None
 
     @property
     def caption(self) -> str:
         """What it shows, and where that was recorded."""
-        posts = "the posts of this run" if self.same_posts else "other posts than this run's"
+        posts = {True: ", on the posts of this run", False: ", on other posts than this run's", None: ""}
         return (f"{self.entry['caption'].rstrip('.')}. Recorded by `radar studies --profile {self.entry['profile']}` "
-                f"on {self.entry['device']}, on {posts}.")  # fmt: skip
+                f"on {self.entry['device']}{posts[self.same_posts]}.")  # fmt: skip
 
     @property
     def runs(self) -> Path | None:
@@ -55,7 +55,7 @@ def recorded(workspace: Workspace, name: str, *, of_posts: bool = True) -> Recor
     Raises:
         RadarError: neither this run nor the committed record has it.
     """
-    anywhere = built_in(workspace) or not of_posts
+    anywhere, mine = built_in(workspace) or not of_posts, posts_digest(workspace)
     own = workspace.runs_dir / workspace.profile / NAME / "figures"
     places = [(own / name, own, Path(name).stem)]
     for root in (workspace.runs_dir.parent, Path(__file__).parents[2]):
@@ -64,9 +64,9 @@ def recorded(workspace: Workspace, name: str, *, of_posts: bool = True) -> Recor
     for path, folder, key in places:
         if path.is_file():
             entry = read_manifest(folder)["entries"].get(key)
-            same = entry is not None and entry["inputs"].get("posts") == posts_digest(workspace)
+            same = entry is not None and entry["inputs"].get("posts") == mine
             if entry is not None and (same or anywhere):
-                return Recorded(path, entry, same)
+                return Recorded(path, entry, None if mine is None else same)
     command = f"`radar studies --profile {workspace.profile}` makes it, after a finished chain."
     elsewhere = "what was recorded on the built-in corpus (docs/results.md) says nothing of them."
     imported = _corpus(workspace).get("kind") == "imported"  # no profile of their own, which studies need

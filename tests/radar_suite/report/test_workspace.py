@@ -50,6 +50,14 @@ def test_a_table_is_one_csv_whose_numbers_come_back_to_the_last_digit(workspace)
     assert set(entry["files"]) == {"t.csv", "t.tex"} and entry["tolerance"] == 0
 
 
+def test_a_table_and_a_figure_of_one_name_are_refused_and_a_second_table_takes_the_first_one_s_place(workspace):
+    for value in (1, 2):
+        workspace.save_table(pd.DataFrame({"a": [value]}), "t", caption="c")
+    with pytest.raises(RadarError, match="another name"):
+        workspace.save_figure(plt.figure(), "t", caption="c")
+    plt.close("all")
+
+
 def test_a_missing_input_names_the_notebook_to_run(workspace):
     with pytest.raises(RadarError, match="run notebook 01_audit first"):
         workspace.read("01_audit/corpus.json")

@@ -44,7 +44,8 @@ def test_a_file_comes_with_its_provenance_and_the_record_of_runs(workspace, left
 
 
 def test_a_record_of_this_runs_posts_says_so_even_where_the_notebook_reads_none(workspace, left):
-    assert not recorded(workspace, "own.csv").same_posts
+    before = recorded(workspace, "own.csv")
+    assert before.same_posts is None and "posts" not in before.caption, "where no chain has run there are none"
     write_json(workspace.runs_dir / "p/01_data_audit/corpus.json", {"digest": "abc"})
     assert recorded(workspace, "own.csv").same_posts
     workspace.uses(posts="another")
