@@ -265,7 +265,11 @@ BLOCKS: Blocks = {
     "rows": partial(figure, name="rows_against_paper", alternative="Our and the paper's averages, row by row"),
     "figure2": partial(figure, name="figure2", alternative="Figure 2: what four metrics gain along lambda"),
     "map": where_recorded(
-        partial(figure, name="studies/phase_summary", alternative="Where the mask matters"),
+        partial(
+            figure,
+            name="studies/phase_summary",
+            alternative="Where the mask matters, where it hurts, and what mends it",
+        ),
         "phase",
         "studies/phase_summary",
     ),
