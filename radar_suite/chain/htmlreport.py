@@ -27,7 +27,6 @@ from radar_suite.chain.notebooks import Notebook
 from radar_suite.chain.progress import duration
 from radar_suite.report.manifest import MANIFEST, read_manifest
 
-IMAGES = (".png", ".jpg")
 FIRST = ("forest", "figure2", "phase_summary", "reduced_map")  # figures of the index, in this order
 OF_THE_WORLD = ("phase_summary", "reduced_map")  # nothing that was found in other posts
 LEGEND = """<ul>
@@ -233,21 +232,15 @@ def _tables(by_name: Mapping[str, Exhibit]) -> list[str]:
 
 
 def _figure(one: Exhibit) -> str:
-    path = one.path(*IMAGES)
-    if path is None:
-        return ""
-    kind = {".png": "png", ".svg": "svg+xml", ".jpg": "jpeg"}[path.suffix]
-    source = f"data:image/{kind};base64,{base64.b64encode(path.read_bytes()).decode()}"
-    caption = html.escape(one.caption)
-    return (f'<figure id="{html.escape(one.name)}"><img src="{source}" alt="{caption}"{_width(path)}>'
-            f"<figcaption>{caption} {_link(f'{one.notebook}.html', one.notebook)}</figcaption></figure>")  # fmt: skip
-
-
-def _width(path: Path) -> str:
     from radar_suite.report.workspace import shown_width  # which imports matplotlib
 
-    width = shown_width(path) if path.suffix == ".png" else None
-    return f' width="{width}"' if width else ""
+    if (path := one.path(".png")) is None:
+        return ""
+    source = f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"
+    caption, width = html.escape(one.caption), shown_width(path)
+    return (f'<figure id="{html.escape(one.name)}"><img src="{source}" alt="{caption}"'
+            + (f' width="{width}">' if width else ">")
+            + f"<figcaption>{caption} {_link(f'{one.notebook}.html', one.notebook)}</figcaption></figure>")  # fmt: skip
 
 
 class _Html(str):

@@ -70,13 +70,14 @@ def prevalence_panels(rates: Mapping[str, pd.DataFrame], categories: Sequence[st
         verified = frame[frame["verified"] > 0]
         largest = verified.groupby("group", sort=False)["verified"].sum().nlargest(most).index
         panels[name] = verified[verified["group"].isin(largest)]
+    widest = 102 * max((frame["high"].max() for frame in panels.values()), default=1)
     columns, groups_of = min(2, len(panels)), [frame["group"].nunique() for frame in panels.values()]
     thick = max(1.0, len(categories) / 4)  # of a group's line
     heights = [max(groups_of[start : start + columns]) * thick + 3 for start in range(0, len(panels), columns)]
     long = any(len(str(group)) > 20 for frame in panels.values() for group in frame["group"])
     size = ((4.9 if long else 3.9) * columns, 1.0 + 0.27 * sum(heights))
     apart = min(0.22, 0.8 / len(categories))
-    figure, grid = plt.subplots(len(heights), columns, squeeze=False, sharex=True, height_ratios=heights, figsize=size)
+    figure, grid = plt.subplots(len(heights), columns, squeeze=False, height_ratios=heights, figsize=size)
     for axes in grid.flat[len(panels) :]:
         axes.axis("off")
     for axes, (name, frame) in zip(grid.flat, panels.items(), strict=False):
@@ -89,7 +90,7 @@ def prevalence_panels(rates: Mapping[str, pd.DataFrame], categories: Sequence[st
             axes.errorbar(mid, height, xerr=ends, markersize=4.5, elinewidth=1.1, label=category,
                           **look(k) | {"linestyle": ""})  # fmt: skip
         axes.set_yticks(range(len(groups)), [shorten(str(group), 26) for group in groups])
-        axes.set(title=f"by {name}", ylim=(len(groups) - 0.4, -0.6), xlim=(0, None), xlabel="violating (%)")
+        axes.set(title=f"by {name}", ylim=(len(groups) - 0.4, -0.6), xlim=(0, widest), xlabel="violating (%)")
         axes.grid(False, axis="y")
     handles = [plt.Line2D([], [], **look(k) | {"linestyle": ""}) for k in range(len(categories))]
     place_legend(figure, handles, categories, loc="upper center", most=7)

@@ -22,7 +22,7 @@ posts and seeds (`radar_lib.intervals`). With fewer it is that of these checkpoi
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Hashable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -252,10 +252,11 @@ def summary(cells: Sequence[Cell], decided: pd.DataFrame, evidence: Evidence) ->
         ends = endpoint(family, evidence) if family else dict(part.iloc[-1])
         counted = part[~part["verdict"].isin((CHOSEN, UNTESTABLE))]
         verdict = told(ends["low"], ends["high"]) if len(counted) else part["verdict"].iloc[0]
-        paper = counted["paper"].astype(float)
+        paper, mean = counted["paper"].astype(float), np.nan if ends["paper"] is None else ends["paper"]
+        place = "above" if mean > ends["high"] else "below" if mean < ends["low"] else "inside"
         lines.append(
             {"claim": claim, "metric": ends["metric"], "ours": ends["ours"], "low": ends["low"], "high": ends["high"]}
-            | {"paper": ends["paper"], "paper lies": _place(ends)}
+            | {"paper": ends["paper"], "paper lies": place if mean == mean and ends["ours"] == ends["ours"] else ""}
             | {"verdict": verdict, "cells": len(counted)}
             | {side: int((counted["verdict"] == side).sum()) for side in (ABOVE, BELOW)}
             | {"paper above": int((paper > counted["high"]).sum()), "paper below": int((paper < counted["low"]).sum())}
@@ -299,10 +300,3 @@ def in_points(estimate: float, low: float, high: float) -> dict[str, float]:
 def with_average(categories: Sequence[str]) -> tuple[str, ...]:
     """The risks, and their average where it is not the only one again."""
     return (*categories, AVERAGE) if len(categories) > 1 else tuple(categories)
-
-
-def _place(ends: Mapping[str, Any]) -> str:
-    """Where the paper's endpoint lies in our interval; empty where either is missing."""
-    if ends["paper"] is None or np.isnan([ends["paper"], ends["low"]]).any():
-        return ""
-    return "above" if ends["paper"] > ends["high"] else "below" if ends["paper"] < ends["low"] else "inside"

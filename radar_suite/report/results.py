@@ -115,16 +115,10 @@ def found(record: Path) -> str:
     return tables.to_markdown(claims.findings(pd.concat(parts, ignore_index=True)))
 
 
-def pairs(record: Path) -> str:
-    """The difference in average PR-AUC of each pair of rows behind a claim."""
-    frame = _average_area(record / "claim_cells.csv")
-    texts = {"points of average PR-AUC": in_points(frame, "ours", "low", "high", scale=1)}
-    return tables.to_markdown(frame[["row", "against"]].assign(**texts))
-
-
-def gained(record: Path) -> str:
-    """What routers gain over a frozen backbone's probe and over words."""
-    frame = pd.read_csv(record / "gains.csv")
+def differences(record: Path, name: str) -> str:
+    """Differences of two rows in average PR-AUC, in points."""
+    frame = pd.read_csv(record / f"{name}.csv")
+    frame = _average_area(record / f"{name}.csv") if "metric" in frame else frame
     texts = {"points of average PR-AUC": in_points(frame, "ours", "low", "high", scale=1)}
     return tables.to_markdown(frame[["row", "against"]].assign(**texts))
 
@@ -257,7 +251,7 @@ def of_public(block: Callable[[Path], str]) -> Callable[[Path], str]:
 
 BLOCKS: Blocks = {
     "found": found,
-    "gained": gained,
+    "gained": partial(differences, name="gains"),
     "forest": partial(figure, name="forest", alternative="Each claim's differences with intervals, the paper's beside"),
     "facts": facts,
     "notebooks": notebooks,
@@ -286,7 +280,7 @@ BLOCKS: Blocks = {
     "losses": losses,
     "public1": of_public(partial(table, number=1)),
     "public2": of_public(partial(table, number=2)),
-    "public-pairs": of_public(pairs),
+    "public-pairs": of_public(partial(differences, name="claim_cells")),
 }
 RESULTS = "docs/results.md"
 DOCUMENTS: Mapping[str, Blocks] = {"README.md": {}, RESULTS: BLOCKS, cards.CARD: cards.CARD_PARTS}
