@@ -1,16 +1,16 @@
 """`radar plan`: posts, operations, memory, disk and time of each notebook, before anything is started.
 
-operations  posts that a notebook reads times those of one post (`flops`); a frozen tower runs once per post where
-            its output takes less than `DISK_SHARE` of the free disk
-memory      4 bytes a weight on a CPU and 2 on a GPU, 16 a trained one (float32 weight, gradient, two moments), and
-            34 bytes per token, unit of width and layer of a micro-batch (Korthikanti et al. 2022, "Reducing
-            Activation Recomputation in Large Transformer Models", without scores), or 2 and one full layer with
-            checkpointing; for each run trained side by side; on a CPU, the recorded peak besides
-disk        posts at the recorded bytes (linear in pixels), soft labels, and for a kept tower's output 4 bytes per
-            number and 32 per token
-time        s0 + (s - s0) W / W': s seconds recorded for profile cpu, s0 of its first notebook (kernel, imports), W
-            and W' work here and there (operations, else bytes drawn, else posts); where a GPU runs models,
-            s0 + operations / (peak x utilisation)
+    operations  posts that a notebook reads times those of one post (`flops`); a frozen tower runs once per post where
+                its output takes less than `DISK_SHARE` of the free disk
+    memory      4 bytes a weight on a CPU and 2 on a GPU, 16 a trained one (float32 weight, gradient, two moments), and
+                34 bytes per token, unit of width and layer of a micro-batch (Korthikanti et al. 2022, "Reducing
+                Activation Recomputation in Large Transformer Models", without scores), or 2 and one full layer with
+                checkpointing; for each run trained side by side; on a CPU, the recorded peak besides
+    disk        posts at the recorded bytes (linear in pixels), soft labels, and for a kept tower's output 4 bytes per
+                number and 32 per token
+    time        s0 + (s - s0) W / W': s seconds recorded for profile cpu, s0 of its first notebook (kernel, imports), W
+                and W' work here and there (operations, else bytes drawn, else posts); where a GPU runs models,
+                s0 + operations / (peak x utilisation)
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
 """Exercises by name, as a notebook asks for them.
 
-q = exercise("masked_bce")
-q                  # the task
-q.hint()           # one hint at a time
-q.check(answer)    # 'correct', or one sentence about what differs; returns a bool
-q.solution()       # code and explanation
-q.skeleton("q")    # source of the cell that a notebook leaves for the answer
+    q = exercise("masked_bce")
+    q                  # the task
+    q.hint()           # one hint at a time
+    q.check(answer)    # 'correct', or one sentence about what differs; returns a bool
+    q.solution()       # code and explanation
+    q.skeleton("q")    # source of the cell that a notebook leaves for the answer
 """
 
 from __future__ import annotations

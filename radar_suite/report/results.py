@@ -262,15 +262,8 @@ BLOCKS: Blocks = {
     "rows": partial(figure, name="rows_against_paper", alternative="Our and the paper's averages, row by row"),
     "verdicts": partial(figure, name="verdicts", alternative="Each comparison: ours, the paper's, and what is decided"),
     "figure2": partial(figure, name="figure2", alternative="Figure 2: four metrics against lambda, by risk"),
-    "map": where_recorded(
-        partial(
-            figure,
-            name="studies/phase_summary",
-            alternative="Where the mask matters, where it hurts, and what mends it",
-        ),
-        "phase",
-        "studies/phase_summary",
-    ),
+    "map": where_recorded(partial(figure, name="studies/phase_summary", alternative="Where the mask matters, where it "
+                                  "hurts, and what mends it"), "phase", "studies/phase_summary"),
     "gains": where_recorded(gains, "phase", "studies/phase"),
     "scale": where_recorded(scale, "scale", "studies/scale"),
     "teachers": partial(figure, name="studies/controls_gain", alternative="Gain of nine teachers over none"),

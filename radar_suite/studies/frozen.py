@@ -109,3 +109,5 @@ def pooled_vectors(place: Place, config: CorpusConfig, posts: Selection) -> Floa
 @lru_cache(maxsize=1)
 def _backbone(checkpoint: str, device: str) -> Backbone:
     return load_backbone(checkpoint, dtype=weights_dtype(device), device=device)
+
+

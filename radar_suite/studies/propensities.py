@@ -167,7 +167,9 @@ def kept_estimated(lab: Lab, backbone: str, *, seed: int) -> SoftLabels:
         pooled_features(lab, backbone, "train")[pool], labels, seed=seed))  # fmt: skip
 
 
-def _kept(lab: Lab, about: dict[str, Any], find: Callable[[Bool[np.ndarray, " post"], Labels], PerCell]) -> SoftLabels:
+def _kept(
+    lab: Lab, about: dict[str, Any], find: Callable[[Bool[np.ndarray, " post"], Labels], PerCell]
+) -> SoftLabels:
     """The cached file of what `find` says of the pool, given which training posts it holds and their labels."""
 
     def work(folder: Path) -> dict[str, int]:

@@ -7,32 +7,17 @@ facts and never judges: no risk, policy or verdict occurs in it. Every value of 
 from collections.abc import Mapping
 
 _SEEN = {
-    "badge": "licence badge",
-    "price_tag": "price tag",
-    "gift": "gift box",
-    "counter": "follower counter",
-    "arrow": "red arrow",
-    "watermark": "platform watermark",
-    "border": "black borders",
-    "blur": "blurry picture",
-    "lowbit": "blocky picture",
-    "static": "still picture",
-    "overlay": "scribbled overlay",
-    "sticker": "round sticker",
+    "badge": "licence badge", "price_tag": "price tag", "gift": "gift box", "counter": "follower counter",
+    "arrow": "red arrow", "watermark": "platform watermark", "border": "black borders", "blur": "blurry picture",
+    "lowbit": "blocky picture", "static": "still picture", "overlay": "scribbled overlay", "sticker": "round sticker",
 }
 _PEOPLE = {"0": "nobody", "1": "one person", "2": "two people", "3": "three people"}
 _ITEM = {"vape": "vaporizer", "pills": "capsules", "loans": "banknotes", "betting": "dice", "scopes": "crosshair"}
 _SPECTACLE = {"treasure": "wooden chest", "fire": "orange flames", "ghost": "white phantom", "shark": "grey fin"}
 _READ = {
-    "exchange": "followers traded",
-    "giveaway": "prize giveaway",
-    "terms": "written terms",
-    "gate": "sharing required",
-    "milestone": "milestone thanks",
-    "commentary": "own commentary",
-    "archive": "archive footage",
-    "speech": "spoken programme",
-    "shouting": "shouted capitals",
+    "exchange": "followers traded", "giveaway": "prize giveaway", "terms": "written terms", "gate": "sharing required",
+    "milestone": "milestone thanks", "commentary": "own commentary", "archive": "archive footage",
+    "speech": "spoken programme", "shouting": "shouted capitals",
 }
 _CONTACT = {"dm": "private message", "link": "profile link", "phone": "phone number"}
 

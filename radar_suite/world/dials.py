@@ -76,10 +76,8 @@ class CorpusConfig:
         for field in fields(self):
             value, kind = getattr(self, field.name), type(field.default)
             allowed = {int: int, float: (int, float), tuple: (tuple, list)}[kind]
-            _require(
-                isinstance(value, allowed) and not isinstance(value, bool),
-                f"{field.name} is {value!r}; it is {_KINDS[kind]}",
-            )
+            _require(isinstance(value, allowed) and not isinstance(value, bool),
+                     f"{field.name} is {value!r}; it is {_KINDS[kind]}")
         sizes = dict.fromkeys(SIZES, Range(0, 2**32 - 1))
         check_ranges(vars(self), {"seed": SEED, "frame_px": Range(32, 1024)} | sizes | DIALS)
         _require(any(getattr(self, name) for name in SIZES), "the corpus has no posts")
@@ -134,10 +132,8 @@ def plan_corpus(config: CorpusConfig) -> list[Selection]:
     """
     world = World(config.campaign_share, config.live_share, config.languages)
     seed, dials = config.seed, {"co_violation": config.co_violation, "world": world}
-    plan = [
-        select_annotated(seed, split, split, sizes, rates, intake=config.intake, noisy=split != OWN_TEST, **dials)
-        for split, (sizes, rates) in config.reviewed.items()
-    ]
+    plan = [select_annotated(seed, split, split, sizes, rates, intake=config.intake, noisy=split != OWN_TEST, **dials)
+            for split, (sizes, rates) in config.reviewed.items()]
     for split in ("calibration", "test", "unlabelled", "audit", "pretrain"):
         if n := getattr(config, f"{split}_posts"):
             plan.append(select_traffic(seed, split, split, n, verified=split in BLIND, **dials))

@@ -48,114 +48,41 @@ class World:
 WORLD = World()
 ACTORS = ("ordinary", "creator", "merchant", "brand", "reseller", "growth", "aggregator")
 ACTOR_SHARES = (0.663, 0.17, 0.055, 0.02, 0.042, 0.036, 0.014)
-TOPICS = (
-    "cooking",
-    "fitness",
-    "travel",
-    "music",
-    "tech",
-    "beauty",
-    "pets",
-    "football",
-    "fashion",
-    "gaming",
-    "diy",
-    "study",
-)
-PROPS = (
-    "plate",
-    "dumbbell",
-    "suitcase",
-    "guitar",
-    "laptop",
-    "lipstick",
-    "dog",
-    "ball",
-    "shirt",
-    "gamepad",
-    "hammer",
-    "book",
-)  # PROPS[t] is what a post about TOPICS[t] has at hand
-SCENES = (
-    "kitchen",
-    "street",
-    "gym",
-    "beach",
-    "stage",
-    "shop",
-    "desk",
-    "park",
-    "stadium",
-    "bedroom",
-    "car",
-    "classroom",
-    "workshop",
-    "bathroom",
-)
+TOPICS = ("cooking", "fitness", "travel", "music", "tech", "beauty", "pets", "football", "fashion", "gaming", "diy",
+          "study")
+PROPS = ("plate", "dumbbell", "suitcase", "guitar", "laptop", "lipstick", "dog", "ball", "shirt", "gamepad", "hammer",
+         "book")  # PROPS[t] is what a post about TOPICS[t] has at hand
+SCENES = ("kitchen", "street", "gym", "beach", "stage", "shop", "desk", "park", "stadium", "bedroom", "car",
+          "classroom", "workshop", "bathroom")
 GOODS = ("vape", "pills", "loans", "betting", "scopes")  # goods and services under regulation
 CLAIMS = ("treasure", "fire", "ghost", "shark")
 TOPIC_SCENES = {  # where posts about a topic are filmed, most likely first (shares .6, .25, .1; .05 anywhere)
-    "cooking": ("kitchen", "street", "park"),
-    "fitness": ("gym", "park", "bedroom"),
-    "travel": ("beach", "street", "car"),
-    "music": ("stage", "bedroom", "street"),
-    "tech": ("desk", "shop", "bedroom"),
-    "beauty": ("bathroom", "bedroom", "shop"),
-    "pets": ("park", "bedroom", "street"),
-    "football": ("stadium", "park", "street"),
-    "fashion": ("shop", "street", "bedroom"),
-    "gaming": ("bedroom", "desk", "stage"),
-    "diy": ("workshop", "car", "kitchen"),
+    "cooking": ("kitchen", "street", "park"), "fitness": ("gym", "park", "bedroom"),
+    "travel": ("beach", "street", "car"), "music": ("stage", "bedroom", "street"), "tech": ("desk", "shop", "bedroom"),
+    "beauty": ("bathroom", "bedroom", "shop"), "pets": ("park", "bedroom", "street"),
+    "football": ("stadium", "park", "street"), "fashion": ("shop", "street", "bedroom"),
+    "gaming": ("bedroom", "desk", "stage"), "diy": ("workshop", "car", "kitchen"),
     "study": ("classroom", "desk", "bedroom"),
 }
 CAMPAIGNS, MAX_SEGMENTS = 24, 8
 _ORGANISED = tuple(ACTORS.index(name) for name in ("reseller", "growth", "aggregator"))
 _FLAG = ("no", "yes")
 FRAME_FACTS: dict[str, tuple[str, ...]] = {
-    "scene": SCENES,
-    "prop": ("none", *PROPS),
-    "people": ("0", "1", "2", "3"),
-    "item": ("none", *GOODS),
-    "spectacle": ("none", *CLAIMS),
-    "badge": _FLAG,
-    "price_tag": _FLAG,
-    "gift": _FLAG,
-    "counter": _FLAG,
-    "arrow": _FLAG,
-    "watermark": _FLAG,
-    "border": _FLAG,
-    "blur": _FLAG,
-    "lowbit": _FLAG,
-    "static": _FLAG,
-    "overlay": _FLAG,
-    "sticker": _FLAG,
-    "n_frames": ("1", "2", "3", "4", "5"),
+    "scene": SCENES, "prop": ("none", *PROPS), "people": ("0", "1", "2", "3"), "item": ("none", *GOODS),
+    "spectacle": ("none", *CLAIMS), "badge": _FLAG, "price_tag": _FLAG, "gift": _FLAG, "counter": _FLAG,
+    "arrow": _FLAG, "watermark": _FLAG, "border": _FLAG, "blur": _FLAG, "lowbit": _FLAG, "static": _FLAG,
+    "overlay": _FLAG, "sticker": _FLAG, "n_frames": ("1", "2", "3", "4", "5"),
 }
 TEXT_FACTS: dict[str, tuple[str, ...]] = {
-    "topic": TOPICS,
-    "offer": ("none", *GOODS, "goods", "coded"),
-    "education": ("none", *GOODS),
-    "contact": ("none", "dm", "link", "phone"),
-    "ask": ("none", "like", "share", "follow", "tag"),
-    "exchange": _FLAG,
-    "giveaway": _FLAG,
-    "terms": _FLAG,
-    "gate": _FLAG,
-    "milestone": _FLAG,
-    "claim": ("none", *CLAIMS),
-    "commentary": _FLAG,
-    "archive": _FLAG,
-    "speech": _FLAG,
-    "shouting": _FLAG,
+    "topic": TOPICS, "offer": ("none", *GOODS, "goods", "coded"), "education": ("none", *GOODS),
+    "contact": ("none", "dm", "link", "phone"), "ask": ("none", "like", "share", "follow", "tag"),
+    "exchange": _FLAG, "giveaway": _FLAG, "terms": _FLAG, "gate": _FLAG, "milestone": _FLAG,
+    "claim": ("none", *CLAIMS), "commentary": _FLAG, "archive": _FLAG, "speech": _FLAG, "shouting": _FLAG,
 }
 LANGUAGES = tuple(dict.fromkeys(code for codes in REGION_LANGUAGES for code in codes))
 CONTEXT_FACTS: dict[str, tuple[str, ...]] = {
-    "region": REGIONS,
-    "language": LANGUAGES,
-    "actor_quality": ACTORS,
-    "actor_commerce": ACTORS,
-    "actor_engagement": ACTORS,
-    "day": tuple(str(d) for d in range(365)),
+    "region": REGIONS, "language": LANGUAGES, "actor_quality": ACTORS, "actor_commerce": ACTORS,
+    "actor_engagement": ACTORS, "day": tuple(str(d) for d in range(365)),
     "campaign": ("", *(f"c{n:02d}" for n in range(1, CAMPAIGNS + 1))),
     "segment": tuple(str(n) for n in range(MAX_SEGMENTS + 1)),  # 0: not live
 }
@@ -164,19 +91,15 @@ OFFER_GOODS, OFFER_CODED = DOMAINS["offer"].index("goods"), DOMAINS["offer"].ind
 
 # Rate of a flag by actor, in the order of ACTORS.
 _QUALITY = {
-    "watermark": (0.006, 0.008, 0.03, 0.01, 0.17, 0.24, 0.78),
-    "border": (0.03, 0.02, 0.06, 0.01, 0.18, 0.22, 0.50),
-    "blur": (0.03, 0.01, 0.05, 0.01, 0.20, 0.18, 0.25),
-    "lowbit": (0.03, 0.015, 0.06, 0.01, 0.20, 0.17, 0.35),
-    "static": (0.04, 0.05, 0.19, 0.10, 0.37, 0.37, 0.30),
-    "overlay": (0.01, 0.01, 0.12, 0.02, 0.34, 0.34, 0.30),
+    "watermark": (0.006, 0.008, 0.03, 0.01, 0.17, 0.24, 0.78), "border": (0.03, 0.02, 0.06, 0.01, 0.18, 0.22, 0.50),
+    "blur": (0.03, 0.01, 0.05, 0.01, 0.20, 0.18, 0.25), "lowbit": (0.03, 0.015, 0.06, 0.01, 0.20, 0.17, 0.35),
+    "static": (0.04, 0.05, 0.19, 0.10, 0.37, 0.37, 0.30), "overlay": (0.01, 0.01, 0.12, 0.02, 0.34, 0.34, 0.30),
     "shouting": (0.03, 0.025, 0.15, 0.02, 0.36, 0.36, 0.30),
 }
 _CLAIM_RATE = (0.0145, 0.024, 0.02, 0.01, 0.09, 0.18, 0.33)
 _CLAIM_SHOWN = (0.85, 0.85, 0.60, 0.80, 0.35, 0.25, 0.25)
 _OFFER = {  # probability of (a regulated offer, ordinary goods, a coded offer) by actor
-    "regulated": (0.006, 0.009, 0.26, 0.20, 0.60, 0.06, 0.025),
-    "goods": (0.015, 0.030, 0.45, 0.40, 0.10, 0.05, 0.030),
+    "regulated": (0.006, 0.009, 0.26, 0.20, 0.60, 0.06, 0.025), "goods": (0.015, 0.030, 0.45, 0.40, 0.10, 0.05, 0.030),
     "coded": (0.007, 0.007, 0.04, 0.00, 0.32, 0.05, 0.020),
 }
 _BADGE_REGULATED = (0.10, 0.15, 0.60, 0.80, 0.12, 0.05, 0.05)
@@ -184,8 +107,7 @@ _EDUCATION = (0.015, 0.050, 0.010, 0.040, 0.010, 0.005, 0.010)
 _ENGAGEMENT = {
     "exchange": (0.003, 0.004, 0.005, 0.000, 0.06, 0.32, 0.05),
     "giveaway": (0.005, 0.033, 0.05, 0.150, 0.05, 0.27, 0.03),
-    "counter": (0.010, 0.050, 0.02, 0.020, 0.06, 0.34, 0.08),
-    "arrow": (0.012, 0.030, 0.04, 0.030, 0.10, 0.36, 0.10),
+    "counter": (0.010, 0.050, 0.02, 0.020, 0.06, 0.34, 0.08), "arrow": (0.012, 0.030, 0.04, 0.030, 0.10, 0.36, 0.10),
 }
 _ASK_RATE = (0.09, 0.22, 0.15, 0.20, 0.20, 0.45, 0.25)
 _HONEST_GIVEAWAY = (0.45, 0.65, 0.65, 0.90, 0.20, 0.12, 0.20)
@@ -234,12 +156,8 @@ def sample_block(seed: int, stream: str, block: int, *, co_violation: float, wor
     col, group = _Columns(uniforms), _Columns(more[first, 2:])
     shared, actors = col.flag(co_violation), [col.pick(ACTOR_SHARES) for _ in range(4)]
     quality, commerce, engagement = (np.where(shared, actors[0], own) for own in actors[1:])
-    f: Facts = {
-        "actor_quality": quality,
-        "actor_commerce": commerce,
-        "actor_engagement": engagement,
-        "segment": segment,
-    }
+    f: Facts = {"actor_quality": quality, "actor_commerce": commerce, "actor_engagement": engagement,
+                "segment": segment}
     shares, spoken, counts = _speakers(world.languages)
     f["region"] = col.pick(shares)
     f["language"] = _language(spoken, counts, f["region"], col.take())
@@ -293,12 +211,8 @@ def campaigns(seed: int, languages: tuple[str, ...] = ()) -> dict[str, Int16[np.
     bits = np.random.Philox(key=np.array([stream_key(seed, "campaigns"), 0], np.uint64))
     col = _Columns(np.random.Generator(bits).random((CAMPAIGNS, 8), np.float32))
     shares, spoken, counts = _speakers(languages)
-    plan = {
-        "region": col.pick(shares),
-        "topic": col.choice(len(TOPICS)),
-        "good": 1 + col.choice(len(GOODS)),
-        "days": 4 + col.choice(18),
-    }
+    plan = {"region": col.pick(shares), "topic": col.choice(len(TOPICS)), "good": 1 + col.choice(len(GOODS)),
+            "days": 4 + col.choice(18)}
     plan["language"] = _language(spoken, counts, plan["region"], col.take())
     plan["day"] = (col.take() * (365 - plan["days"])).astype(np.int16)
     return plan
@@ -345,25 +259,20 @@ def _commerce(f: Facts, col: _Columns, actor, *, kind) -> None:
     u, own = col.take(), 1 + col.choice(len(GOODS))
     kind = np.where(kind > 0, kind, own)
     regulated, goods, coded = (_by(actor, _OFFER[name]) for name in ("regulated", "goods", "coded"))
-    f["offer"] = np.select(
-        [u < regulated, u < regulated + goods, u < regulated + goods + coded], [kind, OFFER_GOODS, OFFER_CODED], 0
-    )
+    f["offer"] = np.select([u < regulated, u < regulated + goods, u < regulated + goods + coded],
+                           [kind, OFFER_GOODS, OFFER_CODED], 0)
     is_regulated, is_coded = (f["offer"] > 0) & (f["offer"] < OFFER_GOODS), f["offer"] == OFFER_CODED
     teaches = (f["offer"] == 0) & (col.flag(_by(actor, _EDUCATION)) == 1)
     f["education"] = np.where(teaches, kind, 0)
     f["contact"] = np.where(
         col.flag(np.select([is_regulated | is_coded, f["offer"] > 0, teaches], [0.6, 0.5, 0.10], 0.01)),
-        1 + col.choice(3),
-        0,
-    )
+        1 + col.choice(3), 0)
     seen = col.flag(np.select([is_regulated, is_coded, teaches, f["offer"] > 0], [0.60, 0.60, 0.50, 0.02], 0.018))
     f["item"] = np.where(seen, kind, 0)
-    f["badge"] = col.flag(
-        np.where(is_regulated | is_coded, _by(actor, _BADGE_REGULATED), np.where(f["offer"] > 0, 0.08, 0.02))
-    )
-    f["price_tag"] = col.flag(
-        np.select([is_regulated | is_coded, f["offer"] > 0, teaches, f["item"] > 0], [0.40, 0.45, 0.08, 0.15], 0.01)
-    )
+    f["badge"] = col.flag(np.where(is_regulated | is_coded, _by(actor, _BADGE_REGULATED),
+                                   np.where(f["offer"] > 0, 0.08, 0.02)))
+    f["price_tag"] = col.flag(np.select(
+        [is_regulated | is_coded, f["offer"] > 0, teaches, f["item"] > 0], [0.40, 0.45, 0.08, 0.15], 0.01))
 
 
 def _engagement(f: Facts, col: _Columns, actor) -> None:

@@ -26,9 +26,8 @@ Rows = Int32[np.ndarray, "row"]
 Labels = Int8[np.ndarray, "row category"]
 
 
-def plant_copies(
-    plan: list[Selection], *, seed: int, rate: float, cross_split: float, conflicts: float
-) -> list[Selection]:
+def plant_copies(plan: list[Selection], *, seed: int, rate: float, cross_split: float,
+                 conflicts: float) -> list[Selection]:
     """The plan with ``rate`` of the training, validation and unlabelled posts replaced by copies, in place.
 
     Args:
@@ -44,9 +43,8 @@ def plant_copies(
     return plan
 
 
-def _copy_into(
-    s: Selection, others: list[Selection], *, seed: int, rate: float, cross_split: float, conflicts: float
-) -> None:
+def _copy_into(s: Selection, others: list[Selection], *, seed: int, rate: float, cross_split: float,
+               conflicts: float) -> None:
     rng = np.random.Generator(np.random.Philox(key=np.array([stream_key(seed, s.stream, "copies"), 0], np.uint64)))
     eligible = rng.permutation(_rows(s.facts["segment"] == 0))  # segments belong to their stream
     copies, pool = np.split(eligible, [round(rate * len(s))])

@@ -18,28 +18,8 @@ from radar_suite.world.draws import Draws
 
 BANKS = Path(__file__).with_name("banks")
 _SLOT = re.compile(r"\{(name|place|when|n|day|price)\}")
-_TAGS = (
-    "#fyp",
-    "#viral",
-    "#foryou",
-    "#trending",
-    "#video",
-    "#reels",
-    "#now",
-    "#top",
-    "#wow",
-    "#new",
-    "#daily",
-    "#vlog",
-    "#clip",
-    "#mood",
-    "#2025",
-    "#weekend",
-    "#diary",
-    "#today",
-    "#fun",
-    "#life",
-)
+_TAGS = ("#fyp", "#viral", "#foryou", "#trending", "#video", "#reels", "#now", "#top", "#wow", "#new", "#daily",
+         "#vlog", "#clip", "#mood", "#2025", "#weekend", "#diary", "#today", "#fun", "#life")
 _EMOJI = "😂😍🙏🔥✨😅🎉😎🤔💚👀🎬"
 Bank = Mapping[str, Any]
 
@@ -80,19 +60,10 @@ def fill(sentence: str, words: Bank, draws: Draws) -> str:
 
 # Sentence group of each text fact, and the probability that it goes to (title, screen, speech).
 _PLACES = {
-    "offer": (0.50, 0.35, 0.15),
-    "education": (0.75, 0.10, 0.15),
-    "contact": (0.35, 0.50, 0.15),
-    "ask": (0.35, 0.40, 0.25),
-    "exchange": (0.65, 0.35, 0.0),
-    "giveaway": (0.80, 0.10, 0.10),
-    "terms": (0.0, 1.0, 0.0),
-    "gate": (0.45, 0.45, 0.10),
-    "milestone": (0.60, 0.25, 0.15),
-    "claim": (1.0, 0.0, 0.0),
-    "commentary": (0.60, 0.15, 0.25),
-    "archive": (0.60, 0.40, 0.0),
-    "speech": (0.0, 0.0, 1.0),
+    "offer": (0.50, 0.35, 0.15), "education": (0.75, 0.10, 0.15), "contact": (0.35, 0.50, 0.15),
+    "ask": (0.35, 0.40, 0.25), "exchange": (0.65, 0.35, 0.0), "giveaway": (0.80, 0.10, 0.10), "terms": (0.0, 1.0, 0.0),
+    "gate": (0.45, 0.45, 0.10), "milestone": (0.60, 0.25, 0.15), "claim": (1.0, 0.0, 0.0),
+    "commentary": (0.60, 0.15, 0.25), "archive": (0.60, 0.40, 0.0), "speech": (0.0, 0.0, 1.0),
 }
 
 
@@ -103,9 +74,8 @@ def _sentences(facts: Mapping[str, str], fact: str, words: Bank) -> list[str]:
     return words[fact] if value == "yes" else words[fact][value]
 
 
-def write_text(
-    facts: Mapping[str, str], draws: Draws, *, template: Draws | None = None, shared: Draws | None = None
-) -> tuple[str, str, str]:
+def write_text(facts: Mapping[str, str], draws: Draws, *, template: Draws | None = None,
+               shared: Draws | None = None) -> tuple[str, str, str]:
     """Title, text on screen and speech that say exactly the text facts of one post.
 
     Args:

@@ -32,8 +32,7 @@ FALSE_ALARM = (0.004, 0.002, 0.003)  # probability that an annotator flags a cle
 MAX_CANDIDATES_PER_POST = 2_000
 TRAFFIC = "traffic"
 HOME = (  # topics of each pipeline's own surfaces, by CATEGORIES; a third of all topics each
-    ("pets", "music", "travel", "cooking"),
-    ("beauty", "fitness", "fashion", "tech"),
+    ("pets", "music", "travel", "cooking"), ("beauty", "fitness", "fashion", "tech"),
     ("gaming", "football", "diy", "study"),
 )
 PerCell = Float[np.ndarray, "post category"]
@@ -111,11 +110,8 @@ class Selection:
     def take(self, rows) -> "Selection":
         """These rows (a slice or indices)."""
         arrays = ("index", "pipeline", "labels", "truth", "copy", "origin", "origin_split")
-        return replace(
-            self,
-            **{name: getattr(self, name)[rows] for name in arrays},
-            facts={name: values[rows] for name, values in self.facts.items()},
-        )
+        return replace(self, **{name: getattr(self, name)[rows] for name in arrays},
+                       facts={name: values[rows] for name, values in self.facts.items()})
 
 
 def truth_of(p: PerCell, seed: int, stream: str, block: int) -> Bool[np.ndarray, "post category"]:
@@ -152,7 +148,9 @@ def quotas(sizes: Sequence[int], prevalences: Sequence[float]) -> Int[np.ndarray
     return np.stack([np.asarray(sizes) - positives, positives], axis=1)
 
 
-def check_quotas(name: str, sizes: Sequence[int], prevalences: Sequence[float]) -> Int[np.ndarray, "category label"]:
+def check_quotas(
+    name: str, sizes: Sequence[int], prevalences: Sequence[float]
+) -> Int[np.ndarray, "category label"]:
     """`quotas` of what is called `name`.
 
     Raises:
@@ -161,25 +159,13 @@ def check_quotas(name: str, sizes: Sequence[int], prevalences: Sequence[float]) 
     quota = quotas(sizes, prevalences)
     for pipeline, size, (negatives, positives) in zip(CATEGORIES, sizes, quota, strict=True):
         if min(negatives, positives) < 1:
-            raise RadarError(
-                f"{name}: {size} posts for {pipeline} would hold {positives} violating and {negatives} "
-                "cleared ones; ask for more posts, or for a prevalence further from 0 and 1"
-            )
+            raise RadarError(f"{name}: {size} posts for {pipeline} would hold {positives} violating and {negatives} "
+                             "cleared ones; ask for more posts, or for a prevalence further from 0 and 1")
     return quota
 
 
-def select_annotated(
-    seed: int,
-    stream: str,
-    split: str,
-    sizes: Sequence[int],
-    prevalences: Sequence[float],
-    *,
-    intake: Intake,
-    co_violation: float,
-    noisy: bool,
-    world: World = WORLD,
-) -> Selection:
+def select_annotated(seed: int, stream: str, split: str, sizes: Sequence[int], prevalences: Sequence[float], *,
+                     intake: Intake, co_violation: float, noisy: bool, world: World = WORLD) -> Selection:
     """Fill each pipeline's quota by scanning the candidates of a stream in order.
 
     Args:
@@ -198,10 +184,8 @@ def select_annotated(
         if (filled >= quota).all():
             break
         if block * BLOCK > MAX_CANDIDATES_PER_POST * sizes.sum() + 100 * BLOCK:
-            raise RadarError(
-                f"{split}: {block * BLOCK:,} candidate posts did not fill the pipelines at prevalences "
-                f"{tuple(prevalences)}; violations are rarer than that in this world"
-            )
+            raise RadarError(f"{split}: {block * BLOCK:,} candidate posts did not fill the pipelines at prevalences "
+                             f"{tuple(prevalences)}; violations are rarer than that in this world")
         bits = np.random.Philox(key=np.array([stream_key(seed, stream, "intake"), block], np.uint64))
         u = np.random.Generator(bits).random((BLOCK, 3))
         k = np.minimum(np.searchsorted(shares, u[:, 0], side="right"), k_all - 1)
@@ -222,9 +206,8 @@ def select_annotated(
     return chosen.selection(split, stream)
 
 
-def select_traffic(
-    seed: int, stream: str, split: str, n: int, *, co_violation: float, verified: bool, world: World = WORLD
-) -> Selection:
+def select_traffic(seed: int, stream: str, split: str, n: int, *, co_violation: float, verified: bool,
+                   world: World = WORLD) -> Selection:
     """The first ``n`` posts of a stream as they come; ``verified`` gives them all K true labels, else none."""
     chosen = _Chosen(n)
     for block, facts, _, truth in _blocks(seed, stream, co_violation, world):
@@ -241,15 +224,10 @@ class _Chosen:
 
     def __init__(self, n: int):
         k, self.filled = len(CATEGORIES), 0
-        self.columns = {
-            "index": np.empty(n, np.uint32),
-            "pipeline": np.empty(n, np.int8),
-            "labels": np.empty((n, k), np.int8),
-            "truth": np.empty((n, k), np.int8),
-        }
-        self.columns |= {
-            name: np.empty(n, np.int16 if len(values) > 256 else np.uint8) for name, values in DOMAINS.items()
-        }
+        self.columns = {"index": np.empty(n, np.uint32), "pipeline": np.empty(n, np.int8),
+                        "labels": np.empty((n, k), np.int8), "truth": np.empty((n, k), np.int8)}
+        self.columns |= {name: np.empty(n, np.int16 if len(values) > 256 else np.uint8)
+                         for name, values in DOMAINS.items()}
 
     def keep(self, block: int, rows, pipeline, labels, truth, facts: Facts) -> None:
         """Add rows of a block; ``pipeline`` and ``labels`` are of these rows, ``truth`` and ``facts`` of the block."""

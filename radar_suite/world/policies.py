@@ -51,34 +51,17 @@ def contradicts(f: Facts) -> Bool[np.ndarray, "post"]:
 
 def low_quality(f: Facts) -> Float[np.ndarray, "post"]:
     """Probability of LQC given the facts."""
-    on = {
-        name: f[name] == 1
-        for name in (
-            "watermark",
-            "border",
-            "blur",
-            "lowbit",
-            "static",
-            "overlay",
-            "shouting",
-            "commentary",
-            "archive",
-            "speech",
-        )
-    }
+    on = {name: f[name] == 1 for name in ("watermark", "border", "blur", "lowbit", "static", "overlay", "shouting",
+                                          "commentary", "archive", "speech")}
     repost = on["watermark"] & ~on["commentary"]
     unwatchable = on["blur"] & (on["lowbit"] | on["static"] | on["overlay"]) & ~on["archive"]
     still = on["static"] & ~on["speech"] & (on["overlay"] | on["shouting"])
     defects = sum(on[name].astype(int) for name in ("border", "blur", "lowbit", "static", "overlay"))
     return _noisy_or(
-        _when(repost & (defects > 0), 0.78, _when(repost, 0.12)),
-        _when(contradicts(f), 0.78),
-        _when(unwatchable, 0.78),
-        _when(still, 0.78),
-        _when(on["watermark"] & on["commentary"] & (defects > 1), 0.38),
-        _when((defects >= 3) & ~on["archive"], 0.43),
-        np.full(len(repost), 0.001),
-    )
+        _when(repost & (defects > 0), 0.78, _when(repost, 0.12)), _when(contradicts(f), 0.78),
+        _when(unwatchable, 0.78), _when(still, 0.78),
+        _when(on["watermark"] & on["commentary"] & (defects > 1), 0.38), _when((defects >= 3) & ~on["archive"], 0.43),
+        np.full(len(repost), 0.001))
 
 
 def licensable(f: Facts, kind) -> Bool[np.ndarray, "post"]:
@@ -87,11 +70,8 @@ def licensable(f: Facts, kind) -> Bool[np.ndarray, "post"]:
 
 
 def _may_be_licensed(good: str, region: str) -> bool:
-    return (
-        good in ("pills", "loans")
-        or (good == "betting" and region not in BETTING_PROHIBITED)
-        or (good == "vape" and region in VAPE_LICENSABLE)
-    )
+    return (good in ("pills", "loans") or (good == "betting" and region not in BETTING_PROHIBITED)
+            or (good == "vape" and region in VAPE_LICENSABLE))
 
 
 _LICENSABLE = np.array([[_may_be_licensed(good, region) for region in REGIONS] for good in ("", *GOODS)])
@@ -105,33 +85,24 @@ def regulated_services(f: Facts) -> Float[np.ndarray, "post"]:
     tagged = (f["offer"] == 0) & (f["education"] == 0) & (f["item"] > 0) & (f["price_tag"] == 1)
     licensed = (f["badge"] == 1) & licensable(f, np.where(outright, f["offer"], f["item"]))
     return _noisy_or(
-        _when(outright, 1.0) * np.where(licensed, 0.03, 0.82),
-        _when(coded, 1.0) * np.where(licensed, 0.03, 0.80),
+        _when(outright, 1.0) * np.where(licensed, 0.03, 0.82), _when(coded, 1.0) * np.where(licensed, 0.03, 0.80),
         _when((f["offer"] == OFFER_CODED) & ~coded, np.where((f["item"] > 0) & ~licensed, 0.38, 0.05)),
         _when(teaches, 0.74),
-        _when(tagged, 1.0) * np.where(licensed, 0.03, 0.74),
-        np.full(len(coded), 0.001),
-    )
+        _when(tagged, 1.0) * np.where(licensed, 0.03, 0.74), np.full(len(coded), 0.001))
 
 
 def fake_engagement(f: Facts) -> Float[np.ndarray, "post"]:
     """Probability of FE given the facts."""
-    on = {
-        name: f[name] == 1
-        for name in ("exchange", "giveaway", "terms", "gift", "gate", "counter", "arrow", "milestone")
-    }
+    on = {name: f[name] == 1 for name in ("exchange", "giveaway", "terms", "gift", "gate", "counter", "arrow",
+                                          "milestone")}
     excused = on["terms"] & on["gift"] & (f["day"] < GATE_BAN_DAY)
     asks = np.isin(f["ask"], [DOMAINS["ask"].index(a) for a in ("like", "share", "follow")])
     return _noisy_or(
-        _when(on["exchange"], 0.75),
-        _when(on["giveaway"] & on["gate"] & ~excused, 0.72),
+        _when(on["exchange"], 0.75), _when(on["giveaway"] & on["gate"] & ~excused, 0.72),
         _when(on["giveaway"] & ~on["gate"] & ~on["terms"], 0.10),
         _when(on["counter"] & ~on["milestone"] & ((f["ask"] > 0) | on["arrow"]), 0.72),
-        _when(on["counter"] & on["milestone"] & on["arrow"], 0.38),
-        _when(on["arrow"] & asks, 0.72),
-        _when(on["gate"] & ~on["giveaway"], 0.34),
-        np.full(len(asks), 0.0007),
-    )
+        _when(on["counter"] & on["milestone"] & on["arrow"], 0.38), _when(on["arrow"] & asks, 0.72),
+        _when(on["gate"] & ~on["giveaway"], 0.34), np.full(len(asks), 0.0007))
 
 
 def posteriors(f: Facts) -> Float[np.ndarray, "post category"]:
@@ -141,47 +112,18 @@ def posteriors(f: Facts) -> Float[np.ndarray, "post category"]:
 
 # What each pipeline's recall models notice: keyword lists and simple detectors, so hits are not violations.
 _CUES = (
-    {
-        "blur": 0.35,
-        "watermark": 0.40,
-        "border": 0.30,
-        "static": 0.30,
-        "overlay": 0.30,
-        "lowbit": 0.25,
-        "claim": 0.45,
-        "shouting": 0.25,
-        "spectacle": 0.10,
-    },
-    {
-        "regulated": 0.65,
-        "goods": 0.12,
-        "coded": 0.45,
-        "education": 0.40,
-        "item": 0.35,
-        "price_tag": 0.30,
-        "contact": 0.15,
-        "badge": 0.05,
-    },
-    {
-        "ask": 0.15,
-        "exchange": 0.70,
-        "giveaway": 0.50,
-        "gate": 0.50,
-        "counter": 0.45,
-        "arrow": 0.35,
-        "milestone": 0.15,
-        "gift": 0.15,
-    },
+    {"blur": 0.35, "watermark": 0.40, "border": 0.30, "static": 0.30, "overlay": 0.30, "lowbit": 0.25, "claim": 0.45,
+     "shouting": 0.25, "spectacle": 0.10},
+    {"regulated": 0.65, "goods": 0.12, "coded": 0.45, "education": 0.40, "item": 0.35, "price_tag": 0.30,
+     "contact": 0.15, "badge": 0.05},
+    {"ask": 0.15, "exchange": 0.70, "giveaway": 0.50, "gate": 0.50, "counter": 0.45, "arrow": 0.35, "milestone": 0.15,
+     "gift": 0.15},
 )
 
 
 def intake_cues(f: Facts) -> Float[np.ndarray, "post category"]:
     """cue_k(x) in [0, 1]: strength with which pipeline k's recall models respond, capped sum of detector weights."""
-    seen = {
-        **f,
-        "regulated": (f["offer"] > 0) & (f["offer"] < OFFER_GOODS),
-        "goods": f["offer"] == OFFER_GOODS,
-        "coded": f["offer"] == OFFER_CODED,
-    }
+    seen = {**f, "regulated": (f["offer"] > 0) & (f["offer"] < OFFER_GOODS), "goods": f["offer"] == OFFER_GOODS,
+            "coded": f["offer"] == OFFER_CODED}
     sums = [sum(weight * (seen[name] > 0) for name, weight in cues.items()) for cues in _CUES]
     return np.minimum(np.stack(sums, axis=1), 1.0)

@@ -20,16 +20,8 @@ from radar_suite.world.script import banner
 
 Facts = Mapping[str, str]  # one post's facts, by name
 # Light by time of day and lamp: golden hour, shade, midday, night, neon, overcast, lamplight, blue hour.
-_TINTS = (
-    (255, 150, 60),
-    (60, 120, 255),
-    (255, 255, 255),
-    (0, 0, 0),
-    (120, 60, 160),
-    (150, 160, 170),
-    (255, 200, 120),
-    (30, 50, 110),
-)
+_TINTS = ((255, 150, 60), (60, 120, 255), (255, 255, 255), (0, 0, 0), (120, 60, 160), (150, 160, 170), (255, 200, 120),
+          (30, 50, 110))
 _CAMERAS = ("handheld", "handheld", "tripod", "pan", "zoom")
 _OVERLAYS = ("badge", "price_tag", "gift", "arrow", "watermark", "sticker", "counter")
 
@@ -43,9 +35,8 @@ def _grain(px: int) -> list[Image.Image]:
 
 def _slots(draws: Draws) -> list[tuple[float, float]]:
     """Centres for overlays, as fractions of the frame: corners and sides, in random order."""
-    return draws.shuffled(
-        [(0.17, 0.17), (0.83, 0.17), (0.17, 0.83), (0.83, 0.83), (0.50, 0.14), (0.16, 0.50), (0.84, 0.50)]
-    )
+    return draws.shuffled([(0.17, 0.17), (0.83, 0.17), (0.17, 0.83), (0.83, 0.83), (0.50, 0.14), (0.16, 0.50),
+                           (0.84, 0.50)])
 
 
 def _where(draws: Draws, n: int, share: float) -> list[bool]:
@@ -94,24 +85,13 @@ def _view(place: Image.Image, camera: str, n: int, px: int, draws: Draws) -> Ima
     if camera == "zoom":
         edge = min(room / 2, n * room / 6 + draws.between(0, room / 8))
         return place.resize((px, px), Image.Resampling.BILINEAR, (edge, edge, place.width - edge, place.width - edge))
-    dx, dy = {
-        "handheld": (draws.integer(0, room), draws.integer(0, room)),
-        "tripod": (room // 2, room // 2),
-        "pan": (min(room, n * room // 3), room // 2),
-    }[camera]
+    dx, dy = {"handheld": (draws.integer(0, room), draws.integer(0, room)), "tripod": (room // 2, room // 2),
+              "pan": (min(room, n * room // 3), room // 2)}[camera]
     return place.crop((dx, dy, dx + px, dy + px))
 
 
-def draw_frames(
-    facts: Facts,
-    ocr_text: str,
-    draws: Draws,
-    *,
-    px: int,
-    n_frames: int,
-    shared: Draws | None = None,
-    look: Draws | None = None,
-) -> list[bytes]:
+def draw_frames(facts: Facts, ocr_text: str, draws: Draws, *, px: int, n_frames: int,
+                shared: Draws | None = None, look: Draws | None = None) -> list[bytes]:
     """JPEG bytes of the post's frames, ``px`` pixels square.
 
     Args:
@@ -125,35 +105,17 @@ def draw_frames(
     place = Image.blend(place, Image.new("RGB", place.size, same.of(_TINTS)), same.between(0.0, 0.26))
     if same.chance(0.5):
         place = ImageOps.mirror(place)
-    cast = [
-        dict(
-            height=round(px * same.of((0.50, 0.58, 0.66))),
-            skin=same.integer(0, len(SKINS) - 1),
-            shirt=same.integer(0, len(HUES) - 1),
-            hair=same.integer(0, 2),
-        )
-        for _ in range(int(facts["people"]))
-    ]
+    cast = [dict(height=round(px * same.of((0.50, 0.58, 0.66))), skin=same.integer(0, len(SKINS) - 1),
+                 shirt=same.integer(0, len(HUES) - 1), hair=same.integer(0, 2)) for _ in range(int(facts["people"]))]
     for member, x in zip(cast, same.shuffled((0.22, 0.50, 0.78)), strict=False):
         member["x"] = x + same.between(-0.06, 0.06)
     camera, vignette = same.of(_CAMERAS), same.chance(0.25)
     exposure = same.of((0.0, 0.0, 0.0, 0.16, 0.08, -0.08, -0.16))
-    things = [
-        (facts[kind], size)
-        for kind, size in (("prop", 0.30), ("item", 0.38), ("spectacle", 0.40))
-        if facts[kind] != "none"
-    ]
+    things = [(facts[kind], size) for kind, size in (("prop", 0.30), ("item", 0.38), ("spectacle", 0.40))
+              if facts[kind] != "none"]
     spots = draws.shuffled(((0.30, 0.72), (0.70, 0.72), (0.50, 0.45)))
-    stage = [
-        (
-            name,
-            max(8, round(px * size * draws.of((0.9, 1.0, 1.15)))),
-            draws.integer(0, len(HUES) - 1),
-            draws.of((-20, -10, 0, 10, 20)),
-            spot,
-        )
-        for (name, size), spot in zip(things, spots, strict=False)
-    ]
+    stage = [(name, max(8, round(px * size * draws.of((0.9, 1.0, 1.15)))), draws.integer(0, len(HUES) - 1),
+              draws.of((-20, -10, 0, 10, 20)), spot) for (name, size), spot in zip(things, spots, strict=False)]
     n_drawn = 1 if "static" in on else n_frames
     seen = {name: _where(draws, n_drawn, 0.8) for name in _OVERLAYS if name in on}
     shown = [_where(draws, n_drawn, 0.85) for _ in stage]
@@ -168,22 +130,13 @@ def draw_frames(
     for n in range(n_drawn):
         frame = _view(place, camera, n, px, draws)
         for member in cast:
-            figure = person(
-                member["height"],
-                skin=member["skin"],
-                shirt=member["shirt"],
-                hair=member["hair"],
-                pose=draws.integer(0, 2),
-            )
+            figure = person(member["height"], skin=member["skin"], shirt=member["shirt"], hair=member["hair"],
+                            pose=draws.integer(0, 2))
             _paste(frame, figure, member["x"] + draws.between(-0.04, 0.04), 0.98 - 0.5 * member["height"] / px)
         for (name, side, colour, angle, (x, y)), frames in zip(stage, shown, strict=True):
             if frames[n]:
-                _paste(
-                    frame,
-                    icon(name, side, hue=colour, turn=angle),
-                    x + draws.between(-0.04, 0.04),
-                    y + draws.between(-0.04, 0.04),
-                )
+                _paste(frame, icon(name, side, hue=colour, turn=angle), x + draws.between(-0.04, 0.04),
+                       y + draws.between(-0.04, 0.04))
         frame = Image.blend(frame, draws.of(_grain(px)), 0.12 if "lowbit" not in on else 0.2)
         if exposure:  # below 0 it brightens
             frame = Image.blend(frame, _black(px), exposure)
@@ -193,11 +146,8 @@ def draw_frames(
             frame = frame.filter(ImageFilter.BoxBlur(px * draws.of((0.026, 0.034))))
         if "border" in on:
             edge = round(px * slim)
-            for box in (
-                ((0, 0, px, edge), (0, px - edge, px, px))
-                if bars == "letterbox"
-                else ((0, 0, edge, px), (px - edge, 0, px, px))
-            ):
+            for box in (((0, 0, px, edge), (0, px - edge, px, px)) if bars == "letterbox"
+                        else ((0, 0, edge, px), (px - edge, 0, px, px))):
                 frame.paste((0, 0, 0), box)
         if "overlay" in on:
             _scribble(frame, draws)
@@ -205,11 +155,8 @@ def draw_frames(
             frame.paste(bar, (round(0.04 * px), round(bar_y * px)))
         for name, (x, y) in spot_of.items():
             if seen[name][n]:
-                sprite = (
-                    counter(round(1.5 * size[name]), number)
-                    if name == "counter"
-                    else icon(name, size[name], hue=hue, turn=turn if name == "arrow" else 0)
-                )
+                sprite = (counter(round(1.5 * size[name]), number) if name == "counter" else
+                          icon(name, size[name], hue=hue, turn=turn if name == "arrow" else 0))
                 _paste(frame, sprite, min(max(x, 0.24), 0.76) if name == "counter" else x, y)
         if "static" in on:
             _paste(frame, still_mark(round(px * 0.30)), 0.5, 0.93)

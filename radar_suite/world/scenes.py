@@ -189,20 +189,9 @@ def _bathroom(p: Pen, d: Draws) -> None:
 
 
 DRAWERS = {
-    "kitchen": _kitchen,
-    "street": _street,
-    "gym": _gym,
-    "beach": _beach,
-    "stage": _stage,
-    "shop": _shop,
-    "desk": _desk,
-    "park": _park,
-    "stadium": _stadium,
-    "bedroom": _bedroom,
-    "car": _car,
-    "classroom": _classroom,
-    "workshop": _workshop,
-    "bathroom": _bathroom,
+    "kitchen": _kitchen, "street": _street, "gym": _gym, "beach": _beach, "stage": _stage, "shop": _shop,
+    "desk": _desk, "park": _park, "stadium": _stadium, "bedroom": _bedroom, "car": _car, "classroom": _classroom,
+    "workshop": _workshop, "bathroom": _bathroom,
 }
 
 

@@ -56,9 +56,8 @@ def _joined(text: str) -> str:
     for n, unit in enumerate(units):
         before = n > 0 and "initial" in forms.get(units[n - 1], {})
         after = n + 1 < len(units) and "final" in forms.get(units[n + 1], {}) and "initial" in forms.get(unit, {})
-        kind = {(False, False): "isolated", (False, True): "initial", (True, True): "medial", (True, False): "final"}[
-            before and "final" in forms.get(unit, {}), after
-        ]
+        kind = {(False, False): "isolated", (False, True): "initial", (True, True): "medial",
+                (True, False): "final"}[before and "final" in forms.get(unit, {}), after]
         out.append(forms.get(unit, {}).get(kind, unit))
     return "".join(out)
 
