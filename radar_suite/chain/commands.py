@@ -101,7 +101,8 @@ def posts_roundtrip(args: argparse.Namespace) -> int:
     from radar_suite.report.workspace import device_name, versions
 
     record = roundtrip(args.posts, args.out, reading=reading, seed=args.seed, workers=args.workers)
-    record |= {"date": date.today().isoformat(), "device": device_name("cpu"), "versions": versions()}
+    record |= {"date": date.today().isoformat(), "device": device_name("cpu"),
+               "versions": versions() | reading.versions()}  # fmt: skip
     write_json(args.out / "record.json", record)
     for line in record["lines"]:
         print("  ".join(f"{name} {'-' if value is None else value}" for name, value in line.items()))

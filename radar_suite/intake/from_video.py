@@ -221,17 +221,18 @@ def copy_groups(rows: Sequence[Mapping[str, Any]], abouts: Sequence[About]) -> l
     Two videos are near-duplicates when their bytes are equal, or each frame of the one with fewer lies within
     `PDQ_BITS` of 256 bits, in the mean, of its nearest frame of the other. Every pair of frames is compared.
     """
+    first: dict[tuple[str, str], int] = {}  # to share what shows that videos belong together
+    pairs: set[tuple[int, int]] = set()
+    for place, (row, about) in enumerate(zip(rows, abouts, strict=True)):
+        keys = [("bytes", about["digest"]), *((name, str(row.get(name) or "")) for name in ("group", "stream_id"))]
+        pairs |= {(first.setdefault(key, place), place) for key in keys if key[1]}
     hashes = [(place, np.unpackbits(np.frombuffer(bytes.fromhex(bits), np.uint8)).astype(bool))
-              for place, about in enumerate(abouts)
+              for place, about in enumerate(abouts) if first["bytes", about["digest"]] == place
               for bits, quality in zip(about["pdq"], about["pdq_quality"], strict=True)
               if quality >= PDQ_QUALITY]  # fmt: skip
     owner, whole = np.array([place for place, _ in hashes]), np.array([bits for _, bits in hashes]).reshape(-1, 256)
     near = {(owner[i], owner[j]) for i, j in near_hashes(whole, within=PDQ_BITS) if owner[i] != owner[j]}
-    pairs = {(a, b) for a, b in near if frame_distance(whole[owner == a], whole[owner == b]) <= PDQ_BITS}
-    first: dict[tuple[str, str], int] = {}
-    for place, (row, about) in enumerate(zip(rows, abouts, strict=True)):
-        keys = [("bytes", about["digest"]), *((name, str(row.get(name) or "")) for name in ("group", "stream_id"))]
-        pairs |= {(first.setdefault(key, place), place) for key in keys if key[1]}
+    pairs |= {(a, b) for a, b in near if frame_distance(whole[owner == a], whole[owner == b]) <= PDQ_BITS}
     numbers = duplicate_groups(pd.DataFrame(sorted(pairs), columns=["a", "b"]), len(rows))
     members = pd.DataFrame({"post_id": [str(row["post_id"]) for row in rows],
                             "given": [str(row.get("group") or "") or None for row in rows]})  # fmt: skip

@@ -60,9 +60,13 @@ class Reading:
             raise RadarError(missing)
         check_engine(self.speech)
 
+    def versions(self) -> dict[str, str]:
+        """Versions of these packages."""
+        return {name: version(name) for name in self.packages}
+
     def digest(self) -> str:
         """Identity of the settings and of the packages that decode."""
-        return digest_json(asdict(self) | {"versions": {name: version(name) for name in self.packages}})
+        return digest_json(asdict(self) | {"versions": self.versions()})
 
 
 def keep_video(path: Path, name: str, folder: Path, reading: Reading, language: str) -> About:

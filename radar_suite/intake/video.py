@@ -147,16 +147,17 @@ def _list_pictures(container: Any, video: Any, max_seconds: float) -> tuple[Time
 
     A file whose packets end before its header says is cut off.
     """
-    pictures, ends = [], [0.0]
+    pictures: list[tuple[int, bool, int]] = []
+    ends: dict[Any, int] = {}  # by stream
     for packet in container.demux():
         if packet.dts is None and packet.pts is None and not packet.size:  # the end of a stream
             continue
         if packet.is_corrupt:
             raise Unreadable("it is cut off or damaged")
-        if packet.pts is not None and packet.time_base:
-            ends.append(float((packet.pts + (packet.duration or 0)) * packet.time_base))
+        if packet.pts is not None:
+            ends[packet.stream] = max(packet.pts + (packet.duration or 0), ends.get(packet.stream, 0))
         if packet.stream is video and not packet.is_discard:
-            if packet.has_sidedata("encryption_info") or packet.has_sidedata("encryption_init_info"):
+            if packet.is_keyframe and packet.has_sidedata("encryption_info"):
                 raise Unreadable("it is encrypted")
             if packet.pts is None:
                 raise Unreadable("its pictures have no times")
@@ -168,7 +169,9 @@ def _list_pictures(container: Any, video: Any, max_seconds: float) -> tuple[Time
     pts, key, durations = map(np.array, zip(*pictures, strict=True))
     gap = int(np.median(np.diff(np.sort(pts)))) if len(pts) > 1 else 1
     end = int(pts.max()) + (int(durations[pts.argmax()]) or gap)
-    there = max(ends) - (container.start_time or 0) / 1e6  # of sound and pictures
+    there = (
+        max(float(end * stream.time_base) for stream, end in ends.items()) - (container.start_time or 0) / 1e6
+    )  # of sound and pictures
     _limit(max(there, (end - int(pts.min())) * float(video.time_base)), max_seconds)
     said = (container.duration or 0) / 1e6
     if said - there > max(SHORTER[0], SHORTER[1] * said):
@@ -200,7 +203,7 @@ def _decode_through(
                 if frame.is_corrupt:
                     raise Unreadable("its pictures are damaged")
                 found[frame.pts] = _as_shown(frame, video.sample_aspect_ratio or 1, size)
-        if skip and len(found) == len(wanted):
+        if len(found) == len(wanted):
             break
     return found
 

@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from transformers import (
+    WhisperConfig,
+    WhisperFeatureExtractor,
+    WhisperForConditionalGeneration,
+    WhisperProcessor,
+    WhisperTokenizer,
+)
 
 from radar_lib.errors import RadarError
 from radar_suite.chain import cli, exits
-from radar_suite.intake import reading, video
+from radar_suite.intake import reading, recognition, video
 from radar_suite.intake.reading import Reading
 from radar_suite.intake.recognition import hears, read_text, voiced
 from radar_suite.intake.video import Unreadable, check_file, read_pictures, read_sound
@@ -136,6 +144,23 @@ def test_an_engine_of_one_language_leaves_others_unheard():
     languages = ("en-GB", "und", "pt-BR")
     assert [hears("pocketsphinx", language) for language in languages] == [True, True, False]
     assert all(hears("whisper:folder", language) and not hears("none", language) for language in languages)
+
+
+def test_whisper_is_loaded_from_a_folder_and_hears_every_stretch(tmp_path, monkeypatch):
+    tokenizer = WhisperTokenizer(vocab={"a": 0, "<|startoftranscript|>": 1, "<|endoftext|>": 2}, merges=[])
+    shape = dict.fromkeys(("d_model", "encoder_ffn_dim", "decoder_ffn_dim"), 16)
+    shape |= {f"{part}_{of}": 1 for part in ("encoder", "decoder") for of in ("layers", "attention_heads")}
+    tokens = dict.fromkeys(("pad_token_id", "bos_token_id", "eos_token_id"), 2)
+    model = WhisperForConditionalGeneration(WhisperConfig(**shape, **tokens, vocab_size=3, decoder_start_token_id=1))
+    last = model.model.decoder.layer_norm
+    with torch.no_grad():  # whatever is said, it hears the first token
+        last.weight.zero_(), last.bias.fill_(1), model.proj_out.weight.copy_(torch.eye(3)[:, :1].expand(3, 16))
+    model.generation_config.update(max_length=5)
+    model.save_pretrained(tmp_path)
+    WhisperProcessor(WhisperFeatureExtractor(), tokenizer).save_pretrained(tmp_path)
+    monkeypatch.setattr(recognition, "voiced", lambda sound: [sound, sound[:8000]])
+    recognition.check_engine(f"whisper:{tmp_path}")
+    assert recognition.read_speech(np.zeros(16_000, np.float32), f"whisper:{tmp_path}") == "aaaaa aaaaa"
 
 
 def test_text_in_frames_is_read_once():
