@@ -31,8 +31,8 @@ from radar_lib.routing import BATCH
 from radar_lib.training.inference import to_device
 from radar_suite.decisions.bundle import Bundle
 from radar_suite.decisions.log import route_files
-from radar_suite.decisions.reading import WINDOW
 from radar_suite.decisions.source import COLUMNS
+from radar_suite.decisions.windows import WINDOW
 from radar_suite.world.build import CorpusConfig, build_corpus
 from radar_suite.world.standins import named_checkpoint
 from radar_suite.world.standins.checkpoint import write_random_standin

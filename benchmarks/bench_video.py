@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image
 
 from radar_suite.intake.from_video import SET_ASIDE, import_videos
-from radar_suite.intake.reading import Reading
+from radar_suite.intake.one_video import Reading
 
 RATE, WIDTH, HEIGHT = 30, 640, 360
 FREE = b"\x00\x00\x00\x10free"  # a box of mp4 that means nothing

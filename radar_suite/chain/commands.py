@@ -112,7 +112,7 @@ def posts_roundtrip(args: argparse.Namespace) -> int:
 
 def _reading(args: argparse.Namespace, **options: Any) -> Any:
     """Settings of the video commands; a package that is missing is a matter of set-up."""
-    from radar_suite.intake.reading import Reading
+    from radar_suite.intake.one_video import Reading
 
     reading = Reading(ocr=args.ocr, speech=args.speech, **options)
     if missing := reading.missing():

@@ -77,7 +77,7 @@ def route(args: argparse.Namespace) -> int:
     from radar_suite.decisions import on_ray
     from radar_suite.decisions.bundle import open_bundle
     from radar_suite.decisions.log import preview, route_files, summary
-    from radar_suite.decisions.reading import Limits
+    from radar_suite.decisions.windows import Limits
 
     if args.engine == "ray" and not find_spec("ray"):
         raise exits.SetupError(on_ray.MISSING)

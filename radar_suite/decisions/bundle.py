@@ -45,7 +45,7 @@ from radar_lib.thresholds import (
     threshold_at_rank,
 )
 from radar_lib.training.inference import weights_dtype
-from radar_suite.decisions.reading import Limits, once, windows
+from radar_suite.decisions.windows import Limits, once, windows
 from radar_suite.report.tables import to_markdown
 
 BUNDLE, CARD, FORMAT = "bundle.json", "README.md", 1
@@ -91,7 +91,7 @@ def route(
     router: RadarRouter, thresholds: Sequence[float], posts: Iterable[Post | Bypass], *, observe_only: bool = False,
     limits: Limits | None = None, first_row: int = 0,
 ) -> Iterator[Decision]:  # fmt: skip
-    """`route_batch` over any number of posts, each of which is read whole (`reading`) or bypasses the router."""
+    """`route_batch` over any number of posts, each of which is read whole (`windows`) or bypasses the router."""
     for window in windows(posts, router.backbone, limits or Limits()):
         yield from route_batch(router, thresholds, window, observe_only=observe_only, first_row=first_row)
         first_row += len(window)

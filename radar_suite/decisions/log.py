@@ -3,7 +3,7 @@
     <out>              the log: Parquet, its metadata (key `radar`) says which bundle, thresholds, posts and limits
     <out>.parts/       while it is made: parts of `PART_ROWS` decisions, each whole or absent, and plan.json
 
-A run that was killed goes on with the parts that are missing. Parts are whole windows (`reading.WINDOW`), so that the
+A run that was killed goes on with the parts that are missing. Parts are whole windows (`windows.WINDOW`), so that the
 log is the same however often it was stopped. What differs from the plan, another bundle or other posts, is refused.
 """
 
@@ -34,8 +34,8 @@ from radar_lib.routing import Decision
 from radar_lib.thresholds import dispatched
 from radar_lib.training.scores import LOGIT_PREFIX
 from radar_suite.decisions.bundle import Bundle, route
-from radar_suite.decisions.reading import WINDOW, Limits
 from radar_suite.decisions.source import Source, open_source
+from radar_suite.decisions.windows import WINDOW, Limits
 
 PART_ROWS = 8 * WINDOW
 KEY, PLAN = b"radar", "plan.json"

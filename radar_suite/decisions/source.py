@@ -20,7 +20,7 @@ from radar_lib.errors import RadarError
 from radar_lib.files import digest_file
 from radar_lib.routing import Bypass, Post
 from radar_lib.training.scores import UNREADABLE
-from radar_suite.decisions.reading import REPEATED, WINDOW
+from radar_suite.decisions.windows import REPEATED, WINDOW
 
 COLUMNS = ("post_id", *TEXT_COLUMNS, FRAMES)
 READ_BYTES = 1 << 20

@@ -34,7 +34,7 @@ from radar_lib.errors import RadarError
 from radar_lib.files import atomic_write_text
 from radar_suite.intake.duplicates import duplicate_groups, frame_distance, near_hashes
 from radar_suite.intake.importer import import_table, read_rows
-from radar_suite.intake.reading import About, Reading, keep_video
+from radar_suite.intake.one_video import About, Reading, keep_video
 from radar_suite.intake.video import SUFFIXES
 
 PARTIAL, VIDEOS, SET_ASIDE = "videos.partial", "videos.jsonl", "set_aside.jsonl"

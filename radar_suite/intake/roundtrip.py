@@ -25,7 +25,7 @@ from radar_lib.data.schema import LABEL_PREFIX
 from radar_lib.errors import RadarError
 from radar_lib.files import atomic_path, write_json
 from radar_suite.intake.from_video import import_videos
-from radar_suite.intake.reading import Reading
+from radar_suite.intake.one_video import Reading
 from radar_suite.intake.texts import text_key
 from radar_suite.world.build import CorpusConfig, plan_corpus, render_posts
 from radar_suite.world.facts import DOMAINS

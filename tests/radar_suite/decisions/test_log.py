@@ -18,7 +18,7 @@ from radar_lib.errors import RadarError
 from radar_suite.decisions import log as room
 from radar_suite.decisions.bundle import calibrate
 from radar_suite.decisions.log import PART_ROWS, preview, read_plan, replay, route_files, summary
-from radar_suite.decisions.reading import CAUSES
+from radar_suite.decisions.windows import CAUSES
 
 ROOT = Path(__file__).parents[3]
 N = 1100  # more than two parts

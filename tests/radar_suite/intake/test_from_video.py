@@ -18,7 +18,7 @@ from radar_lib.errors import RadarError
 from radar_suite.intake import from_video
 from radar_suite.intake.check import check_posts
 from radar_suite.intake.from_video import PARTIAL, SET_ASIDE, VIDEOS, import_videos, read_all
-from radar_suite.intake.reading import Reading
+from radar_suite.intake.one_video import Reading
 
 PLAIN = Reading(frames=3, ocr=False)
 

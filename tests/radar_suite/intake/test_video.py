@@ -16,8 +16,8 @@ from transformers import (
 
 from radar_lib.errors import RadarError
 from radar_suite.chain import cli, exits
-from radar_suite.intake import reading, recognition, video
-from radar_suite.intake.reading import Reading
+from radar_suite.intake import one_video, recognition, video
+from radar_suite.intake.one_video import Reading
 from radar_suite.intake.recognition import hears, read_text, voiced
 from radar_suite.intake.video import Unreadable, check_file, read_pictures, read_sound
 
@@ -174,14 +174,14 @@ def test_text_in_frames_is_read_once():
 
 @pytest.mark.parametrize("speech", ["loud", "pocketsphinx:model", "whisper:/no/such/folder"])
 def test_an_engine_that_is_not_there_is_refused_before_work_starts(speech, monkeypatch):
-    monkeypatch.setattr(reading, "find_spec", lambda name: True)
+    monkeypatch.setattr(one_video, "find_spec", lambda name: True)
     with pytest.raises(RadarError):
         Reading(speech=speech).check()
 
 
 @pytest.mark.parametrize("command", ["from-video videos", "roundtrip"])
 def test_without_the_extra_the_command_says_how_to_get_it(command, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(reading, "find_spec", lambda name: None)
+    monkeypatch.setattr(one_video, "find_spec", lambda name: None)
     code = cli.main(["posts", *command.split(), "--out", str(tmp_path / "out")])
     assert code == exits.ENVIRONMENT and "pip install 'radar-notebooks[video]'" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()

@@ -10,9 +10,9 @@ from PIL import ImageFile
 
 from radar_lib import routing
 from radar_lib.errors import RadarError
-from radar_suite.decisions import reading
+from radar_suite.decisions import windows
 from radar_suite.decisions.bundle import route
-from radar_suite.decisions.reading import Limits, once
+from radar_suite.decisions.windows import Limits, once
 
 TAUS = (0.0, 0.0)
 
@@ -33,7 +33,7 @@ def test_bad_posts_of_all_kinds_are_sent_everywhere_and_stop_nobody(router, make
             assert decision.status == "bypassed" and decision.modules == ("A", "B") and decision.dispatch.all()
             assert np.isnan(decision.logits).all() and decision.detail
         else:  # as if it had been alone
-            pictures = [reading.picture(frame["bytes"]) for frame in post["frames"]]
+            pictures = [windows.picture(frame["bytes"]) for frame in post["frames"]]
             batch = router.backbone.collate(router.backbone.encode([post | {"frames": pictures}]))
             np.testing.assert_allclose(decision.logits, router(batch)[0].numpy(), atol=1e-4)
             assert decision.status == "scored"
@@ -57,14 +57,14 @@ def test_a_threshold_that_is_no_number_releases_nothing(router, make):
 
 
 def test_a_post_that_hangs_is_given_up_and_its_thread_replaced(router, make, monkeypatch):
-    decode = reading.picture
+    decode = windows.picture
 
     def slow(data):
         if data == b"slow":
             time.sleep(3)
         return decode(data)
 
-    monkeypatch.setattr(reading, "picture", slow)
+    monkeypatch.setattr(windows, "picture", slow)
     posts = [make.sound(i) | {"frames": [b"slow"]} for i in range(5)] + [make.sound(i) for i in range(10, 40)]
     decisions = list(route(router, TAUS, posts, limits=Limits(seconds=1)))
     assert [d.cause for d in decisions] == ["time"] * 5 + [""] * 30
@@ -128,7 +128,7 @@ def test_posts_are_taken_as_they_come(router, make):
             yield make.sound(taken[-1])
 
     stream = route(router, TAUS, endless())
-    assert [next(stream).row for _ in range(10)] == list(range(10)) and len(taken) <= 2 * reading.WINDOW
+    assert [next(stream).row for _ in range(10)] == list(range(10)) and len(taken) <= 2 * windows.WINDOW
     stream.close()
 
 
