@@ -43,8 +43,11 @@ Blocks = Mapping[str, Callable[[Path], str]]
 
 
 def caption(record: Path, name: str) -> str:
-    """Caption of an entry of the manifest, as text that makes no link, image or tag of itself."""
-    return re.sub(r"<|\](?=\()", r"\\\g<0>", read_entry(record, name)["caption"])
+    """Caption of an entry of the manifest, as text that makes no link, image or tag of itself; it says where the entry
+    was made on other posts than the tables, as a study that was not run again."""
+    entry, own = read_entry(record, name), read_entry(record, "table1")["inputs"].get("posts")
+    other = " Made on other posts than this record's tables." * (entry["inputs"].get("posts", own) != own)
+    return re.sub(r"<|\](?=\()", r"\\\g<0>", entry["caption"]) + other
 
 
 def read_table(record: Path, file: str, number: int) -> pd.DataFrame:
@@ -143,9 +146,6 @@ def numbers(record: Path) -> dict[str, str]:
     grid = _average_area(record / "lambda_study.csv").set_index("lambda")
     texts |= {"lambda_best": f"{grid['value'].idxmax():g}", "lambda_last": f"{grid.index.max():g}"}
     texts["lambda_gain"] = POINTS.format(*100 * grid.loc[grid.index.max(), ["difference", "low", "high"]])
-    if (study := record / "studies" / "contrasts.csv").is_file():
-        hard = _average_area(study).set_index("contrast").loc["hardening", ["estimate", "low", "high"]]
-        texts["hard"] = POINTS.format(*hard)
     passed = pd.read_csv(record / "auto_pass.csv").set_index(["loss", "method", "recall"])
     ends = 100 * passed.loc[(*RELEASED_BY, 0.95), ["value", "low", "high"]]
     return texts | {"released": "{:.0f} % [{:.0f}, {:.0f}]".format(*ends)}

@@ -19,6 +19,7 @@ from radar_suite.decisions.bundle import calibrate
 from radar_suite.decisions.source import COLUMNS
 from radar_suite.world.standins.checkpoint import write_random_standin
 from radar_suite.world.standins.geometry import GEOMETRIES, tiny
+from tests.radar_lib.models.conftest import one_thread  # noqa: F401
 
 CATEGORIES = ("A", "B")
 WORDS = ["cheap loans today", "a calm walk", "follow me to win", "cooking rice at home", "مرحبا بالجميع", "день ног"]
@@ -141,14 +142,6 @@ def make():
     return types.SimpleNamespace(
         sound=sound_post, hostile=hostile_posts, write=write_posts, picture=picture, kinds=HOSTILE
     )
-
-
-@pytest.fixture(scope="session", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from radar_lib.errors import RadarError
-from radar_lib.files import read_json
+from radar_lib.files import read_json, write_json
 from radar_suite.report import claims, results
 
 ROOT = Path(__file__).parents[3]
@@ -34,6 +34,14 @@ def test_a_changed_number_comes_back(document):
     text = (ROOT / document).read_text(encoding="utf-8")
     changed = re.sub(r"(<!--=\w+-->|<!-- generated: \w+ -->\n)", r"\g<1>1", text)
     assert changed != text and results.render(changed, RECORD) == text
+
+
+def test_a_study_of_other_posts_than_the_tables_says_so(tmp_path):
+    manifest = read_json(RECORD / "manifest.json")
+    for posts in (manifest["entries"]["table1"]["inputs"]["posts"], "another corpus"):
+        manifest["entries"]["studies/phase"]["inputs"]["posts"] = posts
+        write_json(tmp_path / "manifest.json", manifest)
+        assert ("other posts" in results.caption(tmp_path, "studies/phase")) == (posts == "another corpus")
 
 
 def test_numbers_in_sentences_are_those_of_the_record():
