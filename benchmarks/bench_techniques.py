@@ -11,20 +11,23 @@ from __future__ import annotations
 
 import argparse
 import os
-import pickle
-import resource
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from unittest import mock
 
+import numpy as np
 import torch
+from safetensors.torch import load_file, save_file
+
+if TYPE_CHECKING:
+    from radar_lib.models.base import Encoded
 
 ADAMW, BATCH = torch.optim.AdamW, 32
 NOT_KEPT = {  # and why
@@ -133,17 +136,39 @@ def beside(model: str, data: Path, checkout: Path, posts: int, *, repeats: int) 
                 if repeat:  # the first is a warm-up
                     seconds.append(taken)
         lines.append(line(model, "all, beside an earlier checkout", what, *times, posts))
-        lines[-1]["peak_mib"] = [round(ask(process, "memory") / 1024) for process in serving]
     for process in serving:
         process.stdin.close()
         process.wait()
     return lines
 
 
+def write_posts(path: Path, posts: Sequence[Encoded], labels: np.ndarray) -> None:
+    """Encoded posts whose features are given, and their labels, for another checkout to read."""
+    tensors = {"labels": torch.from_numpy(labels)}
+    for i, post in enumerate(posts):
+        parts = {"input_ids": post.input_ids, "frame_tokens": torch.tensor(post.frame_tokens, dtype=torch.int64)}
+        parts |= {} if post.position_ids is None else {"position_ids": post.position_ids}
+        parts |= {f"features.{level}": values for level, values in enumerate(post.features)}
+        tensors |= {f"{i}.{name}": values.contiguous().clone() for name, values in parts.items()}
+    save_file(tensors, path)
+
+
+def read_posts(path: Path) -> tuple[list[Encoded], np.ndarray]:
+    """What `write_posts` wrote, as this checkout's own encoded posts."""
+    from radar_lib.models.base import Encoded
+
+    tensors, posts = load_file(path), []
+    labels = tensors.pop("labels").numpy()
+    for i in range(len(labels)):
+        levels = sorted(name for name in tensors if name.startswith(f"{i}.features."))
+        posts.append(Encoded(tensors[f"{i}.input_ids"], (), tuple(tensors[f"{i}.frame_tokens"].tolist()),
+                             tensors.get(f"{i}.position_ids"), tuple(tensors[name] for name in levels)))  # fmt: skip
+    return posts, labels
+
+
 def serve(model: str, data: str) -> None:
     torch.set_num_threads(1)
-    runs = work(model, *pickle.loads(Path(data).read_bytes()))[1]
-    runs["memory"] = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    runs = work(model, *read_posts(Path(data)))[1]
     for what in sys.stdin:
         print(runs[what.strip()](), flush=True)
 
@@ -167,8 +192,8 @@ def main() -> None:
         posts = case.backbone.cache_features(case.posts)
         if options.against:
             with tempfile.TemporaryDirectory() as folder:
-                data = Path(folder) / "posts.pickle"
-                data.write_bytes(pickle.dumps((posts, case.labels)))
+                data = Path(folder) / "posts.safetensors"
+                write_posts(data, posts, case.labels)
                 lines += beside(model, data, options.against, len(posts), repeats=options.repeats)
         lines += ablation(model, posts, case.labels, repeats=options.repeats)
     about = {"posts": options.posts, "batch": BATCH, "repeats": options.repeats}
