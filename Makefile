@@ -79,7 +79,7 @@ bench: setup
 	$(BIN)/python benchmarks/bench.py $(ARGS)
 
 lab: setup
-	$(BIN)/jupyter lab notebooks
+	$(BIN)/jupyter lab --LabApp.default_url=/lab/tree/notebooks/00_primer.ipynb
 
 doctor: setup
 	$(BIN)/radar doctor

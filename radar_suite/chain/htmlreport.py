@@ -35,8 +35,8 @@ PR-AUC. The claim about traffic has its own, average APR@R95 less 80 %. Interval
 seeds of each row on over seeds as well; <i>about</i> says which.</li>
 <li><b>What is excluded.</b> Where the paper's number lies above or below our interval, an effect of its size is
 excluded on these posts with these checkpoints. They differ from the paper's, so it is not refuted.</li>
-<li><b>Test.</b> <i>Above zero</i> and <i>below zero</i> read the endpoint's own interval, one test per claim. Cells are
-one pair of rows on one risk and metric; their counts are after Holm's correction over the claim.</li>
+<li><b>Test.</b> <i>Interval</i> says whether the endpoint's own leaves zero out, one test per claim. <i>Above zero</i>
+and <i>below zero</i> count cells (a pair of rows, one risk, one metric) after Holm's correction over the claim.</li>
 <li><b>By construction</b> is what the built-in world was chosen for: shown, but never tested nor counted.</li>
 </ul>"""
 STUDIES = "studies"  # what `radar studies` leaves beside the notebooks

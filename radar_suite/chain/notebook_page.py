@@ -47,7 +47,8 @@ a { color: #0b5394 } h1, h2, h3 { line-height: 1.25; margin: 1.4em 0 .5em } h1 {
 table { border-collapse: collapse; display: block; overflow-x: auto; font-size: .88rem; line-height: 1.3;
   font-variant-numeric: tabular-nums; margin: .5rem 0 1rem }
 th, td { padding: .22rem .45rem; border-bottom: 1px solid #e3e3e3; text-align: left; vertical-align: top }
-[id^=T_] td, [id^=T_] th, .dataframe td { white-space: nowrap }
+[id^=T_] td, [id^=T_] th, .dataframe td:not(:first-child) { white-space: nowrap }
+.dataframe td:first-child { min-width: 11rem }
 [id^=T_table] { font-size: .75rem } [id^=T_table] th.row_heading { font-weight: normal }
 caption, figcaption, .note { text-align: left; color: #444; font-size: .88rem }
 pre { background: #f6f7f8; padding: .6rem .8rem; overflow-x: auto; font-size: .85rem; line-height: 1.4 }

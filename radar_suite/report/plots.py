@@ -102,8 +102,10 @@ def rows_against_paper(
             (value,) = lines[(lines["category"] == AVERAGE) & (lines["metric"] == metric)]["value"]
             axis.axvline(100 * value, color="#666666", linewidth=1.2, linestyle=style, marker="", label=name, zorder=0)
         axis.set(title=metric, xlabel="average over risks (%)", xlim=(-3, 103))
-    if references:
-        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(references))
+    handles, _ = axes[0].get_legend_handles_labels()
+    for name, fill in (("ours", BLACK), ("the paper", "white"))[: 1 if theirs is None else 2]:
+        handles.append(plt.Line2D([], [], color=BLACK, linestyle="", marker="o", markerfacecolor=fill, label=name))
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
     axes[0].set_yticks(heights, [f"{method}  ({loss})" for loss, method in ROW_ORDER])
     return figure
 
@@ -169,7 +171,7 @@ def reliability(bins: pd.DataFrame, *, title: str) -> Figure:
         axis.set(title=category, xlabel="expert's mean probability")
     for axis in axes[::4]:
         axis.set_ylabel("observed rate of violation")
-    axes[-1].legend(loc="upper left")
+    place_legend(figure, *axes[0].get_legend_handles_labels(), loc="lower center", most=3)
     figure.suptitle(title if len(categories) > 1 else fold(title, 40), fontsize=10.5)
     return figure
 

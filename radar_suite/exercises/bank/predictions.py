@@ -67,7 +67,7 @@ FIRST_LOSS = _prediction(
     "first_loss",
     "A fresh router says about one half of everything, and each post is verified for one of K = 3 risks. In "
     "section 2 the first loss without the mask is, against the masked one, (a) about equal; (b) about three "
-    "times as large; (c) a third. Then drop a risk and look again.",
+    "times as large; (c) a third.",
     "b",
     "Eq. 5 adds up cells and averages over posts: log 2 for one cell, 3 log 2 for all three. The losses of the"
     " two are therefore not to be compared, not even at the start.",
