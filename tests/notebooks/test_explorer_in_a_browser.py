@@ -97,7 +97,7 @@ def free_port() -> int:
 def lab(tmp_path):
     """JupyterLab with a notebook of the explorer's own cells on a small world; its address, and the browser's page."""
     cells = {cell.id: cell.source for cell in nbformat.read(NOTEBOOK, as_version=4).cells}
-    wanted = ("certificate-09", "certified-09", "explore-09", "explore-draw-09", "explore-slider-09")
+    wanted = ("certificate-09", "certified-09", "explore-09", "explore-draw-09", "explore-at-09", "explore-slider-09")
     parts = [nbformat.v4.new_code_cell(source) for source in (WORLD, *map(cells.get, wanted))]
     kernel = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}}
     nbformat.write(nbformat.v4.new_notebook(cells=parts, metadata=kernel), tmp_path / "explorer.ipynb")
