@@ -264,7 +264,7 @@ def demand(names: list[str], values: Mapping[str, Any], posts: Posts, machine: M
         for name, train, score, towers in passes(number, values, posts):
             cost = cost_of(name, values["checkpoints"], rank=values["lora_rank"], **shape)
             size = read * (32 * cost.tokens + 4 * cost.visual)
-            keep = cost.frozen and number not in ("02", "08", "09")  # which time passes, draw posts of their own, or route
+            keep = cost.frozen and number not in ("02", "08", "09")  # they time, draw posts of their own, or route
             if keep and size < DISK_SHARE * machine.disk:
                 towers, row.disk = (0, row.disk) if name in kept else (read, row.disk + size)
                 kept.add(name)

@@ -10,7 +10,6 @@ import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
-from PIL import Image
 from scipy.stats import binom
 
 sys.modules.setdefault("rfc3987_syntax", None)  # nbformat's optional check of URLs takes seconds to import
@@ -102,4 +101,4 @@ def test_seven_risks_without_calibration_posts_promise_nothing_and_release_nothi
     assert "No bundle" in capsys.readouterr().out and not (home / "bundle").exists()
     landed = pd.read_csv(home / "figures/operating_points.csv").set_index(["threshold", "risk"])
     assert (landed.loc["certified", "APR"] == 0).all() and (landed.loc["in-sample", "APR"].iloc[:7] > 0).any()
-    assert Image.open(home / "figures/apr_recall.png").width > 500
+    assert (home / "figures/apr_recall.png").stat().st_size > 10_000
