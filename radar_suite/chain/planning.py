@@ -233,6 +233,9 @@ def passes(notebook: str, values: Mapping[str, Any], posts: Posts) -> list[tuple
         case "08":  # pools of the built-in world, whatever the chain's posts are
             count = values["phase_pool"] + values["phase_test_posts"]
             return [(values["phase_backbone"], 0, count, count)]
+        case "09":  # calibration posts, and test posts as they are and changed in four ways
+            count = posts.count("calibration") + 5 * min(values["evasion_posts"], test)
+            return [(values["route_backbone"], 0, count, count)]
     return []
 
 
@@ -261,7 +264,7 @@ def demand(names: list[str], values: Mapping[str, Any], posts: Posts, machine: M
         for name, train, score, towers in passes(number, values, posts):
             cost = cost_of(name, values["checkpoints"], rank=values["lora_rank"], **shape)
             size = read * (32 * cost.tokens + 4 * cost.visual)
-            keep = cost.frozen and number not in ("02", "08")  # which time passes, and draw posts of their own
+            keep = cost.frozen and number not in ("02", "08", "09")  # they time, draw posts of their own, or route
             if keep and size < DISK_SHARE * machine.disk:
                 towers, row.disk = (0, row.disk) if name in kept else (read, row.disk + size)
                 kept.add(name)

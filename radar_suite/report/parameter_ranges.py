@@ -97,6 +97,11 @@ RANGES: Mapping[str, Range | Several | Words | tuple] = {
     "phase_focus": Several(SHARE),
     "phase_overlap": Several(Range(0, 3)),
     "phase_seeds": RUNS,
+    # 09
+    "route_backbone": Words("|".join(map(re.escape, BACKBONES[1:])), f"one of {', '.join(BACKBONES[1:])}"),
+    "recall_target": Range(0.5, 0.999),
+    "confidence": Range(0.5, 0.999),
+    "evasion_posts": POSTS,
 }
 
 

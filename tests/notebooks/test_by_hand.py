@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from PIL import Image
@@ -16,6 +17,7 @@ from scipy.special import expit, logit
 from radar_lib.intervals import average_precision_influence
 from radar_lib.models.backbones import BACKBONES, load_backbone
 from radar_lib.models.router import RadarRouter, RouterConfig
+from radar_lib.thresholds import certified_threshold, operating_point, threshold_at_rank
 from radar_lib.training.teachers import Panel
 from radar_suite.report.claims import holm
 from radar_suite.studies.limit import limit_scores
@@ -154,3 +156,38 @@ def test_the_draw_of_notebook_08_is_the_studys():
     given = run_cells("08", "draw-hand", "draw-shown", **known)["given"]
     drawn = draw_training_set(pool, intake=intake, sizes=sizes_of(150), seed=2)
     assert (given[drawn.rows] == drawn.labels).all() and (given >= 0).sum() == len(drawn.rows) == 150
+
+
+def test_the_threshold_of_notebook_09_is_the_librarys():
+    random = np.random.default_rng(0)
+    positives = [random.normal(size=n).round(1).astype(np.float32) for n in (80, 300)]  # with ties
+    counts = pd.DataFrame({"independent violating": list(map(len, positives))})
+    known = {"positives": positives, "counts": counts, "risks": ("A", "B"), "K": 2, "recall_target": 0.9}
+    found = run_cells("09", "c13-09", confidence=0.95, **known)
+    library = certified_threshold(positives[1], recall=0.9, confidence=0.95, risks=2)
+    assert (found["k"], found["rank"], float(found["hand_tau"])) == (1, library.rank, library.logit)
+    assert found["failure"][library.rank - 1] == pytest.approx(library.failure)
+
+
+def test_the_shares_of_notebook_09_are_the_librarys_and_a_nan_threshold_dispatches_all():
+    random = np.random.default_rng(1)
+    truth = random.integers(0, 2, (400, 2)).astype(np.int8)
+    truth[:50, 1] = -1
+    logits, taus = (random.normal(size=truth.shape) + truth).astype(np.float32), np.array([0.3, np.nan])
+    found = run_cells("09", "c21-09", truth=truth, logits=logits, K=2, risks=("A", "B"), ALL="all")["landing"](taus)
+    point = operating_point(truth[:, 0], logits[:, 0], 0.3)
+    shares = found.loc["A", ["recall", "APR", "precision"]].to_numpy(float)
+    np.testing.assert_allclose(shares, [point.recall, point.apr, point.precision])
+    assert found.loc["B", ["recall", "APR"]].tolist() == [1, 0] and found.loc["all", "APR"] == 0
+
+
+def test_the_resampled_failures_of_notebook_09_have_the_binomial_chance():
+    own = np.random.default_rng(2).normal(size=120).astype(np.float32)
+    for values in (own, own.round(0)):  # distinct, and heavily tied
+        found = run_cells("09", "c27-09", "c27b-09", seed=1, recall_target=0.9)
+        for rank in (4, 8, 13):
+            failed, exact = (found["recalls"](values, rank) < 0.9 - 1e-9).mean(), found["chance"](values, rank)
+            assert abs(failed - exact) <= 4 * np.sqrt(exact * (1 - exact) / 2000)
+    drawn = [threshold_at_rank(np.random.default_rng(i).choice(own, 120), 8) for i in range(300)]
+    failed = np.mean([(own > tau).mean() < 0.9 - 1e-9 for tau in drawn])
+    assert abs(failed - found["chance"](own, 8)) < 0.1

@@ -107,6 +107,16 @@ LIMIT_OF_INTAKE = _prediction(
     a="that is the learned head's trouble; in the limit there are enough posts of every kind",
     c="neither focus nor overlap buries violations now; compare the table's two lines",
 )
+PREVALENCE_DIAL = _prediction(
+    "prevalence_dial",
+    "Section 10: the prevalence dial goes from 1 to 4. With the thresholds as they are (a) recall falls, since more "
+    "violations slip through; (b) recall stays, and less is released; (c) recall and what is released both stay.",
+    "b",
+    "Recall is a share of violating posts, and those are as they were, only more of them. More of the traffic now is "
+    "of the kind that is dispatched, so less is released. The number of violations that slip through does grow.",
+    a="their number grows, their share among the violating posts does not",
+    c="most violating posts are dispatched, so with more of them less is released",
+)
 
 EXERCISES = (LAMBDA_DIAL, NO_DIALS, MORE_RISKS, FEWER_VIOLATIONS, SOFTER_TEACHER, FIRST_LOSS, UNPAIRED, LABELS_AT_ONE,
-             LIMIT_OF_INTAKE)  # fmt: skip
+             LIMIT_OF_INTAKE, PREVALENCE_DIAL)  # fmt: skip
