@@ -175,5 +175,3 @@ def test_each_objective_trains_another_model(tmp_path):
         weights[name] = model.layer.weight.detach()
     names = list(OBJECTIVES)
     assert not any(torch.equal(weights[a], weights[b]) for i, a in enumerate(names) for b in names[:i])
-    with pytest.raises(RadarError, match="accumulate is 0"):
-        Execution(accumulate=0)
