@@ -1,7 +1,5 @@
 """pyproject.toml, constraints.txt and environment.yml agree, and the maths imports without the models."""
 
-from __future__ import annotations
-
 import re
 import subprocess
 import tomllib

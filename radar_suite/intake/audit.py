@@ -3,8 +3,6 @@
 Each function is pure; tables are one row per fact, so that they print, plot and save as they are.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

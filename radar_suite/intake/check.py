@@ -1,7 +1,5 @@
 """Is this corpus in order? Every row is read again, and every frame decoded, for a given checkpoint if one is named."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass

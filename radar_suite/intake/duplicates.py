@@ -5,8 +5,6 @@ frames, encoded again, under another text. Sentences alone prove nothing: campai
 Segments of one live stream are alike by nature and are never called copies of each other.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 from itertools import combinations

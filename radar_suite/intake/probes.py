@@ -5,8 +5,6 @@ a post, or solve a risk from its title, a large model will too. All of them are 
 difference between two probes is a difference between their inputs.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

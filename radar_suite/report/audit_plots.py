@@ -1,7 +1,5 @@
 """The larger figures of the audit, as functions of its tidy tables; each returns a Figure and saves nothing."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt

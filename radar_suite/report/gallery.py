@@ -1,7 +1,5 @@
 """Galleries of posts as HTML: frames, title, texts and labels, in any script that the reader's browser can show."""
 
-from __future__ import annotations
-
 import base64
 import io
 from collections.abc import Mapping, Sequence

@@ -3,8 +3,6 @@
 Colour never carries a meaning alone: markers, line styles or positions repeat it.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt

@@ -10,8 +10,6 @@ on its own training posts.
 - oracle: the posterior of each risk given all facts behind a post, which only the built-in corpus knows.
 """
 
-from __future__ import annotations
-
 import json
 import time
 from collections.abc import Mapping, Sequence

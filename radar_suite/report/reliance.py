@@ -5,8 +5,6 @@ so the two answer slightly different questions; frames saved as JPEG once more s
 are paired: the same posts, scored by the same model twice. The changed scores lie in the cache, an entry per ablation.
 """
 
-from __future__ import annotations
-
 import io
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace

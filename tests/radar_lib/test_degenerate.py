@@ -1,7 +1,5 @@
 """All functions of metrics and intervals on degenerate input: a named error, or a warning and NaN."""
 
-from __future__ import annotations
-
 import inspect
 import warnings
 from functools import partial

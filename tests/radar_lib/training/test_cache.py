@@ -1,7 +1,5 @@
 """The cache: an entry is whole or absent, made once whoever asks for it, and what is damaged is noticed."""
 
-from __future__ import annotations
-
 import errno
 import json
 import os

@@ -1,7 +1,5 @@
 """The loop on a linear model: it learns, it resumes to the bit, it stops on NaN."""
 
-from __future__ import annotations
-
 from importlib.util import find_spec
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Runs side by side, or over several processes, give what they give alone, and end together however they end."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import signal

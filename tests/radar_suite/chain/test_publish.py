@@ -1,7 +1,5 @@
 """Results are copied whole, by notebook, under one manifest; no other files are touched, and nothing for nothing."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 

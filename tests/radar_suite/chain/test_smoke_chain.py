@@ -1,7 +1,5 @@
 """The whole chain at its smallest size, as a user runs it: to the end, again, and killed in the middle."""
 
-from __future__ import annotations
-
 import os
 import random
 import shutil

@@ -1,7 +1,5 @@
 """The committed record of real posts follows from its scores; that of the default profile: report/test_comparison."""
 
-from __future__ import annotations
-
 from radar_suite.chain import exits
 from radar_suite.chain.cli import main
 

@@ -1,7 +1,5 @@
 """Galleries escape what posts say."""
 
-from __future__ import annotations
-
 from PIL import Image
 
 from radar_suite.report.gallery import gallery_html

@@ -1,7 +1,5 @@
 """Every figure that has a panel, line or column per risk can be read with 1 to 10 risks whose names have 20 letters."""
 
-from __future__ import annotations
-
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd

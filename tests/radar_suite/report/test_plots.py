@@ -1,7 +1,5 @@
 """Figures show every number that they are given; that they can be read: test_legible.py."""
 
-from __future__ import annotations
-
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
