@@ -1,5 +1,7 @@
 """`radar verify`: do the committed results follow from their own scores, and does a run agree with them?"""
 
+from __future__ import annotations
+
 import argparse
 import json
 from pathlib import Path
