@@ -27,6 +27,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 SEEDS ?=
+ONE_CORE := OMP_NUM_THREADS=1 LOKY_MAX_CPU_COUNT=1  # each of pytest's workers: threads of one would wait for the others
 
 .PHONY: help setup reproduce studies scale verify test test-slow bench lab lint doctor results clean
 .DEFAULT_GOAL := help
@@ -70,7 +71,7 @@ verify: setup
 
 test: $(VENV)/.installed-test
 	$(BIN)/python -m ruff check .
-	$(BIN)/python -m pytest -m 'not slow' -n auto --dist loadfile --no-loadscope-reorder --cov --cov-report term:skip-covered --cov-fail-under 90 $(ARGS)
+	$(ONE_CORE) $(BIN)/python -m pytest -m 'not slow' -n auto --dist loadfile --no-loadscope-reorder --cov --cov-report term:skip-covered --cov-fail-under 90 $(ARGS)
 
 test-slow: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -m slow $(ARGS)

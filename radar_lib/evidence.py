@@ -24,18 +24,15 @@ from radar_lib.intervals import (
     Interval,
     average_precision_influence,
     bootstrap,
-    combined_difference,
-    combined_interval,
     logit_interval,
     normal_difference,
     percentile_interval,
     replicate_difference,
-    seed_difference,
-    seed_interval,
     sum_within,
 )
 from radar_lib.labels import valid_mask
 from radar_lib.metrics import score_table, table_metrics
+from radar_lib.seeds import combined_difference, combined_interval, seed_difference, seed_interval
 
 Over = Literal["posts", "seeds", "both"]
 AREA, AVERAGE = "PR-AUC", "Average"

@@ -1,7 +1,5 @@
 """For all tests: small posts and images, one finished smoke chain, and no deadline for generated examples."""
 
-from __future__ import annotations
-
 import io
 import subprocess
 import sys
@@ -14,10 +12,14 @@ from filelock import FileLock
 from hypothesis import settings
 from PIL import Image
 
-settings.register_profile("patient", deadline=None)
+settings.register_profile("patient", deadline=None, max_examples=50)
 settings.load_profile("patient")
 
 ROOT = Path(__file__).parents[1]
+CATEGORIES = ("LQC", "RCS", "FE")
+WORDS = {"LQC": "blurry reupload", "RCS": "cheap loans", "FE": "follow to win"}
+LONG = {"test_parallel", "test_bench", "test_interrupts", "test_audit_on_any_corpus", "test_killed", "test_standins",
+        "test_build", "test_comparison", "test_planning"}  # files of ten seconds and more  # fmt: skip
 
 
 def reproduce(runs: Path, *options: str) -> subprocess.CompletedProcess:
@@ -39,9 +41,10 @@ def smoke_run(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Itera
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files with the finished chain first: one worker runs it while the others do the rest."""
+    """Files with the finished chain first, so that one worker runs it while the others do the rest; then the longest,
+    so that none of them is left for the end."""
     first = {item.path for item in items if "smoke_run" in getattr(item, "fixturenames", ())}
-    items.sort(key=lambda item: item.path not in first)
+    items.sort(key=lambda item: (item.path not in first, item.path.stem not in LONG))
 
 
 def encoded(width=20, height=12, *, seed=0, kind="PNG", **options):
@@ -75,3 +78,45 @@ def image():
 @pytest.fixture
 def sound():
     return sound_rows
+
+
+def make_rows(split: str, count: int, *, seed: int):
+    """Posts of three pipelines, each verified for its own risk; a violating post says so in its title."""
+    random = np.random.default_rng(seed)
+    for i in range(count):
+        category = CATEGORIES[i % 3]
+        violating = bool(random.random() < 0.3) or i < 6
+        noise = random.integers(0, 20, (48, 48, 3), np.uint8)
+        pixels = np.full((48, 48, 3), 200 if violating else 40, np.uint8) + noise
+        yield {
+            "post_id": f"{split}-{i:04d}", "split": split, "pipeline": category, "ocr_text": "",
+            "title": f"{WORDS[category] if violating else 'a calm walk'} {random.integers(100)}",
+            "asr_text": "hello" if i % 2 else "", "frames": [Image.fromarray(pixels)] * int(random.integers(1, 3)),
+            f"label_{category}": int(violating),
+        }  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def posts(tmp_path_factory):
+    """A small corpus with a learnable signal: enough to train for real in a second or two."""
+    from radar_lib.data.posts import write_corpus
+
+    sizes = {"train": 48, "validation": 24, "test": 30}
+    rows = [row for split, n in sizes.items() for row in make_rows(split, n, seed=n)]
+    return write_corpus(tmp_path_factory.mktemp("corpus") / "posts", rows, name="toy", kind="imported",
+                        categories=CATEGORIES)  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def checkpoints(tmp_path_factory):
+    """Two tiny random checkpoints."""
+    from radar_lib.models.backbones import BACKBONES
+    from radar_suite.world.standins.checkpoint import write_random_standin
+    from radar_suite.world.standins.geometry import GEOMETRIES, tiny
+
+    folder = tmp_path_factory.mktemp("checkpoints")
+    texts = [row["title"] for row in make_rows("pretrain", 60, seed=9)]
+    for name in ("Qwen3-VL-8B", "SigLIP2"):
+        standin = BACKBONES[name].folder
+        write_random_standin(folder / standin, standin, texts, geometry=tiny(GEOMETRIES[standin]), vocabulary=420)
+    return folder

@@ -1,7 +1,5 @@
 """`radar doctor`: what is wrong with an environment or a checkpoint, one line each, with what to do about it."""
 
-from __future__ import annotations
-
 import io
 import platform
 import re

@@ -6,8 +6,6 @@ a kernel at once, and begins when its turn comes, which a line on standard input
 runner is gone, and so is this process.
 """
 
-from __future__ import annotations
-
 import ast
 import contextlib
 import json

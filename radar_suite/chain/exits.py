@@ -3,8 +3,6 @@
 A script that calls `radar` can tell "the notebook is wrong" from "the machine is wrong" by the code alone.
 """
 
-from __future__ import annotations
-
 from radar_lib.errors import RadarError
 
 OK = 0

@@ -7,8 +7,6 @@ are counted, and cost(n layers) = c(2) + (n - 2) (c(3) - c(2)), of the language 
 (exact, tested). Head: 2 w (w + K), w the pooled width, K risks; training: thrice.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass

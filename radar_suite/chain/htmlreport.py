@@ -3,8 +3,6 @@
 The folder is whole: pages beside the index, copies of figures and tables in `files/`.
 """
 
-from __future__ import annotations
-
 import base64
 import html
 import os

@@ -3,8 +3,6 @@
 The user's namespace stays empty, so a notebook that forgets an import still fails; what is imported is only quicker.
 """
 
-from __future__ import annotations
-
 import os
 import sys
 from contextlib import suppress

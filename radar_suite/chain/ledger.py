@@ -6,8 +6,6 @@ sources, the packages, the posts, what it reads and what it left, in its own fol
 Bytes are compared: nothing is believed because its size and time look right. A command reads each file once.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import platform

@@ -4,8 +4,6 @@ Whatever a page is made of, posts, risks, outputs or prose, goes through `safe` 
 text stay elements, only images that are data stay images, and the rest is shown as the text that it is.
 """
 
-from __future__ import annotations
-
 import html
 import logging
 import re

@@ -5,8 +5,6 @@ run's folder) and writes (relative to its own). Every read must be a write of an
 the numbers is an order of the graph.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Iterable, Sequence

@@ -4,8 +4,6 @@ papermill only warns about a parameter that the notebook does not have, and its 
 such as `int | None` and `Literal["a"]`, so the cell is read here and pydantic checks every value against it.
 """
 
-from __future__ import annotations
-
 import ast
 import json
 import re

@@ -13,8 +13,6 @@
                 s0 + operations / (peak x utilisation)
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import math

@@ -5,8 +5,6 @@ session or parent they have. So "end all that was started here" is one function,
 runner after each notebook, a notebook's process when the runner is gone, and the next chain when it takes the lock.
 """
 
-from __future__ import annotations
-
 import os
 import resource
 import shutil

@@ -1,7 +1,5 @@
 """Profiles and `--set`, checked against every notebook's parameters before any kernel starts."""
 
-from __future__ import annotations
-
 import difflib
 import os
 import re

@@ -1,7 +1,5 @@
 """What a person sees while a chain runs: one line that is rewritten on a terminal, throttled plain lines elsewhere."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import textwrap

@@ -5,8 +5,6 @@ A rerun that changes no file of results changes no byte here: what is measured a
 recorded.
 """
 
-from __future__ import annotations
-
 import os
 import shutil
 from collections.abc import Collection, Iterable, Mapping

@@ -1,7 +1,5 @@
 """`radar reproduce`: from arguments to a checked chain, and from a finished chain to figures and a report."""
 
-from __future__ import annotations
-
 import argparse
 import os
 import shlex

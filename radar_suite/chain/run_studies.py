@@ -1,7 +1,5 @@
 """`radar studies`: the studies beyond the paper's experiments, on what a finished chain left."""
 
-from __future__ import annotations
-
 import argparse
 import json
 import shlex

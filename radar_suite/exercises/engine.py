@@ -8,8 +8,6 @@
     q.skeleton("q")    # source of the cell that a notebook leaves for the answer
 """
 
-from __future__ import annotations
-
 import copy
 import difflib
 

@@ -5,8 +5,6 @@ and what it returns there is also compared with what typical mistakes return, so
 it made. A wrong answer never raises, and one that is still `...` is only told so: an unattempted notebook runs through.
 """
 
-from __future__ import annotations
-
 import copy
 import html
 import inspect

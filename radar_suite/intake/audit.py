@@ -3,8 +3,6 @@
 Each function is pure; tables are one row per fact, so that they print, plot and save as they are.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np
@@ -13,6 +11,8 @@ from jaxtyping import Int, Num
 from scipy.stats import chi2, norm
 
 from radar_lib.data.schema import FRAMES, LABEL_PREFIX, TEXT_COLUMNS, group_numbers, labels, valid_mask
+
+LEAST = 20  # verified posts of a group that is tested for uneven prevalence
 
 
 def wilson(
@@ -82,18 +82,18 @@ def _effective(label: pd.Series, groups: pd.Series, clusters: Int[np.ndarray, " 
     return independent.reindex(names).fillna(0).to_numpy()
 
 
-def uneven(rates: pd.DataFrame, *, least: int = 20) -> pd.DataFrame:
+def uneven(rates: pd.DataFrame) -> pd.DataFrame:
     """Does prevalence differ between the groups of a `prevalence` table by more than chance?
 
-    Pearson's chi-squared test of equal shares, over groups with at least `least` verified posts, which count as they do
-    in the intervals.
+    Pearson's chi-squared test of equal shares, over groups with `LEAST` verified posts or more, which count as they
+    do in the intervals.
 
     Returns:
         Columns category, groups, lowest, highest (prevalence), p_value; risks with fewer than two groups, or with
         labels of one kind only, are left out.
     """
     rows = []
-    for category, part in rates[rates["verified"] >= least].groupby("category", sort=False):
+    for category, part in rates[rates["verified"] >= LEAST].groupby("category", sort=False):
         share = part["positives"].sum() / part["verified"].sum()
         if len(part) > 1 and 0 < share < 1:
             spread = part["effective"] * (part["prevalence"] - share) ** 2
@@ -102,8 +102,8 @@ def uneven(rates: pd.DataFrame, *, least: int = 20) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["category", "groups", "lowest", "highest", "p_value"])
 
 
-def frame_statistics(frames: pd.DataFrame, *, by: str = "split") -> pd.DataFrame:
-    """Per group: frames, share of frames that repeat the one before (same bytes), and medians of size and light.
+def frame_statistics(frames: pd.DataFrame) -> pd.DataFrame:
+    """Per split: frames, share of frames that repeat the one before (same bytes), and medians of size and light.
 
     Args:
         frames: `FrameScan.table`.
@@ -112,13 +112,13 @@ def frame_statistics(frames: pd.DataFrame, *, by: str = "split") -> pd.DataFrame
         Columns group, frames, repeated, width, height, n_bytes, brightness, sharpness (medians).
     """
     same = frames[["post_id", "digest"]].eq(frames[["post_id", "digest"]].shift()).all(axis=1)
-    grouped = frames.assign(repeated=same).groupby(frames[by].rename("group"), sort=False)
+    grouped = frames.assign(repeated=same).groupby(frames["split"].rename("group"), sort=False)
     medians = grouped[["width", "height", "n_bytes", "brightness", "sharpness"]].median()
     return pd.concat([grouped.size().rename("frames"), grouped["repeated"].mean(), medians], axis=1).reset_index()
 
 
-def missing_modalities(table: pd.DataFrame, with_frames: pd.Series, *, by: str = "split") -> pd.DataFrame:
-    """Share of posts without each modality.
+def missing_modalities(table: pd.DataFrame, with_frames: pd.Series) -> pd.DataFrame:
+    """Share of posts without each modality, by split.
 
     Args:
         with_frames: ids of the posts that have a frame.
@@ -129,7 +129,7 @@ def missing_modalities(table: pd.DataFrame, with_frames: pd.Series, *, by: str =
     absent = pd.DataFrame({name: table[name].str.len() == 0 for name in TEXT_COLUMNS})
     absent[FRAMES] = ~table["post_id"].isin(with_frames)
     absent["everything"] = absent.all(axis=1)
-    grouped = absent.groupby(table[by].rename("group"), sort=False)
+    grouped = absent.groupby(table["split"].rename("group"), sort=False)
     shares = grouped.mean().reset_index()
     shares.insert(1, "posts", grouped.size().to_numpy())
     return shares

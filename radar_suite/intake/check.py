@@ -1,7 +1,5 @@
 """Is this corpus in order? Every row is read again, and every frame decoded, for a given checkpoint if one is named."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -41,8 +39,8 @@ class Report:
         return "\n".join(lines)
 
 
-def check_posts(folder: str | Path, *, workers: int = 2, checkpoint: str | None = None, text_tokens: int = 0) -> Report:
-    """Read every row and decode every frame of a corpus folder, in `workers` threads.
+def check_posts(folder: str | Path, *, checkpoint: str | None = None, text_tokens: int = 0) -> Report:
+    """Read every row and decode every frame of a corpus folder.
 
     Args:
         checkpoint: folder or Hub id whose tokenizer and image processor every post goes through; weights are not read.
@@ -64,7 +62,7 @@ def check_posts(folder: str | Path, *, workers: int = 2, checkpoint: str | None 
         encode = load_backbone(checkpoint, device="meta", text=text_limit(posts, text_tokens)).encode
     flat: dict[str, int] = {}
     bar = tqdm(total=len(posts), unit="post", desc="checking", disable=None)
-    with bar, ThreadPoolExecutor(workers) as pool:
+    with bar, ThreadPoolExecutor(2) as pool:
         for split, shard in shards:
             number = 0
             for batch in read_batches(shard):

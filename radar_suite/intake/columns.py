@@ -4,8 +4,6 @@ Content that is left out is a post that nobody sees, so a column that looks like
 has to be renamed, or left out by name.
 """
 
-from __future__ import annotations
-
 import difflib
 import mimetypes
 import re

@@ -5,8 +5,6 @@ frames, encoded again, under another text. Sentences alone prove nothing: campai
 Segments of one live stream are alike by nature and are never called copies of each other.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 from itertools import combinations
@@ -26,6 +24,8 @@ from radar_suite.intake.texts import all_text, plain_text
 
 _DECORATION = re.compile(r"(?:[#@]\w+|https?://\S+)")
 _SHINGLE = 4  # characters
+_HASHES = 64  # of a text, by MinHash
+_COMPARED = 60_000  # posts up to which the pictures of all are compared; beyond, only where texts are alike
 _ALONE = 40  # characters that a text needs to prove a copy where there are no frames to compare
 # Least similarity of texts, largest mean distance of frames (of 64 bits). Frames that have nothing to do with each
 # other are 24 to 40 bits apart; cropping by a few per cent, scaling and re-encoding move one by 0 to 12.
@@ -53,7 +53,7 @@ def jaccard(a: frozenset[str], b: frozenset[str]) -> float:
     return len(a & b) / len(a | b) if a or b else 1.0
 
 
-def near_texts(texts: Sequence[str], *, least: float, n_hashes: int = 64, max_users: int = 50) -> set[tuple[int, int]]:
+def near_texts(texts: Sequence[str], *, least: float, max_users: int = 50) -> set[tuple[int, int]]:
     """Candidate pairs (i < j) of texts whose shingles overlap by about `least` or more, by MinHash and LSH.
 
     Hashing finds most such pairs and some others: check them. Texts that more than `max_users` posts share word for
@@ -65,8 +65,8 @@ def near_texts(texts: Sequence[str], *, least: float, n_hashes: int = 64, max_us
             users.setdefault(text, []).append(place)
     keys = list(users)
     cut = ([shingle.encode() for shingle in shingles(key)] for key in keys)
-    hashed = MinHash.bulk(cut, num_perm=n_hashes, seed=1, hashfunc=crc32)
-    index = MinHashLSH(threshold=least, num_perm=n_hashes, weights=(0.3, 0.7))  # rather one pair too many
+    hashed = MinHash.bulk(cut, num_perm=_HASHES, seed=1, hashfunc=crc32)
+    index = MinHashLSH(threshold=least, num_perm=_HASHES, weights=(0.3, 0.7))  # rather one pair too many
     with index.insertion_session() as session:
         for place, one in enumerate(hashed):
             session.insert(place, one)
@@ -120,13 +120,12 @@ def _exact_pairs(table: pd.DataFrame, scan: FrameScan) -> set[tuple[int, int]]:
     return {pair for content, group in places.items() if any(content) for pair in combinations(group, 2)}
 
 
-def duplicate_pairs(table: pd.DataFrame, scan: FrameScan, *, max_posts: int = 60_000) -> pd.DataFrame:
+def duplicate_pairs(table: pd.DataFrame, scan: FrameScan) -> pd.DataFrame:
     """Exact and near duplicates among the posts of `table`.
 
     Args:
         table: posts; `stream_id` is respected where the column exists.
         scan: their frames (those of other posts, and those in which nothing is to be seen, are ignored).
-        max_posts: up to here the pictures of all posts are compared; beyond, only of posts with similar texts.
 
     Returns:
         Columns a, b (places in `table`, a < b), kind (exact, near), text_similarity (Jaccard, of `text_core`),
@@ -143,7 +142,7 @@ def duplicate_pairs(table: pd.DataFrame, scan: FrameScan, *, max_posts: int = 60
     exact = _exact_pairs(table, scan)
     candidates = near_texts(core, least=TEXT_AND_FRAMES[0][0]) | exact
     alike: set[tuple[int, int]] = set()
-    if 0 < len(frames) and len(table) <= max_posts:
+    if 0 < len(frames) and len(table) <= _COMPARED:
         posts = np.array(list(frames))
         first = np.stack([frames[post][0] for post in posts])
         order = [(int(posts[i]), int(posts[j])) for i, j in near_hashes(first, within=8)]

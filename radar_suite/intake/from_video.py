@@ -10,8 +10,6 @@ What is known of a video besides itself stands in a sidecar: `clip.json` (an obj
     <out>/videos.partial/        while it is at work: a folder per file that was read, so that a killed run goes on
 """
 
-from __future__ import annotations
-
 import itertools
 import json
 import multiprocessing

@@ -1,7 +1,5 @@
 """Image files: read from a folder without leaving it, and kept as frames that any reader sees as a person does."""
 
-from __future__ import annotations
-
 import io
 from collections import Counter
 from pathlib import Path

@@ -10,8 +10,6 @@ needed; `frames` holds relative paths separated by `|`. What is left out:
 - region, language, created_at: `ZZ`, `und`, unknown. title, ocr_text, asr_text: empty. frames: none.
 """
 
-from __future__ import annotations
-
 import csv
 import hashlib
 import itertools

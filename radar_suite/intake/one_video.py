@@ -3,8 +3,6 @@
 What a worker process imports, so it is light.
 """
 
-from __future__ import annotations
-
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from importlib.util import find_spec

@@ -5,8 +5,6 @@ a post, or solve a risk from its title, a large model will too. All of them are 
 difference between two probes is a difference between their inputs.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -30,13 +28,14 @@ from radar_suite.intake.texts import plain_text
 Features = spmatrix | np.ndarray
 Ints = Int[np.ndarray, " post"]
 Logits = Float[np.ndarray, " post"]
+FOLDS = 5
 STRENGTH = {"text": 3.0, "frames": 1.0}  # scikit-learn's C, for rows of length about 1; the same for every risk
 
 
-def text_features(texts: Sequence[str], *, max_features: int = 40_000) -> csr_matrix:
+def text_features(texts: Sequence[str]) -> csr_matrix:
     """TF-IDF of words and word pairs, in plain form and one case; emoji and punctuation count as words."""
     vectors = TfidfVectorizer(
-        ngram_range=(1, 2), sublinear_tf=True, max_features=max_features, token_pattern=r"\w+|[^\w\s]",
+        ngram_range=(1, 2), sublinear_tf=True, max_features=40_000, token_pattern=r"\w+|[^\w\s]",
         preprocessor=lambda text: plain_text(text).casefold(), dtype=np.float32,
     )  # fmt: skip
     if not any(re.search(r"\S", text) for text in texts):
@@ -81,7 +80,7 @@ def risk_probe(
     return RiskProbe(rows, known, logits) if logits else None
 
 
-def fold_of(labels: Ints, groups: Ints, *, folds: int = 5, seed: int = 1) -> Ints | None:
+def fold_of(labels: Ints, groups: Ints, *, seed: int = 1) -> Ints | None:
     """A fold for each post, with about the same share of violations; None where a class is too rare for that, or
     nearly all posts are copies of each other.
 
@@ -89,13 +88,13 @@ def fold_of(labels: Ints, groups: Ints, *, folds: int = 5, seed: int = 1) -> Int
         groups: copies share a number (`duplicates.duplicate_groups`) and so a fold: a copy in training would vouch
             for its twin.
     """
-    if min(np.bincount(labels, minlength=2)[:2]) < folds or len(np.unique(groups)) < folds:
+    if min(np.bincount(labels, minlength=2)[:2]) < FOLDS or len(np.unique(groups)) < FOLDS:
         return None
     fold = np.empty(len(labels), np.int64)
-    splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
+    splitter = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=seed)
     for k, (_, held_out) in enumerate(splitter.split(labels, labels, groups)):
         fold[held_out] = k
-    both = all(len(np.unique(labels[fold != k])) == 2 for k in range(folds))
+    both = all(len(np.unique(labels[fold != k])) == 2 for k in range(FOLDS))
     return fold if both else None
 
 

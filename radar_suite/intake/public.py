@@ -8,8 +8,6 @@ A post's pipeline is its source, and only its source's risk is verified. The tex
 Duplicates are dropped before splitting and near duplicates stay together, so that no split leaks into another.
 """
 
-from __future__ import annotations
-
 import csv
 import gzip
 import hashlib

@@ -1,7 +1,5 @@
 """What is written in pictures (OCR) and said in sound (speech recognition), by the engine that is named."""
 
-from __future__ import annotations
-
 import difflib
 from collections.abc import Callable, Sequence
 from functools import lru_cache

@@ -4,8 +4,6 @@ Every frame shows the post's text on the screen on a bar of its own, in lines th
 espeak-ng where it is installed, else the videos are silent and no word error is measured.
 """
 
-from __future__ import annotations
-
 import io
 import itertools
 import shutil

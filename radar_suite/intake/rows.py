@@ -4,8 +4,6 @@
 and column and says what to do; rows count from 1, and in a CSV file row 1 is the header.
 """
 
-from __future__ import annotations
-
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence

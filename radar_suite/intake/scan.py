@@ -4,8 +4,6 @@ The features are the kind that needs no training: colours, edge directions, shar
 weak on purpose: what a probe finds with them is there for any model to find.
 """
 
-from __future__ import annotations
-
 import hashlib
 import multiprocessing
 from collections.abc import Collection

@@ -1,7 +1,5 @@
 """Texts of a post: in one piece, in plain form, and how much of them is read."""
 
-from __future__ import annotations
-
 import re
 import unicodedata
 

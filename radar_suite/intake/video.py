@@ -4,8 +4,6 @@ Whoever uploads a file decides what is in it, so none is trusted: two families o
 alone, within limits of size, length, pixels and streams. What is wrong with a file is its cause, never a crash.
 """
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Iterator
 from fractions import Fraction

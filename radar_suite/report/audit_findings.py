@@ -3,8 +3,6 @@
 The grades are rules of thumb. Change them in `CHECKS` if your platform's are different.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 

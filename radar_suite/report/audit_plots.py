@@ -1,7 +1,5 @@
 """The larger figures of the audit, as functions of its tidy tables; each returns a Figure and saves nothing."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
@@ -12,7 +10,7 @@ from matplotlib.figure import Figure
 from radar_suite.report.drawing import draw_counts, place_legend, shorten
 from radar_suite.report.style import BLACK, BLUE, GREEN, MARKERS, ORANGE, category_colour, look
 
-MOST_PIPELINES = 24  # that a figure shows
+MOST_PIPELINES, MOST_GROUPS = 24, 10  # that a figure shows
 
 
 def label_matrices(matrix: pd.DataFrame, both: pd.DataFrame) -> Figure:
@@ -58,17 +56,17 @@ def pipeline_guesses(probe: pd.DataFrame) -> Figure:
     return figure
 
 
-def prevalence_panels(rates: Mapping[str, pd.DataFrame], categories: Sequence[str], *, most: int = 10) -> Figure:
+def prevalence_panels(rates: Mapping[str, pd.DataFrame], categories: Sequence[str]) -> Figure:
     """Prevalence with its 95 % binomial interval, a panel per grouping: groups down, risks side by side.
 
     Args:
-        rates: by name of the grouping, `audit.prevalence` tables. The `most` groups with most verified labels are
-            drawn, in their order. All panels share one scale.
+        rates: by grouping, `audit.prevalence` tables. The `MOST_GROUPS` with most verified labels are drawn,
+            in their order. All panels share one scale.
     """
     panels = {}
     for name, frame in rates.items():
         verified = frame[frame["verified"] > 0]
-        largest = verified.groupby("group", sort=False)["verified"].sum().nlargest(most).index
+        largest = verified.groupby("group", sort=False)["verified"].sum().nlargest(MOST_GROUPS).index
         panels[name] = verified[verified["group"].isin(largest)]
     widest = 102 * max((frame["high"].max() for frame in panels.values()), default=1)
     columns, groups_of = min(2, len(panels)), [frame["group"].nunique() for frame in panels.values()]

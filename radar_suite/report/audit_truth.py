@@ -1,7 +1,5 @@
 """The built-in corpus' hidden truth, for audits and evaluation: no code that trains or infers reads it."""
 
-from __future__ import annotations
-
 from itertools import combinations
 
 import pandas as pd

@@ -5,8 +5,6 @@ markers of the card (see `report.results`) and `data_cards/built_in_corpus.crois
 the card and in `built_in_corpus.rai.yaml`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any

@@ -19,8 +19,6 @@ posts and seeds (`radar_lib.intervals`). With fewer it is that of these checkpoi
 `about` says which. Either way it is about this corpus and these (stand-in) backbones.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Collection, Hashable, Sequence
 from dataclasses import dataclass

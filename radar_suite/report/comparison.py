@@ -8,8 +8,6 @@ Training is not equal to the last bit on another processor or with another numbe
 record where a cell leaves its 95 % interval. Only where all that decides a result is equal must the results be equal.
 """
 
-from __future__ import annotations
-
 import csv
 import io
 import math

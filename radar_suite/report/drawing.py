@@ -3,8 +3,6 @@
 The report's page is `WIDEST` inches wide, so a figure that is no wider is shown with its letters as large as they are.
 """
 
-from __future__ import annotations
-
 import textwrap
 from collections.abc import Callable, Sequence
 from typing import Any

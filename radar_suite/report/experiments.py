@@ -3,8 +3,6 @@
 Adding a row is adding an `Experiment`; nothing else knows how many there are.
 """
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass

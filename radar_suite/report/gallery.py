@@ -1,7 +1,5 @@
 """Galleries of posts as HTML: frames, title, texts and labels, in any script that the reader's browser can show."""
 
-from __future__ import annotations
-
 import base64
 import io
 from collections.abc import Mapping, Sequence
@@ -13,14 +11,14 @@ from PIL import Image
 from radar_lib.data.frames import as_seen
 from radar_lib.data.schema import LABEL_PREFIX
 
-PER_ROW = 3
+PER_ROW = PER_POST = 3  # cards, and frames of each
 CARD = "width:310px;vertical-align:top;text-align:left;border:1px solid #ccc;padding:8px;background:#fff;color:#111"
 MARK = "border:1px solid #666;padding:0 7px;margin-right:4px;color:{};background:{}"
 MARKS = (MARK.format("#111", "#eee"), MARK.format("#fff", "#D55E00"))  # cleared, violating
 
 
 def gallery_html(
-    posts: Sequence[Mapping[str, Any]], categories: Sequence[str], *, notes: Sequence[str] = (), per_post: int = 3
+    posts: Sequence[Mapping[str, Any]], categories: Sequence[str], *, notes: Sequence[str] = ()
 ) -> str:
     """Cards of posts, row by row. All text is escaped: a title is whatever its author typed.
 
@@ -30,16 +28,15 @@ def gallery_html(
         posts: rows of `Posts.split`, frames as PIL images.
         categories: risks whose verified labels are shown.
         notes: plain text above each post, a paragraph a line; none if empty.
-        per_post: frames shown.
     """
     lines = list(notes) or [""] * len(posts)
-    cards = [_card(post, categories, note, per_post) for post, note in zip(posts, lines, strict=True)]
+    cards = [_card(post, categories, note) for post, note in zip(posts, lines, strict=True)]
     rows = ("".join(cards[start : start + PER_ROW]) for start in range(0, len(cards), PER_ROW))
     return f"<table>{''.join(f'<tr>{row}</tr>' for row in rows)}</table>"
 
 
-def _card(post: Mapping[str, Any], categories: Sequence[str], note: str, per_post: int) -> str:
-    frames = "".join(f'<img alt="frame" height="92" src="{_data_uri(frame)}"> ' for frame in post["frames"][:per_post])
+def _card(post: Mapping[str, Any], categories: Sequence[str], note: str) -> str:
+    frames = "".join(f'<img alt="frame" height="92" src="{_data_uri(frame)}"> ' for frame in post["frames"][:PER_POST])
     known = {c: post[LABEL_PREFIX + c] for c in categories if post[LABEL_PREFIX + c] >= 0}
     marks = "".join(f'<span style="{MARKS[v]}">{escape(c)} {"violating" if v else "cleared"}</span> '
                     for c, v in known.items())  # fmt: skip
@@ -52,9 +49,9 @@ def _card(post: Mapping[str, Any], categories: Sequence[str], note: str, per_pos
             f"<p>{escape(place)}</p></td>")  # fmt: skip
 
 
-def _data_uri(frame: Image.Image, side: int = 140) -> str:
+def _data_uri(frame: Image.Image) -> str:
     small = as_seen(frame).copy()
-    small.thumbnail((side, side))
+    small.thumbnail((140, 140))
     buffer = io.BytesIO()
     small.save(buffer, "JPEG", quality=80)
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()

@@ -1,7 +1,5 @@
 """`manifest.json`: what the files of a `figures` folder state, with an entry per figure, table and claim."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

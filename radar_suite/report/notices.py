@@ -3,8 +3,6 @@
 Notebooks show notices where they know, the report at its head.
 """
 
-from __future__ import annotations
-
 import html
 from collections.abc import Mapping
 from typing import NamedTuple

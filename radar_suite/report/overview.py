@@ -1,7 +1,5 @@
 """Figure 1 of the paper, drawn by code: how RADAR routes a post (solid) and how it is trained (dashed)."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -3,8 +3,6 @@
 Colour never carries a meaning alone: markers, line styles or positions repeat it.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
@@ -25,7 +23,7 @@ MEAN = "endpoint: mean of these"  # a line of a forest plot
 LEAST_POINTS = 5  # that an axis of differences shows to either side of zero, so that noise is not magnified
 
 
-def training_curves(histories: Mapping[str, History], *, metric_name: str = "validation PR-AUC") -> Figure:
+def training_curves(histories: Mapping[str, History]) -> Figure:
     """Loss by step (left) and validation PR-AUC by epoch, averaged over risks (right), one line per run."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(9.5, 3.4))
     for position, (name, history) in enumerate(histories.items()):
@@ -39,7 +37,7 @@ def training_curves(histories: Mapping[str, History], *, metric_name: str = "val
         left.plot([s["step"] for s in history.steps], [s["loss"] for s in history.steps], **line)
         right.plot([e["epoch"] for e in history.epochs], 100 * np.array(history.validation()), **line)
     left.set(title="training loss", xlabel="optimiser step", ylabel="loss (nats per post)")
-    right.set(title=metric_name, xlabel="epoch", ylabel="PR-AUC (%)")
+    right.set(title="validation PR-AUC", xlabel="epoch", ylabel="PR-AUC (%)")
     right.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     figure.legend(*left.get_legend_handles_labels(), loc="outside right upper")
     return figure

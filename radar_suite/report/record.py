@@ -7,8 +7,6 @@ one set of posts only. Lines that differ from those of before in their seconds a
 lies in `figures/<profile>/runs.parquet`.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path

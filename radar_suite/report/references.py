@@ -10,8 +10,6 @@ on its own training posts.
 - oracle: the posterior of each risk given all facts behind a post, which only the built-in corpus knows.
 """
 
-from __future__ import annotations
-
 import json
 import time
 from collections.abc import Mapping, Sequence
@@ -107,13 +105,11 @@ def words_logits(posts: Posts, *, seed: int) -> tuple[Float[np.ndarray, "test_po
     return fit_regressions(vectors.fit_transform(texts[0]), known, vectors.transform(texts[1]), seed=seed)
 
 
-def probe_logits(
-    lab: Lab, *, backbone: str = LAMBDA_STUDY_BACKBONE, seed: int
-) -> tuple[Float[np.ndarray, "test_post category"], list[float | None]]:
-    """Logits of the test posts by a frozen backbone's pooled vectors, each feature standardised; and C of each risk."""
-    scale = StandardScaler().fit(train := pooled_features(lab, backbone, "train"))
+def probe_logits(lab: Lab, *, seed: int) -> tuple[Float[np.ndarray, "test_post category"], list[float | None]]:
+    """Logits of the test posts by `PROBE`'s pooled vectors, each feature standardised; and C of each risk."""
+    scale = StandardScaler().fit(train := pooled_features(lab, LAMBDA_STUDY_BACKBONE, "train"))
     known = lab.labels("train", lab.posts.categories)
-    test = scale.transform(pooled_features(lab, backbone, "test"))
+    test = scale.transform(pooled_features(lab, LAMBDA_STUDY_BACKBONE, "test"))
     return fit_regressions(scale.transform(train), known, test, seed=seed)
 
 

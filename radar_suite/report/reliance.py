@@ -5,8 +5,6 @@ so the two answer slightly different questions; frames saved as JPEG once more s
 are paired: the same posts, scored by the same model twice. The changed scores lie in the cache, an entry per ablation.
 """
 
-from __future__ import annotations
-
 import io
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -198,9 +196,9 @@ def sample(labels: Int8[np.ndarray, " post"], *, most: int, seed: int) -> Int[np
 
 
 def reliance(
-    lab: Lab, run: Run, ablations: Sequence[Ablation], *, split: str = "test", most: int = 200, seed: int = 1
+    lab: Lab, run: Run, ablations: Sequence[Ablation], *, most: int = 200, seed: int = 1
 ) -> pd.DataFrame:
-    """What a run loses to each ablation, one line per category and ablation.
+    """What a run loses to each ablation on test posts, one line per category and ablation.
 
     Args:
         most: violating posts per category, and cleared ones. The share of violations is therefore higher than in the
@@ -209,11 +207,11 @@ def reliance(
     Returns:
         `COLUMNS`: PR-AUC as the posts are; loss, low and high in fractions. No lines where no post holds anything.
     """
-    ids = lab.table(split)["post_id"].to_numpy()
-    labels = lab.labels(split, run.spec.categories)
+    ids = lab.table("test")["post_id"].to_numpy()
+    labels = lab.labels("test", run.spec.categories)
     samples = [sample(column, most=most, seed=seed) for column in labels.T]
-    changed = ablated_scores(lab, run, ablations, splits=[split], post_ids=ids[np.unique(np.concatenate(samples))])
-    own, groups, lines = run.scores(), group_numbers(lab.posts.table(split)), []
+    changed = ablated_scores(lab, run, ablations, splits=["test"], post_ids=ids[np.unique(np.concatenate(samples))])
+    own, groups, lines = run.scores(), group_numbers(lab.posts.table("test")), []
     for k, (category, chosen) in enumerate(zip(run.spec.categories, samples, strict=True)):
         truth = labels[chosen, k]
         if len(np.unique(truth)) < 2:

@@ -7,8 +7,6 @@
 Both are computed; the prose around them is a person's, and is true whatever the numbers are.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Callable, Mapping

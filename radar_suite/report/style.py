@@ -1,7 +1,5 @@
 """Figure style and colours: the Okabe-Ito palette, which colour-blind readers can tell apart."""
 
-from __future__ import annotations
-
 from importlib.resources import files
 from typing import Any
 

@@ -4,8 +4,6 @@ A results frame is long: one line per (loss, method, category, metric) with `val
 in percent. Neither depends on how many categories there are or how they are called.
 """
 
-from __future__ import annotations
-
 import io
 import re
 from collections.abc import Hashable, Iterable, Mapping, Sequence

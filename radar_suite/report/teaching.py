@@ -1,7 +1,5 @@
 """Sliders of the primer."""
 
-from __future__ import annotations
-
 import math
 import os
 from collections.abc import Callable

@@ -203,9 +203,7 @@ class Workspace:
         self.enter(name, [path], kind="figure", caption=caption, measured=measured)
         display_figure(figure, caption)
 
-    def save_table(
-        self, table: pd.DataFrame | str, name: str, *, caption: str, tex: str | None = None, measured: bool = False
-    ) -> None:
+    def save_table(self, table: pd.DataFrame | str, name: str, *, caption: str, tex: str | None = None) -> None:
         """Write `figures/<name>.csv` (and `.tex`) and enter it in the manifest.
 
         Args:
@@ -216,7 +214,7 @@ class Workspace:
         files = [self.path(f"figures/{name}.{suffix}") for suffix in texts]
         for path, content in zip(files, texts.values(), strict=True):
             atomic_write_text(path, content)
-        self.enter(name, files, kind="table", caption=caption, measured=measured)
+        self.enter(name, files, kind="table", caption=caption)
 
     def enter(self, name: str, files: Iterable[Path], *, kind: str, caption: str, measured: bool = False) -> None:
         """Enter files of this notebook's `figures` folder in its manifest, `figures/manifest.json`.

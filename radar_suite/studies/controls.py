@@ -240,13 +240,13 @@ def compare(stage: Stage, rows: Mapping[str, Sequence[Run]], experts: Experts) -
     return Evidence(truth, logits, categories, groups=groups, seed=stage.settings.seed)
 
 
-def contrast_table(evidence: Evidence, contrasts: Sequence[Contrast] = CONTRASTS) -> pd.DataFrame:
+def contrast_table(evidence: Evidence) -> pd.DataFrame:
     """One line per contrast, category (Average first) and metric: estimate, 95 % interval in points, p-value and scope.
 
     From three seeds of each row on, intervals are over test posts and seeds, and about the method (`claims.about`).
     """
     lines = []
-    for one in contrasts:
+    for one in CONTRASTS:
         whose, over = about(evidence, *one.weights)
         for category, metric in _places(evidence):
             result = evidence.contrast(one.weights, category, metric, over=over)

@@ -78,14 +78,14 @@ def paper_gaps() -> pd.DataFrame:
     return (wide["Masked BCE"] - wide["BCE w/o Mask"]).rename("gap").reset_index()
 
 
-def paper_fits(lines: pd.DataFrame, *, category: str = AVERAGE, metric: str = AREA) -> pd.DataFrame:
-    """Cells whose interval holds the paper's gap of a tiny backbone.
+def paper_fits(lines: pd.DataFrame) -> pd.DataFrame:
+    """Cells whose average interval holds the paper's gap of a tiny backbone.
 
     Returns:
         A line per cell: its `CELL` columns, gain, low, high, `fits` (0 to 3 backbones) and `methods`, their names.
     """
-    gaps = cells_of(paper_gaps(), category, metric)
-    cells = cells_of(lines, category, metric)[[*CELL, "gain", "low", "high"]].reset_index(drop=True)
+    gaps = cells_of(paper_gaps())
+    cells = cells_of(lines)[[*CELL, "gain", "low", "high"]].reset_index(drop=True)
     inside = [gaps.loc[gaps["gap"].between(low, high), "method"].tolist()
               for low, high in zip(cells["low"], cells["high"], strict=True)]  # fmt: skip
     return cells.assign(fits=list(map(len, inside)), methods=list(map(", ".join, inside)))

@@ -1,7 +1,5 @@
 """Coverage: the simulation's truths are those of large samples; the record and a smaller rerun meet the bars."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Recipes on held-out halves: the numbers against average precision by hand, and a better order is found better."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from types import SimpleNamespace
 

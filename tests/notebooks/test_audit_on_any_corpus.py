@@ -1,7 +1,5 @@
 """Notebook 01 on corpora that are not the built-in one: one risk with nothing but titles, seven with everything."""
 
-from __future__ import annotations
-
 import io
 import os
 import sys

@@ -1,7 +1,5 @@
 """What the notebooks work out by hand is what the library computes: their cells are run here, on something small."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from types import SimpleNamespace

@@ -1,7 +1,5 @@
 """What every notebook promises: one cell of literal parameters, no outputs, short cells, declared files."""
 
-from __future__ import annotations
-
 import ast
 import inspect
 import re

@@ -1,12 +1,10 @@
 """The metrics against exact fractions, whatever numbers scores and weights are made of."""
 
-import doctest
 from fractions import Fraction
 
 import numpy as np
 import pytest
 
-from radar_lib import blocks
 from radar_lib.blocks import blocks_of
 from radar_lib.intervals import average_precision_difference
 from radar_lib.metrics import apr_at_recall, average_precision, recall_at_precision, threshold_at_recall
@@ -85,8 +83,8 @@ def check(seed: int) -> None:
         assert blocks_of(labels, scores).scores.tolist() == [score for score, *_ in curve], about
 
 
-def test_two_thousand_random_cases_are_as_exact_fractions_have_them():
-    for seed in range(2_000):
+def test_random_cases_are_as_exact_fractions_have_them():
+    for seed in range(800):
         check(seed)
 
 
@@ -125,7 +123,3 @@ def test_what_is_no_number_is_refused():
         average_precision(np.array([1, 0, 2, 255], dtype=np.uint8), np.arange(4.0))
     with pytest.raises(ValueError, match="sum"):
         average_precision(np.array([1, 0]), np.arange(2.0), weights=np.array([1e308, 1e308]))
-
-
-def test_doctests():
-    assert doctest.testmod(blocks).failed == 0

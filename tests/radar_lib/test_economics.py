@@ -1,19 +1,13 @@
 """Costs against a platform that is simulated post by post."""
 
-import doctest
 
 import numpy as np
 import pytest
 
-from radar_lib import economics
 from radar_lib.economics import Cost, missed_cost, savings, total
 from radar_lib.errors import RadarError
 
 MODULES, MISSED = np.array([1.0, 3.0, 7.0]), np.array([50.0, 20.0, 5.0])
-
-
-def test_doctests():
-    assert doctest.testmod(economics).failed == 0
 
 
 @pytest.fixture

@@ -1,7 +1,5 @@
 """Evidence: for one risk what the functions of two vectors say; averages know which posts the risks share."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from scipy.stats import ttest_ind, ttest_rel

@@ -1,7 +1,5 @@
 """Files are finished or absent."""
 
-from __future__ import annotations
-
 import errno
 import os
 import subprocess

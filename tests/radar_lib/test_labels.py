@@ -1,6 +1,5 @@
 """A label is 1, 0 or -1, for whoever takes labels; anything else is named."""
 
-import doctest
 import math
 
 import numpy as np
@@ -8,7 +7,6 @@ import pandas as pd
 import pytest
 import torch
 
-from radar_lib import labels as rule
 from radar_lib.data.schema import features
 from radar_lib.data.schema import labels as label_matrix
 from radar_lib.errors import RadarError
@@ -103,7 +101,3 @@ def test_no_letter_of_a_risk_is_invisible(unseen):
 def test_letters_of_every_script_name_a_risk():
     names = ["LQC", "fake_engagement", "Übergriff", "仇恨", "हिंसा", "تحرش", "c-7"]
     assert check_categories(names) == tuple(names) and features(names)
-
-
-def test_doctests():
-    assert doctest.testmod(rule).failed == 0

@@ -1,6 +1,5 @@
 """The metrics against scikit-learn and against a search over every possible threshold, ties included."""
 
-import doctest
 import math
 
 import numpy as np
@@ -92,12 +91,8 @@ def test_a_model_that_orders_no_post_of_a_risk_has_no_auto_pass():
         assert math.isnan(auto_pass(labels, scores, recall=0.9))
 
 
-def test_doctests():
-    assert doctest.testmod(metrics).failed == 0
-
-
-def test_a_thousand_random_cases():
-    for seed in range(1000):
+def test_four_hundred_random_cases():
+    for seed in range(400):
         labels, scores = case(seed)
         fraction = FRACTIONS[seed % len(FRACTIONS)]
         assert math.isclose(average_precision(labels, scores), average_precision_score(labels, scores)), seed

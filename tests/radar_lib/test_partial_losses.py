@@ -1,6 +1,5 @@
 """Objectives beyond the mask: by hand on a 3 x 4 table, closed gradients against autograd, means by enumeration."""
 
-import doctest
 import itertools
 import math
 from dataclasses import replace
@@ -11,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.testing import assert_close
 
-from radar_lib import partial_losses
 from radar_lib.losses import masked_bce, valid_mask
 from radar_lib.partial_losses import (
     CSL_ETA,
@@ -50,10 +48,6 @@ def gradient(name, logits, labels, side):
     loss = OBJECTIVES[name](logits, labels, side)
     (grad,) = torch.autograd.grad(loss, logits)
     return loss.detach(), grad
-
-
-def test_doctests():
-    assert doctest.testmod(partial_losses).failed == 0
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,5 @@
 """The guarantee against the exact binomial value and by simulation: plain, tied, grouped, thinned, jointly."""
 
-import doctest
 import math
 
 import numpy as np
@@ -9,7 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binom
 
-from radar_lib import thresholds
 from radar_lib.errors import RadarError
 from radar_lib.thresholds import (
     at_prevalence,
@@ -24,10 +22,6 @@ from radar_lib.thresholds import (
     thin,
     threshold_at_rank,
 )
-
-
-def test_doctests():
-    assert doctest.testmod(thresholds).failed == 0
 
 
 @given(st.integers(1, 400), st.floats(0.5, 0.99), st.floats(0.5, 0.999), st.integers(1, 7))

@@ -1,6 +1,4 @@
-"""Notebook 05: one router on fragmented labels: counting cells, gradients, the baseline's bias, the schedule."""
-
-import math
+"""Notebook 05: one router on fragmented labels: counting cells, gradients, the baseline's bias."""
 
 import numpy as np
 import torch
@@ -92,44 +90,4 @@ ASSUMED_PREVALENCE = Exercise(
 )  # fmt: skip
 
 
-def learning_rate_at(step, steps, warmup_share, peak):
-    warmup = int(warmup_share * steps)
-    if step < warmup:
-        return peak * step / warmup
-    progress = (step - warmup) / (steps - warmup)
-    return peak * 0.5 * (1 + math.cos(math.pi * progress))
-
-
-def _at_warm_up(changed):
-    """A mistake that shows in the warm-up alone."""
-    return lambda n, steps, w, peak: (changed if n < int(w * steps) else learning_rate_at)(n, steps, w, peak)
-
-
-def _after_warm_up(changed):
-    """A mistake that shows after the warm-up alone."""
-    return lambda n, steps, w, peak: (learning_rate_at if n < int(w * steps) else changed)(n, steps, w, peak)
-
-
-LEARNING_RATE = Exercise(
-    name="learning_rate",
-    task="""Write `learning_rate_at(step, steps, warmup_share, peak) -> rate`: linear from 0 to `peak` over the first
-    `int(warmup_share * steps)` steps, then half a cosine down to 0 at `steps` (the paper: 20 % warm-up).""",
-    hints=("Two cases: before and after the warm-up has ended.",
-           "After it: peak (1 + cos(pi progress)) / 2, progress from 0 at the end of the warm-up to 1 at `steps`."),
-    answer=learning_rate_at,
-    why="Early gradients of fresh heads are large and AdamW's variances are still unknown: small steps first. The "
-    "cosine then leaves the peak slowly, falls fastest half-way, and lands softly.",
-    mistakes=(
-        (lambda n, steps, w, peak: peak * 0.5 * (1 + math.cos(math.pi * n / steps)),
-         "there is no warm-up: the rate must start at 0"),
-        (_at_warm_up(lambda n, steps, w, peak: peak), "the warm-up is to rise from 0, not to start at the peak"),
-        (_after_warm_up(lambda n, steps, w, peak: peak * 0.5 * (1 + math.cos(math.pi * n / steps))),
-         "the cosine starts when the warm-up ends, so that its progress is 0 there"),
-        (_after_warm_up(lambda n, steps, w, peak: peak * (1 - (n - int(w * steps)) / (steps - int(w * steps)))),
-         "that decay is linear; it should be half a cosine"),
-    ),
-    case=lambda generator: (int(generator.integers(0, 101)), 100, float(generator.choice([0.1, 0.2, 0.4])), 1e-3),
-    tolerance=1e-6,
-)  # fmt: skip
-
-EXERCISES = (VALID_CELLS, BCE_GRADIENT, ASSUMED_PREVALENCE, LEARNING_RATE)
+EXERCISES = (VALID_CELLS, BCE_GRADIENT, ASSUMED_PREVALENCE)

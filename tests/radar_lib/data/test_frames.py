@@ -1,7 +1,5 @@
 """Encoded frames: what is wrong with them, their size, and the picture in memory."""
 
-from __future__ import annotations
-
 import io
 import struct
 import warnings

@@ -1,7 +1,5 @@
 """Posts are what was imported, byte for byte, or an error: edited shards, foreign copies, frames from elsewhere."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

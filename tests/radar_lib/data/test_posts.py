@@ -1,7 +1,5 @@
 """Writing and reading a corpus folder."""
 
-from __future__ import annotations
-
 import io
 import json
 import threading

@@ -1,7 +1,5 @@
 """Tiny random checkpoints of all seven stand-ins, and a handful of awkward posts."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

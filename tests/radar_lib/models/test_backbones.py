@@ -1,7 +1,5 @@
 """The registry, and what loading accepts and refuses."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import shutil

@@ -1,7 +1,5 @@
 """Each family's prompt, visual tokens, inputs and pooling, against the family's own code."""
 
-from __future__ import annotations
-
 from functools import partial
 
 import pytest

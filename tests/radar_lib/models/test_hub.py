@@ -1,7 +1,5 @@
 """Hub ids without a network: huggingface_hub's cache, commits, and what is refused before any weight is used."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import shutil

@@ -1,7 +1,5 @@
 """LLaVA-OneVision-1.5 as published: code of its own, which runs only when it is allowed by name."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Packed posts equal separate ones, from pixels and from features; the model's own four-row form is the oracle."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

@@ -1,8 +1,6 @@
 """The published form of the real checkpoints, at a small size: their files and tensor names load, and our prompts and
 pixels are those of each family's own processor."""
 
-from __future__ import annotations
-
 import json
 import re
 import shutil

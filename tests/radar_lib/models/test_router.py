@@ -1,7 +1,5 @@
 """RadarRouter: what it computes, what it trains, how it is saved, and that it leaves its backbone as it was."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import replace
 

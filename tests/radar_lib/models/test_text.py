@@ -1,7 +1,5 @@
 """How much of a post's text is read: within the limit all of it, beyond it something of every field."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

@@ -1,7 +1,5 @@
 """Train one run in a forked process that is killed, again and again, until it is done: started by test_killed.py."""
 
-from __future__ import annotations
-
 import gc
 import os
 import signal

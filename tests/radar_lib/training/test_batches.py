@@ -1,7 +1,5 @@
 """Batches, their shares and their weights: however a batch is cut, its gradient is the same."""
 
-from __future__ import annotations
-
 import threading
 
 import numpy as np

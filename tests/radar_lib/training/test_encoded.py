@@ -1,7 +1,5 @@
 """Encoded posts on disk are the encoded posts, to the bit; older code's are removed."""
 
-from __future__ import annotations
-
 import os
 import pickle
 import time

@@ -1,7 +1,5 @@
 """kill -9 at a random moment, ten times in one run: curve, weights and scores are those of a run left alone."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from pathlib import Path

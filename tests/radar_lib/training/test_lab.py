@@ -1,7 +1,5 @@
 """Runs end to end on tiny real models: trained once, resumed, scored; experts see their own pipeline only."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 import pytest

@@ -1,7 +1,5 @@
 """The loop on a linear model: it learns, it resumes to the bit, it stops on NaN."""
 
-from __future__ import annotations
-
 from importlib.util import find_spec
 
 import numpy as np
@@ -175,5 +173,3 @@ def test_each_objective_trains_another_model(tmp_path):
         weights[name] = model.layer.weight.detach()
     names = list(OBJECTIVES)
     assert not any(torch.equal(weights[a], weights[b]) for i, a in enumerate(names) for b in names[:i])
-    with pytest.raises(RadarError, match="accumulate is 0"):
-        Execution(accumulate=0)

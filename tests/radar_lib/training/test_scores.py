@@ -1,7 +1,5 @@
 """Soft labels and runs' records that others wrote, or a disk damaged: refused with one clear error."""
 
-from __future__ import annotations
-
 from dataclasses import asdict
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Streamed posts are the kept posts: same lengths, batches, training and scores; the rule says which it is."""
 
-from __future__ import annotations
-
 import dataclasses
 import pickle
 

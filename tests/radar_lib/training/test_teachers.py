@@ -1,7 +1,5 @@
 """Experts on one base: each gives what it gives alone; shards, processes and kills do not show in the soft labels."""
 
-from __future__ import annotations
-
 import dataclasses
 import shutil
 

@@ -1,7 +1,5 @@
 """Toy projects: notebooks of a few cells, without torch, so that the whole chain runs in seconds."""
 
-from __future__ import annotations
-
 import json
 import signal
 import subprocess

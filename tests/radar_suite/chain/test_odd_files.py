@@ -1,7 +1,5 @@
 """Whatever a command is given in place of what it reads, it ends with one clear message, never with a traceback."""
 
-from __future__ import annotations
-
 import pytest
 
 from radar_suite.chain import cli, exits

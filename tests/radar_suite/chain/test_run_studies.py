@@ -1,7 +1,5 @@
 """A study has the chain's parameters or none, and publishes what it wrote and nothing else."""
 
-from __future__ import annotations
-
 import json
 import os
 from types import SimpleNamespace

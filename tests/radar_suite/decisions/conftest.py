@@ -1,7 +1,5 @@
 """A router whose logits spread, its bundle, and bad posts of many kinds."""
 
-from __future__ import annotations
-
 import io
 import zlib
 

@@ -1,7 +1,5 @@
 """Small posts, tables and images for the tests of the data folder."""
 
-from __future__ import annotations
-
 import csv
 import io
 import json

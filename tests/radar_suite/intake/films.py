@@ -1,7 +1,5 @@
 """Small videos for the tests, of every kind that goes wrong."""
 
-from __future__ import annotations
-
 import struct
 from fractions import Fraction
 from pathlib import Path

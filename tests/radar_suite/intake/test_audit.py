@@ -1,7 +1,5 @@
 """Audit tables, against counts worked out by hand."""
 
-from __future__ import annotations
-
 from datetime import datetime
 
 import numpy as np

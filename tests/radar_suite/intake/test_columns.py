@@ -1,7 +1,5 @@
 """Which columns look like content that would be left out."""
 
-from __future__ import annotations
-
 import pytest
 
 from radar_suite.intake.columns import check_header, content_of

@@ -1,7 +1,5 @@
 """The cards of the corpora, and the page on own posts, agree with the code."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,7 +1,5 @@
 """Copies: planted ones are found, look-alikes are not."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 import pytest

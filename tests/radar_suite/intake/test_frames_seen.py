@@ -1,7 +1,5 @@
 """What is to be seen in an image file is what everybody downstream sees of it, or the import refuses it by name."""
 
-from __future__ import annotations
-
 import io
 import json
 import struct

@@ -1,7 +1,5 @@
 """A folder of videos: what is told of them, copies, bad files, and a run that is killed."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

@@ -1,7 +1,5 @@
 """Image files: containment, and what is kept of them."""
 
-from __future__ import annotations
-
 import io
 import os
 

@@ -1,7 +1,5 @@
 """Tables of one's own become a corpus, or one clear error."""
 
-from __future__ import annotations
-
 import json
 from collections import Counter
 
@@ -163,9 +161,8 @@ def test_a_bad_row_is_named_or_set_aside(place, image, case, kind):
     assert len(posts) == 39 and posts.info["quarantined"] == 1 and len(open_posts(place.out).table()) == 39
 
 
-@pytest.mark.parametrize(
-    ("change", "part"),
-    [
+WRONG_VALUES = {
+    "jsonl": [
         ({"title": None}, "column title (post 'p7'): it is null"),
         ({"label_A": None}, "column label_A (post 'p7'): it is null"),
         ({"post_id": None}, "column post_id: it is null"),
@@ -180,12 +177,19 @@ def test_a_bad_row_is_named_or_set_aside(place, image, case, kind):
         ({"created_at": "0001-01-01T00:00:00+05:00"}, "is no time"),
         ({"stream_id": ["s"], "segment": "1"}, "column stream_id (post 'p7'): ['s'] is no text"),
         ({"frames": ["a\0.png", "\ud800.png"]}, "embedded null byte"),
+        *(({name: value}, f"column {name}", f"{value} is no ") for value in (True, False) for name in (
+            "label_A", "label_B", "post_id", "group", "stream_id", "segment", "title", "split")),
     ],
-)
-def test_json_values_of_the_wrong_kind(place, change, part):
-    rows = place.rows()
+    "csv": [({name: value}, f"column {name} (post 'p7'): {value!r} is no") for name, value in (
+        ("label_A", "0_1"), ("label_A", "\uff11"), ("label_A", "1e0"), ("label_A", "01"), ("region", "\xdf"))],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("kind", "case"), [(kind, case) for kind, cases in WRONG_VALUES.items() for case in cases])
+def test_values_of_the_wrong_kind_and_spellings_that_only_python_takes(place, kind, case):
+    rows, (change, *parts) = [{"group": "", "stream_id": "", "segment": 0, **row} for row in place.rows()], case
     rows[7] |= change
-    refused(place, place.jsonl(rows), "row 8", part)
+    refused(place, getattr(place, kind)(rows), f"row {8 + (kind == 'csv')}", *parts)
 
 
 @pytest.mark.parametrize(
@@ -419,21 +423,3 @@ def test_a_stream_is_not_the_group_of_the_same_name(place):
     with pytest.raises(RadarError) as caught:
         import_table(place.jsonl(rows), place.images, place.folder / "again")
     assert message in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("column", "value"),
-    [("label_A", "0_1"), ("label_A", "\uff11"), ("label_A", "1e0"), ("label_A", "01"), ("region", "\xdf")],
-)
-def test_spellings_that_only_python_takes_are_refused(place, column, value):
-    rows = place.rows()
-    rows[0][column] = value
-    refused(place, place.csv(rows), f"row 2, column {column} (post 'p0'): {value!r} is no")
-
-
-@pytest.mark.parametrize("column", ["label_A", "label_B", "post_id", "group", "stream_id", "segment", "title", "split"])
-@pytest.mark.parametrize("value", [True, False])
-def test_truth_values_of_json_are_no_numbers_and_no_texts(place, column, value):
-    rows = [{"group": "", "stream_id": "", "segment": 0, **row} for row in place.rows()]
-    rows[3][column] = value
-    refused(place, place.jsonl(rows), f"posts.jsonl, row 4, column {column}", f"{value} is no ")

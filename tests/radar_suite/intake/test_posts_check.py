@@ -1,7 +1,5 @@
 """Full validation of a corpus folder."""
 
-from __future__ import annotations
-
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest

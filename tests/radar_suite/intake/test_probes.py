@@ -1,7 +1,5 @@
 """Probes find what is there, find nothing where nothing is, and never see the post they judge."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 import pytest

@@ -1,7 +1,5 @@
 """The three public sources, in small files with the layouts of their own repositories."""
 
-from __future__ import annotations
-
 import csv
 import gzip
 import re

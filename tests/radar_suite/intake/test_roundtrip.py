@@ -1,7 +1,5 @@
 """Posts as videos and back: the error rates, and that a video holds what was put in."""
 
-from __future__ import annotations
-
 import io
 import wave
 from functools import lru_cache

@@ -1,7 +1,5 @@
 """One pass over the frames, against Pillow and hand-made pictures."""
 
-from __future__ import annotations
-
 import io
 
 import numpy as np

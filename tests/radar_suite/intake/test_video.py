@@ -1,7 +1,5 @@
 """One video file: the pictures are those of full decoding, upright; what cannot be read has a cause."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

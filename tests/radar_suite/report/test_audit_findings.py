@@ -1,7 +1,5 @@
 """Findings are graded by their share, and the truth is read by id and follows copies of copies."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 import pytest

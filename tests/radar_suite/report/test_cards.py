@@ -1,7 +1,5 @@
 """The built-in corpus' card and Croissant file: generated, valid, and true of a corpus that is really there."""
 
-from __future__ import annotations
-
 import io
 import json
 import logging

@@ -1,7 +1,5 @@
 """Claims are read off the paper's tables, decided by one rule, and follow the numbers."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 import pytest

@@ -1,7 +1,5 @@
 """Whatever is changed, a number, a score, a verdict or a document, is found and named by file, row and column."""
 
-from __future__ import annotations
-
 import json
 import re
 import shutil

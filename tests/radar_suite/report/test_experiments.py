@@ -1,7 +1,5 @@
 """The thirteen rows and the grid: what is the same run, what is not."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from types import SimpleNamespace
 

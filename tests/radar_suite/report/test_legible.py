@@ -1,7 +1,5 @@
 """Every figure that has a panel, line or column per risk can be read with 1 to 10 risks whose names have 20 letters."""
 
-from __future__ import annotations
-
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -18,7 +16,7 @@ from radar_suite.report.overview import SIZE, draw_overview
 from radar_suite.studies import other_losses
 
 NAMES = ("misleading_headlines", "dangerous_challenges", "counterfeit-products", "x" * 20, "hateful_text_in_memes",
-         "undisclosed_advert_s", "graphic_violence_now", "unlicensed_gambling_", "stolen_celebrity_pic",
+         "50 % off $now$ at us", "graphic_violence_now", "unlicensed_gambling_", "stolen_celebrity_pic",
          "harassment_of_minors")  # fmt: skip
 SMALLEST, SLACK = 7, 1.5  # points; pixels by which boxes of letters may touch
 

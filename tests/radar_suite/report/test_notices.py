@@ -1,7 +1,5 @@
 """A notice stands where its condition holds, and nowhere else; the condition is about the numbers, not the words."""
 
-from __future__ import annotations
-
 import pandas as pd
 import pytest
 

@@ -1,12 +1,10 @@
 """Every number of a notebook or a command has a range, and what lies outside starts nothing."""
 
-import doctest
 import math
 from pathlib import Path
 
 import pytest
 
-from radar_lib import ranges
 from radar_lib.data.posts import write_corpus
 from radar_lib.errors import RadarError
 from radar_lib.models.backbones import BACKBONES
@@ -107,7 +105,3 @@ def test_what_else_a_run_is_made_of_has_ranges():
                  lambda: RunSpec("SigLIP2", ("A",), Recipe(), lora_alpha=-1)):  # fmt: skip
         with pytest.raises(RadarError, match="it must be"):
             make()
-
-
-def test_doctests():
-    assert doctest.testmod(ranges).failed == 0

@@ -1,6 +1,4 @@
-"""Figures draw for one, three and seven risks and show every number that they are given."""
-
-from __future__ import annotations
+"""Figures show every number that they are given; that they can be read: test_legible.py."""
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -9,7 +7,6 @@ import pytest
 
 from radar_lib.training.loop import History
 from radar_suite.report import claims, plots, style, tables
-from radar_suite.report.overview import SIZE, draw_overview
 
 GRID = (0.0, 0.1, 0.3, 0.5, 0.7, 0.9, 1.0)
 
@@ -19,20 +16,6 @@ def drawn():
     style.use()
     yield
     plt.close("all")
-
-
-@pytest.mark.parametrize("categories", [("X",), ("hate_speech", "50 % off $now$", "x" * 60), tuple("ABCDEFG")])
-def test_figures_draw_any_number_of_risks_of_any_name(categories):
-    lines = [{"lambda": lam, "category": c, "metric": m, "value": 0.5, "difference": lam / 10, "low": 0, "high": lam}
-             for lam in GRID for c in categories for m in tables.METRICS]  # fmt: skip
-    study = plots.lambda_study(pd.DataFrame(lines), categories)
-    assert len(study.axes) == 4 * len(categories)
-    truth = np.tile(np.array([[1], [0], [-1], [0]], np.int8), len(categories))
-    curves = plots.pr_curves(truth, {"m": np.arange(4.0 * len(categories)).reshape(4, -1)}, categories)
-    overview, axes = plt.subplots(figsize=SIZE, layout="constrained")
-    draw_overview(axes, categories=categories)
-    for figure in (study, curves, overview):
-        figure.canvas.draw()
 
 
 def test_rows_against_the_paper_with_and_without_it():

@@ -1,7 +1,5 @@
 """The record of runs: a line per seed, and no line twice."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import replace
 

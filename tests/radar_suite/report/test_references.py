@@ -1,7 +1,5 @@
 """Reference rows: the floor by simulation, regressions on posts that words or vectors do and do not explain."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from functools import partial
 

@@ -1,7 +1,5 @@
 """Ablated scores against posts changed by hand, donors of the same pipeline, and what a model loses with a modality."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

@@ -1,7 +1,5 @@
 """Documents show the record and nothing typed; what stands between markers comes back."""
 
-from __future__ import annotations
-
 import re
 import shutil
 from pathlib import Path

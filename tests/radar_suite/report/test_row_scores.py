@@ -1,7 +1,5 @@
 """The compact file of scores says which run each column is, and comes back bit for bit."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Tables from scores: the paper's numbers as the oracle of layout and marks, hand-made scores for the arithmetic."""
 
-from __future__ import annotations
-
 import io
 from importlib.resources import files
 

@@ -1,7 +1,5 @@
 """What a notebook writes is stamped, and what it reads must exist and be unchanged."""
 
-from __future__ import annotations
-
 import matplotlib.pyplot as plt
 import pandas as pd
 import pytest

@@ -1,7 +1,4 @@
-"""The small corpus and the tiny checkpoints of the training tests, and a finished chain for studies to work on."""
-
-from pathlib import Path
-from runpy import run_path
+"""A finished chain for studies to work on."""
 
 import pytest
 
@@ -16,8 +13,6 @@ from radar_suite.world.build import CorpusConfig, build_corpus
 from radar_suite.world.standins.checkpoint import write_random_standin
 from radar_suite.world.standins.geometry import GEOMETRIES, tiny
 
-training = run_path(str(Path(__file__).parents[2] / "radar_lib/training/conftest.py"))
-posts, checkpoints = training["posts"], training["checkpoints"]
 BACKBONES = ("Qwen3-VL-2B", LAMBDA_STUDY_BACKBONE, EXPERT_BACKBONE)
 PARAMETERS = {
     "seed": 1, "train_posts": 60, "validation_posts": 0, "test_posts": 300, "own_test_posts": 600,

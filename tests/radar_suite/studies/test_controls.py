@@ -1,7 +1,5 @@
 """Controls of distillation: the 2x2 effects by hand, tables for any number of risks and seeds, a figure of them."""
 
-from __future__ import annotations
-
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd

@@ -1,7 +1,5 @@
 """Heads on frozen features: the router's own layers, each member as if alone, the mask exact."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

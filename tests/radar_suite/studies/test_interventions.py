@@ -1,7 +1,5 @@
 """What mends a mask: weights that stand for another population, and ordinary posts that close a gap they caused."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 import pytest

@@ -1,7 +1,5 @@
 """The limit of either loss: against a simulated table of labels, and the classic result on random annotation."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from hypothesis import given

@@ -1,7 +1,5 @@
 """Maps of a gain: the paper's region, verdicts corrected place by place, and figures that say every number."""
 
-from __future__ import annotations
-
 from itertools import product
 
 import matplotlib.pyplot as plt

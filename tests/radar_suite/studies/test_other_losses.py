@@ -1,7 +1,5 @@
 """The study of objectives, on made-up scores: what it compares and draws follows the numbers."""
 
-from __future__ import annotations
-
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest

@@ -1,7 +1,5 @@
 """Other teachers: a shuffle keeps every column, hard labels are 0 and 1, and no expert judges a post that it saw."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 import pytest

@@ -1,7 +1,5 @@
 """The phase study: intervals of a gain, its record and captions, and a choice of recipe that reads no test post."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import numpy as np

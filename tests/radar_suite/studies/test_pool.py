@@ -1,7 +1,5 @@
 """Re-sampling a pool: exact quotas, cues that rise with the bias, and the same posts as the generator would choose."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 

@@ -1,7 +1,5 @@
 """Propensities of a pool drawn by the corpus' own selection are calibrated; estimated ones find what decides."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from scipy.special import softmax

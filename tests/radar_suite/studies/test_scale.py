@@ -1,7 +1,5 @@
 """The study `scale`: parts of one corpus, gaps that are differences of the rows, and a whole run at its smallest."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 import pytest

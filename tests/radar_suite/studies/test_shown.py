@@ -1,7 +1,5 @@
 """A study's record is shown from this run's folder or the committed one, with a word on whose posts it is about."""
 
-from __future__ import annotations
-
 import pytest
 
 from radar_lib.errors import RadarError

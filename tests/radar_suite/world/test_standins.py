@@ -1,7 +1,5 @@
 """Sizes and tokenizers of the stand-ins, and the recipe: it learns, resumes to the bit, and leaves finished folders."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import replace
 
