@@ -195,10 +195,11 @@ def harms(setup: Setup, scores: dict[tuple[str, str], np.ndarray]) -> dict[str, 
     y, served, z = setup.truth["serve"], scores["served", "serve"], scores["logit", "audit"]
     found = ((served > deployed(setup, scores)) & (y == 1)).sum(0) / (y == 1).sum(0)
     p, t = np.clip(expit(z.astype(float)), 1e-6, 1 - 1e-6), setup.truth["audit"]
+    level = expit(served.astype(float)).mean(0) / p.mean(0) * t.mean(0)  # of traffic, as the audit calibrates it
     return {
         "pr_auc": -ranking("logit", "audit", "serve"), "served_pr_auc": -ranking("served", "serve"),
         "log_loss": float(-np.where(t == 1, np.log(p), np.log(1 - p)).mean()),
-        "serve_bias": float(np.abs(np.log(expit(served.astype(float)).mean(0) / p.mean(0) * t.mean(0) / y.mean(0))).mean()),
+        "serve_bias": float(np.abs(np.log(level / y.mean(0))).mean()),
         "recall": float(np.maximum(RECALL - found, 0).mean()),
         "optimism": ranking("logit", "validation") - ranking("logit", "audit"),
     }  # fmt: skip

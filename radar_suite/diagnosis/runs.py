@@ -1,8 +1,8 @@
 """The run folder: what a diagnosis reads, whoever wrote it, and what of it may be missing.
 
     run.json           version, categories, thresholds, recall target, and what the run says of itself (`contract`)
-    posts.parquet      one row per scored post of train, validation, audit and serve: metadata, label_<c>, logit_<c>, and
-                       where there are teachers, serving or ablations teacher_<c>, served_<c>, no_frames_<c>, no_text_<c>
+    posts.parquet      one row per scored post of train, validation, audit and serve: metadata, label_<c>, logit_<c>;
+                       with teachers, serving or ablations also teacher_<c>, served_<c>, no_frames_<c>, no_text_<c>
     curve.parquet      optional: step, loss_<c>, validation_<c>, gradient_<c>, update
     relabels.parquet   optional: post_id and gold_<c> of some training posts, from a blind second look
 
