@@ -55,7 +55,7 @@ def test_the_losses_import_without_transformers():
 
 
 LIBRARY_FLOORS = ("errors", "files", "sources", "data", "models", "training")
-SUITE_FLOORS = ("places", "world", "intake", "exercises", "report", "studies", "chain")
+SUITE_FLOORS = ("places", "world", "intake", "exercises", "report", "studies", "diagnosis", "chain")
 
 
 def imports(path: Path) -> list[str]:

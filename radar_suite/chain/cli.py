@@ -16,7 +16,7 @@ from typing import Any
 from radar_lib import __version__
 from radar_lib.errors import RadarError
 from radar_lib.ranges import Range
-from radar_suite.chain import exits, planning, studies, verify
+from radar_suite.chain import diagnosis, exits, planning, studies, verify
 from radar_suite.report.parameter_ranges import RANGES, whole_number
 
 PROFILES = """\
@@ -166,6 +166,14 @@ COMMANDS = (
     Command("results", "commands:results", "write docs/results.md from a recorded run", "example: radar results", (
         option("--record", metavar="DIR", help="default: figures/cpu of the project"), NOTEBOOKS,
     )),
+    Command("diagnose", "diagnosis:diagnose", "say what is wrong with a finished run, on what evidence, and what to do",
+            diagnosis.HELP, (
+        option("run", metavar="DIR", help="run folder"),
+        option("--band", metavar="DIR", help="folder of healthy reruns"),
+        option("--json", action="store_true", help="for programs: everything that was found"),
+    )),
+    Command("taxonomy", "diagnosis:taxonomy", "write docs/diagnosis.md from the taxonomy of failures",
+            "example: radar taxonomy", (NOTEBOOKS,)),
     Command("posts import", "commands:posts_import", "turn a CSV or JSONL and a folder of images into a corpus folder",
             POSTS_IMPORT, (
         OneOf((option("--table", metavar="FILE", help="CSV or JSONL with the columns of the data contract"),
