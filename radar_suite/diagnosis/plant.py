@@ -516,8 +516,9 @@ PLANS = {
     "full-test": Plan("LLaVA-OV-0.5B", 902, TESTED, repeats=2, band=20, healthy=100, pairs=40, outside=5, judged=True),
     "quick-dev-1": Plan("facts", 101, DEVELOPED, size=SMALL, **QUICK),
     "quick-dev-2": Plan("facts", 102, DEVELOPED, size=SMALL, **QUICK),
-    "quick-test": Plan("facts", 902, (0.4, 0.95), repeats=1, band=16, healthy=40, pairs=10, outside=2, size=SMALL,
-                       judged=True),
+    "quick-test": Plan(
+        "facts", 902, (0.4, 0.95), repeats=1, band=12, healthy=30, pairs=6, outside=1, size=SMALL, judged=True
+    ),
     "smoke-dev-1": Plan("facts", 201, (0.5, 0.8), repeats=1, band=6, healthy=6, pairs=2, size=SMALL),
     "smoke-test": Plan("facts", 903, (0.65,), repeats=1, band=6, healthy=6, pairs=2, outside=1, size=SMALL),
 }  # fmt: skip
