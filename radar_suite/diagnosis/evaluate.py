@@ -59,7 +59,7 @@ def learn(folders: list[tuple[Path, Path]], out: Path) -> None:
     for runs, key in folders:
         found, answers = deviations_below(runs), read_sealed(key / "key.json")["answers"]
         truth = {name: "+".join(answers[name]["causes"]) for name in found}
-        parts.append(pd.DataFrame(found).T.assign(truth=pd.Series(truth), world=key.name))
+        parts.append(pd.DataFrame(found).T.assign(truth=pd.Series(truth), world=key.parent.name))
     table = pd.concat(parts).fillna(0.0).reset_index(drop=True)
     numbers = [name for name in table if name not in ("truth", "world")]
     table[numbers] = table[numbers].astype(np.float32).round(3)
