@@ -111,7 +111,7 @@ def test_a_band_takes_five_reruns(run):
 @pytest.fixture(scope="module")
 def table():
     """Development runs of three causes, each with a signal of its own, and healthy ones."""
-    random, names = np.random.default_rng(3), ["audit_ap", "ceiling", "slope", "siding", "serve_tail"]
+    random, names = np.random.default_rng(3), SEEN
     rows = []
     for i in range(120):
         x = random.normal(0, 0.4, len(names))
@@ -122,8 +122,11 @@ def table():
     return pd.DataFrame(rows)
 
 
+SEEN = ["audit_ap", "ceiling", "slope", "siding", "serve_tail"]
+
+
 def verdict(table, **deviations):
-    return Model.of(table, list(table)).diagnose(dict.fromkeys(["siding", "serve_tail"], 0.0) | deviations)
+    return Model.of(table, SEEN).diagnose(dict.fromkeys(["siding", "serve_tail"], 0.0) | deviations)
 
 
 def test_the_posterior_is_one(table):
@@ -149,7 +152,7 @@ def test_what_no_cause_explains_is_unknown(table):
 
 def test_a_broken_contract_decides(table):
     vector = {"slope": 3.0}
-    assert Model.of(table, list(table)).diagnose(vector, ["two"])["verdict"] == "two"
+    assert Model.of(table, SEEN).diagnose(vector, ["two"])["verdict"] == "two"
 
 
 def test_the_evidence_is_what_speaks_for_the_verdict(table):
@@ -157,8 +160,7 @@ def test_the_evidence_is_what_speaks_for_the_verdict(table):
 
 
 def test_baselines_answer(table):
-    columns = ["audit_ap", "ceiling", "slope", "siding", "serve_tail"]
-    assert nearest(dict.fromkeys(columns, 0.0) | {"ceiling": 3.0}, columns, table)["verdict"] == "two"
+    assert nearest(dict.fromkeys(SEEN, 0.0) | {"ceiling": 3.0}, SEEN, table)["verdict"] == "two"
     assert rules({"region_residual": 3.0}, ["region_residual"])["verdict"] == "regional_policy"
     assert rules({"region_residual": 0.1}, ["region_residual"])["verdict"] == HEALTHY
 

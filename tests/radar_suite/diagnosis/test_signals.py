@@ -40,7 +40,9 @@ def test_rankings_are_scikit_learns(run):
 
 def test_what_is_not_there_is_named_and_the_rest_is_computed(run):
     whole, _ = compute(run())
-    bare, absent = compute(run(change=lambda posts: posts[[c for c in posts if not c.startswith(("teacher", "served"))]]))
+    bare, absent = compute(
+        run(change=lambda posts: posts[[c for c in posts if not c.startswith(("teacher", "served"))]])
+    )
     assert {"teacher_auc", "served_bias", "pipeline_gap", "loss_end", "relabel_missed", "threshold_gap"} <= set(absent)
     assert bare["audit_auc"] == pytest.approx(whole["audit_auc"])
     assert set(bare) | set(absent) == set(SIGNALS)
