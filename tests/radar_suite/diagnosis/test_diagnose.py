@@ -110,14 +110,14 @@ def test_a_band_takes_five_reruns(run):
 
 @pytest.fixture(scope="module")
 def table():
-    """Development runs of three causes, each with a signal of its own, and healthy ones."""
+    """Development runs of three causes, each with a signal of its own, of two pairs, and healthy ones."""
     random, names = np.random.default_rng(3), SEEN
     rows = []
     for i in range(120):
         x = random.normal(0, 0.4, len(names))
-        truth = ["", "one", "two", "three"][i % 4]
-        if truth:
-            x[["one", "two", "three"].index(truth)] += 3
+        truth = ["", "one", "two", "three", "one+two", "two+three"][i % 6]
+        for cause in truth.split("+") if truth else ():
+            x[["one", "two", "three"].index(cause)] += 3
         rows.append({"truth": truth, "world": "w", **dict(zip(names, x, strict=True))})
     return pd.DataFrame(rows)
 
