@@ -38,7 +38,12 @@ def provenance(device: str) -> dict[str, Any]:
 def main(argv: Sequence[str] | None = None) -> None:
     """Entry point."""
     parser = argparse.ArgumentParser("bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", nargs="*", choices=("training", "corpus", "metrics", []), help="default: all")
+    parser.add_argument(
+        "what",
+        nargs="*",
+        choices=("training", "corpus", "metrics", "video", []),
+        help="default: all but video, which needs its extra",
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     parser.add_argument("--models", nargs="+", choices=MODELS, help="default: 2B 4B 8B on a GPU, 2B on a CPU")
     parser.add_argument("--posts", type=int, help="posts per run of the training lines (default: 640, GPU 128)")
@@ -61,6 +66,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         save(args.out / "corpus-cpu.json", provenance("cpu") | corpus_record(shards=args.shards))
     if "metrics" in args.what or not args.what:
         save(args.out / "metrics-cpu.json", provenance("cpu") | metrics_record(repeats=args.repeats))
+    if "video" in args.what:
+        from bench_video import video_record
+
+        save(args.out / "video-cpu.json", provenance("cpu") | video_record())
 
 
 def save(path: Path, record: dict[str, Any]) -> None:

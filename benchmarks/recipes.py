@@ -30,7 +30,8 @@ from radar_lib.training.encoder import pooled_features
 from radar_lib.training.lab import Lab
 from radar_lib.training.parallel import train_all
 from radar_lib.training.scores import logits_for
-from radar_suite.report.experiments import LAMBDA_STUDY_BACKBONE, Settings, text_limit
+from radar_suite.intake.texts import text_limit
+from radar_suite.report.experiments import LAMBDA_STUDY_BACKBONE, Settings
 from radar_suite.report.references import fit_regressions
 from radar_suite.report.workspace import device_name, versions
 from radar_suite.world.standins import locate_checkpoints

@@ -26,7 +26,8 @@ from radar_lib.training.lab import Lab
 from radar_lib.training.parallel import train_all
 from radar_lib.training.scores import logits_for
 from radar_suite.chain.profiles import load_profile
-from radar_suite.report.experiments import SMALL, TINY, Settings, text_limit
+from radar_suite.intake.texts import text_limit
+from radar_suite.report.experiments import SMALL, TINY, Settings
 from radar_suite.world.standins import FOLDER as STANDINS
 from radar_suite.world.standins import locate_checkpoints
 from radar_suite.world.standins.checkpoint import write_checkpoint

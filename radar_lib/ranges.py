@@ -1,4 +1,4 @@
-"""What a number may be, said once: held against a value, and printed in the error."""
+"""What a number may be, said once: compared with a value, and printed in the error."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ SEED = Range(0, 2**31 - 1)  # what torch, numpy and scikit-learn take, and room 
 
 
 def check_ranges(values: Mapping[str, Any], ranges: Mapping[str, Container[Any]]) -> None:
-    """Hold values against the ranges of their names; one without a range, and None, which is no value, may be there.
+    """Compare values with the ranges of their names; one without a range, and None, which is no value, may be there.
 
     Raises:
         RadarError: one lies outside; the message has its name, value and range.

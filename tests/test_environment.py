@@ -54,8 +54,8 @@ def test_the_losses_import_without_transformers():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-LIBRARY_FLOORS = ("errors", "files", "sources", "data", "models", "training")
-SUITE_FLOORS = ("places", "world", "intake", "exercises", "report", "studies", "diagnosis", "chain")
+LIBRARY_FLOORS = ("errors", "files", "sources", "data", "models", "training", "routing")
+SUITE_FLOORS = ("places", "world", "intake", "exercises", "report", "studies", "decisions", "diagnosis", "chain")
 
 
 def imports(path: Path) -> list[str]:

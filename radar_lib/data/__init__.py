@@ -1,1 +1,1 @@
-"""Posts in, posts out: the data contract, importers, checks and audits."""
+"""Posts in: the data contract, shards with their digests, frames, and the table that training reads."""

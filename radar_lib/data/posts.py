@@ -5,8 +5,8 @@
     <folder>/.cache/                                Arrow copies of the splits that were opened with frames
 
 Nothing is believed because of its name, size or time: corpus.json holds the digests of every shard's bytes and of every
-split's rows, and shards and copies are held against them when a process first reads them. What is wrong with a shard is
-an error, a wrong copy is made again. Frames' bytes are in the shards; paths beside them are names and never opened.
+split's rows, and shards and copies are compared with them when a process first reads them. What is wrong with a shard
+is an error, a wrong copy is made again. Frames' bytes are in the shards; paths beside them are names and never opened.
 
 Built-in, imported and public corpora are the same thing. A built-in one has `hidden/truth.parquet` besides, which
 nothing here opens.
@@ -69,7 +69,7 @@ class Posts:
 
     folder: Path
     info: dict[str, Any]  # corpus.json
-    _sound: set[str] = field(default_factory=set, repr=False, compare=False)  # files held against their digests
+    _sound: set[str] = field(default_factory=set, repr=False, compare=False)  # files compared with their digests
 
     @property
     def name(self) -> str:

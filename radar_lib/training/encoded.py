@@ -28,7 +28,7 @@ from radar_lib.errors import RadarError
 from radar_lib.files import read_json, read_sealed, remove_folder
 from radar_lib.models.base import Backbone, Encoded
 from radar_lib.training.cache import RECORD, Entry
-from radar_lib.training.processes import rank_and_size, sum_over_processes
+from radar_lib.training.ranks import rank_and_size, sum_over_processes
 
 CHUNK = 128  # posts per pass through the tower; fixed, because the last bits of its output depend on it
 STALE_S = 86_400.0  # what nobody has opened for so long, and nothing will ask for again, is removed

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from radar_lib.training.batches import BatchSource
-from radar_lib.training.processes import rank_and_size, sum_over_processes
+from radar_lib.training.ranks import rank_and_size, sum_over_processes
 
 
 def weights_dtype(device: str | torch.device) -> torch.dtype:

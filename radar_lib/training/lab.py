@@ -29,7 +29,7 @@ from radar_lib.training.encoder import Encoder
 from radar_lib.training.inference import predict, spare_casts
 from radar_lib.training.loop import Execution, TrainingSet
 from radar_lib.training.loop import train as run_loop
-from radar_lib.training.processes import make_together, rank_and_size
+from radar_lib.training.ranks import make_together, rank_and_size
 from radar_lib.training.specs import ROUTER, SCORES, Run, RunSpec, SideFiles, SoftLabels
 from radar_lib.training.state import CHECKPOINT
 

@@ -16,7 +16,7 @@ from typing import Any
 from radar_lib import __version__
 from radar_lib.errors import RadarError
 from radar_lib.ranges import Range
-from radar_suite.chain import diagnosis, exits, planning, studies, verify
+from radar_suite.chain import decide, diagnosis, exits, planning, run_studies, verify
 from radar_suite.report.parameter_ranges import RANGES, whole_number
 
 PROFILES = """\
@@ -69,6 +69,28 @@ examples:
   radar posts import --table posts.csv --images frames/ --out my/posts
   radar posts import --table posts.csv --images frames/ --out my/posts --on-error quarantine --ignore notes url
 """
+POSTS_FROM_VIDEO = """\
+needs the extra `video`: pip install 'radar-notebooks[video]'
+
+What is known of clip.mp4 stands in clip.json (an object) or clip.csv (one row) beside it, or in one table with a column
+`file` (posts.csv or posts.jsonl of the folder, or --table): post_id, title, label_<category>, region, language,
+created_at, and whatever else the data contract has. Without labels, posts are unlabelled traffic: --categories names
+the risks. Near-duplicate videos share a group. What cannot be read is set aside in DIR/set_aside.jsonl with its cause.
+A run that was stopped goes on where it was.
+
+examples:
+  radar posts from-video videos/ --out my/posts
+  radar posts from-video videos/ --out my/posts --frames 8 --size 384 --no-ocr --workers 8
+  radar posts from-video videos/ --out my/posts --speech whisper:checkpoints/whisper-small --table labels.csv
+  radar posts from-video today/ --out my/traffic --categories spam scam
+"""
+POSTS_ROUNDTRIP = """\
+needs the extra `video`. Posts of the built-in world become mp4 files of 512 px, their text on the screen and, where
+espeak-ng is installed, their words in the sound; `posts from-video` reads them back. DIR/record.json has the
+character errors of OCR and the word errors of speech by language.
+
+example: radar posts roundtrip --posts 40 --speech pocketsphinx --out my/roundtrip
+"""
 GROUPS = {"posts": "import or check your own posts", "corpus": "build the built-in corpus by itself"}
 
 FEW_FILES = ". `ulimit -n 1024` in this shell lets it open more files"
@@ -90,6 +112,22 @@ def setting(text: str = "a parameter, as a YAML literal") -> Option:
 PROFILE = option("--profile", default="cpu", help="profile name or YAML file (default: cpu)")
 RUNS = option("--runs", metavar="DIR", help="where results go (default: runs/ of the project)")
 NOTEBOOKS = option("--notebooks", metavar="DIR", help="the notebooks (default: the project's)")
+DEVICE = option("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: auto")
+SPLIT = option("--split", nargs="+", default=[], metavar="NAME", help="of a corpus folder, only these")
+SPEECH = option(
+    "--speech",
+    default="none",
+    metavar="ENGINE",
+    help="what hears, once voice activity is found: none "
+    "(default), pocketsphinx (English), whisper, or whisper:FOLDER_OR_ID",
+)
+WORKERS = option(
+    "--workers",
+    type=whole_number(Range(1, 1024)),
+    default=2,
+    metavar="W",
+    help="processes (default: 2; any number gives the same bytes)",
+)
 TEXT_TOKENS = option(
     "--text-tokens",
     type=whole_number(RANGES["text_tokens"]),
@@ -151,10 +189,41 @@ COMMANDS = (
         option("--json", action="store_true", help="for programs: bytes, seconds, plain numbers"),
         RUNS, NOTEBOOKS,
     )),
-    Command("studies", "studies:studies", "train what the paper does not: losses, controls, the map of masking",
-            studies.HELP, (PROFILE, RUNS, NOTEBOOKS), studies.add_arguments),
+    Command("studies", "run_studies:studies", "train what the paper does not: losses, controls, the map of masking",
+            run_studies.HELP, (PROFILE, RUNS, NOTEBOOKS), run_studies.add_arguments),
     Command("verify", "verify:verify", "recompute the committed results from their scores, and compare a run",
             verify.HELP, (PROFILE, RUNS, NOTEBOOKS), verify.add_arguments),
+    Command("calibrate", "decide:calibrate", "choose thresholds that keep a recall target: a router becomes a bundle",
+            decide.CALIBRATE, (
+        option("router", metavar="DIR", help="folder of a saved router"),
+        option("posts", metavar="DIR", help="corpus folder with labelled posts that no training has seen"),
+        option("--recall", type=float, default=0.9, metavar="R", help="target for each risk (default: 0.9)"),
+        option("--confidence", type=float, default=0.95, metavar="C",
+               help="that all risks reach it together (default: 0.95)"),
+        option("--split", choices=("calibration", "audit"), default="calibration", help="default: calibration"),
+        option("--inclusion", metavar="FILE", help="CSV: the chance with which each post was drawn into the split"),
+        option("--seed", type=whole_number(RANGES["seed"]), default=1, help="of thinning (default: 1)"),
+        option("--out", metavar="DIR", required=True, help="the bundle"), DEVICE,
+    )),
+    Command("route", "decide:route", "decide posts with a bundle, one row each, failing closed", decide.ROUTE, (
+        option("bundle", metavar="DIR"),
+        option("posts", metavar="DIR_OR_FILE", type=Path, help="corpus folder, Parquet file, or folder of such files"),
+        OneOf((option("--out", metavar="FILE", help="the decision log"),
+               option("--preview", type=whole_number(Range(1)), metavar="N", help="show N decisions, write nothing")),
+              required=True),
+        SPLIT,
+        option("--observe-only", action="store_true", help="log decisions, and send every post to every module"),
+        option("--seconds", type=float, default=30.0, metavar="S", help="for a post's frames (default: 30)"),
+        option("--engine", choices=("local", "ray"), default="local", help="ray: Ray Data actors (extra `ray`)"),
+        option("--actors", type=whole_number(Range(1)), default=2, metavar="N", help="with --engine ray (default: 2)"),
+        DEVICE,
+    )),
+    Command("replay", "decide:replay", "decide a log again, with its bundle or another", decide.REPLAY, (
+        option("log", metavar="FILE", help="what `radar route` wrote"),
+        option("--bundle", metavar="DIR", help="default: the log's own thresholds"),
+        option("--posts", metavar="DIR_OR_FILE", type=Path, help="score these again, and take no logits of the log"),
+        SPLIT, DEVICE,
+    )),
     Command("doctor", "commands:doctor", "say what is wrong with this environment", DOCTOR, (
         RUNS, NOTEBOOKS,
         option("--checkpoint", metavar="ID_OR_FOLDER", help="check one checkpoint instead: a folder, a Hub id "
@@ -186,6 +255,35 @@ COMMANDS = (
         option("--ignore", nargs="+", default=[], metavar="COLUMN", help="columns to leave out, whatever they hold"),
         option("--allow-empty", action="store_true", help="take posts with neither text nor frames, too"),
         option("--name", help="name of the corpus (default: the table's)"),
+    )),
+    Command("posts from-video", "commands:posts_from_video", "turn a folder of videos into a corpus folder",
+            POSTS_FROM_VIDEO, (
+        option("folder", metavar="DIR", help="folder with mp4, mov, webm and mkv files, at any depth"),
+        option("--out", metavar="DIR", required=True, help="corpus folder to write"),
+        option("--table", metavar="FILE", help="CSV or JSONL whose column `file` names the videos"),
+        option("--frames", type=whole_number(Range(1, 64)), default=4, metavar="N",
+               help="frames per video, at the middles of equal parts (default: 4)"),
+        option("--size", type=whole_number(Range(32, 4096)), default=512, metavar="PX",
+               help="longest side of a frame (default: 512)"),
+        option("--ocr", action=argparse.BooleanOptionalAction, default=True, help="read text in the frames"),
+        SPEECH,
+        option("--max-seconds", type=whole_number(Range(1, 86_400)), default=600, metavar="S",
+               help="longer videos are set aside (default: 600)"),
+        option("--categories", nargs="+", default=[], metavar="NAME", help="the risks, where no sidecar has labels"),
+        option("--ignore", nargs="+", default=[], metavar="COLUMN", help="columns to leave out, whatever they hold"),
+        option("--seed", type=whole_number(RANGES["seed"]), default=1,
+               help="draws the splits where sidecars have none (default: 1)"),
+        option("--name", help="name of the corpus (default: the folder's)"),
+        WORKERS,
+    )),
+    Command("posts roundtrip", "commands:posts_roundtrip", "posts of the world as videos, read back: what is lost?",
+            POSTS_ROUNDTRIP, (
+        option("--posts", type=whole_number(Range(1, 10_000)), default=40, metavar="N", help="videos (default: 40)"),
+        option("--out", metavar="DIR", required=True, help="new folder: videos/, posts/, record.json"),
+        option("--ocr", action=argparse.BooleanOptionalAction, default=True, help="read text in the frames"),
+        SPEECH,
+        option("--seed", type=whole_number(RANGES["seed"]), default=1, help="another world of posts (default: 1)"),
+        WORKERS,
     )),
     Command("posts check", "commands:posts_check", "check every row and frame of a corpus folder",
             "example: radar posts check my/posts --checkpoint Qwen3-VL-8B", (

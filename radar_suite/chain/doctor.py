@@ -173,7 +173,7 @@ def check_checkpoint(checkpoint: str, text_tokens: int = 0) -> Generator[Check]:
     from radar_lib.models.backbones import load_backbone
     from radar_lib.models.checkpoints import open_checkpoint
     from radar_lib.models.text import TextLimit
-    from radar_suite.report.experiments import OWN_TEXT_TOKENS
+    from radar_suite.intake.texts import OWN_TEXT_TOKENS
     from radar_suite.world.standins import named_checkpoint
 
     limit = TextLimit(text_tokens or OWN_TEXT_TOKENS)

@@ -34,7 +34,7 @@ ATTRIBUTES = frozenset(
     "rowspan rspace scope separator start stretchy style title valign width xmlns".split())  # fmt: skip
 DATA_IMAGE = re.compile(r"data:image/(png|jpeg|gif|webp|svg\+xml);base64,[A-Za-z0-9+/=\s]*")
 LINK = re.compile(r"https?://.*|#.*|(?![/\\]|\.\.)[^:]*", re.DOTALL)  # the web, the page, a file of the report
-STYLE_BLOCK = re.compile(r"<style[^<>]*>([^<]*)</style>")  # of pandas' tables and the gallery
+STYLE_BLOCK = re.compile(r"<style[^<>]*>([^<]*)</style>")  # of pandas' tables
 ASKS = re.compile(r"[@\\]|url\(|image\(|image-set|expression", re.IGNORECASE)  # a style sheet that does is left out
 WIDGET = "application/vnd.jupyter.widget-view+json"
 SHOWN = ["text/html", "text/markdown", "image/png", "image/jpeg", "text/plain"]

@@ -10,7 +10,6 @@ import ast
 import json
 import re
 import typing
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal, Optional, Union
@@ -98,13 +97,3 @@ def parse_parameters(source: str, *, notebook: str) -> dict[str, Parameter]:
 def without_magics(source: str) -> str:
     """A cell's source as Python alone."""
     return re.sub(r"^(\s*)[%!].*$", r"\1pass", source, flags=re.MULTILINE)
-
-
-def unused_parameters(parameters: Iterable[str], sources: Iterable[str]) -> list[str]:
-    """Parameters that none of the notebook's other code cells reads: setting them would change nothing, silently.
-
-    A cell that hands on `globals()` may read any of them.
-    """
-    nodes = [node for source in sources for node in ast.walk(ast.parse(without_magics(source)))]
-    read = {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
-    return [name for name in parameters if name not in read and "globals" not in read]

@@ -167,7 +167,7 @@ def posts_of(values: Mapping[str, Any], train: int | None = None) -> Posts:
     """The posts of a run, with `train` training posts if given: a corpus folder's, the paper's own (which nobody else
     has), those of the public sources, or the built-in corpus."""
     from radar_lib.data.posts import FRAMES, LABEL_PREFIX, TEXT_COLUMNS, open_posts
-    from radar_suite.report.experiments import text_limit
+    from radar_suite.intake.texts import text_limit
     from radar_suite.world.dials import CorpusConfig
 
     given, rates = {"train": train} if train else {}, CorpusConfig.test_prevalence

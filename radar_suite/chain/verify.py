@@ -20,11 +20,11 @@ SHOWN = 20  # differences printed of each kind
 
 HELP = """\
 Recompute every cell of Tables 1 and 2, of Figure 2, every interval and verdict of figures/<profile>/ from the scores
-that lie beside them; hold every file against its digest in manifest.json, the studies against the record of their runs,
+that lie beside them; compare every file with its digest in manifest.json, the studies against the record of their runs,
 LaTeX against CSV, and the generated parts of README.md, docs/results.md and the data card against the record. No run,
 no training, no GPU.
 
-Where runs/<profile>/ holds a finished run, it is held against its own scores too, and its numbers and verdicts against
+Where runs/<profile>/ holds a finished run, it is compared with its own scores too, and its numbers and verdicts against
 the committed ones: a cell disagrees if it leaves the committed 95 % interval. Where posts, training, device, versions,
 code, parameters and seed are equal, results must be equal, and any change counts. Of other numbers of seeds the means
 are compared, and changed verdicts are named but are no failure.
@@ -79,7 +79,7 @@ def verify(args: argparse.Namespace) -> int:
                 print(f"  {about['inside']:,} changed in their interval, by {about['largest']:.2f} points at most")
             report(f"{both}, verdicts" + ("" if beside.same_seeds else " of other numbers of seeds"), beside.verdicts)
     elif said:
-        print(f"{near(run)}: no finished run, so nothing is held against the record")
+        print(f"{near(run)}: no finished run, so nothing is compared with the record")
     if args.json:
         print(json.dumps({"compared": len(stated), "differences": differences(stated), "run": about}, indent=1,
                          ensure_ascii=False))  # fmt: skip

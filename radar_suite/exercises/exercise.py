@@ -1,8 +1,8 @@
 """An exercise that checks itself, inside the notebook: no server, no account, no network.
 
-An answer is a function or a value. A function is run on random cases beside the reference, and what it returns there
-is also compared with what typical mistakes return, so that a wrong answer hears which mistake it made. A wrong answer
-never raises, and one that is still `...` is only told so: an unattempted notebook runs through.
+An answer is a function, a number or the letter of a choice. A function is run on random cases beside the reference,
+and what it returns there is also compared with what typical mistakes return, so that a wrong answer hears which mistake
+it made. A wrong answer never raises, and one that is still `...` is only told so: an unattempted notebook runs through.
 """
 
 from __future__ import annotations
@@ -122,6 +122,10 @@ class Exercise:
         return f"for {case} your answer is {_short(given[first])}; expected {_short(expected[first])}"
 
     def _verdict_on_value(self, answer: Any) -> str | None:
+        if isinstance(self.answer, str):
+            named = {self.answer: None} | dict(self.mistakes)
+            letter = isinstance(answer, str) and answer in named
+            return named[answer] if letter else f"{_short(answer)} is none of {', '.join(map(repr, sorted(named)))}"
         fraction = 0 < self.answer < 1
         kind = "a fraction between 0 and 1" if fraction else "a number"
         wanted = f"{kind}, to {math.ceil(-math.log10(self.tolerance))} decimals"

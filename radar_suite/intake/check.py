@@ -55,11 +55,11 @@ def check_posts(folder: str | Path, *, workers: int = 2, checkpoint: str | None 
     posts = open_posts(folder)
     hint = "Correct them where they come from and import again."
     shards = [(split, shard) for split in posts.splits for shard in shards_of(folder, split)]  # whatever their bytes
-    checker = RowChecker(schema_of(shards[0][1]).names, hint=hint)
+    checker = RowChecker(schema_of(shards[0][1]).names, hint=hint, scored=posts.info.get("scored", True))
     encode = None
     if checkpoint:
         from radar_lib.models.backbones import load_backbone  # seconds, which a check without it does not spend
-        from radar_suite.report.experiments import text_limit
+        from radar_suite.intake.texts import text_limit
 
         encode = load_backbone(checkpoint, device="meta", text=text_limit(posts, text_tokens)).encode
     flat: dict[str, int] = {}

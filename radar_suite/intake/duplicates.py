@@ -22,7 +22,7 @@ from scipy.sparse.csgraph import connected_components
 from radar_lib.data.schema import LABEL_PREFIX, TEXT_COLUMNS
 from radar_lib.intervals import Groups
 from radar_suite.intake.scan import COLOUR_GRID, HASH_BITS, FrameScan
-from radar_suite.intake.text import all_text, plain_text
+from radar_suite.intake.texts import all_text, plain_text
 
 _DECORATION = re.compile(r"(?:[#@]\w+|https?://\S+)")
 _SHINGLE = 4  # characters

@@ -36,7 +36,7 @@ def frames_of(data: bytes, max_px: int) -> tuple[list[bytes], Counter[str]]:
     flat = sum(map(is_flat, image.pictures))
     if image.plain and max(image.pictures[0].size) <= max_px:
         return [data], Counter(flat=flat)
-    frames = [_encode(_shrink(picture, max_px), lossy=image.container in LOSSY) for picture in image.pictures]
+    frames = [encode(_shrink(picture, max_px), lossy=image.container in LOSSY) for picture in image.pictures]
     return frames, Counter(animations=int(image.count > 1), rewritten=len(frames), flat=flat)
 
 
@@ -49,7 +49,7 @@ def _shrink(picture: Image.Image, max_px: int) -> Image.Image:
     return picture.resize(size, Image.Resampling.LANCZOS, reducing_gap=2.0)
 
 
-def _encode(picture: Image.Image, *, lossy: bool) -> bytes:
+def encode(picture: Image.Image, *, lossy: bool) -> bytes:
     buffer, bare = io.BytesIO(), picture.copy()
     bare.info = {}  # profile, comment, EXIF data: of the file that it comes from
     bare.save(buffer, **({"format": "JPEG", "quality": 92} if lossy else {"format": "PNG"}))

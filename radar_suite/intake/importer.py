@@ -33,7 +33,7 @@ from radar_lib.errors import RadarError
 from radar_suite.intake.columns import KNOWN, OPTIONAL, check_header, require_no_content, text_of
 from radar_suite.intake.images import frames_of, read_image
 from radar_suite.intake.rows import QUARANTINE, Fault, OnError, RowChecker
-from radar_suite.intake.text import plain_text
+from radar_suite.intake.texts import plain_text
 
 SAMPLE = 1000  # rows that show what the columns hold, and cells of those that say nothing there
 STREAM = "stream:"  # begins the group that a stream is, beside groups of the table's own
@@ -46,6 +46,7 @@ Row = tuple[int, dict[str, Any], list[Fault]]  # number, cells, what is wrong wi
 def import_table(
     table: str | Path, images: str | Path | None, out: str | Path, *, on_error: OnError = "stop", seed: int = 1,
     name: str | None = None, ignore: Sequence[str] = (), allow_empty: bool = False, max_px: int = 512, workers: int = 2,
+    scored: bool = True, about: Mapping[str, Any] | None = None,
 ) -> Posts:  # fmt: skip
     """Turn a table of posts into a corpus folder; memory does not grow with the frames.
 
@@ -61,6 +62,8 @@ def import_table(
         max_px: frames whose longest side is larger are scaled down to this. Others are copied byte for byte, but
             those that not every reader would see as a person does (see `images.frames_of`): they are written anew.
         workers: threads that read and decode frames.
+        scored: whether posts are learnt from and scored, so that train and test need posts of both labels.
+        about: further keys of corpus.json.
 
     Raises:
         RadarError: with file, row, column and remedy for each problem; also for a column that would be left out and
@@ -70,7 +73,7 @@ def import_table(
     base = Path(images) if images is not None else table.parent
     if not base.is_dir():
         raise RadarError(f"{base} is no folder. Name the one that the frames' paths start from (--images DIR).")
-    header, rows = _leave_out(table.name, *_read_rows(table), ignore)
+    header, rows = _leave_out(table.name, *read_rows(table), ignore)
     categories, ignored = check_header(table.name, header)
     grouped = not {"group", "stream_id"}.isdisjoint(header)
     prefix = STREAM if {"group", "stream_id"} <= set(header) else ""
@@ -81,10 +84,11 @@ def import_table(
     columns = [column for column in KNOWN if column in given or column not in (*OPTIONAL, FRAMES)]
     columns += [LABEL_PREFIX + category for category in categories]
     hint = "Correct these rows, or have them set aside with --on-error quarantine."
-    checker = RowChecker(columns, on_error=on_error, hint=hint)
+    checker = RowChecker(columns, on_error=on_error, hint=hint, scored=scored)
     extra: dict[str, Any] = {"source": table.name, "seed": seed, "max_px": max_px,
                              "read_columns": [column for column in columns if column in header],
                              "ignored_columns": [*ignore, *ignored]}  # fmt: skip
+    extra |= ({} if scored else {"scored": False}) | dict(about or {})
     seen: Counter[str] = Counter()  # by `images.NOTES`
 
     def records() -> Iterator[dict[str, Any]]:
@@ -110,7 +114,7 @@ def import_table(
     )  # fmt: skip
 
 
-def _read_rows(table: Path) -> tuple[list[str], Iterator[Row]]:
+def read_rows(table: Path) -> tuple[list[str], Iterator[Row]]:
     """Column names and rows of a CSV or JSONL table; nothing but the current row is in memory."""
     readers = dict.fromkeys((".csv", ".tsv", ".txt"), _read_csv) | dict.fromkeys((".jsonl", ".ndjson"), _read_jsonl)
     if not (read := readers.get(table.suffix.lower())):

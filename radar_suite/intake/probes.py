@@ -25,7 +25,7 @@ from sklearn.model_selection import PredefinedSplit, StratifiedGroupKFold, cross
 
 from radar_lib.intervals import Groups, average_precision_difference
 from radar_lib.metrics import average_precision
-from radar_suite.intake.text import plain_text
+from radar_suite.intake.texts import plain_text
 
 Features = spmatrix | np.ndarray
 Ints = Int[np.ndarray, " post"]

@@ -33,7 +33,7 @@ from radar_lib.files import digest_bytes, digest_json, digests_below, locked
 from radar_lib.sources import digest_sources
 from radar_suite.intake.importer import draw_split
 from radar_suite.intake.rows import RowChecker
-from radar_suite.intake.text import plain_text, text_key
+from radar_suite.intake.texts import plain_text, text_key
 
 CATEGORIES = ("LQC", "RCS", "FE")
 ORDER = ("train", "validation", "calibration", "test")  # of splits; a near duplicate stays in the latest

@@ -55,10 +55,13 @@ class RowChecker:
         columns: of the rows; the `label_<category>` columns among them name the risks. Frames are judged elsewhere.
         on_error: 'stop' collects problems for `finish` to raise; 'quarantine' sets bad rows aside.
         hint: closes the message.
+        scored: whether an empty train or test split, or one of one kind of label, is a problem.
     """
 
-    def __init__(self, columns: Sequence[str], *, on_error: OnError = "stop", hint: str = "") -> None:
-        self.on_error, self.hint = on_error, hint
+    def __init__(
+        self, columns: Sequence[str], *, on_error: OnError = "stop", hint: str = "", scored: bool = True
+    ) -> None:
+        self.on_error, self.hint, self.scored = on_error, hint, scored
         self.labels = [name for name in columns if name.startswith(LABEL_PREFIX)]
         self.counts: Counter[tuple[str, str, int]] = Counter()  # (split, label column, label) -> posts
         self.quarantined: list[str] = []  # JSON lines
@@ -144,7 +147,7 @@ class RowChecker:
         return f"{file}, column {column}: {count:,} rows, first rows {rows}: {what}. {remedy}."
 
     def _gaps(self) -> Iterator[Fault]:
-        for split in SCORED:
+        for split in SCORED * self.scored:
             if not self._sizes[split]:
                 yield "split", f"no post is in split {split!r}", "Give some posts this split, or leave the column out"
                 continue

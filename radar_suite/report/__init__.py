@@ -1,1 +1,1 @@
-"""What a notebook calls: experiments by name, tables, plots, exercises, and the workspace they are written to."""
+"""What a notebook calls: experiments by name, their record, tables, claims, plots, and the workspace they write to."""

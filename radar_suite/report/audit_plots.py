@@ -58,19 +58,20 @@ def pipeline_guesses(probe: pd.DataFrame) -> Figure:
     return figure
 
 
-def prevalence_panels(rates: Mapping[str, pd.DataFrame], categories: Sequence[str], *, most: int = 14) -> Figure:
+def prevalence_panels(rates: Mapping[str, pd.DataFrame], categories: Sequence[str], *, most: int = 10) -> Figure:
     """Prevalence with its 95 % binomial interval, a panel per grouping: groups down, risks side by side.
 
     Args:
         rates: by name of the grouping, `audit.prevalence` tables. The `most` groups with most verified labels are
-            drawn, in their order.
+            drawn, in their order. All panels share one scale.
     """
     panels = {}
     for name, frame in rates.items():
         verified = frame[frame["verified"] > 0]
         largest = verified.groupby("group", sort=False)["verified"].sum().nlargest(most).index
         panels[name] = verified[verified["group"].isin(largest)]
-    columns, groups_of = min(3, len(panels)), [frame["group"].nunique() for frame in panels.values()]
+    widest = 102 * max((frame["high"].max() for frame in panels.values()), default=1)
+    columns, groups_of = min(2, len(panels)), [frame["group"].nunique() for frame in panels.values()]
     thick = max(1.0, len(categories) / 4)  # of a group's line
     heights = [max(groups_of[start : start + columns]) * thick + 3 for start in range(0, len(panels), columns)]
     long = any(len(str(group)) > 20 for frame in panels.values() for group in frame["group"])
@@ -89,7 +90,7 @@ def prevalence_panels(rates: Mapping[str, pd.DataFrame], categories: Sequence[st
             axes.errorbar(mid, height, xerr=ends, markersize=4.5, elinewidth=1.1, label=category,
                           **look(k) | {"linestyle": ""})  # fmt: skip
         axes.set_yticks(range(len(groups)), [shorten(str(group), 26) for group in groups])
-        axes.set(title=f"by {name}", ylim=(len(groups) - 0.4, -0.6), xlim=(0, None), xlabel="violating (%)")
+        axes.set(title=f"by {name}", ylim=(len(groups) - 0.4, -0.6), xlim=(0, widest), xlabel="violating (%)")
         axes.grid(False, axis="y")
     handles = [plt.Line2D([], [], **look(k) | {"linestyle": ""}) for k in range(len(categories))]
     place_legend(figure, handles, categories, loc="upper center", most=7)

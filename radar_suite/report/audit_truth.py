@@ -12,8 +12,11 @@ from radar_lib.errors import RadarError
 from radar_lib.files import digest_file
 
 
-def truth_of(posts: Posts, post_ids: pd.Series) -> pd.DataFrame | None:
+def truth_of(posts: Posts, post_ids: pd.Series, *, facts: bool = False) -> pd.DataFrame | None:
     """The truth file's rows for these posts, in their order and with their index; None where there is no file.
+
+    Args:
+        facts: with the facts behind each post, as columns `fact_<name>`.
 
     Raises:
         RadarError: the file is not the one that corpus.json was written for.
@@ -23,8 +26,8 @@ def truth_of(posts: Posts, post_ids: pd.Series) -> pd.DataFrame | None:
         return None
     if posts.info.get("truth_digest", actual := digest_file(path)) != actual:
         raise RadarError(f"{path} has changed. Delete {posts.folder}: the next run builds these posts anew.")
-    facts = [name for name in pq.read_schema(path).names if not name.startswith("fact_")]
-    truth = pd.read_parquet(path, columns=facts).set_index("post_id").loc[post_ids]
+    columns = [name for name in pq.read_schema(path).names if facts or not name.startswith("fact_")]
+    truth = pd.read_parquet(path, columns=columns).set_index("post_id").loc[post_ids]
     return truth.set_index(post_ids.index)
 
 

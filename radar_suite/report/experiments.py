@@ -13,17 +13,16 @@ from typing import Any
 from radar_lib.data.posts import LABEL_PREFIX, Posts, labels, valid_mask
 from radar_lib.errors import RadarError
 from radar_lib.files import atomic_path
-from radar_lib.models.text import TextLimit
 from radar_lib.training.cache import Cache
 from radar_lib.training.lab import Lab, Run, RunSpec, SoftLabels
 from radar_lib.training.loop import Execution, Recipe
 from radar_lib.training.parallel import train_all
+from radar_suite.intake.texts import text_limit
 from radar_suite.report.workspace import Workspace
 from radar_suite.world.dials import OWN_TEST
 from radar_suite.world.standins import locate_checkpoints
 
 EXECUTION = ("accumulate", "gradient_checkpointing", "packing")  # parameters that change how steps are computed
-OWN_TEXT_TOKENS = 256  # all of 99 % of three public sources' posts; the stand-ins' own limit cuts a fifth of one's
 EXPERTS = "Individual Experts"
 EXPERT_BACKBONE = "Qwen3-VL-8B"
 LAMBDA_STUDY_BACKBONE = "Qwen3-VL-4B"
@@ -101,15 +100,6 @@ class Settings:
     def lambda_point(self, lam: float, categories: Sequence[str]) -> RunSpec:
         """One point of Figure 2."""
         return self.spec(LAMBDA_STUDY_BACKBONE, categories, lam=lam)
-
-
-def text_limit(posts: Posts, tokens: int = 0) -> TextLimit:
-    """How much of a post's text the chain reads; each field has its share.
-
-    Args:
-        tokens: the profile's `text_tokens`; 0 leaves it to the checkpoint (built-in posts) or to `OWN_TEXT_TOKENS`.
-    """
-    return TextLimit(tokens or (None if posts.kind == "built-in" else OWN_TEXT_TOKENS))
 
 
 def set_up(name: str, names: Mapping[str, Any]) -> tuple[Workspace, Posts, Lab, Settings | None]:

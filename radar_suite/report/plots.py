@@ -5,35 +5,24 @@ Colour never carries a meaning alone: markers, line styles or positions repeat i
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int8
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from radar_lib.metrics import pr_curve
 from radar_lib.training.loop import History
-from radar_suite.report.claims import CHOSEN, FAILS, HOLDS, OPEN, REVERSED, SHOWS, UNTESTABLE
+from radar_suite.report.claims import ABOVE, BELOW, CHOSEN
 from radar_suite.report.drawing import fold, panels, place_legend
-from radar_suite.report.style import BLACK, LINE_STYLES, LOSS_COLOURS, MARKERS, category_colour, look
+from radar_suite.report.style import BLACK, BLUE, LINE_STYLES, LOSS_COLOURS, MARKERS, ORANGE, category_colour
 from radar_suite.report.tables import AVERAGE, METRICS, ROW_ORDER
 
-MOST_COLUMNS = 16  # of the verdicts side by side; further risks stand below
-VERDICTS = {  # look of a cell, and its mark
-    HOLDS: ({"facecolor": "#b7dfcb"}, "✓"),
-    FAILS: ({"facecolor": "#f3c4a5"}, "✗"),
-    OPEN: ({"facecolor": "#eeeeee"}, ""),
-    SHOWS: ({"facecolor": "#c6dff0"}, "="),
-    REVERSED: ({"facecolor": "#eed3e3"}, "↑"),
-    CHOSEN: ({"facecolor": "white", "hatch": "....", "edgecolor": "#d9cfa8"}, "◦"),
-    UNTESTABLE: ({"facecolor": "white", "hatch": "///", "edgecolor": "#dddddd"}, ""),
-}
+MEAN = "endpoint: mean of these"  # a line of a forest plot
+LEAST_POINTS = 5  # that an axis of differences shows to either side of zero, so that noise is not magnified
 
 
 def training_curves(histories: Mapping[str, History], *, metric_name: str = "validation PR-AUC") -> Figure:
@@ -112,37 +101,53 @@ def rows_against_paper(
         for (name, lines), style in zip((references or {}).items(), LINE_STYLES[3:] + LINE_STYLES, strict=False):
             (value,) = lines[(lines["category"] == AVERAGE) & (lines["metric"] == metric)]["value"]
             axis.axvline(100 * value, color="#666666", linewidth=1.2, linestyle=style, marker="", label=name, zorder=0)
-        axis.set(title=metric, xlabel="average over risks (%)")
+        axis.set(title=metric, xlabel="average over risks (%)", xlim=(-3, 103))
     if references:
         figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(references))
     axes[0].set_yticks(heights, [f"{method}  ({loss})" for loss, method in ROW_ORDER])
     return figure
 
 
-def lambda_study(frame: pd.DataFrame, categories: Sequence[str]) -> Figure:
-    """Figure 2 a-d: each metric against lambda, one line per risk; the dotted line is lambda = 0.
+def lambda_study(
+    frame: pd.DataFrame, categories: Sequence[str], paper: Mapping[tuple[str, str], float] | None = None
+) -> Figure:
+    """Figure 2 a-d: what each metric gains along lambda, in points; a column per metric, a row per risk.
+
+    Bands are paired 95 % intervals of the difference from the smallest lambda, whose level is printed. The panels of a
+    column share one scale, of `LEAST_POINTS` or more to either side of zero.
 
     Args:
-        frame: columns lambda, category, metric, value (fraction), and sd, drawn as a band, where there are seeds.
-        categories: order of the lines.
+        frame: columns lambda, category, metric, and as fractions value, difference, low and high.
+        categories: order of the rows, below the average if it is among them.
+        paper: by category and metric the paper's difference in points, drawn as a dashed line.
     """
-    figure, axes = plt.subplots(2, 2, figsize=(9.2, 6.2), sharex=True)
-    for letter, axis, metric in zip("abcd", axes.flat, METRICS, strict=True):
-        for k, category in enumerate(categories):
+    categories = sorted(categories, key=lambda category: category != AVERAGE)
+    size = (9.2, 1.1 + 1.25 * len(categories))
+    figure, grid = plt.subplots(len(categories), 4, figsize=size, sharex=True, sharey="col", squeeze=False)
+    shown = frame[frame["category"].isin(categories)].groupby("metric")[["low", "high"]]
+    widest = (100 * shown.agg(lambda ends: ends.abs().max()).max(axis=1)).clip(lower=LEAST_POINTS)
+    for row, category in zip(grid, categories, strict=True):
+        for axis, metric in zip(row, METRICS, strict=True):
             part = frame[(frame["metric"] == metric) & (frame["category"] == category)].sort_values("lambda")
-            values = 100 * part["value"].to_numpy()
-            colour = category_colour(k)
-            axis.plot(part["lambda"], values, label=category, **look(k))
-            axis.axhline(values[0], color=colour, linewidth=0.8, linestyle=":")
-            if "sd" in part:
-                spread = 100 * part["sd"].to_numpy()
-                axis.fill_between(part["lambda"], values - spread, values + spread, color=colour, alpha=0.15)
-        axis.set(title=f"({letter}) {metric}", ylabel=f"{metric} (%)")
-        if frame.loc[frame["metric"] == metric, "value"].max() == 0:
-            axis.set_ylim(0, 1)
-    for axis in axes[1]:
-        axis.set_xlabel("distillation coefficient λ")
-    place_legend(figure, *axes[0, 0].get_legend_handles_labels(), loc="upper center", most=len(categories))
+            low, high = (100 * part[end].to_numpy(float) for end in ("low", "high"))
+            axis.fill_between(part["lambda"], low, high, color=BLUE, alpha=0.18, linewidth=0)
+            axis.axhline(0, color=BLACK, linewidth=0.8, linestyle=":", marker="")
+            axis.plot(part["lambda"], 100 * part["difference"], color=BLUE, marker="o", markersize=3.5)
+            if paper and (category, metric) in paper:
+                axis.axhline(paper[category, metric], color=ORANGE, linewidth=1.4, linestyle="--", marker="")
+            first = part.iloc[0]
+            level = f"{100 * first['value']:.1f} % at {first['lambda']:g}"
+            axis.text(0.03, 0.04, level, transform=axis.transAxes, fontsize=7.5, color="#444444")
+            axis.set(ylim=(-1.3 * widest[metric], 1.1 * widest[metric]), xticks=[0, 0.5, 1])
+            axis.tick_params(labelsize=8)
+        row[0].set_ylabel(fold(category, 13), fontsize=8.5)
+    for letter, top, foot, metric in zip("abcd", grid[0], grid[-1], METRICS, strict=True):
+        top.set_title(f"({letter}) {metric}")
+        foot.set_xlabel("λ")
+    looks = {"points gained, paired 95 % interval": {"color": BLUE, "marker": "o", "markersize": 3.5},
+             "the paper's distilled row": {"color": ORANGE, "linestyle": "--"}}  # fmt: skip
+    names = list(looks)[: 2 if paper else 1]
+    place_legend(figure, [plt.Line2D([], [], **looks[name]) for name in names], names, loc="lower center", most=2)
     return figure
 
 
@@ -170,7 +175,9 @@ def reliability(bins: pd.DataFrame, *, title: str) -> Figure:
 
 
 def draw_words(records: Mapping[str, Mapping[str, Mapping[str, float]]]) -> Figure:
-    """Average precision of caption words, one row per stand-in and one column per word, best told first.
+    """Average precision of caption words, a line per stand-in and a dot per word; an upright stroke is their mean.
+
+    The last line is a random ranking. The words that are told worst of all, by their mean, are named in the titles.
 
     Args:
         records: by stand-in, of each word 'part:word' its `ap` and `prevalence` in percent.
@@ -179,118 +186,81 @@ def draw_words(records: Mapping[str, Mapping[str, Mapping[str, float]]]) -> Figu
     some = next(iter(records.values()))
     frame["a random ranking"] = [some[word]["prevalence"] if word in some else np.nan for word in frame.index]
     parts = list(dict.fromkeys(word.split(":")[0] for word in frame.index))
-    figure, axes = plt.subplots(len(parts), 1, figsize=(13, 3.2 * len(parts)), squeeze=False)
-    for axis, part in zip(axes[:, 0], parts, strict=True):
+    figure, axes = panels(len(parts), size=(4.6, 1.2 + 0.3 * frame.shape[1]), sharey=True)
+    for axis, part in zip(axes, parts, strict=True):
         mine = frame[frame.index.str.startswith(f"{part}:")]
-        mine = mine.loc[mine.mean(axis=1).sort_values(ascending=False).index]
-        image = axis.imshow(mine.T.to_numpy(), vmin=0, vmax=100, cmap="viridis", aspect="auto", interpolation="nearest")
-        names = [word.split(":")[1] for word in mine.index]
-        axis.set_xticks(range(len(names)), names, rotation=90, fontsize=7)
-        means = [f"{name}, mean {value:.0f} %" for name, value in mine.mean().items()]
-        axis.set_yticks(range(frame.shape[1]), means, fontsize=8)
-        axis.set_title(f"words {part}", fontsize=9.5)
-        axis.grid(False)
-    figure.colorbar(image, ax=axes[:, 0].tolist(), label="average precision (%)", fraction=0.02, pad=0.01)
+        for height, name in enumerate(mine):
+            colour = "#777777" if height == len(records) else BLUE
+            axis.plot(
+                mine[name], [height] * len(mine), linestyle="", marker="o", markersize=5, color=colour, alpha=0.25
+            )
+            axis.plot(
+                mine[name].mean(), height, linestyle="", marker="|", markersize=15, markeredgewidth=2, color=BLACK
+            )
+        worst = mine[list(records)].mean(axis=1).nsmallest(4).index
+        hardest = ", ".join(word.split(":")[1] for word in worst)
+        axis.set(title=fold(f"{len(mine)} words {part}; hardest: {hardest}", 44), xlabel="average precision (%)")
+        axis.set(
+            xlim=(-3, 103), ylim=(frame.shape[1] - 0.5, -0.5), yticks=range(frame.shape[1]), yticklabels=frame.columns
+        )
+        axis.grid(axis="y", visible=False)
     return figure
 
 
-def format_signed(points: float) -> str:
-    """One decimal with its sign, two where one would round to zero; a dash for what is not defined.
+def forest(decided: Mapping[str, pd.DataFrame], claims: pd.DataFrame | None = None) -> Figure:
+    """Differences of averages over risks: a panel per metric, a line per pair of rows, our 95 % interval, the paper's.
 
-    >>> format_signed(1.26), format_signed(-0.04), format_signed(0.0), format_signed(float("nan"))
-    ('+1.3', '-0.04', '0.0', '-')
-    """
-    if np.isnan(points):
-        return "-"
-    decimals = 1 if abs(points) >= 0.05 else 2
-    text = f"{points:+.{decimals}f}"
-    return "0.0" if float(text) == 0 else text
-
-
-def verdicts(decided: pd.DataFrame) -> Figure:
-    """The comparisons behind claims as a grid: a line per pair of rows, a column per risk and metric.
-
-    Claims about the same pair share its line if each has its own columns; the claims stand to the right of their lines,
-    and heavy lines part them. Risks that would make it wider than a page stand in a further grid below.
-
-    A cell prints ours and, below it, the paper's difference in points; a star marks the paper's exceptions. Colour and
-    mark say the verdict: a tick where it holds, a cross where it fails, = where an exception shows as in the paper,
-    an arrow where it is reversed, nothing where it stays open, a ring where it is by construction.
-
-    Args:
-        decided: of `claims.decide`.
-    """
-    pair, metrics = ["row", "against"], [metric for metric in METRICS if metric in set(decided["metric"])]
-    if decided.duplicated([*pair, "category", "metric"]).any():
-        pair.append("claim")
-    claims = decided.groupby(pair, sort=False)["claim"].agg(lambda names: "; ".join(dict.fromkeys(names)))
-    risks, at_once = list(dict.fromkeys(decided["category"])), MOST_COLUMNS // len(metrics)
-    blocks = [risks[start : start + at_once] for start in range(0, len(risks), at_once)]
-    width, height = len(metrics) * len(blocks[0]), 1.4 + 0.4 * len(claims)
-    figure, grid = plt.subplots(len(blocks), figsize=(4.4 + 0.66 * width, height * len(blocks)), squeeze=False)
-    for axis, block in zip(grid.flat, blocks, strict=True):
-        columns = [(category, metric) for category in block for metric in metrics]
-        _verdict_grid(axis, decided[decided["category"].isin(block)], claims, columns, width)
-    seen = [verdict for verdict in VERDICTS if verdict in set(decided["verdict"])]
-    key = [Patch(label=f"{mark} {verdict}".strip(), **{"edgecolor": look["facecolor"]} | look)
-           for verdict in seen for look, mark in [VERDICTS[verdict]]]  # fmt: skip
-    place_legend(figure, key, [patch.get_label() for patch in key], loc="lower center", most=len(key), fontsize=7)
-    return figure
-
-
-def mask_by_population(decided: Mapping[str, pd.DataFrame]) -> Figure:
-    """What the mask changes, average over risks: a panel per metric, a line per backbone, a mark per test population.
-
-    Bars are 95 % intervals; the paper's difference, where it has one, is a cross.
+    Lines stand under their claim. A mark is filled where the cell's corrected verdict tells it from zero, hollow where
+    it does not or nothing was tested; an upright stroke is the paper's difference.
 
     Args:
         decided: of `claims.decide`, by the name of the population that the test posts are from.
+        claims: of `claims.summary`; an endpoint that is the mean of several pairs gets a diamond, on a line of its own.
     """
-    metrics = [metric for metric in METRICS if any(metric in set(part["metric"]) for part in decided.values())]
-    figure, axes = panels(len(metrics), size=(3.0, 2.6), sharey=True)
-    for axis, metric in zip(axes, metrics, strict=True):
-        axis.axvline(0, color=BLACK, linewidth=1, linestyle=":")
-        for position, (name, part) in enumerate(decided.items()):
-            own = part[(part["category"] == AVERAGE) & (part["metric"] == metric)]
-            height = -np.arange(len(own)) + 0.13 * (len(decided) - 1 - 2 * position)
-            ends = np.abs(own[["low", "high"]].to_numpy(float).T - own["ours"].to_numpy(float))
-            axis.errorbar(own["ours"], height, xerr=ends, linestyle="", color=category_colour(position),
-                          marker=MARKERS[position], markersize=5, label=name)  # fmt: skip
-        if own["paper"].notna().any():
-            axis.plot(own["paper"], -np.arange(len(own)), "x", color=BLACK, markersize=6, label="the paper")
-        names = [row.rpartition(", ")[2] for row in own["row"]]
-        axis.set(title=metric, xlabel="masked minus unmasked\n(points)", yticks=-np.arange(len(own)), yticklabels=names,
-                 ylim=(0.5 - len(own), 0.5))  # fmt: skip
+    lines = pd.concat([part.assign(population=name) for name, part in decided.items()])
+    lines = lines[(lines["category"] == AVERAGE) | (lines["category"].nunique() == 1)]
+    metrics = [metric for metric in METRICS if metric in set(lines["metric"])]
+    heights: dict[tuple[str, str], int] = {}  # of a heading, (claim, ''), and of its lines
+    for claim, part in lines.groupby("claim", sort=False):
+        rows = list(dict.fromkeys(part["row"]))
+        for row in ("", *rows, *([MEAN] if claims is not None and len(rows) > 1 else [])):
+            heights[str(claim), row] = -len(heights)
+    paper = {"color": BLACK, "marker": "|", "linestyle": "", "zorder": 4}
+    sizes = {"figsize": (9.2, 1.3 + 0.23 * len(heights)), "width_ratios": [1.5, 1, 1, 1][: len(metrics)]}
+    figure, grid = plt.subplots(1, len(metrics), sharey=True, squeeze=False, **sizes)
+    for axis, metric in zip(grid[0], metrics, strict=True):
+        own = lines[(lines["metric"] == metric) & lines["ours"].notna()]
+        for position, name in enumerate(decided):
+            shift = 0.17 * (len(decided) - 1 - 2 * position)
+            for one in own[own["population"] == name].itertuples():
+                height, colour = heights[one.claim, one.row], category_colour(position)
+                fill = colour if one.verdict in (ABOVE, BELOW) else "white"
+                axis.plot([one.low, one.high], [height + shift] * 2, color=colour, linewidth=1.4, marker="")
+                axis.plot(one.ours, height + shift, MARKERS[position], color=colour, markerfacecolor=fill, markersize=5)
+                axis.plot(one.paper, height, **paper, markersize=11, markeredgewidth=1.8)
+        for one in () if claims is None else claims[claims["metric"] == metric].itertuples():
+            if (height := heights.get((one.claim, MEAN))) is not None:
+                axis.plot([one.low, one.high], [height, height], color=BLUE, linewidth=2.6, marker="")
+                axis.plot(one.ours, height, "D", color=BLUE, markersize=7)
+                axis.plot(one.paper, height, **paper, markersize=14, markeredgewidth=2.4)
+        axis.axvline(0, color=BLACK, linewidth=1, linestyle=":", marker="")
+        low, high = axis.get_xlim()
+        axis.set(title=metric, xlabel="points", ylim=(0.6 - len(heights), 0.6))
+        axis.set_xlim(min(low, -LEAST_POINTS), max(high, LEAST_POINTS))
         axis.grid(axis="y", visible=False)
-    place_legend(figure, *axes[0].get_legend_handles_labels(), loc="lower center", most=3)
+        axis.tick_params(labelsize=8.5)
+        axis.tick_params(axis="y", length=0)
+    chosen = set(lines.loc[lines["verdict"] == CHOSEN, "claim"])
+    heads = {claim: fold(f"{claim}, {CHOSEN}" if claim in chosen else claim, 38) for claim, _ in heights}
+    names = [row.rpartition(", ")[2] or heads[claim] for claim, row in heights]
+    grid[0, 0].set_yticks(list(heights.values()), names)
+    for (_, row), label in zip(heights, grid[0, 0].get_yticklabels(), strict=True):
+        label.set(fontweight="normal" if row else "bold", fontsize=8.5)
+    looks = [(name, {"color": category_colour(k), "marker": MARKERS[k]}) for k, name in enumerate(decided)]
+    looks += (
+        [(MEAN, {"color": BLUE, "marker": "D", "linewidth": 2.6})] if any(row == MEAN for _, row in heights) else []
+    )
+    looks += [("the paper", paper | {"markersize": 11, "markeredgewidth": 1.8})] if lines["paper"].notna().any() else []
+    handles = [plt.Line2D([], [], **look) for _, look in looks]
+    place_legend(figure, handles, [name for name, _ in looks], loc="lower center", most=4)
     return figure
-
-
-def _verdict_grid(
-    axis: Axes, decided: pd.DataFrame, claims: pd.Series, columns: Sequence[tuple[str, str]], width: int
-) -> None:
-    """One block of `verdicts`, as wide as `width` columns; `claims` by the names of its lines."""
-    lines = [name if isinstance(name, tuple) else (name,) for name in claims.index]
-    for one in decided.itertuples():
-        line = tuple(getattr(one, name) for name in claims.index.names)
-        x, y, (look, mark) = columns.index((one.category, one.metric)), lines.index(line), VERDICTS[one.verdict]
-        axis.add_patch(plt.Rectangle((x - 0.5, y - 0.5), 1, 1, **{"edgecolor": "white"} | look))
-        paper = "" if pd.isna(one.paper) else f"\n{format_signed(one.paper)}{'*' if one.exception else ''}"
-        axis.text(x, y, f"{mark} {format_signed(one.ours)}".strip() + paper, ha="center", va="center", fontsize=7)
-    axis.set(xlim=(-0.5, width - 0.5), ylim=(len(lines) - 0.5, -0.5))
-    short = all(len(category) <= 9 for category, _ in columns)
-    axis.set_xticks(range(len(columns)), [f"{c}\n{m}" if short else m for c, m in columns], fontsize=7)
-    axis.xaxis.tick_top()
-    for category in () if short else dict.fromkeys(category for category, _ in columns):  # once, above its columns
-        own = [x for x, (name, _) in enumerate(columns) if name == category]
-        place = {"xycoords": axis.get_xaxis_transform(), "xytext": (0, 18), "textcoords": "offset points"}
-        axis.annotate(fold(category, 9 * len(own)), (np.mean(own), 1), ha="center", fontsize=7, **place)
-    axis.set_yticks(range(len(lines)), [f"{row}\nagainst {other}" for row, other, *_ in lines], fontsize=7)
-    axis.tick_params(length=0)
-    axis.grid(False)
-    starts = [y for y in range(len(lines)) if not y or claims.iloc[y] != claims.iloc[y - 1]]
-    for start, end in zip(starts, [*starts[1:], len(lines)], strict=True):
-        said = textwrap.fill(claims.iloc[start], 30, max_lines=3 * (end - start))
-        axis.annotate(said, (width - 0.4, (start + end - 1) / 2), va="center", fontsize=7, annotation_clip=False)
-        if start:
-            axis.axhline(start - 0.5, color=BLACK, linewidth=1)

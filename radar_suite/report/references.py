@@ -29,7 +29,7 @@ from sklearn.model_selection import GridSearchCV, StratifiedKFold
 from sklearn.preprocessing import StandardScaler
 
 from radar_lib.data.posts import Posts, labels
-from radar_lib.evidence import AREA
+from radar_lib.evidence import AREA, Evidence
 from radar_lib.files import digest_file, digest_json
 from radar_lib.intervals import logit_interval, sum_within
 from radar_lib.metrics import uninformed_metrics
@@ -37,11 +37,12 @@ from radar_lib.sources import digest_sources
 from radar_lib.training.encoder import pooled_features
 from radar_lib.training.lab import Lab
 from radar_lib.training.scores import write_scores
-from radar_suite.intake.text import all_text, plain_text
+from radar_suite.intake.texts import all_text, plain_text
 from radar_suite.report import tables
 from radar_suite.report.audit_truth import truth_of
+from radar_suite.report.claims import in_points
 from radar_suite.report.experiments import LAMBDA_STUDY_BACKBONE
-from radar_suite.report.row_scores import RowScores
+from radar_suite.report.row_scores import RowScores, name_of
 from radar_suite.report.workspace import Workspace
 
 REFERENCE = "Reference"  # stands where the table rows have their loss
@@ -176,32 +177,30 @@ def reference_scores(index: Sequence[Mapping[str, Any]], posts: Posts, *, runs_d
     return tables.row_scores(index, posts, runs_dir=runs_dir, order=[row for row in ORDER if row in there])
 
 
-def reference_results(scores: RowScores, *, seed: int) -> pd.DataFrame:
-    """The row without information and the reference rows among `scores`, as results with 95 % intervals.
-
-    Args:
-        seed: of the bootstrap.
-    """
+def reference_results(scores: RowScores, evidence: Evidence) -> pd.DataFrame:
+    """The row without information and the reference rows among `scores`, as results with 95 % intervals."""
     own = scores.only(is_reference)
     floor = uninformed_results(own)
     if not own.rows:
         return floor
-    found = tables.with_intervals(tables.results(own), own.evidence(seed=seed))
+    found = tables.with_intervals(tables.results(own), evidence)
     return pd.concat([floor, found], ignore_index=True)[list(found)]
 
 
-def gain_over_probe(scores: RowScores, *, seed: int) -> pd.DataFrame:
-    """What fine-tuning adds to the linear probe of the same frozen backbone: points of average PR-AUC, with intervals.
+def gains(evidence: Evidence) -> pd.DataFrame:
+    """What routers of `LAMBDA_STUDY_BACKBONE` gain over the linear probe of the same frozen backbone, and over words.
 
-    Args:
-        scores: with the table rows of `LAMBDA_STUDY_BACKBONE` and the probe.
-        seed: of the bootstrap.
+    Returns:
+        A line per pair of rows that there are: row, against, and in points of average PR-AUC ours, low, high.
     """
-    rows = [(loss, LAMBDA_STUDY_BACKBONE) for loss in ("Masked BCE", "Masked BCE + Distill")]
-    probe = (REFERENCE, PROBE)
-    evidence = scores.only(lambda row: row in (*rows, probe)).evidence(seed=seed)
-    gains = {row[0]: evidence.difference(row, probe, tables.AVERAGE, AREA)[:3] for row in rows}
-    return 100 * pd.DataFrame(gains, index=["gain", "low", "high"]).T
+    lines = []
+    for loss in ("Masked BCE", "Masked BCE + Distill"):
+        for other in (PROBE, WORDS):
+            pair = ((loss, LAMBDA_STUDY_BACKBONE), (REFERENCE, other))
+            if set(pair) <= set(evidence.rows):
+                found = evidence.difference(*pair, tables.AVERAGE, AREA)
+                lines.append({"row": name_of(pair[0]), "against": other, **in_points(*found[:3])})
+    return pd.DataFrame(lines)
 
 
 def uninformed_results(scores: RowScores) -> pd.DataFrame:

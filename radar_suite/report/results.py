@@ -1,7 +1,7 @@
 """The generated parts of docs/results.md, README.md and the data card: what a recorded run found, between markers.
 
     <!-- generated: table1 --> ... <!-- end -->
-    the average cell changes by <!--=mask_ours-->-3.3<!--/--> points
+    the mask changes average PR-AUC by <!--=mask-->+3.3 [+1.1, +5.5]<!--/--> points
 
 `radar results` rewrites what stands between the markers from `figures/<profile>/`: blocks, and numbers in sentences.
 Both are computed; the prose around them is a person's, and is true whatever the numbers are.
@@ -22,20 +22,32 @@ import pandas as pd
 from radar_lib.errors import RadarError
 from radar_lib.evidence import AREA, AVERAGE
 from radar_lib.files import atomic_write_text, read_json
-from radar_suite.report import cards, tables
+from radar_suite.report import cards, claims, tables
 from radar_suite.report.manifest import read_entry, read_manifest
+from radar_suite.report.references import PROBE, WORDS
+from radar_suite.report.row_scores import name_of
 from radar_suite.report.stated import INTERVALS, RELEASED_BY
 
 BLOCK = re.compile(r"(?P<open><!-- generated: (?P<name>[\w-]+) -->\n)(?P<text>.*?)(?P<close><!-- end -->)", re.DOTALL)
 NUMBER = re.compile(r"(?P<open><!--=(?P<name>[^>]*?)-->)(?P<text>.*?)(?P<close><!--/-->)")
-PAPER = Path(__file__).parent / "paper"
-CHANGES = {"mask": ("BCE w/o Mask", "Masked BCE"), "distillation": ("Masked BCE", "Masked BCE + Distill")}
+POINTS = "{:+.1f} [{:+.1f}, {:+.1f}]"
+CLAIMS = {
+    "mask": "Masking",
+    "size": "A larger",
+    "distil": "Distillation",
+    "experts": "The distilled",
+    "half": "Lambda of",
+    "any": "Any lambda",
+}  # name of a claim's numbers, and how its sentence starts
 Blocks = Mapping[str, Callable[[Path], str]]
 
 
 def caption(record: Path, name: str) -> str:
-    """Caption of an entry of the manifest, as text that makes no link, image or tag of itself."""
-    return re.sub(r"<|\](?=\()", r"\\\g<0>", read_entry(record, name)["caption"])
+    """Caption of an entry of the manifest, as text that makes no link, image or tag of itself; it says where the entry
+    was made on other posts than the tables, as a study that was not run again."""
+    entry, own = read_entry(record, name), read_entry(record, "table1")["inputs"].get("posts")
+    other = " Made on other posts than this record's tables." * (entry["inputs"].get("posts", own) != own)
+    return re.sub(r"<|\](?=\()", r"\\\g<0>", entry["caption"]) + other
 
 
 def read_table(record: Path, file: str, number: int) -> pd.DataFrame:
@@ -100,53 +112,43 @@ def figure(record: Path, name: str, alternative: str) -> str:
     return f"![{alternative}](../figures/{record.name}/{name}.png)\n\n*{caption(record, name)}*\n"
 
 
-def effects(record: Path) -> pd.DataFrame:
-    """Of mask and distillation, by row: verdicts on comparisons counted, and mean changes in points, ours and paper's.
-
-    Columns are those of claims.csv that count, `all` cells with exceptions, `ours` and `paper`.
-    """
-    counted = ["cells", "hold", "fail", "inconclusive", "by construction", "exceptions", "paper above"]
-    verdicts, lines = pd.read_csv(record / "claims.csv"), []
-    for change, rows in CHANGES.items():
-        part = verdicts[verdicts["claim"].str.lower().str.startswith(change[:4])]
-        sums = part.reindex(columns=counted).fillna(0).astype(int).sum()
-        ours, paper = (mean_change(root, rows) for root in (record, PAPER))
-        sums["all"] = sums["cells"] + sums["exceptions"]
-        lines.append({"change": change, **sums, "ours": ours, "paper": paper})
-    return pd.DataFrame(lines).set_index("change")
+def found(record: Path) -> str:
+    """Each claim's endpoint in points, the paper's beside it, and what is counted of its cells."""
+    parts = [pd.read_csv(path) for name in ("claims", "lambda_claims") if (path := record / f"{name}.csv").is_file()]
+    return tables.to_markdown(claims.findings(pd.concat(parts, ignore_index=True)))
 
 
-def effect_table(record: Path) -> str:
-    """What the run says of mask and distillation, as a table."""
-    frame = effects(record).reset_index()
-    texts = {"mean change, points": frame["ours"].map("{:+.1f}".format),
-             "in the paper": frame["paper"].map("{:+.1f}".format),
-             "the paper's change lies above our interval":
-                 frame["paper above"].astype(str) + " of " + frame["all"].astype(str)}  # fmt: skip
-    counts = ["change", "by construction", "cells", "hold", "fail", "inconclusive"]
-    return tables.to_markdown(frame[counts].assign(**texts))
+def differences(record: Path, name: str) -> str:
+    """Differences of two rows in average PR-AUC, in points."""
+    frame = pd.read_csv(record / f"{name}.csv")
+    frame = _average_area(record / f"{name}.csv") if "metric" in frame else frame
+    texts = {"points of average PR-AUC": in_points(frame, "ours", "low", "high", scale=1)}
+    return tables.to_markdown(frame[["row", "against"]].assign(**texts))
 
 
 def numbers(record: Path) -> dict[str, str]:
-    """The numbers that stand in sentences, by name: cost of the chain, what it says of mask, teacher, release."""
+    """The numbers that stand in sentences, by name: cost of the chain, endpoints of claims, gains, release."""
     ran = pd.DataFrame(read_manifest(record)["notebooks"]).T
     texts = {"minutes": f"{ran['minutes'].sum():.0f}", "memory": f"{ran['peak_memory_gib'].max():.1f}"}
-    for change, line in effects(record).iterrows():
-        name = {"mask": "mask", "distillation": "distil"}[str(change)]
-        texts |= {f"{name}_{which}": f"{line[which]:+.1f}" for which in ("ours", "paper")}
-        texts |= {f"{name}_{which}": f"{line[which]:.0f}" for which in ("cells", "hold", "fail", "all")}
-        texts[f"{name}_above"] = f"{line['paper above']:.0f}"
+    lines = pd.concat([pd.read_csv(record / f"{name}.csv") for name in ("claims", "lambda_claims")])
+    for name, start in CLAIMS.items():
+        (line,) = lines[lines["claim"].str.startswith(start)].to_dict("records")
+        texts |= {
+            name: POINTS.format(line["ours"], line["low"], line["high"]),
+            f"{name}_paper": f"{line['paper']:+.1f}",
+        }
+        texts |= {f"{name}_lies": str(line["paper lies"]), f"{name}_verdict": line["verdict"]}
+        texts |= {f"{name}_{side.split()[0]}": str(line[side]) for side in ("cells", claims.ABOVE, claims.BELOW)}
+        texts[f"{name}_excluded"] = str(line["paper above"] + line["paper below"])
+    gains = pd.read_csv(record / "gains.csv").set_index(["row", "against"])
+    for name, other in {"probe": PROBE, "words": WORDS}.items():
+        texts[name] = POINTS.format(*gains.loc[(name_of(RELEASED_BY), other), ["ours", "low", "high"]])
+    grid = _average_area(record / "lambda_study.csv").set_index("lambda")
+    texts |= {"lambda_best": f"{grid['value'].idxmax():g}", "lambda_last": f"{grid.index.max():g}"}
+    texts["lambda_gain"] = POINTS.format(*100 * grid.loc[grid.index.max(), ["difference", "low", "high"]])
     passed = pd.read_csv(record / "auto_pass.csv").set_index(["loss", "method", "recall"])
     ends = 100 * passed.loc[(*RELEASED_BY, 0.95), ["value", "low", "high"]]
     return texts | {"released": "{:.0f} % [{:.0f}, {:.0f}]".format(*ends)}
-
-
-def mean_change(root: Path, rows: tuple[str, str]) -> float:
-    """Points by which cells of both tables, averages apart, change from one loss to another on the same method."""
-    parts = [pd.read_csv(root / f"table{number}.csv", index_col=["loss", "method"]) for number in tables.TABLES]
-    both = pd.concat(parts, axis=1)
-    before, after = (both.loc[loss, [name for name in both if not name.startswith("avg")]] for loss in rows)
-    return float((after - before).dropna().to_numpy().mean())
 
 
 def facts(record: Path) -> str:
@@ -248,7 +250,9 @@ def of_public(block: Callable[[Path], str]) -> Callable[[Path], str]:
 
 
 BLOCKS: Blocks = {
-    "found": effect_table,
+    "found": found,
+    "gained": partial(differences, name="gains"),
+    "forest": partial(figure, name="forest", alternative="Each claim's differences with intervals, the paper's beside"),
     "facts": facts,
     "notebooks": notebooks,
     "recipes": recipes,
@@ -257,13 +261,18 @@ BLOCKS: Blocks = {
     "intervals": intervals,
     "auto-pass": auto_pass,
     "population": partial(figure, name="mask_by_population", alternative="Gain of the mask on two test populations"),
-    "claims": partial(csv_table, name="claims"),
-    "lambda-claims": partial(csv_table, name="lambda_claims"),
+    "stability": partial(csv_table, name="lambda_stability"),
     "rows": partial(figure, name="rows_against_paper", alternative="Our and the paper's averages, row by row"),
-    "verdicts": partial(figure, name="verdicts", alternative="Each comparison: ours, the paper's, and what is decided"),
-    "figure2": partial(figure, name="figure2", alternative="Figure 2: four metrics against lambda, by risk"),
-    "map": where_recorded(partial(figure, name="studies/phase_summary", alternative="Where the mask matters, where it "
-                                  "hurts, and what mends it"), "phase", "studies/phase_summary"),
+    "figure2": partial(figure, name="figure2", alternative="Figure 2: what four metrics gain along lambda"),
+    "map": where_recorded(
+        partial(
+            figure,
+            name="studies/phase_summary",
+            alternative="Where the mask matters, where it hurts, and what mends it",
+        ),
+        "phase",
+        "studies/phase_summary",
+    ),
     "gains": where_recorded(gains, "phase", "studies/phase"),
     "scale": where_recorded(scale, "scale", "studies/scale"),
     "teachers": partial(figure, name="studies/controls_gain", alternative="Gain of nine teachers over none"),
@@ -271,7 +280,7 @@ BLOCKS: Blocks = {
     "losses": losses,
     "public1": of_public(partial(table, number=1)),
     "public2": of_public(partial(table, number=2)),
-    "public-claims": of_public(partial(csv_table, name="claims")),
+    "public-pairs": of_public(partial(differences, name="claim_cells")),
 }
 RESULTS = "docs/results.md"
 DOCUMENTS: Mapping[str, Blocks] = {"README.md": {}, RESULTS: BLOCKS, cards.CARD: cards.CARD_PARTS}
@@ -302,11 +311,6 @@ def documents(project: Path, record: Path) -> dict[str, str]:
     texts = {name: render((project / name).read_text("utf-8"), record, blocks) for name, blocks in DOCUMENTS.items()}
     croissant: Any = cards.croissant(record, project / cards.RAI)
     return texts | {cards.CROISSANT: json.dumps(croissant, indent=1, ensure_ascii=False) + "\n"}
-
-
-def renew(document: Path, record: Path) -> bool:
-    """Renew the generated parts of a document; returns whether anything changed."""
-    return _write(document, render(document.read_text(encoding="utf-8"), record))
 
 
 def update_project(project: Path, record: Path) -> dict[str, bool]:

@@ -6,7 +6,6 @@ compares the files cell by cell.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import pandas as pd
@@ -27,11 +26,14 @@ CAPTIONS = {
     "auto_pass": "Share of test posts that a row releases for all risks at once, with its 95 % interval over them",
     "own_stream": "Every cell of Tables 1 and 2 on each pipeline's own stream, as a fraction, with its 95 % interval",
     "own_stream_mask": "What the mask changes there, in points; by construction on built-in posts",
-    "claims": "The paper's claims and what this run says of each",
-    "claim_cells": "Every comparison behind the claims, in points, with a note where no coverage is promised",
+    "gains": "What two rows gain over reference rows: points of average PR-AUC, 95 % intervals",
+    "claims": "The paper's claims: the endpoint of each in points with its 95 % interval, and counts of its cells",
+    "claim_cells": "Every comparison behind the claims, in points, with plain 95 % intervals, a p-value corrected over "
+    "the claim, and a note where no coverage is promised",
     "lambda_study": f"Figure 2 in numbers: {LAMBDA_STUDY_BACKBONE} along the lambda grid",
-    "lambda_claims": "What the paper says of Figure 2, and this run",
-    "lambda_claim_cells": "Every comparison behind them, with a note where no coverage is promised",
+    "lambda_claims": "What the paper says of Figure 2: the endpoint of each claim in points with its 95 % interval",
+    "lambda_claim_cells": "Every comparison behind them, in points, with p-values corrected over the claim",
+    "lambda_stability": "How far APR falls short along the grid from a small lambda on, in points",
 }
 
 
@@ -42,27 +44,31 @@ class TableResults:
     Attributes:
         rows: the thirteen rows' results with their intervals (`tables.with_intervals`).
         beside: the reference rows' (`references.reference_results`).
-        decided: the comparisons behind the claims (`claims.decide`).
-        released: the claim about traffic (`claims.traffic`).
+        gains: what rows gain over reference rows (`references.gains`).
+        decided: the comparisons behind the claims (`claims.decide`, `claims.traffic`).
+        claims: a line per claim (`claims.summary`).
         passed: what a row releases for all risks at once (`tables.auto_pass_results`), reference rows last.
     """
 
     rows: pd.DataFrame
     beside: pd.DataFrame
+    gains: pd.DataFrame
     decided: pd.DataFrame
-    released: pd.DataFrame
+    claims: pd.DataFrame
     passed: pd.DataFrame
 
     @classmethod
     def of(cls, scores: RowScores, *, seed: int) -> TableResults:
         """From the scores of table and reference rows; `seed` is that of the bootstrap."""
-        rows = scores.only(lambda row: not references.is_reference(row))
-        evidence = rows.evidence(seed=seed)
+        evidence, cells = scores.evidence(seed=seed), claims.table_cells(scores.categories)
+        decided = claims.decide(cells, evidence, chosen=claims.by_construction(scores.kind))
+        decided = pd.DataFrame(records(decided) + records(claims.traffic(evidence, RELEASED_BY)))
         return cls(
-            tables.with_intervals(tables.results(rows), evidence),
-            references.reference_results(scores, seed=seed),
-            claims.decide(claims.table_cells(scores.categories), evidence, chosen=claims.by_construction(scores.kind)),
-            claims.traffic(evidence, RELEASED_BY),
+            tables.with_intervals(tables.results(scores.only(lambda row: not references.is_reference(row))), evidence),
+            references.reference_results(scores, evidence),
+            references.gains(evidence),
+            decided,
+            claims.summary(cells, decided, evidence),
             tables.auto_pass_results(scores, seed=seed),
         )
 
@@ -89,7 +95,9 @@ class TableResults:
             "references.csv": references.reference_csv(self.beside),
             **{f"table{number}.csv": tables.to_csv(self.wide(number)[0]) for number in tables.TABLES},
             **({"auto_pass.csv": _fractions(self.passed)} if len(self.passed) else {}),
-            **claim_files("claim", [self.decided, self.released]),
+            **({"gains.csv": to_csv(self.gains)} if len(self.gains) else {}),
+            "claims.csv": to_csv(self.claims),
+            "claim_cells.csv": to_csv(self.decided),
         }
 
 
@@ -98,30 +106,41 @@ class GridResults:
     """What notebook 07 states of the lambda grid.
 
     Attributes:
-        study: lambda, category, metric, value (fraction), and sd where there are seeds.
+        study: lambda, category, metric, value (fraction), sd where there are seeds, and the paired difference from the
+            smallest lambda with its 95 % interval (`difference`, `low`, `high`).
         decided: comparisons with lambda = 0.
-        steady: from which lambda on APR is stable.
+        claims: a line per claim (`claims.summary`).
+        steady: how stable APR is from a small lambda on (`claims.stability`).
     """
 
     study: pd.DataFrame
     decided: pd.DataFrame
+    claims: pd.DataFrame
     steady: pd.DataFrame
 
     @classmethod
     def of(cls, scores: RowScores, *, seed: int) -> GridResults:
         """From the scores of the grid's points; `seed` is that of the bootstrap."""
+        evidence, lambdas = scores.evidence(seed=seed), list(scores.rows)
+        _, over = claims.about(evidence, *lambdas)
         lines = [{"lambda": lam, **line} for lam, by in scores.scored().items()
                  for line in tables.over_seeds(list(by.values()))]  # fmt: skip
-        evidence, lambdas = scores.evidence(seed=seed), list(scores.rows)
+        for line in lines:
+            where = (line["lambda"], min(lambdas), line["category"], line["metric"])
+            line |= zip(("difference", "low", "high"), evidence.difference(*where, over=over), strict=False)
+        cells = claims.lambda_cells(lambdas, scores.categories)
+        decided = claims.decide(cells, evidence)
         return cls(
             pd.DataFrame(lines).drop(columns=["posts", "positives", "prevalence"]),
-            claims.decide(claims.lambda_cells(lambdas, scores.categories), evidence),
+            decided,
+            claims.summary(cells, decided, evidence) if cells else decided,
             claims.stability(evidence, lambdas),
         )
 
     def files(self) -> dict[str, str]:
         """CSV text of each file of numbers, by its name."""
-        return {"lambda_study.csv": to_csv(self.study)} | claim_files("lambda_claim", [self.decided, self.steady])
+        parts = {"study": self.study, "claims": self.claims, "claim_cells": self.decided, "stability": self.steady}
+        return {f"lambda_{name}.csv": to_csv(part) for name, part in parts.items() if len(part)}
 
 
 @dataclass(frozen=True)
@@ -140,7 +159,7 @@ class OwnStreamResults:
     def of(cls, scores: RowScores, *, seed: int) -> OwnStreamResults:
         """From the scores of the table rows on the split `experiments.OWN_TEST`; `seed` is that of the bootstrap."""
         evidence, cells = scores.evidence(seed=seed), claims.table_cells(scores.categories)
-        cells = [cell for cell in cells if cell.claim in claims.MASKING]
+        cells = [cell for cell in cells if cell.claim == claims.MASKING]
         return cls(tables.with_intervals(tables.results(scores), evidence),
                    claims.decide(cells, evidence, chosen=claims.by_construction(scores.kind)))  # fmt: skip
 
@@ -166,26 +185,6 @@ def grid_files(scores: RowScores, *, seed: int) -> dict[str, str]:
 
 def _fractions(frame: pd.DataFrame) -> str:
     return frame.to_csv(index=False, float_format="%.6g", lineterminator="\n")
-
-
-def claim_files(name: str, parts: Iterable[pd.DataFrame]) -> dict[str, str]:
-    """'<name>s.csv' with a line per claim, and '<name>_cells.csv' with every comparison behind them.
-
-    Args:
-        parts: of `claims.decide`, `claims.traffic` and `claims.stability`; empty ones are passed over.
-    """
-    parts = [part for part in parts if len(part)]
-    if not parts:
-        return {}
-    columns = list(dict.fromkeys(column for part in parts for column in part))
-    lines = pd.DataFrame([line for part in parts for line in records(part)], columns=columns)
-    return {f"{name}s.csv": to_csv(verdicts(parts)), f"{name}_cells.csv": to_csv(lines)}
-
-
-def verdicts(parts: Iterable[pd.DataFrame]) -> pd.DataFrame:
-    """One line per claim (`claims.summary`); columns that are empty throughout are left out."""
-    lines = pd.concat([claims.summary(part) for part in parts if len(part)], ignore_index=True)
-    return lines.loc[:, (lines != "").any()]  # the paper prints no number for any cell of the grid
 
 
 def save_results(workspace: Workspace, results: TableResults | OwnStreamResults | GridResults, *, about: str) -> None:

@@ -247,13 +247,15 @@ def to_markdown(frame: pd.DataFrame) -> str:
 def with_intervals(frame: pd.DataFrame, evidence: Evidence) -> pd.DataFrame:
     """A results frame with the ends `low` and `high` of each cell's 95 % interval over test posts, and a `note`.
 
-    The note marks an R@P so small that how often its interval covers is not promised. Where every row has several runs,
-    there are also the intervals over seeds (`seeds_low`, `seeds_high`) and over both (`both_low`, `both_high`).
+    The note marks an R@P so small that how often its interval covers is not promised. Where each of these rows has
+    several runs, there are also the intervals over seeds (`seeds_low`, `seeds_high`) and over both (`both_low`,
+    `both_high`).
     """
     lines = zip(frame["loss"], frame["method"], frame["category"], frame["metric"], strict=True)
     places = [((loss, method), category, metric) for loss, method, category, metric in lines]
     columns: dict[str, list[Any]] = {}
-    for over in ("posts", "seeds", "both") if min(map(evidence.seeds, evidence.rows)) > 1 else ("posts",):
+    fewest = min((evidence.seeds(row) for row, *_ in places), default=1)
+    for over in ("posts", "seeds", "both") if fewest > 1 else ("posts",):
         prefix = "" if over == "posts" else f"{over}_"
         found = [evidence.interval(*place, over=over) for place in places]
         columns |= {f"{prefix}low": [one.low for one in found], f"{prefix}high": [one.high for one in found]}

@@ -92,6 +92,7 @@ class Workspace:
     parameters: Mapping[str, Any] = field(default_factory=dict)
     inputs: dict[str, str] = field(default_factory=dict)
     _entries: dict[str, dict[str, Any]] = field(default_factory=dict)
+    _kinds: dict[str, str] = field(default_factory=dict)  # of what this notebook entered, by name
 
     @classmethod
     def open(cls, name: str, names: Mapping[str, Any]) -> Workspace:
@@ -189,19 +190,17 @@ class Workspace:
         write_json(self.path(name), value)
 
     def save_figure(self, figure: Figure, name: str, *, caption: str, measured: bool = False) -> None:
-        """Write `figures/<name>.svg` and `.png`, enter them in the manifest, and show the figure with its caption.
+        """Write `figures/<name>.png`, enter it in the manifest, and show the figure with its caption.
 
         Args:
             caption: gives units and n.
             measured: it shows times or costs, which differ from run to run.
         """
-        files = []
-        for suffix, metadata in (("svg", {"Date": None}), ("png", {"Software": None})):
-            files.append(self.path(f"figures/{name}.{suffix}"))
-            with atomic_path(files[-1]) as temporary:
-                temporary.parent.mkdir(exist_ok=True)
-                figure.savefig(temporary, metadata=metadata, bbox_inches="tight")
-        self.enter(name, files, kind="figure", caption=caption, measured=measured)
+        path = self.path(f"figures/{name}.png")
+        with atomic_path(path) as temporary:
+            temporary.parent.mkdir(exist_ok=True)
+            figure.savefig(temporary, metadata={"Software": None}, bbox_inches="tight")
+        self.enter(name, [path], kind="figure", caption=caption, measured=measured)
         display_figure(figure, caption)
 
     def save_table(
@@ -223,7 +222,12 @@ class Workspace:
         """Enter files of this notebook's `figures` folder in its manifest, `figures/manifest.json`.
 
         An entry's `tolerance` is what a rerun may differ by: 0, or null for what is measured.
+
+        Raises:
+            RadarError: a table and a figure have one name, of which only one could be published.
         """
+        if (other := self._kinds.setdefault(name, kind)) != kind:
+            raise RadarError(f"there is a {other} named {name}: give this {kind} another name.")
         digests = {path.name: digest_file(path) for path in files}
         about = {"kind": kind, "files": digests, "caption": caption, "tolerance": None if measured else 0}
         self._entries[name] = about | self.stamp()

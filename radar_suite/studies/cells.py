@@ -89,17 +89,6 @@ def open_levels(place: Place, settings: MapSettings, levels: Sequence[float], *,
             for level, pool, vectors, config in zip(levels, pools, features, configs, strict=True)]  # fmt: skip
 
 
-def fit_map(place: Place, settings: MapSettings, cells: Sequence[Cell], *, workers: int) -> pd.DataFrame:
-    """Every cell, as `fit_cells`; the pools of all levels are opened first.
-
-    Raises:
-        RadarError: as `fit_cells` and `frozen_features`.
-    """
-    levels = list(dict.fromkeys(cell.co_violation for cell in cells))
-    opened = dict(zip(levels, open_levels(place, settings, levels, workers=workers), strict=True))
-    return fit_cells(place.cache, [(opened[cell.co_violation], cell, settings) for cell in cells], workers=workers)
-
-
 def fit_cells(cache: Cache, jobs: Sequence[Job], *, workers: int) -> pd.DataFrame:
     """Every cell, kept in the cache: its `gain_lines` by test population, with what unverified cells hide
     (`missing_cells`), its dials, `training_posts`, `seconds`, `run` (the cell's hash) and `posts` (its features').

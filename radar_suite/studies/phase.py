@@ -175,9 +175,9 @@ def save_figures(
         "phase_lines": (maps.lines(cells, limit, tuned),
                         f"{points}; {intervals}; diamonds: {how}; the limit is simulated without learning; {what}."),
         "phase_levels": (maps.over_levels(limit), f"{points}, in the limit, on traffic, over co-violation; simulated."),
-        "phase_interventions": (maps.mended(mended),
-                                f"Average {AREA} over the head without mask and without more posts, points; "
-                                f"{intervals}; beta {STRONG.beta:g}, no focus, no overlap; {what}."),
+        "phase_mended": (maps.mended(mended),
+                         f"Average {AREA} over the head without mask and without more posts, points; "
+                         f"{intervals}; beta {STRONG.beta:g}, no focus, no overlap; {what}."),
         "phase_summary": (maps.summary(cells, mended),
                           f"{points}. Left: {star}, {ring}; middle and right: {intervals}; {what}."),
     }  # fmt: skip

@@ -86,7 +86,7 @@ class TrainingSet:
 
 
 def check_sizes(posts: int, pool_posts: int) -> None:
-    """Hold the sizes of a cell's training set and of its pool against their quotas.
+    """Compare the sizes of a cell's training set and of its pool with their quotas.
 
     Raises:
         RadarError: a pipeline's would hold no violating or no cleared post, or the pool fewer posts to train on than

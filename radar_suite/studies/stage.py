@@ -23,8 +23,9 @@ from radar_lib.intervals import Groups
 from radar_lib.metrics import score_table
 from radar_lib.training.lab import Lab, Run, SoftLabels
 from radar_lib.training.scores import logits_for
+from radar_suite.intake.texts import text_limit
 from radar_suite.report import record
-from radar_suite.report.experiments import Settings, kept_teacher, set_up, text_limit
+from radar_suite.report.experiments import Settings, kept_teacher, set_up
 from radar_suite.report.manifest import read_manifest
 from radar_suite.report.row_scores import labelled_test_posts
 from radar_suite.report.workspace import Workspace

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import re
 import sys
@@ -15,7 +16,7 @@ sys.modules.setdefault("rfc3987_syntax", None)  # nbformat's optional check of U
 import nbformat  # noqa: E402
 
 from radar_suite.chain.notebooks import check_graph, discover  # noqa: E402
-from radar_suite.chain.parameters import unused_parameters  # noqa: E402
+from radar_suite.chain.parameters import without_magics  # noqa: E402
 from radar_suite.chain.profiles import load_profile, resolve  # noqa: E402
 from radar_suite.report.experiments import EXECUTION, set_up  # noqa: E402
 from radar_suite.report.workspace import PLACES  # noqa: E402
@@ -57,7 +58,9 @@ def test_cells_are_short(path):
 def test_parameters_are_used_and_default_to_the_cpu_profile(path):
     notebook = NOTEBOOKS[path.stem]
     set_up_reads = {*PLACES, *EXECUTION, *re.findall(r'"(\w+)"', inspect.getsource(set_up))}
-    assert set(unused_parameters(notebook.parameters, notebook.sources)) <= set_up_reads
+    nodes = [node for source in notebook.sources for node in ast.walk(ast.parse(without_magics(source)))]
+    read_here = {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
+    assert "globals" in read_here and set(notebook.parameters) <= read_here | set_up_reads
     assert {"profile", "runs_dir", "device", "seed"} <= set(notebook.parameters)
     given = {name: value for name, value in PROFILES["cpu"].items() if name in notebook.parameters}
     for name, value in given.items():

@@ -40,6 +40,7 @@ OF_POSTS = {
     "pr_auc_trapezoid": metrics.pr_auc_trapezoid,
     "recall_at_precision": R60,
     "apr_at_recall": R90,
+    "auto_pass": lambda y, s: metrics.auto_pass(y[:, None], s[:, None], recall=0.9),
     "threshold_at_recall": partial(metrics.threshold_at_recall, recall=0.9),
     "table_metrics": metrics.table_metrics,
     "score_table": lambda y, s: metrics.score_table(y[:, None], s[:, None], ["risk"]),

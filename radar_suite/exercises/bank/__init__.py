@@ -1,4 +1,4 @@
-"""The exercises by name. One module per notebook: tasks, hints, references and typical mistakes, in its order."""
+"""The exercises by name. One module per notebook, and one for all: tasks, hints, references and typical mistakes."""
 
 from radar_suite.exercises.bank import (
     notebook_00,
@@ -8,7 +8,8 @@ from radar_suite.exercises.bank import (
     notebook_06,
     notebook_07,
     notebook_08,
+    predictions,
 )
 
-NOTEBOOKS = (notebook_00, notebook_03, notebook_04, notebook_05, notebook_06, notebook_07, notebook_08)
+NOTEBOOKS = (notebook_00, notebook_03, notebook_04, notebook_05, notebook_06, notebook_07, notebook_08, predictions)
 BANK = {one.name: one for notebook in NOTEBOOKS for one in notebook.EXERCISES}

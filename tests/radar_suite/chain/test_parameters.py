@@ -3,7 +3,7 @@
 import pytest
 
 from radar_suite.chain.exits import UsageError
-from radar_suite.chain.parameters import Misfit, Parameter, parse_parameters, unused_parameters
+from radar_suite.chain.parameters import Misfit, Parameter, parse_parameters
 
 FITS = [
     ("int", 3, 3),
@@ -74,12 +74,3 @@ def test_a_bad_declaration_names_notebook_and_line(cell, message):
     with pytest.raises(UsageError, match="01_a") as error:
         parse_parameters(cell, notebook="01_a")
     assert message in str(error.value)
-
-
-def test_a_parameter_that_no_cell_reads_is_found():
-    sources = [
-        "%load_ext autoreload\n!ls\nprint(f'{seed}')",
-        "width = 3\ndef f():\n    %time g(lr)\n    return lr",
-    ]
-    assert unused_parameters(["seed", "width", "lr", "depth"], sources) == ["width", "depth"]
-    assert unused_parameters(["seed", "width"], ["set_up(globals())"]) == []

@@ -15,9 +15,13 @@ from radar_suite.chain.notebooks import discover
 
 PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 NASTY = "<script>alert(7)</script><img src=https://example.org/x.png>"
-CELLS = f"""row,against,category,metric,ours,low,high
-"A, {NASTY}",B,Average,PR-AUC,1.25,-0.5,3
-"A, {NASTY}",B,LQC,PR-AUC,9,8,10
+HEAD = "claim,metric,ours,low,high,paper,paper lies,verdict,cells,above zero,below zero,paper above,paper below,about"
+CLAIMS = f"""{HEAD}
+{NASTY},PR-AUC,1.25,-0.5,3,7.1,above,not told from zero,3,2,0,1,0,these checkpoints
+one run,PR-AUC,,,,,,not testable,0,0,0,0,0,these checkpoints
+"""
+GAINS = f"""row,against,ours,low,high
+"A, {NASTY}",probe,0.5,-1,2
 """
 INTERVALS = "loss,method,category,metric,value,low,high\n" + "".join(
     f"BCE,Individual Experts,{category},{metric},0.4321,0.4,0.5\n"
@@ -71,14 +75,16 @@ def finished(project):
         (folder / "executed.ipynb").write_text(json.dumps(content))
     figures = project.runs / "cpu/00_a/figures"
     (figures / "figure2.png").write_bytes(base64.b64decode(PIXEL))
-    (figures / "claims.csv").write_text(f"claim,cells,hold,verdict\n{NASTY},3,2,holds\n")
-    (figures / "claim_cells.csv").write_text(CELLS)
+    (figures / "claims.csv").write_text(CLAIMS.replace("not testable", "below zero"))
+    (figures / "gains.csv").write_text(GAINS)
     (figures / "intervals.csv").write_text(INTERVALS)
     about = {"notebook": "00_a", "caption": "c", "device": "CPU test", "tolerance": 0, "seed": 1, "inputs": {}}
-    entries = {"figure2": about | {"caption": f"A figure of {NASTY}", "files": {"figure2.png": "d1"}},
-               "claims": about | {"files": {"claims.csv": "d2"}},
-               "claim_cells": about | {"files": {"claim_cells.csv": "d3"}},
-               "intervals": about | {"files": {"intervals.csv": "d4", "no.csv": "d5"}}}
+    entries = {
+        "figure2": about | {"caption": f"A figure of {NASTY}", "files": {"figure2.png": "d1"}},
+        "claims": about | {"files": {"claims.csv": "d2"}},
+        "gains": about | {"files": {"gains.csv": "d3"}},
+        "intervals": about | {"files": {"intervals.csv": "d4", "no.csv": "d5"}},
+    }
     (figures / "manifest.json").write_text(json.dumps({"entries": entries}))
     old = project.runs / "cpu/01_b/figures"  # a run from before there were manifests
     (old / "plain.csv").write_text("name,value\nx<y,0.5\n")
@@ -133,14 +139,15 @@ def test_the_index_opens_with_what_was_found(finished):
     text = " ".join(soup.text.split())
     for part in ("CPU test", "2m02s in 2 of 3 notebooks", "2,048 MiB", "not run", "built-in", "stand-ins"):
         assert part in text, part
-    order = [text.index(part) for part in ("holds", "+1.2 [-0.5, +3.0]", "Table 1", "43.21", "Table 2", "A figure of",
-                                           "01_b", "plain & old", "Parameters")]  # fmt: skip
-    assert order == sorted(order) and "+9.0" not in text
+    order = [text.index(part) for part in ("+1.2 [-0.5, +3.0] +7.1 above", "not told from zero 3 2 0 1", "probe",
+                                           "A figure of", "Table 1", "43.21", "Table 2", "CPU test", "01_b",
+                                           "plain & old", "Parameters")]  # fmt: skip
+    assert order == sorted(order) and "nan" not in text
     rows = [[cell.text for cell in row.find_all("td")] for row in soup.find_all("tr")]
     assert ["seed", "1", "00"] in rows and ["seed", "2", "01"] in rows
     files = finished.runs / "cpu" / "report" / "files"
     assert {path.relative_to(files).as_posix() for path in files.rglob("*.*")} == {
-        "00_a/figure2.png", "00_a/claims.csv", "00_a/claim_cells.csv", "00_a/intervals.csv", "01_b/plain.csv"
+        "00_a/figure2.png", "00_a/claims.csv", "00_a/gains.csv", "00_a/intervals.csv", "01_b/plain.csv"
     }  # fmt: skip
 
 
@@ -164,7 +171,7 @@ def test_what_beats_every_row_stands_before_all_else_and_the_built_in_world_is_n
     assert not soup.find(class_="notice") and soup.find(id="reduced_map")
     with (figures / "intervals.csv").open("a") as file:
         file.write("Reference,TF-IDF + logistic regression,Average,PR-AUC,0.65,0.6,0.7\n")
-    (figures / "claims.csv").write_text("claim,cells,hold,verdict\nmask,0,0,not testable\nother,3,2,holds here\n")
+    (figures / "claims.csv").write_text(CLAIMS)
     ledger = Ledger(finished.runs / "cpu")
     ledger.finish(discover(finished.notebooks)[0], {"seed": 1, "posts": "/my/posts"}, seconds=1, peak_memory_mb=1)
     soup = pages(finished)["index"]
@@ -172,13 +179,6 @@ def test_what_beats_every_row_stands_before_all_else_and_the_built_in_world_is_n
     assert "TF-IDF" in words.text and "65.0 [60.0, 70.0]" in words.text and "43.2" in words.text
     assert soup.main.find("h2") is words.h2 and "mask" in mask.h2.text
     assert soup.find(id="figure2") and not soup.find(id="reduced_map")
-
-
-def test_with_one_risk_the_sizes_are_its_own(finished):
-    cells = finished.runs / "cpu/00_a/figures/claim_cells.csv"
-    cells.write_text("row,against,category,metric,ours,low,high\nA,B,spam,PR-AUC,1.25,-0.5,3\nC,D,spam,PR-AUC,,,\n")
-    text = pages(finished)["index"].text
-    assert "+1.2 [-0.5, +3.0]" in text and "nan" not in text
 
 
 def test_an_unchanged_report_is_kept_and_a_changed_one_is_not(finished):

@@ -51,8 +51,7 @@ def test_the_chain_ends_with_tables_figures_and_a_report(smoke_run):
     for table in TABLES:
         lines = (smoke_run / table).read_text().splitlines()
         assert len(lines) == 14 and all(len(line.split(",")) == 10 for line in lines)
-    for suffix in ("svg", "png"):
-        assert (smoke_run / f"07_lambda_study/figures/figure2.{suffix}").stat().st_size > 500
+    assert (smoke_run / "07_lambda_study/figures/figure2.png").stat().st_size > 500
     assert (smoke_run / "report/index.html").stat().st_size > 10_000
 
 
@@ -64,8 +63,8 @@ def test_every_row_and_point_is_its_own_run_and_two_are_shared(smoke_run):
     shared = {entry["lambda"] for entry in grid if entry["run"] in routers}
     assert shared == {0.0, 0.5} and len({entry["run"] for entry in grid} - set(routers)) == 5
     references = read_json(smoke_run / "05_router_training/references.json")
-    assert len({entry["run"] for entry in references} - set(routers)) == 2  # one is trained, one is fitted
-    assert len(list((smoke_run.parent / "cache/training").iterdir())) == 3 + 12 + 5 + 1
+    assert len({entry["run"] for entry in references} - set(routers)) == 1  # fitted, not trained
+    assert len(list((smoke_run.parent / "cache/training").iterdir())) == 3 + 12 + 5
 
 
 def test_what_is_published_follows_from_its_scores_and_a_changed_result_does_not(copy, tmp_path, capsys):
@@ -170,8 +169,8 @@ def test_the_controls_are_trained_once_and_shown_by_notebook_07(copy):
     options = ("--only", "controls", "--seeds", "1")
     before = set((copy / "cache/training").iterdir())
     run("studies", copy, *options)
-    # 4 sets of 3 experts, and 10 students of which two are table rows
-    assert len(list((copy / "cache/training").iterdir())) == len(before) + 12 + 8
+    # 4 sets of 3 experts, 10 students of which two are table rows, and the multi-task expert
+    assert len(list((copy / "cache/training").iterdir())) == len(before) + 12 + 8 + 1
     figures = copy / "smoke/studies/figures"
     expected = {path.name: path.read_bytes() for path in figures.glob("c*.csv")}
     assert set(expected) == {"controls.csv", "contrasts.csv"} and (figures / "controls_gain.png").stat().st_size > 5000
@@ -180,7 +179,7 @@ def test_the_controls_are_trained_once_and_shown_by_notebook_07(copy):
 
     run("studies", copy, *options)
     assert {p.name: p.read_bytes() for p in figures.glob("c*.csv")} == expected
-    assert len(list((copy / "cache/training").iterdir())) == len(before) + 12 + 8
+    assert len(list((copy / "cache/training").iterdir())) == len(before) + 12 + 8 + 1
 
     run("reproduce", copy, "--only", "07_lambda_study")
     shown = str([cell.get("outputs") for cell in read_json(copy / "smoke/07_lambda_study/executed.ipynb")["cells"]])

@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
+import runpy
+import types
 from pathlib import Path
 
 import numpy as np
@@ -89,3 +91,11 @@ def repost():
 @pytest.fixture
 def draw():
     return scene
+
+
+@pytest.fixture(scope="session")
+def films():
+    """Makers of small videos, `films.py`; skips where the extra `video` is not installed."""
+    for name in ("av", "pdqhash"):
+        pytest.importorskip(name, reason="the extra `video` is not installed")
+    return types.SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("films.py"))))

@@ -19,7 +19,7 @@ from radar_suite.chain import exits
 from radar_suite.chain.cli import main
 from radar_suite.chain.publish import publish
 from radar_suite.report import comparison, record, references, stated, tables
-from radar_suite.report.claims import FAILS, HOLDS
+from radar_suite.report.claims import ABOVE, BELOW
 from radar_suite.report.row_scores import RowScores, read_row_scores, save_row_scores
 from radar_suite.report.workspace import Workspace
 
@@ -104,13 +104,8 @@ def recomputed():
 def committed(tmp_path, recomputed, monkeypatch):
     """A copy of the committed record with the documents that show it, to spoil."""
     for name in ("figures", "data_cards", "docs", "benchmarks/records"):
-        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("*.svg"))
+        shutil.copytree(ROOT / name, tmp_path / name)
     shutil.copy(ROOT / "README.md", tmp_path)
-    manifest = tmp_path / "figures/cpu/manifest.json"
-    content = read_json(manifest)
-    for entry in content["entries"].values():
-        entry["files"] = {file: digest for file, digest in entry["files"].items() if not file.endswith(".svg")}
-    write_json(manifest, content)
     monkeypatch.setattr(comparison, "SCORES", recomputed)
     return tmp_path
 
@@ -140,21 +135,23 @@ SPOILT = [
     ("intervals.csv", 5, "low", "0.5", "BCE, Individual Experts, RCS, R@P60"),
     ("references.csv", 0, "lqc_pr_auc", "50.00", "Reference, No information"),
     ("claims.csv", 0, "verdict", "another", "Masking beats training without a mask"),
+    ("gains.csv", 0, "ours", "77.70", "Masked BCE, Qwen3-VL-4B"),
     ("claim_cells.csv", 1, "p", "0.55", "Masking beats training without a mask, Masked BCE, SigLIP2"),
     ("claim_cells.csv", 1, "note", "doubtful", "Masking beats training without a mask, Masked BCE, SigLIP2"),
     ("lambda_study.csv", 2, "value", "0.1", "lambda 0.0, LQC, APR@R90"),
-    ("lambda_claims.csv", -1, "hold", "77", "APR is stable from a small lambda on"),
+    ("lambda_claims.csv", -1, "cells", "77", "Any lambda above 0 beats lambda = 0"),
+    ("lambda_stability.csv", 0, "excluded above", "77.7", "LQC, APR@R90"),
     ("lambda_claim_cells.csv", 0, "ours", "77.7", "Lambda of 0.5 or more beats lambda = 0, lambda 0.5"),
     ("studies/losses.csv", 0, "difference", "0.25", "Assume negative, LQC, PR-AUC"),
     ("studies/controls.csv", 4, "gain", "9.99", "no teacher, LQC, PR-AUC"),
 ]
 CHANGED = [  # a pattern with one group: the number to change
     ("figures/cpu/table2.tex", "BCE w/o Mask, SigLIP2", "lqc_apr_at_r90", r"SigLIP2 & \D*(\d+\.\d+)"),
-    ("README.md", "line ", "mask_hold", r"<!--=mask_hold-->(.*?)<"),
+    ("README.md", "line ", "distil_cells", r"<!--=distil_cells-->(.*?)<"),
     ("README.md", "line ", "minutes", r"<!--=minutes-->(.*?)<"),
-    ("docs/results.md", "found, mask", "cells", r"\| mask \| (\d+)"),
+    ("docs/results.md", "found, A larger router", "cells", r"not told from zero \| (\d+) \|"),
     ("docs/results.md", "table1, BCE w/o Mask, SigLIP2", "LQC PR-AUC", r"\| BCE w/o Mask \| SigLIP2 \| \D*(\d+\.\d+)"),
-    ("docs/results.md", "table1", "text", r"profile cpu, seed (\d)"),
+    ("docs/results.md", "forest", "text", r"profile cpu, seed (\d)"),
     ("data_cards/built_in_corpus.md", "counts, train", "posts", r"\| train \| ([\d,]+)"),
     ("data_cards/built_in_corpus.croissant.json", "line ", "text", r'"version": "(.)'),
 ]
@@ -196,13 +193,13 @@ def test_files_that_are_gone_or_not_those_of_the_manifest_are_named(committed):
     (record_folder / "figure2.png").write_bytes(b"another picture")
     (record_folder / "claim_cells.csv").unlink()
     with open(record_folder / "claims.csv", "a") as file:
-        file.write("A new claim" + ",1" * 10 + "\n")
+        file.write("A new claim" + ",1" * 13 + "\n")
     found = differing(comparison.check_record(record_folder, committed))
     named = {(one["file"], one["row"]): one for one in found}
     assert named["studies/controls_gain.png", "studies/controls_gain"]["found"] == comparison.MISSING
     assert named["figure2.png", "figure2"]["column"] == "digest"
     assert named["claim_cells.csv", comparison.WHOLE[0]]["stated"] == comparison.MISSING
-    assert named["claims.csv", "A new claim"]["found"] == comparison.MISSING
+    assert named["claims.csv", "A new claim, metric 1"]["found"] == comparison.MISSING
 
 
 @pytest.mark.parametrize("content", [b"", b"\xff\xfe\x00", b"a,b\n1,2\n"])
@@ -250,8 +247,8 @@ def test_scores_that_change_sides_change_the_recomputed_verdict_and_the_file_s_d
         scores.rows[one], scores.rows[other] = scores.rows[other], scores.rows[one]
     scores.write(path)
     found = {(one["file"], one["row"], one["column"]): one for one in differing(comparison.check_record(folder))}
-    one = found["claims.csv", claim, "verdict"]
-    assert (one["stated"], one["found"]) == (HOLDS, FAILS)
+    one = found["claims.csv", f"{claim}, PR-AUC", "verdict"]
+    assert (one["stated"], one["found"]) == (ABOVE, BELOW)
     assert ("test_scores.parquet", "test_scores", "digest") in found
 
 
@@ -333,9 +330,9 @@ def test_a_number_agrees_up_to_the_ends_of_the_committed_interval(root, at, agre
 
 def test_a_changed_verdict_is_a_disagreement_unless_the_numbers_of_seeds_differ(root, tmp_path):
     folder = root / "figures" / "own"
-    spoil(folder / "claims.csv", 0, "verdict", FAILS)
+    spoil(folder / "claims.csv", 0, "verdict", BELOW)
     found = comparison.agree(root / "runs" / "own", folder)
-    assert [(one["stated"], one["found"]) for one in differing(found.verdicts)] == [(FAILS, HOLDS)]
+    assert [(one["stated"], one["found"]) for one in differing(found.verdicts)] == [(BELOW, ABOVE)]
     assert found.disagreements == 1
     fewer = leave_run(tmp_path / "fewer", seeds=(1,), training="other")
     found = comparison.agree(fewer, folder)

@@ -11,6 +11,7 @@ import pytest
 from radar_lib.data.posts import Posts, write_corpus
 from radar_lib.errors import RadarError
 from radar_lib.models.text import SHARED, TextLimit
+from radar_suite.intake.texts import text_limit
 from radar_suite.report import experiments
 from radar_suite.report.experiments import ROUTER_ROWS, TABLE_ROWS, Settings
 
@@ -34,9 +35,9 @@ def test_two_points_of_the_grid_are_table_rows_and_no_others():
 
 def test_built_in_posts_are_read_as_their_record_was_made_and_others_field_by_field():
     built_in, own = (Posts(Path("x"), {"kind": kind}) for kind in ("built-in", "imported"))
-    assert experiments.text_limit(built_in) == SHARED
-    assert experiments.text_limit(own) == TextLimit(256) and all(share > 0 for share in TextLimit().shares)
-    assert [experiments.text_limit(posts, 512).tokens for posts in (built_in, own)] == [512, 512]
+    assert text_limit(built_in) == SHARED
+    assert text_limit(own) == TextLimit(256) and all(share > 0 for share in TextLimit().shares)
+    assert [text_limit(posts, 512).tokens for posts in (built_in, own)] == [512, 512]
 
 
 def test_there_is_a_seed_at_least():

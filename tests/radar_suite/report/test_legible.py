@@ -12,10 +12,10 @@ from matplotlib.text import Text
 from radar_lib.training.loop import History
 from radar_suite.intake import audit
 from radar_suite.report import audit_plots, plots, reliance, style, tables
-from radar_suite.report.claims import UNTESTABLE, lambda_cells, name_of, table_cells
+from radar_suite.report.claims import CHOSEN, MASKING, OPEN, name_of, table_cells, with_average
 from radar_suite.report.drawing import WIDEST
 from radar_suite.report.overview import SIZE, draw_overview
-from radar_suite.studies import maps, other_losses
+from radar_suite.studies import other_losses
 
 NAMES = ("misleading_headlines", "dangerous_challenges", "counterfeit-products", "x" * 20, "hateful_text_in_memes",
          "undisclosed_advert_s", "graphic_violence_now", "unlicensed_gambling_", "stolen_celebrity_pic",
@@ -65,25 +65,28 @@ def posts(risks) -> pd.DataFrame:
     return table.assign(**{f"label_{c}": rng.integers(-1, 2, n) for c in risks}, region=rng.choice(["BR", "US"], n))
 
 
-def decided(cells) -> pd.DataFrame:
-    lines = [{"claim": c.claim, "row": name_of(c.row), "against": name_of(c.other), "category": c.category,
-              "metric": c.metric, "paper": -12.3, "exception": True, "ours": 12.34, "verdict": UNTESTABLE}
-             for c in cells]  # fmt: skip
-    return pd.DataFrame(lines)
-
-
-def verdicts(risks):
-    return plots.verdicts(decided(table_cells(risks)))
-
-
-def lambda_verdicts(risks):
-    return plots.verdicts(decided(lambda_cells([0.0, 0.1, 0.5, 1.0], risks)))
+def forest(risks):
+    cells = table_cells(risks)
+    average = with_average(risks)[-1]
+    lines = pd.DataFrame([
+        {"claim": c.claim, "row": name_of(c.row), "against": name_of(c.other), "category": c.category,
+         "metric": c.metric, "paper": -12.3, "ours": 12.34, "low": -20.0, "high": 30.0,
+         "verdict": CHOSEN if c.claim == MASKING else OPEN}
+        for c in cells if c.category == average])  # fmt: skip
+    ends = lines[lines["metric"] == "PR-AUC"].drop_duplicates("claim")
+    return plots.forest({"blind traffic": lines, "each pipeline's own stream": lines}, ends)
 
 
 def lambda_study(risks):
-    lines = [{"lambda": lam, "category": c, "metric": m, "value": 0.5 + lam / 10 + k / 50, "sd": 0.01}
-             for lam in (0.0, 0.5, 1.0) for k, c in enumerate(risks) for m in tables.METRICS]  # fmt: skip
-    return plots.lambda_study(pd.DataFrame(lines), risks)
+    lines = [{"lambda": lam, "category": c, "metric": m, "value": 0.5, "difference": lam / 9, "low": -0.1, "high": 0.2}
+             for lam in (0.0, 0.5, 1.0) for c in with_average(risks) for m in tables.METRICS]  # fmt: skip
+    return plots.lambda_study(pd.DataFrame(lines), with_average(risks), {(risks[0], "PR-AUC"): 3.0})
+
+
+def words(_):
+    told = {f"{part}:{name}": {"ap": 10.0 * k, "prevalence": 5.0}
+            for part in ("seen", "read") for k, name in enumerate(NAMES)}  # fmt: skip
+    return plots.draw_words(dict.fromkeys(NAMES[:7], told))
 
 
 def pr_curves(risks):
@@ -139,12 +142,6 @@ def other_treatments(risks):
     return other_losses.difference_figure(pd.DataFrame(lines))
 
 
-def gain_maps(risks):
-    return maps.by_risk(pd.DataFrame([
-        {"beta": b, "co_violation": c, "category": risk, "metric": "PR-AUC", "gain": -0.123, "low": -0.2, "high": -0.1}
-        for b in (0.0, 3.0, 4.5, 6.0) for c in (0.0, 0.5, 1.0) for risk in risks]))  # fmt: skip
-
-
 def overview(risks):
     figure, axes = plt.subplots(figsize=SIZE)
     draw_overview(axes, categories=risks)
@@ -152,8 +149,8 @@ def overview(risks):
 
 
 FIGURES = (
-    verdicts, lambda_verdicts, lambda_study, pr_curves, reliability, training_curves, expert_reliance, prevalence,
-    modality_gains, label_matrices, pipeline_guesses, other_treatments, gain_maps, overview,
+    forest, lambda_study, words, pr_curves, reliability, training_curves, expert_reliance, prevalence,
+    modality_gains, label_matrices, pipeline_guesses, other_treatments, overview,
 )  # fmt: skip
 
 

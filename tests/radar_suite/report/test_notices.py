@@ -7,7 +7,7 @@ import pytest
 
 from radar_lib.evidence import AREA, AVERAGE
 from radar_suite.report import notices
-from radar_suite.report.claims import HOLDS, UNTESTABLE
+from radar_suite.report.claims import ABOVE, UNTESTABLE
 from radar_suite.report.references import CHANCE, ORACLE, PROBE, REFERENCE, WORDS
 
 
@@ -35,7 +35,7 @@ def test_no_headline_where_a_trained_row_is_as_good_as_any_reference_but_the_ora
 
 
 def test_a_run_says_that_its_mask_could_not_be_tested():
-    verdicts = pd.DataFrame({"verdict": [HOLDS, UNTESTABLE]})
+    verdicts = pd.DataFrame({"verdict": [ABOVE, UNTESTABLE]})
     (one,) = notices.of_run(results(), verdicts)
     assert notices.NOTHING_TO_MASK.title in one
     assert not notices.of_run(results(), verdicts[:1]) and not notices.of_run(None, None)

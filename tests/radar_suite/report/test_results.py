@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
@@ -9,8 +10,8 @@ import pandas as pd
 import pytest
 
 from radar_lib.errors import RadarError
-from radar_lib.files import read_json
-from radar_suite.report import results
+from radar_lib.files import read_json, write_json
+from radar_suite.report import claims, results
 
 ROOT = Path(__file__).parents[3]
 RECORD = ROOT / "figures" / "cpu"
@@ -28,43 +29,44 @@ def test_the_figures_that_a_document_shows_exist(document):
     assert pictures and all(((ROOT / document).parent / picture).is_file() for picture in pictures)
 
 
-def test_a_changed_number_comes_back_and_a_second_renewal_changes_nothing(tmp_path):
-    for document, mark in (("README.md", "<!--=mask_hold-->"), (results.RESULTS, "| mask | ")):
-        path, text = tmp_path / Path(document).name, (ROOT / document).read_text(encoding="utf-8")
-        assert mark in text
-        path.write_text(text.replace(mark, mark + "1"), encoding="utf-8")
-        assert results.renew(path, RECORD) and path.read_text(encoding="utf-8") == text
-        assert not results.renew(path, RECORD)
+@pytest.mark.parametrize("document", ["README.md", results.RESULTS])
+def test_a_changed_number_comes_back(document):
+    text = (ROOT / document).read_text(encoding="utf-8")
+    changed = re.sub(r"(<!--=\w+-->|<!-- generated: \w+ -->\n)", r"\g<1>1", text)
+    assert changed != text and results.render(changed, RECORD) == text
+
+
+def test_a_study_of_other_posts_than_the_tables_says_so(tmp_path):
+    manifest = read_json(RECORD / "manifest.json")
+    for posts in (manifest["entries"]["table1"]["inputs"]["posts"], "another corpus"):
+        manifest["entries"]["studies/phase"]["inputs"]["posts"] = posts
+        write_json(tmp_path / "manifest.json", manifest)
+        assert ("other posts" in results.caption(tmp_path, "studies/phase")) == (posts == "another corpus")
 
 
 def test_numbers_in_sentences_are_those_of_the_record():
-    numbers, claims = results.numbers(RECORD), pd.read_csv(RECORD / "claims.csv", index_col="claim")
-    for name, rows in (("mask", claims.index.str.startswith("Mask")), ("distil", claims.index.str.startswith("Dist"))):
-        assert rows.any()
-        for column in ("cells", "hold", "fail"):
-            assert int(numbers[f"{name}_{column}"]) == claims.loc[rows, column].astype(int).sum()
-    assert (numbers["mask_paper"], numbers["distil_paper"]) == ("+10.8", "+1.0")
+    numbers, lines = results.numbers(RECORD), pd.read_csv(RECORD / "claims.csv", index_col="claim")
+    for name, claim in (("mask", claims.MASKING), ("distil", "Distillation beats its own twin")):
+        line = lines.loc[claim]
+        assert numbers[name] == f"{line['ours']:+.1f} [{line['low']:+.1f}, {line['high']:+.1f}]"
+        assert int(numbers[f"{name}_cells"]) == line["cells"] and int(numbers[f"{name}_above"]) == line[claims.ABOVE]
+        assert int(numbers[f"{name}_excluded"]) == line["paper above"] + line["paper below"]
+        assert numbers[f"{name}_lies"] == line["paper lies"]
+    assert (numbers["mask_paper"], numbers["distil_paper"]) == ("+10.5", "+1.1"), "by hand in the paper's Table 1"
+    grid = pd.read_csv(RECORD / "lambda_study.csv").query("category == 'Average' and metric == 'PR-AUC'")
+    assert float(numbers["lambda_best"]) == grid.loc[grid["value"].idxmax(), "lambda"]
+    last, first = (grid.set_index("lambda")["value"].loc[lam] for lam in (float(numbers["lambda_last"]), 0))
+    assert numbers["lambda_gain"].startswith(f"{100 * (last - first):+.1f} [")
     ran = read_json(RECORD / "manifest.json")["notebooks"].values()
     assert numbers["minutes"] == f"{sum(one['minutes'] for one in ran):.0f}"
     assert numbers["memory"] == f"{max(one['peak_memory_gib'] for one in ran):.1f}"
 
 
-def test_the_mean_change_is_that_of_the_paper_s_tables_and_of_rows_that_both_losses_have(tmp_path):
-    # Counted by hand in the paper's tables.
-    assert results.mean_change(results.PAPER, results.CHANGES["mask"]) == pytest.approx(10.795)
-    assert results.mean_change(results.PAPER, results.CHANGES["distillation"]) == pytest.approx(1.00, abs=0.005)
-    rows = "BCE w/o Mask,S,50,0\nMasked BCE,S,53,9\nMasked BCE,T,40,9\nMasked BCE + Distill,T,38,0\n"
-    for number in (1, 2):
-        (tmp_path / f"table{number}.csv").write_text(f"loss,method,a_{number},avg_{number}\n{rows}")
-    changes = {name: results.mean_change(tmp_path, losses) for name, losses in results.CHANGES.items()}
-    assert changes == {"mask": 3, "distillation": -2}
-
-
 def test_a_table_has_every_cell_beside_the_paper_s_and_marks_the_best():
     text, own = results.table(RECORD, 1), pd.read_csv(RECORD / "table1.csv")
     lines = [line.strip("|").split("|") for line in text.splitlines() if line.startswith("|")]
-    assert len(lines) == 2 + 13 + 2 + 5 and {len(line) for line in lines} == {10}
-    paper = pd.read_csv(results.PAPER / "table1.csv")
+    assert len(lines) == 2 + 13 + 2 + 4 and {len(line) for line in lines} == {10}
+    paper = pd.read_csv(ROOT / "radar_suite/report/paper/table1.csv")
     for line, ours, theirs in zip(lines[2:15], own.to_numpy(), paper.to_numpy(), strict=True):
         for cell, mine, other in zip(line[2:], ours[2:], theirs[2:], strict=True):
             assert f"{mine:.2f}" in cell and f"({other:.2f})" in cell
@@ -73,7 +75,7 @@ def test_a_table_has_every_cell_beside_the_paper_s_and_marks_the_best():
 
 
 def test_risks_of_other_names_have_no_numbers_of_the_paper(tmp_path):
-    shutil.copytree(RECORD, tmp_path / "own", ignore=shutil.ignore_patterns("*.svg", "*.png", "studies"))
+    shutil.copytree(RECORD, tmp_path / "own", ignore=shutil.ignore_patterns("*.png", "studies"))
     for file in ("table1.csv", "references.csv"):
         path = tmp_path / "own" / file
         path.write_text(path.read_text().replace("lqc_", "spam_"))
@@ -90,7 +92,7 @@ def test_unknown_parts_and_missing_records_are_named(tmp_path, text):
     with pytest.raises(RadarError, match="make reproduce"):
         results.render(text.format("table1" if "generated" in text else "minutes"), tmp_path)
     with pytest.raises(RadarError, match="no end"):
-        results.render("of <!--=mask_cells-->5 cells, <!--=mask_fail-->0<!--/--> fail", RECORD)
+        results.render("of <!--=distil_cells-->5 cells, <!--=distil_below-->0<!--/--> below", RECORD)
 
 
 def test_sizes_named_in_prose_are_those_of_the_stand_ins():

@@ -1,4 +1,4 @@
-"""The primer's pictures show what Eq. 5 and Eq. 2 say; its sliders stay out of the chain's way."""
+"""A slider starts where it should, and stays out of the chain's way."""
 
 import pytest
 

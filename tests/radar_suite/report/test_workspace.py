@@ -33,11 +33,11 @@ def test_a_figure_enters_the_manifest_and_has_twice_the_same_bytes(workspace):
         workspace.uses(posts="abc")
         workspace.save_figure(figure, "curve", caption="n = 3", measured=True)
         plt.close(figure)
-        files = ("figures/curve.svg", "figures/curve.png", "figures/manifest.json")
+        files = ("figures/curve.png", "figures/manifest.json")
         contents.append([workspace.path(name).read_bytes() for name in files])
     assert contents[0] == contents[1]
     entry = read_json(workspace.path("figures/manifest.json"))["entries"]["curve"]
-    assert entry["files"] == {f"curve.{s}": digest_file(workspace.path(f"figures/curve.{s}")) for s in ("svg", "png")}
+    assert entry["files"] == {"curve.png": digest_file(workspace.path("figures/curve.png"))}
     about = {"kind": "figure", "caption": "n = 3", "seed": 3, "inputs": {"posts": "abc"}, "tolerance": None}
     assert about.items() <= entry.items() and entry["versions"]["torch"] != "absent" and entry["device"]
 
@@ -48,6 +48,14 @@ def test_a_table_is_one_csv_whose_numbers_come_back_to_the_last_digit(workspace)
     pd.testing.assert_frame_equal(pd.read_csv(workspace.path("figures/t.csv")), frame)
     entry = read_json(workspace.path("figures/manifest.json"))["entries"]["t"]
     assert set(entry["files"]) == {"t.csv", "t.tex"} and entry["tolerance"] == 0
+
+
+def test_a_table_and_a_figure_of_one_name_are_refused_and_a_second_table_takes_the_first_one_s_place(workspace):
+    for value in (1, 2):
+        workspace.save_table(pd.DataFrame({"a": [value]}), "t", caption="c")
+    with pytest.raises(RadarError, match="another name"):
+        workspace.save_figure(plt.figure(), "t", caption="c")
+    plt.close("all")
 
 
 def test_a_missing_input_names_the_notebook_to_run(workspace):
@@ -74,6 +82,7 @@ def test_devices_are_checked():
     if not torch.cuda.is_available():
         with pytest.raises(RadarError, match="radar doctor"):
             resolve_device("cuda")
+
 
 @pytest.mark.parametrize(("checkpoints", "word"), [("standins", "stand-in"), ("hub", "published"), ("/x/mine", "mine")])
 def test_captions_say_what_the_checkpoints_are(tmp_path, checkpoints, word):

@@ -18,8 +18,7 @@ from radar_suite.report.comparison import study_values
 from radar_suite.report.record import read_record
 from radar_suite.report.workspace import Workspace
 from radar_suite.studies import phase
-from radar_suite.studies.cells import REPLICATES, Level, MapSettings, fit_cells, fit_map, gain_lines
-from radar_suite.studies.frozen import Place
+from radar_suite.studies.cells import REPLICATES, Level, MapSettings, fit_cells, gain_lines
 from radar_suite.studies.heads import HeadRecipe
 from radar_suite.studies.pool import POPULATIONS, Cell, plan_pool
 from radar_suite.studies.stage import Stage, StudiesWorkspace
@@ -145,19 +144,6 @@ def test_cells_are_kept_by_setting_and_size_and_read_again(level, tmp_path, monk
     monkeypatch.setattr("radar_suite.studies.cells.fit_cell", None)
     again = fit_cells(Cache(tmp_path), [(level, cell, SMALL), (level, cell, more)], workers=1)
     pd.testing.assert_frame_equal(found, again)
-
-
-@pytest.mark.slow
-def test_a_small_map_is_kept_and_read_again(tmp_path, monkeypatch):
-    place, cells = (
-        Place(Cache(tmp_path), "Qwen3-VL-2B", "standins", "cpu"),
-        [Cell(Intake(beta), 1.0) for beta in (0.0, 6.0)],
-    )
-    found = fit_map(place, SMALL, cells, workers=1)
-    assert len(found) == 2 * 2 * 4 * 4 and set(found["beta"]) == {0.0, 6.0}
-    monkeypatch.setattr("radar_suite.studies.cells.fit_cell", None)
-    monkeypatch.setattr("radar_suite.studies.frozen.encode_slice", None)
-    pd.testing.assert_frame_equal(found, fit_map(place, SMALL, cells, workers=1))
 
 
 @pytest.mark.slow
