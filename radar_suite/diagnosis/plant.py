@@ -11,14 +11,14 @@ from __future__ import annotations
 import argparse
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Float, Int, Int8
+from jaxtyping import Bool, Float, Int, Int8
 from scipy.special import expit, logit
 from tqdm import tqdm
 
@@ -37,6 +37,7 @@ K = len(CATEGORIES)
 SEEDS = 5  # matched runs of the rule of harm
 RECALL = 0.9
 RELABELLED = 200  # training posts that a second look covers
+PLAN = "plan.json"  # beside the key: what was planted on
 COPIES = 3  # of each post that leaks
 Random = np.random.Generator
 Fault = Callable[["Setup", float, Random], None]
@@ -48,9 +49,15 @@ class Setup:
 
     Attributes:
         posts: by split, as `Bench.posts`; the labels are what the run records.
-        x: by variant and split, features.
-        read: labels that the loss reads (1, 0, or -1), train posts.
-        teacher: by split, soft labels as logits.
+        x: by variant and split, features of the posts as they are.
+        read: labels that the loss reads (a share of 1, or -1), train posts.
+        teacher: by split, soft labels as logits, as they were joined.
+        file: the same as the teacher wrote them.
+        bench: where the posts come from; the ones that are not in training can be sampled.
+        looks: by variant and split, posts that the intake made look so.
+        basis: directions of the features that the backbone can use; None for all.
+        unseen: languages that it reads nothing of, and how little.
+        prior: added to served logits.
         blank: by variant, posts of serve that are served so.
         noise: relative size of the steps that served features are rounded to.
         shift: of the deployed thresholds, in standard deviations of the logits.
@@ -64,7 +71,13 @@ class Setup:
     posterior: dict[str, Float[np.ndarray, "post category"]]
     read: Int8[np.ndarray, "post category"]
     teacher: dict[str, Float[np.ndarray, "post category"]]
-    lam: float = 0.3
+    file: dict[str, Float[np.ndarray, "post category"]]
+    bench: Bench
+    looks: dict[str, dict[str, Bool[np.ndarray, " post"]]] = field(default_factory=dict)
+    basis: Float[np.ndarray, "hidden direction"] | None = None
+    unseen: tuple[list[str], float] = ([], 0.0)
+    prior: Float[np.ndarray, " category"] = field(default_factory=lambda: np.zeros(K))
+    lam: float | Float[np.ndarray, " category"] = 0.3
     learning_rate: float = 4e-3
     epochs: int = 10
     batch: int = 64
@@ -82,9 +95,16 @@ class Setup:
         """A healthy run's."""
         x = {variant: dict(features) for variant, features in bench.features.items()}
         setup = cls({split: table.copy() for split, table in bench.posts.items()}, x, dict(bench.truth),
-                    dict(bench.posterior), np.empty(0), dict(bench.teacher))  # fmt: skip
+                    dict(bench.posterior), np.empty(0), dict(bench.teacher), dict(bench.teacher), bench)  # fmt: skip
         setup.read = setup.labels("train").copy()
         return setup
+
+    def copy(self) -> Setup:
+        """One that can be changed while this stays."""
+        by_split = {name: dict(getattr(self, name)) for name in ("truth", "posterior", "teacher", "file")}
+        nested = {name: {of: dict(values) for of, values in getattr(self, name).items()} for name in ("x", "looks")}
+        return replace(self, posts={split: table.copy() for split, table in self.posts.items()}, **by_split, **nested,
+                       blank=dict(self.blank), after=list(self.after), said=dict(self.said))  # fmt: skip
 
     def labels(self, split: str) -> Int8[np.ndarray, "post category"]:
         return self.posts[split][[f"label_{c}" for c in CATEGORIES]].to_numpy(np.int8, copy=True)
@@ -99,27 +119,55 @@ class Setup:
     def keep(self, split: str, rows: Int[np.ndarray, " post"]) -> None:
         """Take these posts of a split, in this order, possibly several times."""
         self.posts[split] = self.posts[split].iloc[rows].reset_index(drop=True)
-        for of in (self.truth, self.posterior, self.teacher, *self.x.values()):
-            of[split] = of[split][rows]
+        for of in self._by_post():
+            if split in of:
+                of[split] = of[split][rows]
         if split == "train":
             self.read = self.read[rows]
 
-    def mix(self, split: str, variant: str, chosen: np.ndarray) -> None:
+    def _by_post(self) -> list[dict[str, np.ndarray]]:
+        """What has one row per post, by split."""
+        return [self.truth, self.posterior, self.teacher, self.file, *self.x.values(), *self.looks.values()]
+
+    def add(self, posts: pd.DataFrame, source: Setup, split: str, rows: Int[np.ndarray, " post"]) -> None:
+        """Add posts to training; all else about them is that of rows of a split of a set-up."""
+        self.posts["train"] = pd.concat([self.posts["train"], posts], ignore_index=True)
+        for look, chosen in self.looks.items():
+            if "train" in chosen:
+                source.looks.setdefault(look, {}).setdefault(split, np.zeros(len(source.posts[split]), bool))
+        for own, other in zip(self._by_post(), source._by_post(), strict=True):
+            if "train" in own:
+                own["train"] = np.concatenate([own["train"], other[split][rows]])
+        self.read = np.concatenate([self.read, self.labels("train")[len(self.read) :]])
+
+    def mix(self, split: str, variant: str, chosen: Bool[np.ndarray, " post"]) -> None:
         """Let chosen posts of a split look like a variant of themselves, in every ablation too."""
-        change = np.where(chosen[:, None], self.x[variant][split] - self.x["whole"][split], 0)
-        lost = variant if variant in ("no_frames", "no_text") else None
-        for other in ("whole", "no_frames", "no_text"):
-            if other != lost:
-                self.x[other] = {**self.x[other], split: (self.x[other][split] + change).astype(np.float32)}
+        self.looks.setdefault(variant, {})[split] = chosen
+
+    def features(self, variant: str, split: str) -> Float[np.ndarray, "post hidden"]:
+        """What the heads are given: of the posts as the intake left them, what the backbone passes on."""
+        seen = {name: x[split] for name, x in self.x.items()}
+        for look, chosen in self.looks.items():
+            if split in chosen:
+                change = np.where(chosen[split][:, None], seen[look] - seen["whole"], 0)
+                for other in {"whole", "no_frames", "no_text"} - ({look} & {"no_frames", "no_text"}):
+                    seen[other] = seen[other] + change
+        values, (languages, share) = seen[variant], self.unseen
+        if languages:
+            unread = self.posts[split]["language"].isin(languages).to_numpy()[:, None]
+            values = np.where(unread, (1 - share) * values + share * self.x["whole"]["train"].mean(axis=0), values)
+        if self.basis is not None:
+            values = values @ self.basis @ self.basis.T
+        return np.ascontiguousarray(values, dtype=np.float32)
 
 
 def learn(setup: Setup, seeds: list[int]) -> tuple[list[dict[str, torch.Tensor]], pd.DataFrame]:
     """Weights of one run per seed, all trained at once, and the curve of the first."""
-    x = torch.from_numpy(setup.x["whole"]["train"])
+    x = torch.from_numpy(setup.features("whole", "train"))
     known, taught = setup.read >= 0, expit(setup.teacher["train"])
     targets = torch.from_numpy(np.where(known, (1 - setup.lam) * setup.read + setup.lam * taught, taught)).float()
     factors = torch.from_numpy(np.where(known, 1.0, setup.lam) * setup.head_weights).float()
-    held, check = torch.from_numpy(setup.x["whole"]["validation"]), torch.from_numpy(setup.labels("validation"))
+    held, check = torch.from_numpy(setup.features("whole", "validation")), torch.from_numpy(setup.labels("validation"))
     starts = [initial_weights(x.shape[1], K, seed=seed) for seed in seeds]
     for start in starts:  # a head that gets no gradient says nothing
         start["heads"] = start["heads"] * torch.from_numpy(setup.head_weights > 0.1).float()
@@ -163,16 +211,16 @@ def score(setup: Setup, weights: dict[str, torch.Tensor]) -> dict[tuple[str, str
             z = change("logits", z)
         return z
 
-    found = {("logit", split): logits(x) for split, x in setup.x["whole"].items()}
-    found |= {(variant, "audit"): logits(setup.x[variant]["audit"]) for variant in ("no_frames", "no_text")}
-    online = setup.x["whole"]["serve"].copy()
+    found = {("logit", split): logits(setup.features("whole", split)) for split in setup.posts}
+    found |= {(variant, "audit"): logits(setup.features(variant, "audit")) for variant in ("no_frames", "no_text")}
+    online = setup.features("whole", "serve")
     place = np.random.default_rng(len(online)).random(len(online))
     for variant, share in setup.blank.items():
-        online = np.where((place < share)[:, None], setup.x[variant]["serve"], online)
+        online = np.where((place < share)[:, None], setup.features(variant, "serve"), online)
     if setup.noise:
         step = setup.noise * online.std()
         online = np.round(online / step) * step
-    return found | {("served", "serve"): logits(online.astype(np.float32))}
+    return found | {("served", "serve"): logits(online.astype(np.float32)) + setup.prior.astype(np.float32)}
 
 
 def deployed(setup: Setup, scores: dict[tuple[str, str], np.ndarray]) -> list[float]:
@@ -254,20 +302,17 @@ def pipeline_label_noise(s: Setup, severity: float, random: Random) -> None:
 
 
 def _leak(s: Setup, severity: float, random: Random, *, exact: bool) -> None:
-    n, old = len(s.posts["validation"]), len(s.posts["train"])
+    n = len(s.posts["validation"])
     chosen = np.repeat(random.permutation(n)[: round((0.3 + 0.7 * severity) * n)], COPIES)
     table = s.posts["validation"].iloc[chosen].reset_index(drop=True)
     table["post_id"] = [f"train-copy-{i}" for i in range(len(chosen))]
     if not exact:
         table["content"] = table["post_id"]
-    s.posts["train"] = pd.concat([s.posts["train"], table], ignore_index=True)
+    s.add(table, s, "validation", chosen)
     spread = 0.0 if exact else 0.15 * s.x["whole"]["validation"].std()
     moved = random.normal(0, 1, (len(chosen), s.x["whole"]["train"].shape[1])) * spread
     for x in s.x.values():
-        x["train"] = np.concatenate([x["train"], x["validation"][chosen] + moved]).astype(np.float32)
-    for of in (s.truth, s.posterior, s.teacher):
-        of["train"] = np.concatenate([of["train"], of["validation"][chosen]])
-    s.read = np.concatenate([s.read, s.labels("train")[old:]])
+        x["train"] = np.concatenate([x["train"][: -len(chosen)], x["train"][-len(chosen) :] + moved]).astype(np.float32)
 
 
 def copies_across_splits(s: Setup, severity: float, random: Random) -> None:
@@ -312,9 +357,7 @@ def undertrained(s: Setup, severity: float, random: Random) -> None:
 
 def low_capacity(s: Setup, severity: float, random: Random) -> None:
     hidden = s.x["whole"]["train"].shape[1]
-    basis = np.linalg.qr(random.normal(size=(hidden, round(9 - 7 * severity))))[0]
-    for x in s.x.values():
-        x.update({split: (values @ basis @ basis.T).astype(np.float32) for split, values in x.items()})
+    s.basis = np.linalg.qr(random.normal(size=(hidden, round(9 - 7 * severity))))[0]
 
 
 def overfit(s: Setup, severity: float, random: Random) -> None:
@@ -327,7 +370,8 @@ def collapsed_head(s: Setup, severity: float, random: Random) -> None:
 
 
 def overconfident_teacher(s: Setup, severity: float, random: Random) -> None:
-    s.teacher = {split: z * (2 + 5 * severity) for split, z in s.teacher.items()}
+    for of in (s.teacher, s.file):
+        of.update({split: z * (2 + 5 * severity) for split, z in of.items()})
 
 
 def misjoined_teacher(s: Setup, severity: float, random: Random) -> None:
@@ -339,11 +383,11 @@ def misjoined_teacher(s: Setup, severity: float, random: Random) -> None:
 
 def weak_teacher(s: Setup, severity: float, random: Random) -> None:
     k, share = random.integers(K), 0.5 + 0.5 * severity
-    for split, z in s.teacher.items():
+    for split, z in s.file.items():
         noise = random.normal(z[:, k].mean(), z[:, k].std(), len(z))
-        z = z.copy()
-        z[:, k] = (1 - share) * z[:, k] + share * noise
-        s.teacher[split] = z
+        own = np.arange(K) == k
+        for of in (s.teacher, s.file):
+            of[split] = np.where(own, (1 - share) * of[split] + share * noise[:, None], of[split])
 
 
 def distillation_too_strong(s: Setup, severity: float, random: Random) -> None:
@@ -397,12 +441,7 @@ def label_ambiguity(s: Setup, severity: float, random: Random) -> None:
 
 
 def unseen_language(s: Setup, severity: float, random: Random) -> None:
-    languages, share = _some(s.posts["audit"]["language"], random, 0.2, 0.45), 0.6 + 0.4 * severity
-    centre = s.x["whole"]["train"].mean(axis=0)
-    for x in s.x.values():
-        for split, values in x.items():
-            unseen = s.posts[split]["language"].isin(languages).to_numpy()[:, None]
-            x[split] = np.where(unseen, (1 - share) * values + share * centre, values).astype(np.float32)
+    s.unseen = _some(s.posts["audit"]["language"], random, 0.2, 0.45), 0.6 + 0.4 * severity
 
 
 def wrong_transcripts(s: Setup, severity: float, random: Random) -> None:
@@ -554,6 +593,7 @@ def plant(plan: Plan, runs: Path, key: Path, cache: Cache) -> None:
     bench, listed = open_bench(plan.backbone, seed=plan.world, size=plan.size, cache=cache), runs_of(plan)
     if not (key / "salt.json").is_file():
         write_json(key / "salt.json", secrets.token_hex(16))
+    write_json(key / PLAN, asdict(plan))
     salt, harm = read_json(key / "salt.json"), {c.name: c.harm for c in read_taxonomy().causes}
     answers = {}
     for one in tqdm(listed, desc="runs planted"):

@@ -30,10 +30,15 @@ class Test(_Strict):
 
 
 class Intervention(_Strict):
-    """A fix; the cheapest that is likely to work comes first."""
+    """A fix; the cheapest that is likely to work comes first.
+
+    Attributes:
+        runs: function of interventions.py that applies it to heads, if there is one.
+    """
 
     fix: str
     cost: str
+    runs: str | None = None
 
 
 class Cause(_Strict):
