@@ -1,38 +1,24 @@
-"""Interventions on a run's heads, each a function of its set-up and its records, and whether one beats a placebo.
+"""Interventions on a run's heads, each a function of its set-up and its records.
 
 A fix changes what an engineer of the run could change, and reads what the run recorded (`RunFolder`); it may buy
-`BUDGET` labels. It never sees what was planted. True labels answer a bought review, and nothing else.
-
-    python -m radar_suite.diagnosis.interventions --runs DIR --key DIR --verdicts FILE --out FILE --cache DIR
+`BUDGET` labels. It never sees what was planted: true labels answer a bought review, and nothing else. A docstring ends
+with what the fix costs; one of your own is a function here, named by `runs` in the taxonomy.
 """
 
 from __future__ import annotations
 
-import argparse
-import time
-from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
-import torch
 from jaxtyping import Bool, Float, Int
-from scipy.optimize import brentq
+from scipy.optimize import brentq, minimize_scalar
 from scipy.special import expit
-from scipy.stats import t as student_t
-from tqdm import tqdm
 
-from radar_lib.errors import RadarError
-from radar_lib.files import digest_json, read_json, read_sealed, write_json
-from radar_lib.training.cache import Cache
-from radar_suite.diagnosis.bench import Bench, Size, open_bench
-from radar_suite.diagnosis.plant import (
-    CATEGORIES, PLAN, SEEDS, K, Setup, contract_of, deployed, harms, learn, planted, posts_of, relabels_of, score,
-)  # fmt: skip
+from radar_suite.diagnosis.plant import K, Setup, contract_of, deployed, learn, posts_of, relabels_of, score
 from radar_suite.diagnosis.runs import VERSION, About, RunFolder
 from radar_suite.diagnosis.signals import auc, fit_line, serve_prevalence
-from radar_suite.diagnosis.taxonomy import read_taxonomy
+from radar_suite.world.policies import CATEGORIES
 
 BUDGET = 300  # labels that a fix may buy
 PANEL = 3  # reviewers of a post
@@ -91,7 +77,7 @@ def _before(run: RunFolder) -> Bool[np.ndarray, " post"]:
     return (run.splits["train"]["month"] < z.index[2 + int(np.argmax(apart))]).to_numpy()
 
 
-def _suspects(run: RunFolder, among: Bool[np.ndarray, "..."] | bool = True) -> Int[np.ndarray, " post"]:
+def _suspects(run: RunFolder, among: Bool[np.ndarray, ...] | bool = True) -> Int[np.ndarray, " post"]:
     """Training posts whose verified labels are least expected, as many as the budget allows."""
     labels = run.matrix("train", "label")
     doubt = np.where((labels >= 0) & among, np.abs(labels - _expected(run)), 0).max(axis=1)
@@ -121,7 +107,7 @@ def _missing(run: RunFolder) -> pd.Series:
     return (wanted - train.value_counts().reindex(wanted.index, fill_value=0)).clip(lower=0).round().astype(int)
 
 
-def _drop(s: Setup, posts: Bool[np.ndarray, "..."]) -> Setup:
+def _drop(s: Setup, posts: Bool[np.ndarray, ...]) -> Setup:
     s.read = np.where(posts, -1, s.read)
     return s
 
@@ -166,12 +152,13 @@ def drop_before(s: Setup, run: RunFolder) -> Setup:
 
 
 def ask_panel(s: Setup, run: RunFolder) -> Setup:
-    """Read the mean of three careful reviews of each verified label. Three reviews a post, one retraining."""
-    random = np.random.default_rng(len(s.read))
-    p = s.posterior["train"]
-    votes = s.truth["train"] + sum((random.random(p.shape) < p).astype(int) for _ in range(PANEL - 1))
-    s.read = np.where(s.labels("train") >= 0, votes / PANEL, s.read)
-    s.said["reviewed"] = PANEL * len(s.read)
+    """Read the mean of three careful reviews, where a label is least certain. Thrice the budget of labels."""
+    known, p = run.matrix("train", "label") >= 0, s.posterior["train"]
+    doubt = np.where(known, np.abs(_expected(run) - 0.5), 1).min(axis=1)
+    chosen = np.isin(np.arange(len(doubt)), np.argsort(doubt, kind="stable")[:BUDGET])[:, None] & known
+    votes = s.truth["train"] + np.random.default_rng(len(p)).binomial(PANEL - 1, p)
+    s.read = np.where(chosen, votes / PANEL, s.read)
+    s.said["reviewed"] = PANEL * int(chosen.any(axis=1).sum())
     return s
 
 
@@ -201,16 +188,6 @@ def sample_language(s: Setup, run: RunFolder) -> Setup:
     rows = random.permutation(np.concatenate(rows))[:BUDGET].astype(int)
     s.add(pool.iloc[rows], source, "train", rows)
     s.said["reviewed"] = len(rows)
-    return s
-
-
-def repeat_language(s: Setup, run: RunFolder) -> Setup:
-    """Repeat posts of the languages that training lacks, up to fourfold. One retraining."""
-    language, random, rows = s.posts["train"]["language"], np.random.default_rng(0), [np.arange(len(s.read))]
-    for name, n in _missing(run).items():
-        own = np.flatnonzero(language == name)
-        rows.append(np.resize(random.permutation(own), min(n, 3 * len(own))))
-    s.keep("train", np.concatenate(rows).astype(int))
     return s
 
 
@@ -282,12 +259,18 @@ def initialise_head(s: Setup, run: RunFolder) -> Setup:
 # --- distillation ---
 
 
+def _temperature(labels: np.ndarray, logits: np.ndarray) -> float:
+    """Divisor of the logits with the least log loss."""
+    signed = np.where(labels == 1, -logits, logits).astype(float)
+    return float(np.exp(minimize_scalar(lambda t: np.logaddexp(0, signed / np.exp(t)).mean(), bounds=(-3, 4)).x))
+
+
 def calibrate_teacher(s: Setup, run: RunFolder) -> Setup:
     """Divide the teacher's logits by a temperature per category, fitted on validation labels. One retraining."""
-    labels, z = run.matrix("validation", "label"), run.matrix("validation", "teacher").astype(float)
-    slopes = np.array([fit_line(z[y >= 0, k], y[y >= 0])[0] for k, y in enumerate(labels.T)])
+    labels, z = run.matrix("validation", "label"), run.matrix("validation", "teacher")
+    divisors = np.array([_temperature(y[y >= 0], z[y >= 0, k]) for k, y in enumerate(labels.T)])
     for of in (s.teacher, s.file):
-        of.update({split: values * np.maximum(slopes, 0.05) for split, values in of.items()})
+        of.update({split: values / divisors for split, values in of.items()})
     return s
 
 
@@ -353,7 +336,8 @@ def derive_thresholds(s: Setup, run: RunFolder) -> Setup:
 
 FIXES: dict[str, Fix] = {fix.__name__: fix for fix in (
     mask_on, relabel_suspects, drop_suspects, relabel_regions, drop_regions, relabel_before, drop_before, ask_panel,
-    deduplicate, split_by_group, sample_language, repeat_language, repair_extraction, repair_recognition, lower_rate,
-    more_steps, stop_early, regularise, raise_rank, change_backbone, initialise_head, calibrate_teacher, rejoin_teacher,
+    deduplicate, split_by_group, sample_language, repair_extraction, repair_recognition, lower_rate, more_steps,
+    stop_early, regularise, raise_rank, change_backbone, initialise_head, calibrate_teacher, rejoin_teacher,
     drop_distillation, lower_lambda, repair_serving, serve_uncut, serve_exactly, correct_prior, derive_thresholds,
 )}  # fmt: skip
+UNTRAINED = {"repair_serving", "serve_uncut", "serve_exactly", "correct_prior", "derive_thresholds"}
