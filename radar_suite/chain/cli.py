@@ -239,7 +239,10 @@ COMMANDS = (
             diagnosis.HELP, (
         option("run", metavar="DIR", help="run folder"),
         option("--band", metavar="DIR", help="folder of healthy reruns"),
+        option("--apply", metavar="KEY", type=Path, help="of a planted run, its planter's key folder: train "
+               "with the fix and with a placebo, five seeds each"),
         option("--json", action="store_true", help="for programs: everything that was found"),
+        RUNS, NOTEBOOKS,
     )),
     Command("taxonomy", "diagnosis:taxonomy", "write docs/diagnosis.md from the taxonomy of failures",
             "example: radar taxonomy", (NOTEBOOKS,)),

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
+from pathlib import Path
 from typing import Any
 
+from radar_lib.errors import RadarError
 from radar_suite.chain import exits
 from radar_suite.chain.progress import near
-from radar_suite.chain.reproduce import notebooks_folder
+from radar_suite.chain.reproduce import notebooks_folder, runs_folder
+from radar_suite.places import CACHE
 
 HELP = """\
 RUN is a run folder: run.json, posts.parquet, and optionally curve.parquet and relabels.parquet, as
@@ -19,6 +22,7 @@ examples:
   radar diagnose my/run                        exact checks, and which signals the run has no parts for
   radar diagnose my/run --band my/reruns       posterior over causes, evidence, test, fix
   radar diagnose my/run --band my/reruns --json
+  radar diagnose runs/ID --band runs/band --apply key      a planted run: is the fix better than the runner-up's?
 """
 
 
@@ -28,11 +32,18 @@ def diagnose(args: argparse.Namespace) -> int:
     from radar_suite.diagnosis.runs import read_run
     from radar_suite.diagnosis.signals import broken_contracts, compute
 
+    if args.apply and not args.band:
+        raise RadarError("--apply needs --band: without it no cause is named, so there is no fix to apply.")
     run = read_run(args.run)
     if args.band:
         found = Diagnoser(band_of(args.band)[0], read_reference())(run)
     else:
         found = {"broken": broken_contracts(run), "absent": compute(run)[1]}
+    if args.apply:
+        from radar_lib.training.cache import Cache
+        from radar_suite.diagnosis.proof import prove
+
+        found["proof"] = prove(found, args.apply, Cache(runs_folder(args) / CACHE), Path(args.run).resolve().name)[1]
     print(json.dumps(found, indent=1) if args.json else "\n".join(card(found)))
     return exits.OK
 
@@ -47,6 +58,9 @@ def card(found: dict[str, Any]) -> list[str]:
     if out := found.get("ruled_out"):
         lines.append(("against", f"{out['cause']}: {out['test']}"))
     lines += [("fix", f"{one['fix']} ({one['cost']})") for one in found.get("fixes", ())]
+    if proof := found.get("proof"):
+        gain = "{gain:+.4f} [{low:+.4f}, {high:+.4f}]".format(**proof)
+        lines.append(("proof", f"{proof['wins']} of {proof['seeds']} seeds; {proof['harm']} {gain} over the placebo"))
     lines += [("not run", name) for name in found["absent"]]
     return [f"{name:12s}{value}" for name, value in lines]
 

@@ -96,18 +96,32 @@ def verify(
     } | {f"{arm} verified": wins(arm, "placebo") == n for arm in others or {}}  # fmt: skip
 
 
-def reopen(key: Path, cache: Cache, name: str, *, bench: Bench | None = None) -> tuple[Setup, Setup, dict[str, Any]]:
-    """The set-up of a planted run, its healthy match, and what was planted: its planter's side, not its diagnoser's.
+def prove(
+    verdict: dict[str, Any], key: Path, cache: Cache, name: str, *, bench: Bench | None = None
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What was planted in a run, and `verify` of the fix that a verdict names, beside the runner-up's and a random one.
+
+    Args:
+        key: folder of the planter, who alone can train the run again.
+        name: of the run.
 
     Raises:
-        RadarError: the folder is no planter's, or did not plant this run.
+        RadarError: the verdict names no cause, or the folder is no planter's, or did not plant this run.
     """
+    if not verdict["causes"]:
+        raise RadarError(f"{name} is {verdict['verdict']}: there is no cause, so no fix to apply. Leave out --apply.")
     if not (key / PLAN).is_file() or not (key / f"{name}.json").is_file():
-        raise RadarError(f"{key} holds no {PLAN} or no {name}.json, so it cannot train {name} again: a fix is applied "
+        raise RadarError(f"{key} holds no {PLAN} or no {name}.json, so {name} cannot be trained again: a fix is applied "
                          "to planted runs only. Name the key folder that this run was planted with.")  # fmt: skip
-    plan, one = read_json(key / PLAN), read_json(key / f"{name}.json")
-    bench = bench or bench_of(key, cache)
-    return (*(planted(bench, one, world=plan["world"], ill=ill) for ill in (True, False)), one)
+    one, bench = read_json(key / f"{name}.json"), bench or bench_of(key, cache)
+    world = read_json(key / PLAN)["world"]
+    ill, well = (planted(bench, one, world=world, ill=ill) for ill in (True, False))
+    fix, placebo = fixes_of(verdict["causes"]), placebo_of(verdict["causes"], verdict["posterior"])
+    others = sorted(set(FIXES) - set(placebo))
+    random = {"random": [str(np.random.default_rng(one["number"]).choice(others))]}
+    seeds = [1000 * one["number"] + i for i in range(SEEDS)]
+    harm = read_taxonomy().cause(verdict["verdict"]).harm
+    return one, verify(ill, fix, placebo, seeds, harm=harm, others=random, healthy=well)
 
 
 def bench_of(key: Path, cache: Cache) -> Bench:
@@ -127,21 +141,16 @@ def verify_plan(folder: Path, cache: Cache) -> dict[str, Any]:
     """
     key, verdicts, out = folder / "key", folder / "verdicts.json", folder / "fixes.json"
     answers, found = open_key(key, folder / "runs", verdicts), read_json(verdicts)
-    right = [(name, found[name]["BLC"]["posterior"]) for name, one in answers.items()
-             if one["kind"] == "single" and found[name]["BLC"]["posterior"]["causes"] == one["causes"]]  # fmt: skip
+    verdict_of = {name: of[max(of, key=len)]["posterior"] for name, of in found.items()}  # with the most knowledge
+    right = [(name, verdict_of[name]) for name, one in answers.items()
+             if one["kind"] == "single" and verdict_of[name]["causes"] == one["causes"]]  # fmt: skip
     bench, rows = None, []
     for name, verdict in tqdm(right, desc="fixes verified"):
         kept = out.with_suffix("") / f"{name}.json"
         if not kept.is_file():
             bench = bench or bench_of(key, cache)
-            ill, well, one = reopen(key, cache, name, bench=bench)
-            (cause,) = verdict["causes"]
-            random = np.random.default_rng(one["number"])
-            seeds = [1000 * one["number"] + i for i in range(SEEDS)]
-            fix, placebo = fixes_of([cause]), placebo_of([cause], verdict["posterior"])
-            others = {"random": [str(random.choice(sorted(set(FIXES) - set(placebo))))]}
-            row = verify(ill, fix, placebo, seeds, harm=read_taxonomy().cause(cause).harm, others=others, healthy=well)
-            write_json(kept, {"cause": cause, "severity": one["severity"], **row})
+            one, row = prove(verdict, key, cache, name, bench=bench)
+            write_json(kept, {"cause": verdict["verdict"], "severity": one["severity"], **row})
         rows.append(read_json(kept))
     hurt = [row for row in rows if all(a > b for a, b in zip(row["arms"]["none"], row["arms"]["healthy"], strict=True))]
     result = {
