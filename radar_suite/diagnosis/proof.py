@@ -111,8 +111,8 @@ def prove(
     if not verdict["causes"]:
         raise RadarError(f"{name} is {verdict['verdict']}: there is no cause, so no fix to apply. Leave out --apply.")
     if not (key / PLAN).is_file() or not (key / f"{name}.json").is_file():
-        raise RadarError(f"{key} holds no {PLAN} or no {name}.json, so {name} cannot be trained again: a fix is applied "
-                         "to planted runs only. Name the key folder that this run was planted with.")  # fmt: skip
+        raise RadarError(f"{key} holds no {PLAN} or no {name}.json, so it cannot be trained again: a fix is "
+                         "applied to planted runs. Name the key folder that it was planted with.")  # fmt: skip
     one, bench = read_json(key / f"{name}.json"), bench or bench_of(key, cache)
     world = read_json(key / PLAN)["world"]
     ill, well = (planted(bench, one, world=world, ill=ill) for ill in (True, False))
@@ -156,8 +156,9 @@ def verify_plan(folder: Path, cache: Cache) -> dict[str, Any]:
     result = {
         "diagnosed": len(rows), "harmful": len(hurt), "verified": share([row["verified"] for row in hurt]),
         "random": share([row["random verified"] for row in hurt]),
-        "by_cause": {c: share([row["verified"] for row in hurt if row["cause"] == c]) for c in
-                     sorted({row["cause"] for row in hurt})},
+        "by_cause": {c: share([row["verified"] for row in of])
+                     | {"recovered": float(np.median([row["recovered"] for row in of]))}
+                     for c in sorted({row["cause"] for row in hurt}) for of in [[r for r in hurt if r["cause"] == c]]},
         "seconds": float(np.median([row["seconds"] for row in rows])) if rows else None,
     }  # fmt: skip
     write_json(out, result)
