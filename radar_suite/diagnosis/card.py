@@ -48,8 +48,10 @@ def draw_signature(axes: Axes, deviations: Vector, signals: Mapping[str, Values]
     axes.plot(z, places, "o", color=BLUE, ls="")
     axes.set_xscale("symlog", linthresh=WITHIN)
     most = max(10.0, 1.5 * np.abs(z).max(initial=0))
-    axes.set(yticks=places, yticklabels=labels, ylim=(len(z) - 0.5, -0.5), xlim=(-most, most),
-             xlabel="spreads of healthy reruns")  # fmt: skip
+    ticks = [t for t in (-100, -10, -2, 0, 2, 10, 100) if abs(t) <= most]
+    axes.set(yticks=places, yticklabels=labels, ylim=(len(z) - 0.5, -0.5), xlim=(-most, most), xticks=ticks,
+             xticklabels=[f"{t:g}" for t in ticks], xlabel="spreads of healthy reruns")  # fmt: skip
+    axes.minorticks_off()
 
 
 def draw_posterior(axes: Axes, posterior: Vector, n: int = 5) -> None:
@@ -108,7 +110,7 @@ def draw_card(
     rows = figure.add_gridspec(3 if proof else 2, 2, height_ratios=[1.1, 1.2, 1.2][: 3 if proof else 2])
     words = figure.add_subplot(rows[0, :])
     words.axis("off")
-    words.set_title(name, loc="left", fontweight="bold")
+    figure.suptitle(name, x=0.02, ha="left", fontweight="bold")
     lines = lines_of(found, proof, expected)
     for place, (what, text) in enumerate(lines):
         y = 1 - (place + 0.5) / max(len(lines), 6)
@@ -116,9 +118,10 @@ def draw_card(
         words.text(0.16, y, text, va="center")
     draw_posterior(figure.add_subplot(rows[1, 0]), found["posterior"])
     deviations = band.deviations(signals)
-    shown = [one["signal"] for one in found["evidence"]] if found["causes"] else []
-    shown += [one for one in strongest(deviations, 5) if one not in shown]
-    draw_signature(figure.add_subplot(rows[1, 1]), {one: deviations[one] for one in shown[:5]}, signals)
+    shown: dict[str, str] = {}  # each signal once
+    for one in [e["signal"] for e in found["evidence"] if found["causes"]] + strongest(deviations, 5):
+        shown.setdefault(one.removesuffix(", extreme"), one)
+    draw_signature(figure.add_subplot(rows[1, 1]), {one: deviations[one] for one in list(shown.values())[:5]}, signals)
     if proof:
         draw_proof(figure.add_subplot(rows[2, :]), proof)
     return figure
