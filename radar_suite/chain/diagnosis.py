@@ -30,7 +30,7 @@ def diagnose(args: argparse.Namespace) -> int:
 
     run = read_run(args.run)
     if args.band:
-        found = Diagnoser(band_of(args.band)[0], read_reference())(run)
+        found = Diagnoser(band_of(args.band, run.categories)[0], read_reference())(run)
     else:
         found = {"broken": broken_contracts(run), "absent": compute(run)[1]}
     print(json.dumps(found, indent=1) if args.json else "\n".join(card(found)))

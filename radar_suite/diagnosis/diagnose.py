@@ -29,6 +29,7 @@ from radar_suite.diagnosis.taxonomy import read_taxonomy
 
 REFERENCE = Path(__file__).with_name("reference.parquet")
 HEALTHY, UNKNOWN = "healthy", "unknown"
+LEAST = 5  # reruns of a band
 FLOOR = 0.02  # added to the spread of a signal over the band
 RIDGE = 20.0
 PAIRED = 4  # synthetic two-fault runs per development run with one
@@ -52,10 +53,10 @@ class Band:
         """Of the signals of reruns.
 
         Raises:
-            RadarError: fewer than five reruns.
+            RadarError: too few reruns.
         """
-        if len(runs) < 5:
-            raise RadarError(f"{len(runs)} healthy reruns: a band takes five or more. Train some more seeds.")
+        if len(runs) < LEAST:
+            raise RadarError(f"{len(runs)} healthy reruns: a band takes {LEAST} or more. Train some more seeds.")
         names = [name for name in SIGNALS if all(name in run for run in runs)]
         values = {name: np.array([run[name] for run in runs]) for name in names}
         return cls({name: np.nanmean(v, axis=0) for name, v in values.items()},
@@ -304,15 +305,26 @@ def nearest(vector: Vector, columns: Sequence[str], reference: pd.DataFrame) -> 
     return {"verdict": causes[0] if causes else HEALTHY, "causes": causes}
 
 
-def band_of(runs: Path) -> tuple[Band, list[str]]:
+def band_of(runs: Path, categories: Sequence[str] | None = None) -> tuple[Band, list[str]]:
     """The band of a folder of runs, and its runs' names (`band.json` lists them; without it all runs are its).
 
+    Args:
+        categories: that the runs must have.
+
     Raises:
-        RadarError: as `Band.of`, or a run cannot be read.
+        RadarError: as `Band.of`, a run cannot be read, or is about other categories.
     """
     listed = runs / "band.json"
     names = read_json(listed, list[str]) if listed.is_file() else sorted(p.parent.name for p in runs.glob(f"*/{RUN}"))
-    return Band.of([compute(read_run(runs / name))[0] for name in names]), names
+    if not names:
+        raise RadarError(f"{runs} holds no run folders. Name a folder of {LEAST} or more healthy reruns.")
+    band = [read_run(runs / name) for name in names]
+    wanted = list(categories or band[0].categories)
+    for name, run in zip(names, band, strict=True):
+        if run.categories != wanted:
+            said = ", ".join(run.categories)
+            raise RadarError(f"{runs / name} is about {said}, not {', '.join(wanted)}. Name reruns of the same run.")
+    return Band.of([compute(run)[0] for run in band]), names
 
 
 def deviations_below(runs: Path) -> dict[str, Vector]:

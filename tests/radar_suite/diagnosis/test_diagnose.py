@@ -10,7 +10,7 @@ import pytest
 
 from radar_lib.errors import RadarError
 from radar_lib.files import write_json
-from radar_suite.diagnosis.diagnose import HEALTHY, UNKNOWN, Band, Diagnoser, Model, nearest, rules
+from radar_suite.diagnosis.diagnose import HEALTHY, UNKNOWN, Band, Diagnoser, Model, band_of, nearest, rules
 from radar_suite.diagnosis.runs import read_run, write_run
 from radar_suite.diagnosis.signals import CONTRACT, SIGNALS, compute
 from radar_suite.diagnosis.taxonomy import document, read_taxonomy, write_document
@@ -68,6 +68,14 @@ def break_json(folder):
     (folder / "run.json").write_text("{")
 
 
+def break_values(folder):
+    write_json(folder / "run.json", {"version": 1, "categories": ["A", "B"], "thresholds": [0.5]})
+
+
+def break_labels(folder):
+    pd.read_parquet(folder / "posts.parquet").assign(label_A=2).to_parquet(folder / "posts.parquet")
+
+
 def break_columns(folder):
     pd.read_parquet(folder / "posts.parquet").drop(columns="logit_A").to_parquet(folder / "posts.parquet")
 
@@ -95,7 +103,8 @@ def break_all(folder):
 
 @pytest.mark.parametrize(
     "damage",
-    [break_version, break_json, break_columns, break_logits, break_audit, break_splits, break_table, break_all],
+    [break_version, break_json, break_values, break_columns, break_labels, break_logits, break_audit, break_splits,
+     break_table, break_all],
 )
 def test_a_folder_that_is_no_run_is_refused(folder, damage):
     damage(folder)
@@ -104,8 +113,17 @@ def test_a_folder_that_is_no_run_is_refused(folder, damage):
 
 
 def test_a_band_takes_five_reruns(run):
-    with pytest.raises(RadarError, match="five"):
+    with pytest.raises(RadarError, match="5 or more"):
         Band.of([compute(run(seed))[0] for seed in range(4)])
+
+
+def test_a_folder_that_is_no_band_is_refused(run, tmp_path):
+    with pytest.raises(RadarError, match="no run folders"):
+        band_of(tmp_path)
+    one = run()
+    write_run(tmp_path / "a", {"categories": one.categories}, one.posts, None, None)
+    with pytest.raises(RadarError, match="about A, B, not A"):
+        band_of(tmp_path, ["A"])
 
 
 @pytest.fixture(scope="module")
