@@ -45,7 +45,9 @@ def card(found: dict[str, Any]) -> list[str]:
     lines += [("contract", f"{name} {value:.2f}") for name, value in found["broken"].items()]
     lines += [("evidence", f"{one['signal']} {one['deviation']:+.2f}") for one in found.get("evidence", ())]
     if out := found.get("ruled_out"):
-        lines.append(("against", f"{out['cause']}: {out['test']}"))
+        lines.append(("ruled out", f"{out['cause']}, by {out['test']}"))
+    if test := found.get("next_test"):
+        lines.append(("next test", f"{test['test']}, between {' and '.join(test['between'])} ({test['cost']})"))
     lines += [("fix", f"{one['fix']} ({one['cost']})") for one in found.get("fixes", ())]
     lines += [("not run", name) for name in found["absent"]]
     return [f"{name:12s}{value}" for name, value in lines]

@@ -1,8 +1,8 @@
 """The run folder: what a diagnosis reads, whoever wrote it, and what of it may be missing.
 
     run.json           version, categories, thresholds, recall target, and what the run says of itself (`contract`)
-    posts.parquet      one row per scored post of train, validation, audit and serve: post_id, split, label_<c>, logit_<c>;
-                       where known pipeline, region, language, month, group and content (equal for copies); with
+    posts.parquet      one row per scored post of train, validation, audit and serve: post_id, split, label_<c> and
+                       logit_<c>; where known pipeline, region, language, month, group and content (equal for copies); with
                        teachers, serving or ablations also teacher_<c>, served_<c>, no_frames_<c>, no_text_<c>
     curve.parquet      optional: step, loss_<c>, validation_<c>, gradient_<c>, update
     relabels.parquet   optional: post_id and gold_<c> of some training posts, from a blind second look
@@ -118,7 +118,7 @@ def read_run(folder: Path) -> RunFolder:
         raise RadarError(f"{folder / POSTS}: train and audit posts are needed. Score both and write the run again.")
     for c in about.categories:
         if not posts[f"label_{c}"].isin((-1, 0, 1)).all():
-            raise RadarError(f"{folder / POSTS}: label_{c} is not 1, 0 or -1 (not verified) everywhere. Mend the labels.")
+            raise RadarError(f"{folder / POSTS}: label_{c} holds a value other than 1, 0 and -1. Mend the labels.")
         if not np.isfinite(posts[f"logit_{c}"]).all():
             raise RadarError(f"{folder / POSTS}: logit_{c} holds a value that is not finite. Score these posts again.")
         if not {0, 1} <= set(posts.loc[posts["split"] == "audit", f"label_{c}"]):

@@ -11,7 +11,7 @@ import pytest
 from radar_lib.errors import RadarError
 from radar_lib.files import write_json
 from radar_suite.diagnosis.diagnose import HEALTHY, UNKNOWN, Band, Diagnoser, Model, band_of, nearest, rules
-from radar_suite.diagnosis.runs import read_run, write_run
+from radar_suite.diagnosis.runs import RunFolder, read_run, write_run
 from radar_suite.diagnosis.signals import CONTRACT, SIGNALS, compute
 from radar_suite.diagnosis.taxonomy import document, read_taxonomy, write_document
 
@@ -171,6 +171,51 @@ def test_what_no_cause_explains_is_unknown(table):
 def test_a_broken_contract_decides(table):
     vector = {"slope": 3.0}
     assert Model.of(table, SEEN).diagnose(vector, ["two"])["verdict"] == "two"
+
+
+def test_a_test_moves_the_odds_towards_the_cause_that_it_speaks_for(table):
+    speaks = table.assign(relabel_false=np.where(table["truth"] == "two", 3.0, 0.0))
+    model = Model.of(speaks, SEEN)
+    assert model.likelihood_ratio({"relabel_false": 3.0}, "two", "one") > 1
+    assert model.likelihood_ratio({"relabel_false": 0.0}, "two", "one") < -1
+    assert model.likelihood_ratio({"relabel_month": 3.0}, "two", "one") == 0
+    before, after = (model.diagnose({"audit_ap": 3.0}, odds=odds) for odds in (None, {"one": -20.0, "two": 20.0}))
+    assert (before["verdict"], after["verdict"]) == ("one", "two")
+    assert sum(after["posterior"].values()) == pytest.approx(1)
+
+
+@pytest.fixture(scope="module")
+def doubtful():
+    """Development runs of a regional policy and a changed one, which only the second look tells apart."""
+    random, rows = np.random.default_rng(5), []
+    for i in range(90):
+        truth = ["", "regional_policy", "policy_change"][i % 3]
+        x = {name: random.normal(0, 0.3) + 3 * bool(truth) for name in ("region_residual", "month_residual")}
+        rows.append({"truth": truth, "world": "w", "siding": random.normal(0, 0.3), **x,
+                     "relabel_region": 4.0 * (i % 3 == 1), "relabel_month": 4.0 * (i % 3 == 2)})  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+@pytest.mark.parametrize("verdict", ["regional_policy", "policy_change"])
+def test_the_second_look_decides_where_it_is_allowed_and_is_named_where_it_is_not(run, doubtful, verdict):
+    plain = dict.fromkeys(["region_residual", "month_residual", "siding", "relabel_region", "relabel_month"])
+    band = Band(dict.fromkeys(plain, 0.0), dict.fromkeys(plain, 0.98))
+    ill = {"region_residual": np.e**3 - 1, "month_residual": np.e**3 - 1, "siding": 0.0}
+    region = verdict == "regional_policy"
+
+    def gold(posts):  # wrong in one region, or before a month
+        return ~posts["region"].eq("r") if region else posts["month"] > 3
+
+    one = run()
+    train = one.splits["train"]
+    golds = {f"gold_{c}": np.where(gold(train), train[f"label_{c}"], 1 - train[f"label_{c}"]) for c in one.categories}
+    looked = RunFolder(one.about, one.posts, None, pd.DataFrame({"post_id": train["post_id"], **golds}))
+    diagnoser = Diagnoser(band, doubtful)
+    found = diagnoser(looked, "BLCR", computed=(ill, []))
+    assert found["verdict"] == verdict
+    assert found["ruled_out"]["test"] == "relabel" and found["next_test"] is None
+    for blind in (diagnoser(looked, "BLC", computed=(ill, [])), diagnoser(one, "BLCR", computed=(ill, []))):
+        assert blind["next_test"]["test"] == "relabel" and blind["ruled_out"] is None
 
 
 def test_the_evidence_is_what_speaks_for_the_verdict(table):
