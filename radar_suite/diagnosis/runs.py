@@ -71,9 +71,12 @@ class RunFolder:
         """Columns `<prefix>_<category>` of a split.
 
         Raises:
-            KeyError: the run has none.
+            KeyError: the run has none, or not of all posts of the split.
         """
-        return self.splits[split][[f"{prefix}_{c}" for c in self.categories]].to_numpy()
+        found = self.splits[split][[f"{prefix}_{c}" for c in self.categories]].to_numpy()
+        if np.isnan(found).any():
+            raise KeyError(prefix)
+        return found
 
 
 def write_run(
