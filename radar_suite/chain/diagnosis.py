@@ -36,7 +36,7 @@ def diagnose(args: argparse.Namespace) -> int:
         raise RadarError("--apply needs --band: without it no cause is named, so there is no fix to apply.")
     run = read_run(args.run)
     if args.band:
-        found = Diagnoser(band_of(args.band)[0], read_reference())(run)
+        found = Diagnoser(band_of(args.band, run.categories)[0], read_reference())(run)
     else:
         found = {"broken": broken_contracts(run), "absent": compute(run)[1]}
     if args.apply:
@@ -56,7 +56,9 @@ def card(found: dict[str, Any]) -> list[str]:
     lines += [("contract", f"{name} {value:.2f}") for name, value in found["broken"].items()]
     lines += [("evidence", f"{one['signal']} {one['deviation']:+.2f}") for one in found.get("evidence", ())]
     if out := found.get("ruled_out"):
-        lines.append(("against", f"{out['cause']}: {out['test']}"))
+        lines.append(("ruled out", f"{out['cause']}, by {out['test']}"))
+    if test := found.get("next_test"):
+        lines.append(("next test", f"{test['test']}, between {' and '.join(test['between'])} ({test['cost']})"))
     lines += [("fix", f"{one['fix']} ({one['cost']})") for one in found.get("fixes", ())]
     if proof := found.get("proof"):
         gain = "{gain:+.4f} [{low:+.4f}, {high:+.4f}]".format(**proof)

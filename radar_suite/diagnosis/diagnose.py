@@ -3,7 +3,9 @@ that separates the first two.
 
 The posterior is linear and so can be read: each cause has one weight per signal, learned by ridge regression on planted
 development runs. Whether anything is wrong, and whether any known cause explains it, is decided from how large the
-signals and the causes' scores are. This module opens no answer key and does not know the planter.
+signals and the causes' scores are. Signals that cost a second look (regime R) are computed only by the test that
+separates the first two causes, and then move their odds by a likelihood ratio. This module opens no answer key and
+does not know the planter.
 """
 
 from __future__ import annotations
@@ -24,16 +26,19 @@ from sklearn.linear_model import LogisticRegression
 from radar_lib.errors import RadarError
 from radar_lib.files import atomic_path, read_json, write_json
 from radar_suite.diagnosis.runs import RUN, RunFolder, read_run
-from radar_suite.diagnosis.signals import SIGNALS, Values, broken_contracts, compute
+from radar_suite.diagnosis.signals import SECOND_LOOK, SIGNALS, Values, broken_contracts, compute
 from radar_suite.diagnosis.taxonomy import read_taxonomy
 
 REFERENCE = Path(__file__).with_name("reference.parquet")
 HEALTHY, UNKNOWN = "healthy", "unknown"
+LEAST = 5  # reruns of a band
 FLOOR = 0.02  # added to the spread of a signal over the band
 RIDGE = 20.0
 PAIRED = 4  # synthetic two-fault runs per development run with one
 FOLDS = 5
-KNOWLEDGE = ("B", "BL", "BLC")  # what a diagnosis may read: signals, with logs and ablations, with contracts
+# what a diagnosis may read: signals, with logs and ablations, with contracts, and with a second look where in doubt
+KNOWLEDGE = ("B", "BL", "BLC", "BLCR")
+DOUBT = 0.02  # odds of the second cause below which no test is run
 FALSE_ALARMS = 0.01  # share of the development's healthy runs that may be called faulty
 CERTAIN = 3.0  # added to the score of a cause whose contract is broken
 
@@ -52,10 +57,10 @@ class Band:
         """Of the signals of reruns.
 
         Raises:
-            RadarError: fewer than five reruns.
+            RadarError: too few reruns.
         """
-        if len(runs) < 5:
-            raise RadarError(f"{len(runs)} healthy reruns: a band takes five or more. Train some more seeds.")
+        if len(runs) < LEAST:
+            raise RadarError(f"{len(runs)} healthy reruns: a band takes {LEAST} or more. Train some more seeds.")
         names = [name for name in SIGNALS if all(name in run for run in runs)]
         values = {name: np.array([run[name] for run in runs]) for name in names}
         return cls({name: np.nanmean(v, axis=0) for name, v in values.items()},
@@ -188,11 +193,23 @@ class Model:
         right, pair = (out == truth).all(axis=1), truth.sum(axis=1) == 2
         return float(right[~pair].mean() + (right[pair].mean() if pair.any() else 0))
 
-    def diagnose(self, vector: Vector, broken: Sequence[str] = ()) -> dict[str, Any]:
+    def likelihood_ratio(self, test: Vector, first: str, second: str) -> float:
+        """log P(test | first) / P(test | second) of signals that were not read before: balanced logistic regression on
+        the development runs with one of the two causes alone; 0 where there are fewer than three of either."""
+        names = [name for name in test if name in self.table]
+        rows = self.table["truth"].isin((first, second))
+        x, y = self.table.loc[rows, names].to_numpy(float), self.table.loc[rows, "truth"] == first
+        if not names or min(y.sum(), (~y).sum()) < 3:
+            return 0.0
+        fitted = LogisticRegression(C=1.0, class_weight="balanced", max_iter=2000).fit(x, y)
+        return float(fitted.decision_function([[test[name] for name in names]])[0])
+
+    def diagnose(self, vector: Vector, broken: Sequence[str] = (), *, odds: Vector | None = None) -> dict[str, Any]:
         """Verdict on a run: posterior over causes, healthy and unknown, the set of causes, and the evidence.
 
         Args:
             broken: causes whose contract the run breaks.
+            odds: log likelihood ratios of some causes against all others, from a test.
         """
         x = np.array([[vector.get(name, 0.0) for name in self.columns]])
         raw = self.scores(x)
@@ -201,6 +218,7 @@ class Model:
         p_ill = 1 / (1 + np.exp(alarm - faulty.decision_function(strengths)[0]))
         p_known = 1 / (1 + np.exp(doubt - known.decision_function(strengths)[0]))
         score = raw[0] + CERTAIN * np.isin(self.causes, list(broken))
+        score = score + [(odds or {}).get(cause, 0.0) / sharpness for cause in self.causes]
         if broken:
             p_ill, p_known = max(p_ill, 0.99), max(p_known, 0.99)
         share = softmax(sharpness * score)
@@ -224,8 +242,8 @@ class Model:
 
 
 def readable(names: Sequence[str], knowledge: str) -> list[str]:
-    """Columns of deviations that a diagnosis with this knowledge reads."""
-    return [name for name in names if _regime(name) in knowledge]
+    """Columns of deviations that a diagnosis with this knowledge reads before any test."""
+    return [name for name in names if _regime(name) in knowledge and _regime(name) != SECOND_LOOK]
 
 
 def read_reference(path: Path = REFERENCE) -> pd.DataFrame:
@@ -253,33 +271,42 @@ class Diagnoser:
         return self._models[key]
 
     def __call__(
-        self, run: RunFolder, knowledge: str = "BLC", *, computed: tuple[dict[str, Values], list[str]] | None = None
+        self, run: RunFolder, knowledge: str = "BLCR", *, computed: tuple[dict[str, Values], list[str]] | None = None
     ) -> dict[str, Any]:
-        """The verdict, the look-alike that was ruled out and by which test, and what could not be run."""
+        """The verdict; the look-alike that a test ruled out, or the test that would decide; what could not be run.
+
+        Args:
+            computed: signals and absent ones, where `compute` was called before.
+        """
         signals, absent = computed or compute(run)
         vector, taxonomy = self.band.deviations(signals), read_taxonomy()
         broken = broken_contracts(run) if "C" in knowledge else {}
         named = [cause.name for cause in taxonomy.causes if cause.contract in broken]
         columns = readable(list(vector), knowledge)
-        found = self._model(columns).diagnose(vector, named)
-        test = None
-        if found["causes"] and not set(found["first_two"]) <= set(found["causes"]):
-            test = taxonomy.separating_test(*found["first_two"])
-        if test and not named and (extra := self._extra(test, vector, columns)):
-            again = self._model([*columns, *extra]).diagnose(vector)
-            pair = found["first_two"]
-            first = max(pair, key=lambda name: again["posterior"][name])
-            found["causes"] = [first if name in pair else name for name in found["causes"]]
-            found |= {"verdict": first, "first_two": [first, *(name for name in pair if name != first)]}
-        ruled_out = {"cause": found["first_two"][1], "test": test} if test else None
+        model = self._model(columns)
+        found = model.diagnose(vector, named)
+        first, second = found["first_two"]
+        test = None if second in found["causes"] or not found["causes"] else taxonomy.separating_test(first, second)
+        ruled_out, next_test = None, None
+        if test:
+            costly = [name for name in taxonomy.tests[test].reads if SIGNALS[name].regime == SECOND_LOOK]
+            unread = [name for name in taxonomy.tests[test].reads if name not in signals and name not in costly]
+            sure = bool(named) or found["posterior"][second] < DOUBT * found["posterior"][first]
+            if costly and not sure and SECOND_LOOK in knowledge:
+                looked = self.band.deviations(compute(run, costly)[0])
+                ratio = model.likelihood_ratio(looked, first, second)
+                found = model.diagnose(vector, odds={first: ratio / 2, second: -ratio / 2})
+                first, second = found["first_two"]
+                unread += [name for name in costly if not looked]
+            elif not sure:
+                unread += costly
+            if unread:
+                next_test = {"test": test, "between": [first, second], "cost": taxonomy.tests[test].cost}
+            else:
+                ruled_out = {"cause": second, "test": test}
         fixes = [step.model_dump() for name in found["causes"] for step in taxonomy.cause(name).interventions]
-        return found | {"broken": broken, "ruled_out": ruled_out, "fixes": fixes, "absent": absent}
-
-    @staticmethod
-    def _extra(test: str, vector: Vector, columns: Sequence[str]) -> list[str]:
-        """Columns that a test adds to those that were read: only these are paid for, and only for this pair."""
-        reads = set(read_taxonomy().tests[test].reads)
-        return [name for name in vector if name.removesuffix(", extreme") in reads and name not in columns]
+        return found | {"broken": broken, "ruled_out": ruled_out, "next_test": next_test, "fixes": fixes,
+                        "absent": absent}  # fmt: skip
 
 
 def rules(vector: Vector, columns: Sequence[str]) -> dict[str, Any]:
@@ -304,15 +331,26 @@ def nearest(vector: Vector, columns: Sequence[str], reference: pd.DataFrame) -> 
     return {"verdict": causes[0] if causes else HEALTHY, "causes": causes}
 
 
-def band_of(runs: Path) -> tuple[Band, list[str]]:
+def band_of(runs: Path, categories: Sequence[str] | None = None) -> tuple[Band, list[str]]:
     """The band of a folder of runs, and its runs' names (`band.json` lists them; without it all runs are its).
 
+    Args:
+        categories: that the runs must have.
+
     Raises:
-        RadarError: as `Band.of`, or a run cannot be read.
+        RadarError: as `Band.of`, a run cannot be read, or is about other categories.
     """
     listed = runs / "band.json"
     names = read_json(listed, list[str]) if listed.is_file() else sorted(p.parent.name for p in runs.glob(f"*/{RUN}"))
-    return Band.of([compute(read_run(runs / name))[0] for name in names]), names
+    if not names:
+        raise RadarError(f"{runs} holds no run folders. Name a folder of {LEAST} or more healthy reruns.")
+    band = [read_run(runs / name) for name in names]
+    wanted = list(categories or band[0].categories)
+    for name, run in zip(names, band, strict=True):
+        if run.categories != wanted:
+            said = ", ".join(run.categories)
+            raise RadarError(f"{runs / name} is about {said}, not {', '.join(wanted)}. Name reruns of the same run.")
+    return Band.of([compute(run, SIGNALS)[0] for run in band]), names
 
 
 def deviations_below(runs: Path) -> dict[str, Vector]:
@@ -320,7 +358,7 @@ def deviations_below(runs: Path) -> dict[str, Vector]:
     kept = runs / "deviations.parquet"
     band, names = band_of(runs)
     others = sorted(p.parent.name for p in runs.glob(f"*/{RUN}") if p.parent.name not in names)
-    found = {name: band.deviations(compute(read_run(runs / name))[0]) for name in others}
+    found = {name: band.deviations(compute(read_run(runs / name), SIGNALS)[0]) for name in others}
     with atomic_path(kept) as temporary:
         pd.DataFrame(found).T.to_parquet(temporary)
     return found

@@ -16,7 +16,7 @@ from radar_suite.diagnosis.diagnose import Band, Vector
 from radar_suite.diagnosis.interventions import FIXES, record
 from radar_suite.diagnosis.plant import FAULTS, Setup, harms, learn, score
 from radar_suite.diagnosis.runs import RunFolder
-from radar_suite.diagnosis.signals import Values, compute
+from radar_suite.diagnosis.signals import SIGNALS, Values, compute
 from radar_suite.diagnosis.taxonomy import read_taxonomy
 
 RERUNS = 8  # healthy, for the band
@@ -42,9 +42,8 @@ class Patient:
         return self.band.deviations(self.signals)
 
     def test(self, name: str) -> Vector:
-        """Deviations of the signals that a test reads."""
-        reads = read_taxonomy().tests[name].reads
-        return {one: v for one, v in self.deviations.items() if one.removesuffix(", extreme") in reads}
+        """Deviations of the signals that a test reads, a second look among them."""
+        return self.band.deviations(compute(self.run, read_taxonomy().tests[name].reads)[0])
 
     def treat(self, fix: str) -> pd.DataFrame:
         """Harm by the fault's own measure as it is, with a fix, and without the fault; one row per seed."""
@@ -75,7 +74,7 @@ class Lab:
 
     def __init__(self, bench: Bench, *, reruns: int = RERUNS):
         self.healthy = Setup.of(bench)
-        self.band = Band.of([compute(record(self.healthy, seed=seed))[0] for seed in range(reruns)])
+        self.band = Band.of([compute(record(self.healthy, seed=seed), SIGNALS)[0] for seed in range(reruns)])
 
     def break_it(self, fault: str = HIDDEN, severity: float = 0.8, *, seed: int = 0) -> Patient:
         """Plant a fault, train, and record.
@@ -116,8 +115,7 @@ def play(lab: Lab) -> None:
     def broken() -> None:
         state["seed"] += 1
         state["patient"] = patient = lab.break_it(fault.value, severity.value, seed=state["seed"])
-        cheap = {name: v for name, v in patient.deviations.items() if not name.startswith("relabel")}
-        show({name: cheap[name] for name in strongest(cheap, SHOWN)})
+        show({name: patient.deviations[name] for name in strongest(patient.deviations, SHOWN)})
 
     actions = {
         "break": broken, "run test": lambda: show(state["patient"].test(test.value)),

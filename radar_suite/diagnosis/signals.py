@@ -1,13 +1,14 @@
 """Signals: what a run folder shows, each a formula of scores, labels, metadata, logs and checks.
 
 A signal is one number, or one per category. Regimes say what a signal needs to be there: B scores, labels, soft labels
-and metadata; L logs, ablations and serving replay; C what training and serving say of themselves; R a second look at
-training labels. `compute` leaves out what a run has no parts for. A signal of your own is a function with `@signal`.
+and metadata; L logs, ablations and serving replay; R a second look at training labels, which is paid for and so read by
+a test only. What training and serving say of themselves (C) are exact checks below. A signal of your own is a function
+with `@signal`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -20,7 +21,7 @@ from radar_suite.diagnosis.runs import RunFolder
 
 Values = float | Float[np.ndarray, " category"]
 LEAST = 0.04  # share of the audit posts below which a slice is not looked at
-REGIMES = ("B", "L", "C", "R")
+SECOND_LOOK = "R"
 
 
 class Signal(NamedTuple):
@@ -43,19 +44,20 @@ def signal(regime: str) -> Callable[[Callable[[RunFolder], Values]], Callable[[R
     return enter
 
 
-def compute(run: RunFolder, regimes: str = "BLCR") -> tuple[dict[str, Values], list[str]]:
-    """All signals that a run has the parts for, and the names of those that it has not."""
+def compute(run: RunFolder, names: Iterable[str] | None = None) -> tuple[dict[str, Values], list[str]]:
+    """Signals that a run has the parts for, and the names of those that it has not.
+
+    Args:
+        names: which; None for all that cost no second look.
+    """
+    wanted = [name for name, one in SIGNALS.items() if one.regime != SECOND_LOOK] if names is None else names
     found, absent = {}, []
     with np.errstate(all="ignore"):
-        for name, (formula, regime) in SIGNALS.items():
+        for name in wanted:
             try:
-                value = formula(run) if regime in regimes else None
+                found[name] = SIGNALS[name].formula(run)
             except (KeyError, AttributeError):
-                value = None
-            if value is None:
                 absent.append(name)
-            else:
-                found[name] = value
     return found, absent
 
 

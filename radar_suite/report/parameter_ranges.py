@@ -97,6 +97,11 @@ RANGES: Mapping[str, Range | Several | Words | tuple] = {
     "phase_focus": Several(SHARE),
     "phase_overlap": Several(Range(0, 3)),
     "phase_seeds": RUNS,
+    # 10
+    "diagnosis_posts": POSTS,
+    "diagnosis_reruns": Range(5, 1000),
+    "diagnosis_severity": SHARE,
+    "diagnosed_router": Words(r"[^\0\n]*", "a run hash, or loss and backbone as 'Masked BCE/SigLIP2'"),
 }
 
 

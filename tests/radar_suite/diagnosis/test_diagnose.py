@@ -10,8 +10,8 @@ import pytest
 
 from radar_lib.errors import RadarError
 from radar_lib.files import write_json
-from radar_suite.diagnosis.diagnose import HEALTHY, UNKNOWN, Band, Diagnoser, Model, nearest, rules
-from radar_suite.diagnosis.runs import read_run, write_run
+from radar_suite.diagnosis.diagnose import HEALTHY, UNKNOWN, Band, Diagnoser, Model, band_of, nearest, rules
+from radar_suite.diagnosis.runs import RunFolder, read_run, write_run
 from radar_suite.diagnosis.signals import CONTRACT, SIGNALS, compute
 from radar_suite.diagnosis.taxonomy import document, read_taxonomy, write_document
 
@@ -68,6 +68,14 @@ def break_json(folder):
     (folder / "run.json").write_text("{")
 
 
+def break_values(folder):
+    write_json(folder / "run.json", {"version": 1, "categories": ["A", "B"], "thresholds": [0.5]})
+
+
+def break_labels(folder):
+    pd.read_parquet(folder / "posts.parquet").assign(label_A=2).to_parquet(folder / "posts.parquet")
+
+
 def break_columns(folder):
     pd.read_parquet(folder / "posts.parquet").drop(columns="logit_A").to_parquet(folder / "posts.parquet")
 
@@ -95,7 +103,8 @@ def break_all(folder):
 
 @pytest.mark.parametrize(
     "damage",
-    [break_version, break_json, break_columns, break_logits, break_audit, break_splits, break_table, break_all],
+    [break_version, break_json, break_values, break_columns, break_labels, break_logits, break_audit, break_splits,
+     break_table, break_all],
 )
 def test_a_folder_that_is_no_run_is_refused(folder, damage):
     damage(folder)
@@ -104,8 +113,17 @@ def test_a_folder_that_is_no_run_is_refused(folder, damage):
 
 
 def test_a_band_takes_five_reruns(run):
-    with pytest.raises(RadarError, match="five"):
+    with pytest.raises(RadarError, match="5 or more"):
         Band.of([compute(run(seed))[0] for seed in range(4)])
+
+
+def test_a_folder_that_is_no_band_is_refused(run, tmp_path):
+    with pytest.raises(RadarError, match="no run folders"):
+        band_of(tmp_path)
+    one = run()
+    write_run(tmp_path / "a", {"categories": one.categories}, one.posts, None, None)
+    with pytest.raises(RadarError, match="about A, B, not A"):
+        band_of(tmp_path, ["A"])
 
 
 @pytest.fixture(scope="module")
@@ -153,6 +171,51 @@ def test_what_no_cause_explains_is_unknown(table):
 def test_a_broken_contract_decides(table):
     vector = {"slope": 3.0}
     assert Model.of(table, SEEN).diagnose(vector, ["two"])["verdict"] == "two"
+
+
+def test_a_test_moves_the_odds_towards_the_cause_that_it_speaks_for(table):
+    speaks = table.assign(relabel_false=np.where(table["truth"] == "two", 3.0, 0.0))
+    model = Model.of(speaks, SEEN)
+    assert model.likelihood_ratio({"relabel_false": 3.0}, "two", "one") > 1
+    assert model.likelihood_ratio({"relabel_false": 0.0}, "two", "one") < -1
+    assert model.likelihood_ratio({"relabel_month": 3.0}, "two", "one") == 0
+    before, after = (model.diagnose({"audit_ap": 3.0}, odds=odds) for odds in (None, {"one": -20.0, "two": 20.0}))
+    assert (before["verdict"], after["verdict"]) == ("one", "two")
+    assert sum(after["posterior"].values()) == pytest.approx(1)
+
+
+@pytest.fixture(scope="module")
+def doubtful():
+    """Development runs of a regional policy and a changed one, which only the second look tells apart."""
+    random, rows = np.random.default_rng(5), []
+    for i in range(90):
+        truth = ["", "regional_policy", "policy_change"][i % 3]
+        x = {name: random.normal(0, 0.3) + 3 * bool(truth) for name in ("region_residual", "month_residual")}
+        rows.append({"truth": truth, "world": "w", "siding": random.normal(0, 0.3), **x,
+                     "relabel_region": 4.0 * (i % 3 == 1), "relabel_month": 4.0 * (i % 3 == 2)})  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+@pytest.mark.parametrize("verdict", ["regional_policy", "policy_change"])
+def test_the_second_look_decides_where_it_is_allowed_and_is_named_where_it_is_not(run, doubtful, verdict):
+    plain = dict.fromkeys(["region_residual", "month_residual", "siding", "relabel_region", "relabel_month"])
+    band = Band(dict.fromkeys(plain, 0.0), dict.fromkeys(plain, 0.98))
+    ill = {"region_residual": np.e**3 - 1, "month_residual": np.e**3 - 1, "siding": 0.0}
+    region = verdict == "regional_policy"
+
+    def gold(posts):  # wrong in one region, or before a month
+        return ~posts["region"].eq("r") if region else posts["month"] > 3
+
+    one = run()
+    train = one.splits["train"]
+    golds = {f"gold_{c}": np.where(gold(train), train[f"label_{c}"], 1 - train[f"label_{c}"]) for c in one.categories}
+    looked = RunFolder(one.about, one.posts, None, pd.DataFrame({"post_id": train["post_id"], **golds}))
+    diagnoser = Diagnoser(band, doubtful)
+    found = diagnoser(looked, "BLCR", computed=(ill, []))
+    assert found["verdict"] == verdict
+    assert found["ruled_out"]["test"] == "relabel" and found["next_test"] is None
+    for blind in (diagnoser(looked, "BLC", computed=(ill, [])), diagnoser(one, "BLCR", computed=(ill, []))):
+        assert blind["next_test"]["test"] == "relabel" and blind["ruled_out"] is None
 
 
 def test_the_evidence_is_what_speaks_for_the_verdict(table):
