@@ -12,12 +12,13 @@ from matplotlib.figure import Figure
 
 from radar_suite.diagnosis.diagnose import Band, Vector
 from radar_suite.diagnosis.signals import Values
+from radar_suite.diagnosis.taxonomy import read_taxonomy
 from radar_suite.report.drawing import shorten
 from radar_suite.report.style import BLACK, BLUE, GREEN, ORANGE
 
 WITHIN = 2.0  # spreads of healthy reruns that are drawn as the band
 ARMS = {"none": BLACK, "placebo": ORANGE, "random": ORANGE, "fix": BLUE, "healthy": GREEN}
-LETTERS = 96  # of a line of the card
+LETTERS = 110  # of a line of the card
 
 
 def strongest(deviations: Vector, n: int) -> list[str]:
@@ -78,7 +79,11 @@ Lines = list[tuple[str, str]]
 
 def lines_of(found: Mapping[str, Any], proof: Mapping[str, Any] | None, expected: float | None) -> Lines:
     """Name and value of what the card says in words."""
+    causes = {cause.name: cause for cause in read_taxonomy().causes}
     lines = [("verdict", f"{found['verdict']}, probability {found['posterior'][found['verdict']]:.2f}")]
+    if cause := causes.get(found["verdict"]):
+        alike = [f"{name} {found['posterior'].get(name, 0):.2f} ({test})" for name, test in cause.look_alikes.items()]
+        lines.append(("look-alikes (test)", ", ".join(alike)))
     lines += [("contract broken", f"{name} by {value:.2f}") for name, value in found["broken"].items()]
     if out := found.get("ruled_out"):
         lines.append(("ruled out", f"{out['cause']}, by {out['test']}"))
@@ -106,16 +111,17 @@ def draw_card(
         proof: of `proof.verify`, where a fix was applied.
         expected: share of the loss that the first fix recovered in earlier runs.
     """
-    figure = plt.figure(figsize=(10, 5.6 if proof else 4.2), layout="constrained")
-    rows = figure.add_gridspec(3 if proof else 2, 2, height_ratios=[1.1, 1.2, 1.2][: 3 if proof else 2])
+    lines = lines_of(found, proof, expected)
+    heights = [0.24 * len(lines), 1.9] + [1.7] * bool(proof)
+    figure = plt.figure(figsize=(10, 0.4 + sum(heights)), layout="constrained")
+    rows = figure.add_gridspec(len(heights), 2, height_ratios=heights)
     words = figure.add_subplot(rows[0, :])
     words.axis("off")
     figure.suptitle(name, x=0.02, ha="left", fontweight="bold")
-    lines = lines_of(found, proof, expected)
     for place, (what, text) in enumerate(lines):
-        y = 1 - (place + 0.5) / max(len(lines), 6)
+        y = 1 - (place + 0.5) / len(lines)
         words.text(0.0, y, what, va="center", color="#555555")
-        words.text(0.16, y, text, va="center")
+        words.text(0.18, y, text, va="center")
     draw_posterior(figure.add_subplot(rows[1, 0]), found["posterior"])
     deviations = band.deviations(signals)
     shown: dict[str, str] = {}  # each signal once
