@@ -47,8 +47,9 @@ def _expected(run: RunFolder) -> Float[np.ndarray, "post category"]:
     """P(label = 1) of training posts: teacher and student, each calibrated on validation labels, on average."""
     held, out = run.matrix("validation", "label"), []
     for what in ("teacher", "logit"):
-        z, other = run.matrix("train", what).astype(float), run.matrix("validation", what).astype(float)
-        lines = [fit_line(other[held[:, k] >= 0, k], held[held[:, k] >= 0, k]) for k in range(z.shape[1])]
+        scale = run.matrix("validation", what).std(axis=0) + 1e-6
+        z, other = run.matrix("train", what) / scale, run.matrix("validation", what) / scale
+        lines = [fit_line(other[y >= 0, k], y[y >= 0]) for k, y in enumerate(held.T)]
         out.append(expit(np.stack([a * z[:, k] + b for k, (a, b) in enumerate(lines)], axis=1)))
     return np.mean(out, axis=0)
 

@@ -9,7 +9,7 @@ from scipy.special import expit
 
 from radar_lib.errors import RadarError
 from radar_lib.training.cache import Cache
-from radar_suite.diagnosis import card, proof
+from radar_suite.diagnosis import card, interventions, proof
 from radar_suite.diagnosis.bench import VARIANTS, Bench
 from radar_suite.diagnosis.interventions import BUDGET, FIXES, record
 from radar_suite.diagnosis.lab import HIDDEN, Lab
@@ -20,7 +20,7 @@ from radar_suite.world.policies import CATEGORIES
 SEEDS = (0, 1, 2)
 HALF = 16  # features of frames, and of text
 HURTFUL = [  # faults that this bench can show
-    "unmasked_loss", "pipeline_label_noise", "copies_across_splits", "streams_across_splits", "modality_lost",
+    "unmasked_loss", "copies_across_splits", "streams_across_splits", "modality_lost",
     "unstable_training", "undertrained", "low_capacity", "collapsed_head", "misjoined_teacher",
     "serving_modality", "serving_truncation", "serving_precision", "prevalence_shift",
     "threshold_drift", "regional_policy", "policy_change", "unseen_language", "wrong_transcripts",
@@ -140,6 +140,15 @@ def test_sampling_adds_the_missing_language_only(healthy):
     added = treated.posts["train"].iloc[len(setup.read) :]
     assert 0 < len(added) <= BUDGET and set(added["language"]) == {"ar"}
     assert len(treated.read) == len(treated.posts["train"]) == len(treated.x["whole"]["train"])
+
+
+def test_reviews_find_the_wrong_labels(healthy, monkeypatch):
+    monkeypatch.setattr(interventions, "BUDGET", 40)
+    setup = broken(healthy, "pipeline_label_noise")
+    wrong = lambda s: ((s.labels("train") >= 0) & (s.labels("train") != s.truth["train"])).sum()  # noqa: E731
+    treated = proof.treat(setup, record(setup, seed=0), ["relabel_suspects"])
+    assert treated.said["reviewed"] == 40
+    assert wrong(setup) - wrong(treated) > 20  # of 40; the rate of wrong labels is about a third
 
 
 def test_every_fix_that_runs_is_named_and_every_name_runs():
