@@ -23,6 +23,7 @@ import torch
 from radar_lib.errors import RadarError
 from radar_lib.files import atomic_path, digest_json, read_json, read_sealed, write_json
 from radar_suite.diagnosis.diagnose import HEALTHY, KNOWLEDGE, UNKNOWN, deviations_below
+from radar_suite.diagnosis.plant import HISTORY
 from radar_suite.intake.audit import wilson
 
 SIZES = {
@@ -153,6 +154,12 @@ def evaluate(size: str, out: Path, cache: Path) -> dict[str, Any]:
     for k in KNOWLEDGE:
         ours = {name: found[name][k]["posterior"] for name in found}
         scores["posterior"][k]["calibration_error"] = calibration_error(answers, ours)
+    right = {fault.__name__: cause for fault, cause in HISTORY.items()}
+    scores["history"] = {  # bugs that this project had; shown apart
+        one["causes"][0]: {"right": right[one["causes"][0]]}
+        | {k: found[name][k]["posterior"]["verdict"] for k in KNOWLEDGE}
+        for name, one in answers.items() if one["kind"] == "history"
+    }  # fmt: skip
     write_json(out / "scores.json", scores)
     return scores
 

@@ -1,7 +1,7 @@
 """A finished run of the chain as a run folder, and a healthy band for it.
 
-The router's backbone, with its adapter, reads every post once; the router's own heads, and those of a band, are applied to
-the same pooled vectors. A run of the chain has no serving replay, no second look, no curves by category and no soft
+The router's backbone, with its adapter, reads every post once; the router's own heads, and those of a band, are applied
+to the same pooled vectors. A run of the chain has no serving replay, no second look, no curves by category and no soft
 labels of audit posts: signals that need them are left out, by name.
 """
 
@@ -68,8 +68,8 @@ class ChainRun:
                     part[[f"{what}_{c}" for c in categories]] = head_logits(x, weights or self.weights)
             parts.append(part)
         known = float((labels(self.posts["train"], categories) >= 0).sum())
-        read = float(len(self.posts["train"]) * len(categories)) if self.run.spec.recipe.objective == "unmasked" else known
-        said = {"verified_cells": known, "loss_cells": read}
+        every = float(len(self.posts["train"]) * len(categories))
+        said = {"verified_cells": known, "loss_cells": every if self.run.spec.recipe.objective == "unmasked" else known}
         return RunFolder(About(version=VERSION, categories=list(categories), contract=said), pd.concat(parts))
 
     def band(self, seeds: int) -> list[RunFolder]:
@@ -131,7 +131,7 @@ def read_chain(folder: Path, row: str = "") -> ChainRun:
 
     teacher = read_scores(folder / SOFT_LABELS) if (folder / SOFT_LABELS).is_file() else None
     posts = _describe(corpus, splits, {split: load(f"content-{split}") for split in splits})
-    for split, table in posts.items():
+    for table in posts.values():
         if teacher is not None and set(table["post_id"]) <= set(teacher["post_id"]):
             logits = logits_for(teacher, table["post_id"].tolist(), run.spec.categories)
             table[[f"teacher_{c}" for c in run.spec.categories]] = logits
