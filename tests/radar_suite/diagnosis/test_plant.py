@@ -5,7 +5,7 @@ import pytest
 
 from radar_lib.training.cache import Cache
 from radar_suite.diagnosis.bench import Size, open_bench
-from radar_suite.diagnosis.plant import EVERY, FAULTS, HISTORY, OUTSIDE, PLANS, Setup, contract_of, harmless, runs_of
+from radar_suite.diagnosis.plant import DEVELOPMENT, FAULTS, HISTORY, OUTSIDE, PLANS, Setup, contract_of, harmless, runs_of
 from radar_suite.diagnosis.taxonomy import read_taxonomy
 
 FITS = {"lam", "learning_rate", "epochs", "batch", "decay", "stop", "head_weights"}
@@ -54,7 +54,7 @@ def changed(before, after):
 
 def planted(bench, fault, severity, seed=3):
     setup = Setup.of(bench)
-    EVERY[fault](setup, severity, np.random.default_rng(seed))
+    DEVELOPMENT.fault(fault)(setup, severity, np.random.default_rng(seed))
     return setup
 
 
