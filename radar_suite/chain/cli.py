@@ -237,8 +237,9 @@ COMMANDS = (
     )),
     Command("diagnose", "diagnosis:diagnose", "say what is wrong with a finished run, on what evidence, and what to do",
             diagnosis.HELP, (
-        option("run", metavar="DIR", help="run folder"),
-        option("--band", metavar="DIR", help="folder of healthy reruns"),
+        option("run", nargs="?", metavar="DIR", help="run of the chain, or run folder (default: runs/cpu)"),
+        option("--row", metavar="ROUTER", default="", help="of a run of the chain: LOSS/BACKBONE or a run hash"),
+        option("--band", metavar="DIR_OR_N", help="folder of healthy reruns, or how many heads to train anew"),
         option("--apply", metavar="KEY", type=Path, help="of a planted run, its planter's key folder: train "
                "with the fix and with a placebo, five seeds each"),
         option("--json", action="store_true", help="for programs: everything that was found"),

@@ -40,6 +40,7 @@ FOLDS = 5
 KNOWLEDGE = ("B", "BL", "BLC", "BLCR")
 DOUBT = 0.02  # odds of the second cause below which no test is run
 FALSE_ALARMS = 0.01  # share of the development's healthy runs that may be called faulty
+UNLIKE = 0.1  # share of the development's faulty runs that may be called unknown
 CERTAIN = 3.0  # added to the score of a cause whose contract is broken
 
 Vector = dict[str, float]
@@ -81,6 +82,12 @@ class Band:
 
 def _regime(column: str) -> str:
     return SIGNALS[column.removesuffix(", extreme")].regime
+
+
+def _unit(x: Float[np.ndarray, "run signal"]) -> Float[np.ndarray, "run signal"]:
+    """Direction of what lies more than two spreads outside the band."""
+    x = np.sign(x) * np.maximum(np.abs(x) - np.log1p(2.0), 0)
+    return x / (np.linalg.norm(x, axis=1, keepdims=True) + 1e-9)
 
 
 @dataclass(frozen=True)
@@ -142,12 +149,16 @@ class Model:
         """Score of each cause: about 1 where it is at work and 0 elsewhere."""
         return np.column_stack([x, np.ones(len(x))]) @ (self.weights if weights is None else weights)
 
-    @staticmethod
-    def _strengths(x: np.ndarray, scores: np.ndarray) -> Float[np.ndarray, "run strength"]:
+    def _strengths(
+        self, x: np.ndarray, scores: np.ndarray, known: Bool[np.ndarray, " run"]
+    ) -> Float[np.ndarray, "run strength"]:
+        """How large scores and signals are, and how alike (cosine) the most similar of the `known` faulty runs is."""
         top = np.sort(scores, axis=1)[:, ::-1]
         size = np.sort(np.abs(x), axis=1)[:, ::-1]
+        others = self._x[known & self._y.any(axis=1)]
+        alike = (_unit(x) @ _unit(others).T).max(axis=1)
         return np.column_stack([top[:, 0], top[:, 1], size[:, :3].mean(1), size[:, :15].mean(1), size.mean(1),
-                                top[:, 0] / (0.3 + size[:, :15].mean(1))])  # fmt: skip
+                                top[:, 0] / (0.3 + size[:, :15].mean(1)), alike])  # fmt: skip
 
     @cached_property
     def _held_out(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -155,15 +166,18 @@ class Model:
         healthy 0, faulty 1, and faulty with its cause left out 2."""
         worlds = pd.factorize(self.table["world"])[0]  # another world is what a diagnosis meets
         fold = worlds if worlds.max() > 0 else np.arange(len(self.table)) % FOLDS
-        scores = np.zeros(self._y.shape)
+        scores, strength = np.zeros(self._y.shape), [np.empty(0)] * len(fold)
         for f in np.unique(fold):
-            scores[fold == f] = self.scores(self._x[fold == f], self._fit(np.flatnonzero(fold != f)))
-        kind, strengths = [self._y.any(axis=1).astype(int)], [self._strengths(self._x, scores)]
+            rows = np.flatnonzero(fold == f)
+            scores[rows] = self.scores(self._x[rows], self._fit(np.flatnonzero(fold != f)))
+            for row, one in zip(rows, self._strengths(self._x[rows], scores[rows], fold != f), strict=True):
+                strength[row] = one
+        kind, strengths = [self._y.any(axis=1).astype(int)], [np.stack(strength)]
         for k in range(len(self.causes)):
             rows = np.flatnonzero(self._y[:, k] & (self._y.sum(axis=1) == 1))
             if len(rows):
                 blind = self.scores(self._x[rows], self._fit(np.arange(len(self.table)), without=k))
-                strengths.append(self._strengths(self._x[rows], blind))
+                strengths.append(self._strengths(self._x[rows], blind, ~self._y[:, k]))
                 kind.append(np.full(len(rows), 2))
         return scores, np.concatenate(strengths), np.concatenate(kind), fold
 
@@ -176,7 +190,7 @@ class Model:
         alarm = max(float(np.quantile(healthy, 1 - FALSE_ALARMS)), 0.0)
         ill = kind > 0
         known = LogisticRegression(C=1.0, max_iter=2000, class_weight="balanced").fit(strengths[ill], kind[ill] == 1)
-        doubt = float(np.quantile(known.decision_function(strengths[kind == 1]), 0.1))
+        doubt = float(np.quantile(known.decision_function(strengths[kind == 1]), UNLIKE))
         single = self._y.sum(axis=1) == 1
         sharpness = max(np.arange(2.0, 16.0), key=lambda a: np.log(
             softmax(a * scores[single], axis=1)[self._y[single]] + 1e-9).sum())  # fmt: skip
@@ -214,7 +228,7 @@ class Model:
         x = np.array([[vector.get(name, 0.0) for name in self.columns]])
         raw = self.scores(x)
         faulty, known, alarm, doubt, sharpness, second = self._deciders
-        strengths = self._strengths(x, raw)
+        strengths = self._strengths(x, raw, np.ones(len(self.table), bool))
         p_ill = 1 / (1 + np.exp(alarm - faulty.decision_function(strengths)[0]))
         p_known = 1 / (1 + np.exp(doubt - known.decision_function(strengths)[0]))
         score = raw[0] + CERTAIN * np.isin(self.causes, list(broken))

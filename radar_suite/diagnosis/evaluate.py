@@ -23,11 +23,12 @@ import torch
 from radar_lib.errors import RadarError
 from radar_lib.files import atomic_path, digest_json, read_json, read_sealed, write_json
 from radar_suite.diagnosis.diagnose import HEALTHY, KNOWLEDGE, UNKNOWN, deviations_below
+from radar_suite.diagnosis.plant import HISTORY
 from radar_suite.intake.audit import wilson
 
-SIZES = {
-    "smoke": (("smoke-dev-1",), "smoke-test"), "quick": (("quick-dev-1", "quick-dev-2"), "quick-test"),
-    "full": (("full-dev-1", "full-dev-2"), "full-test"),
+SIZES = {  # plans for development, and for the test
+    "smoke": (("smoke-dev-1",), ("smoke-test",)), "quick": (("quick-dev-1", "quick-dev-2"), ("quick-test",)),
+    "full": (("full-dev-1", "full-dev-2"), ("held-out-facts", "held-out-standin")),
 }  # fmt: skip
 METHODS = ("posterior", "rules", "nearest")
 BARS = {  # of the issue that asked for it; top-1 by knowledge
@@ -126,7 +127,7 @@ def calibration_error(answers: dict[str, dict[str, Any]], verdicts: dict[str, An
 
 def evaluate(size: str, out: Path, cache: Path) -> dict[str, Any]:
     """All steps; returns and writes `scores.json`."""
-    development, test = SIZES[size]
+    development, tests = SIZES[size]
 
     def folders(plan: str) -> tuple[Path, Path]:
         return out / plan / "runs", out / plan / "key"
@@ -136,23 +137,31 @@ def evaluate(size: str, out: Path, cache: Path) -> dict[str, Any]:
         if code := subprocess.run(command, check=False).returncode:
             raise RadarError(f"{module} ended with {code}. Its message stands above; the same command goes on.")
 
-    for plan in (*development, test):
+    for plan in (*development, *tests):
         runs, key = folders(plan)
         if not (key / "key.json").is_file():
             step("plant", "--plan", plan, "--runs", runs, "--key", key, "--cache", cache)
-    reference, (runs, key) = out / "reference.parquet", folders(test)
+    reference, answers, found = out / "reference.parquet", {}, {}
     if not reference.is_file():
         learn([folders(plan) for plan in development], reference)
-    verdicts = out / test / "verdicts.json"
-    if not verdicts.is_file():
-        step("diagnose", "--runs", runs, "--reference", reference, "--out", verdicts)
-    answers, found = open_key(key, runs, verdicts), read_json(verdicts)
-    scores: dict[str, Any] = {"size": size, "bars": BARS, "key": read_json(runs / "key_digest.json")}
+    scores: dict[str, Any] = {"size": size, "bars": BARS, "keys": {}}
+    for test in tests:
+        (runs, key), verdicts = folders(test), out / test / "verdicts.json"
+        if not verdicts.is_file():
+            step("diagnose", "--runs", runs, "--reference", reference, "--out", verdicts)
+        answers, found = answers | open_key(key, runs, verdicts), found | read_json(verdicts)
+        scores["keys"][test] = read_json(runs / "key_digest.json")
     for method in METHODS:
         scores[method] = {k: judge(answers, lambda name, k=k, m=method: found[name][k][m]) for k in KNOWLEDGE}
     for k in KNOWLEDGE:
         ours = {name: found[name][k]["posterior"] for name in found}
         scores["posterior"][k]["calibration_error"] = calibration_error(answers, ours)
+    right = {fault.__name__: cause for fault, cause in HISTORY.items()}
+    scores["history"] = {  # bugs that this project had; shown apart
+        one["causes"][0]: {"right": right[one["causes"][0]]}
+        | {k: found[name][k]["posterior"]["verdict"] for k in KNOWLEDGE}
+        for name, one in answers.items() if one["kind"] == "history"
+    }  # fmt: skip
     write_json(out / "scores.json", scores)
     return scores
 

@@ -1,7 +1,7 @@
 """A finished run of the chain as a run folder, and a healthy band for it.
 
-The router's backbone, with its adapter, reads every post once; the router's own heads, and those of a band, are applied to
-the same pooled vectors. A run of the chain has no serving replay, no second look, no curves by category and no soft
+The router's backbone, with its adapter, reads every post once; the router's own heads, and those of a band, are applied
+to the same pooled vectors. A run of the chain has no serving replay, no second look, no curves by category and no soft
 labels of audit posts: signals that need them are left out, by name.
 """
 
@@ -68,8 +68,8 @@ class ChainRun:
                     part[[f"{what}_{c}" for c in categories]] = head_logits(x, weights or self.weights)
             parts.append(part)
         known = float((labels(self.posts["train"], categories) >= 0).sum())
-        read = float(len(self.posts["train"]) * len(categories)) if self.run.spec.recipe.objective == "unmasked" else known
-        said = {"verified_cells": known, "loss_cells": read}
+        every = float(len(self.posts["train"]) * len(categories))
+        said = {"verified_cells": known, "loss_cells": every if self.run.spec.recipe.objective == "unmasked" else known}
         return RunFolder(About(version=VERSION, categories=list(categories), contract=said), pd.concat(parts))
 
     def band(self, seeds: int) -> list[RunFolder]:
@@ -115,27 +115,23 @@ def read_chain(folder: Path, row: str = "") -> ChainRun:
     keys = [("logit", split) for split in splits] + [(what, "audit") for what in CHANGES if what != "logit"]
     router = RadarRouter.from_pretrained(run.router_folder)
 
-    def work(inner: Path) -> None:
-        for what, split in tqdm(keys, desc=f"{run.spec.backbone}: posts read", unit="split"):
-            vectors, content = _read(router, corpus, splits[split], CHANGES[what])
-            np.save(inner / f"{what}-{split}.npy", vectors, allow_pickle=False)
-            if what == "logit":
-                np.save(inner / f"content-{split}.npy", content, allow_pickle=False)
-
     about = {"run": run.digest, "posts": corpus.digest, "code": digest_sources(__name__)}
-    entry = cache.entry("diagnosis", about)
-    entry.make(work)
-
-    def load(name: str) -> np.ndarray:
-        return np.load(entry.path(f"{name}.npy"), allow_pickle=False)
-
+    features, content = {}, {}
+    for what, split in tqdm(keys, desc=f"{run.spec.backbone}: posts read", unit="split"):
+        entry = cache.entry("diagnosis", about | {"read": what, "split": split})
+        entry.make(
+            lambda inner, what=what, split=split: _keep(inner, *_read(router, corpus, splits[split], CHANGES[what]))
+        )
+        features[what, split] = np.load(entry.path("features.npy"), allow_pickle=False)
+        if what == "logit":
+            content[split] = np.load(entry.path("content.npy"), allow_pickle=False)
     teacher = read_scores(folder / SOFT_LABELS) if (folder / SOFT_LABELS).is_file() else None
-    posts = _describe(corpus, splits, {split: load(f"content-{split}") for split in splits})
-    for split, table in posts.items():
+    posts = _describe(corpus, splits, content)
+    for table in posts.values():
         if teacher is not None and set(table["post_id"]) <= set(teacher["post_id"]):
             logits = logits_for(teacher, table["post_id"].tolist(), run.spec.categories)
             table[[f"teacher_{c}" for c in run.spec.categories]] = logits
-    return ChainRun(run, posts, {key: load("-".join(key)) for key in keys}, _head_weights(router))
+    return ChainRun(run, posts, features, _head_weights(router))
 
 
 def _describe(corpus: Posts, splits: dict[str, str], content: dict[str, np.ndarray]) -> dict[str, pd.DataFrame]:
@@ -168,6 +164,11 @@ def _read(
 
     vectors, digests = zip(*chunks(), strict=True)
     return np.concatenate(vectors).astype(np.float32), np.concatenate(digests)
+
+
+def _keep(folder: Path, features: Float[np.ndarray, "post hidden"], content: np.ndarray) -> None:
+    np.save(folder / "features.npy", features, allow_pickle=False)
+    np.save(folder / "content.npy", content, allow_pickle=False)
 
 
 def _content(row: dict[str, Any]) -> str:

@@ -20,10 +20,11 @@ from tqdm import tqdm
 from radar_lib.errors import RadarError
 from radar_lib.files import read_json, write_json
 from radar_lib.training.cache import Cache
+from radar_suite.diagnosis import held_out
 from radar_suite.diagnosis.bench import Bench, Size, open_bench
 from radar_suite.diagnosis.evaluate import open_key, share
 from radar_suite.diagnosis.interventions import FIXES, UNTRAINED, record
-from radar_suite.diagnosis.plant import PLAN, SEEDS, Setup, harms, learn, planted, score
+from radar_suite.diagnosis.plant import DEVELOPMENT, PLAN, SEEDS, Makings, Setup, harms, learn, planted, score
 from radar_suite.diagnosis.runs import RunFolder
 from radar_suite.diagnosis.taxonomy import read_taxonomy
 
@@ -113,9 +114,9 @@ def prove(
     if not (key / PLAN).is_file() or not (key / f"{name}.json").is_file():
         raise RadarError(f"{key} holds no {PLAN} or no {name}.json, so it cannot be trained again: a fix is "
                          "applied to planted runs. Name the key folder that it was planted with.")  # fmt: skip
-    one, bench = read_json(key / f"{name}.json"), bench or bench_of(key, cache)
-    world = read_json(key / PLAN)["world"]
-    ill, well = (planted(bench, one, world=world, ill=ill) for ill in (True, False))
+    one, plan, bench = read_json(key / f"{name}.json"), read_json(key / PLAN), bench or bench_of(key, cache)
+    makings = Makings(held_out.OUTSIDE, held_out.harmless) if plan["held_out"] else DEVELOPMENT
+    ill, well = (planted(bench, one, world=plan["world"], ill=ill, makings=makings) for ill in (True, False))
     fix, placebo = fixes_of(verdict["causes"]), placebo_of(verdict["causes"], verdict["posterior"])
     others = sorted(set(FIXES) - set(placebo))
     random = {"random": [str(np.random.default_rng(one["number"]).choice(others))]}

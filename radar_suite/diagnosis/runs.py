@@ -2,8 +2,8 @@
 
     run.json           version, categories, thresholds, recall target, and what the run says of itself (`contract`)
     posts.parquet      one row per scored post of train, validation, audit and serve: post_id, split, label_<c> and
-                       logit_<c>; where known pipeline, region, language, month, group and content (equal for copies); with
-                       teachers, serving or ablations also teacher_<c>, served_<c>, no_frames_<c>, no_text_<c>
+                       logit_<c>; where known pipeline, region, language, month, group, content (equal for copies);
+                       with teachers, serving or ablations also teacher_<c>, served_<c>, no_frames_<c>, no_text_<c>
     curve.parquet      optional: step, loss_<c>, validation_<c>, gradient_<c>, update
     relabels.parquet   optional: post_id and gold_<c> of some training posts, from a blind second look
 

@@ -17,7 +17,8 @@ def audited(seed, *, missed=None, n=1500, copies=1):
     })  # fmt: skip
     y = np.arange(n) % 2
     p = np.where(missed(posts), 0.7, 0.1) if missed else np.full(n, 0.1)
-    posts = posts.assign(split="audit", group=posts["post_id"], label_A=y, logit_A=np.where(random.random(n) < p, -1, 1))
+    z = np.where(random.random(n) < p, -1, 1)
+    posts = posts.assign(split="audit", group=posts["post_id"], label_A=y, logit_A=z)
     if copies > 1:
         more = [posts.assign(post_id=posts["post_id"] + f"-{i}") for i in range(copies)]
         posts = pd.concat(more, ignore_index=True)
