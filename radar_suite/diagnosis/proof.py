@@ -115,7 +115,7 @@ def prove(
         raise RadarError(f"{key} holds no {PLAN} or no {name}.json, so it cannot be trained again: a fix is "
                          "applied to planted runs. Name the key folder that it was planted with.")  # fmt: skip
     one, plan, bench = read_json(key / f"{name}.json"), read_json(key / PLAN), bench or bench_of(key, cache)
-    makings = Makings(held_out.OUTSIDE, held_out.harmless) if plan["held_out"] else DEVELOPMENT
+    makings = Makings(held_out.OUTSIDE, held_out.harmless) if plan.get("held_out") else DEVELOPMENT
     ill, well = (planted(bench, one, world=plan["world"], ill=ill, makings=makings) for ill in (True, False))
     fix, placebo = fixes_of(verdict["causes"]), placebo_of(verdict["causes"], verdict["posterior"])
     others = sorted(set(FIXES) - set(placebo))
