@@ -12,7 +12,7 @@ from radar_lib.training.cache import Cache
 from radar_suite.diagnosis import card, interventions, proof
 from radar_suite.diagnosis.bench import VARIANTS, Bench
 from radar_suite.diagnosis.interventions import BUDGET, FIXES, record
-from radar_suite.diagnosis.lab import HIDDEN, Lab
+from radar_suite.diagnosis.lab import HIDDEN, Lab, play
 from radar_suite.diagnosis.plant import FAULTS, K, Setup, harms, learn, score
 from radar_suite.diagnosis.taxonomy import read_taxonomy
 from radar_suite.world.policies import CATEGORIES
@@ -188,6 +188,21 @@ def test_the_lab_grades_and_hides(bench):
     assert list(patient.grade("overfit", "relabel", "mask_on")["point"]) == [0, 0, 0]
     assert {lab.break_it(HIDDEN, seed=seed).fault for seed in range(2)} <= set(FAULTS)
     assert patient.test("curves") and set(patient.deviations) > set(patient.test("curves"))
+
+
+def test_the_labs_buttons_show_something(bench, monkeypatch):
+    shown = []
+    monkeypatch.delenv("RADAR_NOTEBOOK_DIGEST", raising=False)
+    monkeypatch.setattr("IPython.display.display", shown.append)
+    play(Lab(bench, reruns=5))
+    (controls,) = shown
+    press = {one.description: one.click for row in controls.children[:-1] for one in row.children
+             if hasattr(one, "click")}  # fmt: skip
+    for name in ("break", "run test", "apply fix", "grade"):
+        press[name]()
+    figures, tables = shown[1:3], shown[3:]
+    assert all(figure.axes for figure in figures)
+    assert list(tables[1].index) == ["cause", "test", "fix"] and "healthy" in tables[0].index
 
 
 def test_a_card_shows_each_signal_once_and_all_arms(bench, healthy):
