@@ -18,7 +18,7 @@ from radar_suite.report.style import BLACK, BLUE, GREEN, ORANGE
 
 WITHIN = 2.0  # spreads of healthy reruns that are drawn as the band
 ARMS = {"none": BLACK, "placebo": ORANGE, "random": ORANGE, "fix": BLUE, "healthy": GREEN}
-LETTERS = 110  # of a line of the card
+LETTERS = 88  # of a line of the card
 
 
 def strongest(deviations: Vector, n: int) -> list[str]:
@@ -95,7 +95,7 @@ def lines_of(found: Mapping[str, Any], proof: Mapping[str, Any] | None, expected
         lines.append(("expected gain", f"{100 * expected:.0f} % of what was lost, median of development runs"))
     if proof:
         gain = "{gain:+.4f} [{low:+.4f}, {high:+.4f}]".format(**proof)
-        lines.append(("proof", f"better in {proof['wins']} of {proof['seeds']} seeds, {gain} over the placebo"))
+        lines.append(("proof", f"better in {proof['wins']} of {proof['seeds']} seeds, {gain} over placebo and none"))
     return [(name, shorten(value, LETTERS)) for name, value in lines]
 
 
