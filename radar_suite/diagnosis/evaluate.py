@@ -22,7 +22,7 @@ import torch
 
 from radar_lib.errors import RadarError
 from radar_lib.files import atomic_path, digest_json, read_json, read_sealed, write_json
-from radar_suite.diagnosis.diagnose import HEALTHY, KNOWLEDGE, UNKNOWN, deviations_below
+from radar_suite.diagnosis.diagnose import HEALTHY, KNOWLEDGE, UNKNOWN, Model, deviations_below, readable
 from radar_suite.diagnosis.plant import HISTORY
 from radar_suite.intake.audit import wilson
 
@@ -31,10 +31,10 @@ SIZES = {  # plans for development, and for the test
     "full": (("full-dev-1", "full-dev-2"), ("held-out-facts", "held-out-standin")),
 }  # fmt: skip
 METHODS = ("posterior", "rules", "nearest")
-BARS = {  # of the issue that asked for it; top-1 by knowledge
-    "detection_f1": 0.95, "false_alarms": 0.02, "top1_B": 0.75, "top1_BL": 0.85, "top1_BLC": 0.92,
-    "exact_pairs": 0.60, "unknown": 0.70,
-}  # fmt: skip
+BARS = (  # set before anything was built: measure, knowledge, bar
+    ("detection_f1", "BLC", 0.95), ("false_alarms", "BLC", 0.02), ("top1", "B", 0.75), ("top1", "BL", 0.85),
+    ("top1", "BLC", 0.92), ("exact_pairs", "BLC", 0.60), ("unknown", "BLC", 0.70),
+)  # fmt: skip
 
 
 def open_key(key: Path, runs: Path, verdicts: Path) -> dict[str, dict[str, Any]]:
@@ -112,6 +112,39 @@ def judge(answers: dict[str, dict[str, Any]], verdict: Callable[[str], dict[str,
     }  # fmt: skip
 
 
+def reached(scores: dict[str, Any]) -> list[dict[str, Any]]:
+    """Each bar, what was reached with its 95 % interval (of F1: both shares drawn again), and whether it is met."""
+    rows = []
+    for measure, knowledge, bar in BARS:
+        one = scores["posterior"][knowledge]
+        if measure == "detection_f1":
+            random, (ill, well) = np.random.default_rng(1), (one["detected"], one["false_alarms"])
+            hits, alarms = (random.binomial(s["n"], s["share"], 2000) for s in (ill, well))
+            low, high = np.quantile(2 * hits / np.maximum(hits + alarms + ill["n"], 1), [0.025, 0.975])
+            found = {"share": one[measure], "low": float(low), "high": float(high), "n": ill["n"] + well["n"]}
+        else:
+            found = one[measure]
+        value = found["share"]
+        met = None if value is None else value <= bar if measure == "false_alarms" else value >= bar
+        rows.append({"measure": measure, "knowledge": knowledge, "bar": bar, "met": met, **found})
+    return rows
+
+
+def cross_validated(reference: pd.DataFrame) -> dict[str, Any]:
+    """The numbers on development runs, each world diagnosed by what the others teach; no contracts, no second look."""
+    causes = [[c for c in truth.split("+") if c] for truth in reference["truth"]]
+    answers = {str(i): {"kind": ("healthy", "single", "pair")[len(its)], "causes": its, "hurt": None}
+               for i, its in enumerate(causes)}  # fmt: skip
+    out = {}
+    for knowledge in KNOWLEDGE[:2]:
+        columns, found = readable([name for name in reference if name not in ("truth", "world")], knowledge), {}
+        for world, rows in reference.groupby("world"):
+            model = Model.of(reference[reference["world"] != world].reset_index(drop=True), columns)
+            found |= {str(i): model.diagnose(dict(row)) for i, row in rows[list(model.columns)].iterrows()}
+        out[knowledge] = judge(answers, found.__getitem__)
+    return out
+
+
 def calibration_error(answers: dict[str, dict[str, Any]], verdicts: dict[str, Any], *, bins: int = 5) -> float:
     """Expected calibration error of the verdict's posterior, over healthy runs and harmful single faults."""
     rows = []
@@ -144,7 +177,7 @@ def evaluate(size: str, out: Path, cache: Path) -> dict[str, Any]:
     reference, answers, found = out / "reference.parquet", {}, {}
     if not reference.is_file():
         learn([folders(plan) for plan in development], reference)
-    scores: dict[str, Any] = {"size": size, "bars": BARS, "keys": {}}
+    scores: dict[str, Any] = {"size": size, "keys": {}}
     for test in tests:
         (runs, key), verdicts = folders(test), out / test / "verdicts.json"
         if not verdicts.is_file():
@@ -162,6 +195,10 @@ def evaluate(size: str, out: Path, cache: Path) -> dict[str, Any]:
         | {k: found[name][k]["posterior"]["verdict"] for k in KNOWLEDGE}
         for name, one in answers.items() if one["kind"] == "history"
     }  # fmt: skip
+    scores["reached"] = reached(scores)
+    developed = pd.read_parquet(reference)
+    if developed["world"].nunique() > 1:
+        scores["development"] = cross_validated(developed)
     write_json(out / "scores.json", scores)
     return scores
 

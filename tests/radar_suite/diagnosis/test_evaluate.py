@@ -1,6 +1,7 @@
 """The key stays closed until all is diagnosed, and the numbers are those of their definitions."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,7 +10,7 @@ from sklearn.metrics import f1_score
 from radar_lib.errors import RadarError
 from radar_lib.files import digest_json, read_json, write_json, write_sealed
 from radar_suite.diagnosis.diagnose import HEALTHY, UNKNOWN
-from radar_suite.diagnosis.evaluate import calibration_error, judge, macro_f1, open_key
+from radar_suite.diagnosis.evaluate import calibration_error, cross_validated, judge, macro_f1, open_key, reached
 
 ANSWERS = {
     "a": {"kind": "single", "causes": ["x"], "hurt": {"x": True}},
@@ -81,6 +82,32 @@ def test_latent_faults_pairs_and_faults_outside_are_counted_apart():
     assert numbers["detection_f1"] == 1
     missed = verdicts(a=[], c=["x"], d=[], e=[], f=["y"], b=[])
     assert judge(ANSWERS, missed.get)["detection_f1"] == pytest.approx(1 / 3)
+
+
+def test_a_bar_is_met_from_its_side():
+    def shares(**named):
+        return {name: {"share": value, "low": 0.0, "high": 1.0, "n": 100} for name, value in named.items()}
+
+    one = shares(detected=0.99, false_alarms=0.03, top1=0.9, exact_pairs=0.6, unknown=0.1) | {"detection_f1": 0.98}
+    rows = {(r["measure"], r["knowledge"]): r for r in reached({"posterior": dict.fromkeys(("B", "BL", "BLC"), one)})}
+    met = {name for name, row in rows.items() if row["met"]}
+    assert met == {("detection_f1", "BLC"), ("top1", "B"), ("top1", "BL"), ("exact_pairs", "BLC")}
+    f1 = rows["detection_f1", "BLC"]
+    assert f1["low"] < f1["share"] < f1["high"] <= 1
+
+
+def test_development_is_diagnosed_by_other_worlds():
+    random, rows = np.random.default_rng(2), []
+    for i in range(120):
+        truth = ["", "one", "two", "one+two"][i % 4]
+        x = {name: random.normal(0, 0.3) + 4 * (of in truth) for name, of in (("slope", "one"), ("siding", "two"))}
+        rows.append({"truth": truth, "world": "ab"[i // 4 % 2], **x})
+    found = cross_validated(pd.DataFrame(rows))
+    assert found["B"]["top1"]["share"] > 0.8 and found["B"]["top1"]["n"] == 60
+    assert found["B"]["false_alarms"]["n"] == found["B"]["exact_pairs"]["n"] == 30
+    wrong = pd.DataFrame(rows).assign(truth=lambda t: t["truth"].where(t["world"] == "a", t["truth"].map(
+        {"": "", "one": "two", "two": "one", "one+two": "one+two"})))  # fmt: skip
+    assert cross_validated(wrong)["B"]["top1"]["share"] < 0.1  # a world teaches nothing about itself
 
 
 def test_a_posterior_that_is_right_as_often_as_it_says_has_no_calibration_error():

@@ -4,8 +4,21 @@ import numpy as np
 import pytest
 
 from radar_lib.training.cache import Cache
+from radar_suite.diagnosis import held_out
 from radar_suite.diagnosis.bench import Size, open_bench
-from radar_suite.diagnosis.plant import DEVELOPMENT, FAULTS, HISTORY, OUTSIDE, PLANS, Setup, contract_of, harmless, runs_of
+from radar_suite.diagnosis.evaluate import SIZES
+from radar_suite.diagnosis.plant import (
+    DEVELOPMENT,
+    FAULTS,
+    HISTORY,
+    OUTSIDE,
+    PLANS,
+    Makings,
+    Setup,
+    contract_of,
+    harmless,
+    runs_of,
+)  # fmt: skip
 from radar_suite.diagnosis.taxonomy import read_taxonomy
 
 FITS = {"lam", "learning_rate", "epochs", "batch", "decay", "stop", "head_weights"}
@@ -102,10 +115,18 @@ def test_harmless_changes_leave_labels_and_teacher(bench):
     assert {"learning_rate", "rows train"} <= changed(parts(healthy), parts(other))
 
 
-@pytest.mark.parametrize("size", ["full", "quick", "smoke"])
+@pytest.mark.parametrize("size", SIZES)
 def test_development_and_test_share_no_world(size):
-    plans = {name: plan for name, plan in PLANS.items() if name.startswith(size)}
-    test = plans.pop(f"{size}-test")
-    assert test.world not in {plan.world for plan in plans.values()}
-    assert {c for one in runs_of(test) if one["kind"] == "single" for c in one["causes"]} == set(FAULTS)
-    assert all(not plan.outside for plan in plans.values())
+    plans = PLANS | held_out.PLANS
+    development, tests = ([plans[name] for name in names] for names in SIZES[size])
+    assert not {plan.world for plan in tests} & {plan.world for plan in development}
+    assert all(not plan.outside for plan in development)
+    for test in tests:
+        assert {c for one in runs_of(test) if one["kind"] == "single" for c in one["causes"]} == set(FAULTS)
+
+
+def test_a_plan_draws_from_what_it_is_made_of():
+    makings = Makings(held_out.OUTSIDE, held_out.harmless)
+    listed = runs_of(held_out.PLANS["held-out-facts"], makings)
+    assert {one["causes"][0] for one in listed if one["kind"] == "outside"} == set(held_out.OUTSIDE)
+    assert makings.fault("strong_decay") is held_out.strong_decay
