@@ -80,7 +80,7 @@ def card(found: dict[str, Any]) -> list[str]:
     lines += [("fix", f"{one['fix']} ({one['cost']})") for one in found.get("fixes", ())]
     if proof := found.get("proof"):
         gain = "{gain:+.4f} [{low:+.4f}, {high:+.4f}]".format(**proof)
-        lines.append(("proof", f"{proof['wins']} of {proof['seeds']} seeds; {proof['harm']} {gain} over placebo and none"))
+        lines.append(("proof", f"{proof['wins']} of {proof['seeds']} seeds; {gain} over placebo and none"))
     shown = "{slice}: recall {recall:.2f} ({violations} violations), {gap:+.2f} [{low:+.2f}, {high:+.2f}], q {q:.3f}"
     lines += [("slice", shown.format(**one)) for one in found["slices"] if one["q"] < FALSE_DISCOVERY]
     lines += [("not run", name) for name in found["absent"]]

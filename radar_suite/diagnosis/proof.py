@@ -66,8 +66,8 @@ def verify(
 
     Returns:
         harm of each arm by seed; `gain` of the fix over the better of placebo and none, seed by seed: its mean, and
-        `low` and `high`, its 95 % interval (Student's t over seeds); `wins`, seeds with a gain; `verified`, all of them:
-        a tie is no win.
+        `low` and `high`, its 95 % interval (Student's t over seeds); `wins`, seeds with a gain; `verified`, all of
+        them: a tie is no win.
     """
     began, run = time.monotonic(), record(setup, seed=seeds[0])
     untouched = learn(setup, list(seeds))[0]
