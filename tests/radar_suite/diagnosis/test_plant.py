@@ -54,7 +54,7 @@ def parts(setup):
     found = {name: getattr(setup, name) for name in FITS | SERVES} | {"read": setup.read}
     for split, posts in setup.posts.items():
         found |= {f"rows {split}": posts["post_id"].to_numpy(str), f"labels {split}": setup.labels(split),
-                  f"teacher {split}": setup.teacher[split], f"seen {split}": setup.x["whole"][split]}  # fmt: skip
+                  f"teacher {split}": setup.teacher[split], f"seen {split}": setup.features("whole", split)}  # fmt: skip
     return found
 
 
