@@ -9,6 +9,7 @@
 #   make reproduce SEEDS=3                               every row at three seeds
 #   make studies                                         losses, controls and the map of masking: most of an hour
 #   make scale                                           how the gaps move with up to 16 times the posts: over an hour
+#   make diagnosis-eval SIZE=smoke                       plant failures, diagnose them blind, score (quick, full)
 #   make test-slow                                       the tests that take minutes, which `make test` leaves out
 #   make bench                                           speed of all parts, as records in benchmarks/records
 #
@@ -28,8 +29,9 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 SEEDS ?=
 ONE_CORE := OMP_NUM_THREADS=1 LOKY_MAX_CPU_COUNT=1  # each of pytest's workers: threads of one would wait for the others
+SIZE ?= smoke
 
-.PHONY: help setup reproduce studies scale verify test test-slow bench lab lint doctor results clean
+.PHONY: help setup reproduce studies scale diagnosis-eval verify test test-slow bench lab lint doctor results clean
 .DEFAULT_GOAL := help
 
 help:
@@ -65,6 +67,9 @@ studies: setup
 
 scale: setup
 	$(BIN)/radar studies --profile "$$RADAR_PROFILE" --only scale $(ARGS)
+
+diagnosis-eval: setup
+	$(BIN)/python -m radar_suite.diagnosis.evaluate --size $(SIZE) --out runs/diagnosis $(ARGS)
 
 verify: setup
 	$(BIN)/radar verify --profile "$$RADAR_PROFILE" $(ARGS)

@@ -43,7 +43,7 @@ def test_the_packages_that_the_project_is_about_are_direct_dependencies():
 
 
 LIBRARY_FLOORS = ("errors", "files", "sources", "data", "models", "training", "routing")
-SUITE_FLOORS = ("places", "world", "intake", "exercises", "report", "studies", "decisions", "chain")
+SUITE_FLOORS = ("places", "world", "intake", "exercises", "report", "studies", "decisions", "diagnosis", "chain")
 
 
 def imports(path: Path) -> list[str]:

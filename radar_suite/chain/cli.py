@@ -16,7 +16,7 @@ from typing import Any
 from radar_lib import __version__
 from radar_lib.errors import RadarError
 from radar_lib.ranges import Range
-from radar_suite.chain import decide, exits, planning, run_studies, verify
+from radar_suite.chain import decide, diagnosis, exits, planning, run_studies, verify
 from radar_suite.report.parameter_ranges import RANGES, whole_number
 
 PROFILES = """\
@@ -235,6 +235,18 @@ COMMANDS = (
     Command("results", "commands:results", "write docs/results.md from a recorded run", "example: radar results", (
         option("--record", metavar="DIR", help="default: figures/cpu of the project"), NOTEBOOKS,
     )),
+    Command("diagnose", "diagnosis:diagnose", "say what is wrong with a finished run, on what evidence, and what to do",
+            diagnosis.HELP, (
+        option("run", nargs="?", metavar="DIR", help="run of the chain, or run folder (default: runs/cpu)"),
+        option("--row", metavar="ROUTER", default="", help="of a run of the chain: LOSS/BACKBONE or a run hash"),
+        option("--band", metavar="DIR_OR_N", help="folder of healthy reruns, or how many heads to train anew"),
+        option("--apply", metavar="KEY", type=Path, help="of a planted run, its planter's key folder: train "
+               "with the fix and with a placebo, five seeds each"),
+        option("--json", action="store_true", help="for programs: everything that was found"),
+        RUNS, NOTEBOOKS,
+    )),
+    Command("taxonomy", "diagnosis:taxonomy", "write docs/diagnosis.md from the taxonomy of failures",
+            "example: radar taxonomy", (NOTEBOOKS,)),
     Command("posts import", "commands:posts_import", "turn a CSV or JSONL and a folder of images into a corpus folder",
             POSTS_IMPORT, (
         OneOf((option("--table", metavar="FILE", help="CSV or JSONL with the columns of the data contract"),

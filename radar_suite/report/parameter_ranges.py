@@ -102,6 +102,11 @@ RANGES: Mapping[str, Range | Several | Words | tuple] = {
     "recall_target": Range(0.5, 0.999),
     "confidence": Range(0.5, 0.999),
     "evasion_posts": POSTS,
+    # 10
+    "diagnosis_posts": POSTS,
+    "diagnosis_reruns": Range(5, 1000),
+    "diagnosis_severity": SHARE,
+    "diagnosed_router": Words(r"[^\0\n]*", "a run hash, or loss and backbone as 'Masked BCE/SigLIP2'"),
 }
 
 

@@ -203,18 +203,21 @@ class Workspace:
         self.enter(name, [path], kind="figure", caption=caption, measured=measured)
         display_figure(figure, caption)
 
-    def save_table(self, table: pd.DataFrame | str, name: str, *, caption: str, tex: str | None = None) -> None:
+    def save_table(
+        self, table: pd.DataFrame | str, name: str, *, caption: str, tex: str | None = None, measured: bool = False
+    ) -> None:
         """Write `figures/<name>.csv` (and `.tex`) and enter it in the manifest.
 
         Args:
             table: a frame, whose numbers are written in full, or CSV text.
+            measured: as of `save_figure`.
         """
         text = table if isinstance(table, str) else to_csv(table)
         texts = {"csv": text} | ({} if tex is None else {"tex": tex})
         files = [self.path(f"figures/{name}.{suffix}") for suffix in texts]
         for path, content in zip(files, texts.values(), strict=True):
             atomic_write_text(path, content)
-        self.enter(name, files, kind="table", caption=caption)
+        self.enter(name, files, kind="table", caption=caption, measured=measured)
 
     def enter(self, name: str, files: Iterable[Path], *, kind: str, caption: str, measured: bool = False) -> None:
         """Enter files of this notebook's `figures` folder in its manifest, `figures/manifest.json`.

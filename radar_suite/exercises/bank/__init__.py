@@ -9,6 +9,7 @@ from radar_suite.exercises.bank import (
     notebook_07,
     notebook_08,
     notebook_09,
+    notebook_10,
     predictions,
 )
 
@@ -21,6 +22,7 @@ NOTEBOOKS = (
     notebook_07,
     notebook_08,
     notebook_09,
+    notebook_10,
     predictions,
 )
 BANK = {one.name: one for notebook in NOTEBOOKS for one in notebook.EXERCISES}

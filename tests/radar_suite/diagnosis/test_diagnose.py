@@ -1,0 +1,255 @@
+"""The taxonomy holds together, the posterior is one, and a run folder that is none gets one clear error."""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from radar_lib.errors import RadarError
+from radar_lib.files import write_json
+from radar_suite.diagnosis.diagnose import HEALTHY, UNKNOWN, Band, Diagnoser, Model, band_of, nearest, rules
+from radar_suite.diagnosis.runs import RunFolder, read_run, write_run
+from radar_suite.diagnosis.signals import CONTRACT, SIGNALS, compute
+from radar_suite.diagnosis.taxonomy import document, read_taxonomy, write_document
+
+ROOT = Path(__file__).parents[3]
+
+
+def test_the_taxonomy_names_only_what_there_is():
+    taxonomy = read_taxonomy()
+    for cause in taxonomy.causes:
+        assert cause.contract is None or cause.contract in CONTRACT
+        assert set(cause.signatures) <= set(SIGNALS), cause.name
+    for test in taxonomy.tests.values():
+        assert set(test.reads) <= set(SIGNALS)
+
+
+def test_the_document_is_the_taxonomys():
+    assert (ROOT / "docs/diagnosis.md").read_text(encoding="utf-8") == document(read_taxonomy())
+
+
+def test_the_document_is_written_once(tmp_path):
+    assert write_document(tmp_path / "d.md") and not write_document(tmp_path / "d.md")
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [("look_alikes: {pipeline_label_noise", "look_alikes: {nothing"), ("stage: training", "stage: lunch"), ("[", "")],
+)
+def test_a_taxonomy_that_is_none_is_refused(tmp_path, old, new):
+    from radar_suite.diagnosis.taxonomy import FILE
+
+    (tmp_path / "t.yaml").write_text(FILE.read_text(encoding="utf-8").replace(old, new, 1), encoding="utf-8")
+    with pytest.raises(RadarError, match="t.yaml"):
+        read_taxonomy(tmp_path / "t.yaml")
+
+
+@pytest.fixture
+def folder(run, tmp_path):
+    one = run()
+    write_run(tmp_path / "run", {"categories": one.categories}, one.posts, None, None)
+    return tmp_path / "run"
+
+
+def test_a_run_is_read_as_it_was_written(folder, run):
+    back, one = read_run(folder), run()
+    assert back.categories == one.categories
+    pd.testing.assert_frame_equal(back.posts, one.posts)
+
+
+def break_version(folder):
+    write_json(folder / "run.json", {"version": 0, "categories": ["A"]})
+
+
+def break_json(folder):
+    (folder / "run.json").write_text("{")
+
+
+def break_values(folder):
+    write_json(folder / "run.json", {"version": 1, "categories": ["A", "B"], "thresholds": [0.5]})
+
+
+def break_labels(folder):
+    pd.read_parquet(folder / "posts.parquet").assign(label_A=2).to_parquet(folder / "posts.parquet")
+
+
+def break_columns(folder):
+    pd.read_parquet(folder / "posts.parquet").drop(columns="logit_A").to_parquet(folder / "posts.parquet")
+
+
+def break_logits(folder):
+    pd.read_parquet(folder / "posts.parquet").assign(logit_A=np.inf).to_parquet(folder / "posts.parquet")
+
+
+def break_audit(folder):
+    pd.read_parquet(folder / "posts.parquet").assign(label_A=0).to_parquet(folder / "posts.parquet")
+
+
+def break_splits(folder):
+    posts = pd.read_parquet(folder / "posts.parquet")
+    posts[posts["split"] != "audit"].to_parquet(folder / "posts.parquet")
+
+
+def break_table(folder):
+    (folder / "posts.parquet").write_bytes(b"none")
+
+
+def break_all(folder):
+    (folder / "run.json").unlink()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [break_version, break_json, break_values, break_columns, break_labels, break_logits, break_audit, break_splits,
+     break_table, break_all],
+)
+def test_a_folder_that_is_no_run_is_refused(folder, damage):
+    damage(folder)
+    with pytest.raises(RadarError, match=re.escape(str(folder))):
+        read_run(folder)
+
+
+def test_a_band_takes_five_reruns(run):
+    with pytest.raises(RadarError, match="5 or more"):
+        Band.of([compute(run(seed))[0] for seed in range(4)])
+
+
+def test_a_folder_that_is_no_band_is_refused(run, tmp_path):
+    with pytest.raises(RadarError, match="no run folders"):
+        band_of(tmp_path)
+    one = run()
+    write_run(tmp_path / "a", {"categories": one.categories}, one.posts, None, None)
+    with pytest.raises(RadarError, match="about A, B, not A"):
+        band_of(tmp_path, ["A"])
+
+
+@pytest.fixture(scope="module")
+def table():
+    """Development runs of three causes, each with a signal of its own, of two pairs, and healthy ones."""
+    random, names = np.random.default_rng(3), SEEN
+    rows = []
+    for i in range(120):
+        x = random.normal(0, 0.4, len(names))
+        truth = ["", "one", "two", "three", "one+two", "two+three"][i % 6]
+        for cause in truth.split("+") if truth else ():
+            x[["one", "two", "three"].index(cause)] += 3
+        rows.append({"truth": truth, "world": "w", **dict(zip(names, x, strict=True))})
+    return pd.DataFrame(rows)
+
+
+SEEN = ["audit_ap", "ceiling", "slope", "siding", "serve_tail"]
+
+
+def verdict(table, **deviations):
+    return Model.of(table, SEEN).diagnose(dict.fromkeys(["siding", "serve_tail"], 0.0) | deviations)
+
+
+def test_the_posterior_is_one(table):
+    for found in (verdict(table), verdict(table, audit_ap=3.0), verdict(table, siding=9.0)):
+        assert sum(found["posterior"].values()) == pytest.approx(1)
+        assert min(found["posterior"].values()) >= 0
+
+
+def test_causes_are_told_apart_and_a_quiet_run_is_healthy(table):
+    assert verdict(table)["verdict"] == HEALTHY
+    assert verdict(table, audit_ap=3.0)["causes"] == ["one"]
+    assert verdict(table, slope=3.0)["causes"] == ["three"]
+
+
+def test_two_causes_are_both_found(table):
+    assert set(verdict(table, audit_ap=3.0, ceiling=3.0)["causes"]) == {"one", "two"}
+
+
+def test_what_no_cause_explains_is_unknown(table):
+    found = verdict(table, siding=4.0, serve_tail=-4.0)
+    assert found["verdict"] == UNKNOWN and not found["causes"]
+
+
+def test_a_broken_contract_decides(table):
+    vector = {"slope": 3.0}
+    assert Model.of(table, SEEN).diagnose(vector, ["two"])["verdict"] == "two"
+
+
+def test_a_test_moves_the_odds_towards_the_cause_that_it_speaks_for(table):
+    speaks = table.assign(relabel_false=np.where(table["truth"] == "two", 3.0, 0.0))
+    model = Model.of(speaks, SEEN)
+    assert model.likelihood_ratio({"relabel_false": 3.0}, "two", "one") > 1
+    assert model.likelihood_ratio({"relabel_false": 0.0}, "two", "one") < -1
+    assert model.likelihood_ratio({"relabel_month": 3.0}, "two", "one") == 0
+    before, after = (model.diagnose({"audit_ap": 3.0}, odds=odds) for odds in (None, {"one": -20.0, "two": 20.0}))
+    assert (before["verdict"], after["verdict"]) == ("one", "two")
+    assert sum(after["posterior"].values()) == pytest.approx(1)
+
+
+@pytest.fixture(scope="module")
+def doubtful():
+    """Development runs of a regional policy and a changed one, which only the second look tells apart."""
+    random, rows = np.random.default_rng(5), []
+    for i in range(90):
+        truth = ["", "regional_policy", "policy_change"][i % 3]
+        x = {name: random.normal(0, 0.3) + 3 * bool(truth) for name in ("region_residual", "month_residual")}
+        rows.append({"truth": truth, "world": "w", "siding": random.normal(0, 0.3), **x,
+                     "relabel_region": 4.0 * (i % 3 == 1), "relabel_month": 4.0 * (i % 3 == 2)})  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+@pytest.mark.parametrize("verdict", ["regional_policy", "policy_change"])
+def test_the_second_look_decides_where_it_is_allowed_and_is_named_where_it_is_not(run, doubtful, verdict):
+    plain = dict.fromkeys(["region_residual", "month_residual", "siding", "relabel_region", "relabel_month"])
+    band = Band(dict.fromkeys(plain, 0.0), dict.fromkeys(plain, 0.98))
+    ill = {"region_residual": np.e**3 - 1, "month_residual": np.e**3 - 1, "siding": 0.0}
+    region = verdict == "regional_policy"
+
+    def gold(posts):  # wrong in one region, or before a month
+        return ~posts["region"].eq("r") if region else posts["month"] > 3
+
+    one = run()
+    train = one.splits["train"]
+    golds = {f"gold_{c}": np.where(gold(train), train[f"label_{c}"], 1 - train[f"label_{c}"]) for c in one.categories}
+    looked = RunFolder(one.about, one.posts, None, pd.DataFrame({"post_id": train["post_id"], **golds}))
+    diagnoser = Diagnoser(band, doubtful)
+    found = diagnoser(looked, "BLCR", computed=(ill, []))
+    assert found["verdict"] == verdict
+    assert found["ruled_out"]["test"] == "relabel" and found["next_test"] is None
+    for blind in (diagnoser(looked, "BLC", computed=(ill, [])), diagnoser(one, "BLCR", computed=(ill, []))):
+        assert blind["next_test"]["test"] == "relabel" and blind["ruled_out"] is None
+
+
+def test_the_evidence_is_what_speaks_for_the_verdict(table):
+    assert verdict(table, ceiling=3.0)["evidence"][0]["signal"] == "ceiling"
+
+
+def test_baselines_answer(table):
+    assert nearest(dict.fromkeys(SEEN, 0.0) | {"ceiling": 3.0}, SEEN, table)["verdict"] == "two"
+    assert rules({"region_residual": 3.0}, ["region_residual"])["verdict"] == "regional_policy"
+    assert rules({"region_residual": 0.1}, ["region_residual"])["verdict"] == HEALTHY
+
+
+def test_a_rerun_lies_in_its_band(run, table):
+    band = Band.of([compute(run(seed))[0] for seed in range(8)])
+    found = Diagnoser(band, table)(run(20), "B")
+    assert found["verdict"] in (HEALTHY, UNKNOWN) and "loss_end" in found["absent"]
+
+
+def test_diagnosis_and_planting_do_not_know_each_other():
+    rooms = ROOT / "radar_suite/diagnosis"
+    for name in ("diagnose", "signals", "runs"):
+        assert not re.search(r"(import|from) .*(plant|bench|evaluate)", (rooms / f"{name}.py").read_text()), name
+    for name in ("plant", "bench"):
+        assert not re.search(r"(import|from) .*(diagnose|signals)\b", (rooms / f"{name}.py").read_text()), name
+
+
+def test_the_command_reads_a_run_with_and_without_a_band(folder, run, tmp_path, capsys):
+    from radar_suite.chain.cli import main
+
+    assert main(["diagnose", str(folder), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["broken"] == {}
+    for seed in range(6):
+        one = run(seed)
+        write_run(tmp_path / "band" / str(seed), {"categories": one.categories}, one.posts, None, None)
+    assert main(["diagnose", str(folder), "--band", str(tmp_path / "band")]) == 0
+    assert "verdict" in capsys.readouterr().out
+    assert main(["diagnose", str(tmp_path)]) != 0

@@ -1,0 +1,68 @@
+"""A run of the chain as a run folder: the router's own scores, a band of refitted heads, one error where it fails."""
+
+import shutil
+
+import numpy as np
+import pytest
+
+from radar_lib.errors import RadarError
+from radar_lib.files import read_json
+from radar_suite.chain.cli import main
+from radar_suite.diagnosis.from_chain import CORPUS, ROUTERS, SOFT_LABELS, is_chain_run, read_chain
+from radar_suite.diagnosis.signals import SIGNALS, broken_contracts, compute
+
+
+@pytest.fixture(scope="module")
+def chain(smoke_run, tmp_path_factory):
+    """What a diagnosis reads of the smoke chain: two routers, the first without the mask, the last distilled."""
+    runs = tmp_path_factory.mktemp("chain")
+    listed = read_json(smoke_run / ROUTERS)
+    for name in (ROUTERS, CORPUS, SOFT_LABELS):
+        (runs / "smoke" / name).parent.mkdir(parents=True)
+        shutil.copy(smoke_run / name, runs / "smoke" / name)
+    corpus = read_json(smoke_run / CORPUS)["folder"]
+    for folder in (corpus, *(f"cache/training/{one['run']}" for one in (listed[0], listed[-1]))):
+        shutil.copytree(smoke_run.parent / folder, runs / folder)
+    return runs / "smoke"
+
+
+def test_scores_are_the_routers_own(chain):
+    found = read_chain(chain)
+    run, own = found.run_folder(), found.run.scores().query("split == 'validation'").set_index("post_id")
+    mine = run.splits["validation"].set_index("post_id").loc[own.index]
+    for c in run.categories:
+        assert mine[f"logit_{c}"].to_numpy() == pytest.approx(own[f"logit_{c}"].to_numpy(), abs=1e-4)
+    assert {"train", "validation", "audit", "serve"} == set(run.splits)
+    assert (run.matrix("serve", "label") == -1).all() and (run.matrix("audit", "label") >= 0).all()
+
+
+def test_what_a_chain_lacks_is_named_and_the_rest_is_there(chain):
+    found, absent = compute(read_chain(chain).run_folder(), SIGNALS)
+    assert {"served_noise", "loss_end", "relabel_missed", "teacher_auc", "threshold_gap"} <= set(absent)
+    assert {"audit_ap", "pipeline_gap", "content_overlap", "month_residual", "frames_effect"} <= set(found)
+
+
+def test_a_band_is_the_run_with_other_heads(chain):
+    found = read_chain(chain)
+    first, second = found.band(2)
+    whole = found.run_folder()
+    assert (first.posts["post_id"] == whole.posts["post_id"]).all()
+    assert not np.allclose(first.matrix("audit", "logit"), second.matrix("audit", "logit"))
+    assert (found.band(1)[0].matrix("audit", "logit") == pytest.approx(first.matrix("audit", "logit"), abs=1e-4))
+
+
+def test_a_router_without_the_mask_breaks_its_contract(chain):
+    listed = read_json(chain / ROUTERS)
+    assert "unread_cells" in broken_contracts(read_chain(chain, listed[0]["run"]).run_folder())
+    assert "unread_cells" not in broken_contracts(read_chain(chain).run_folder())
+
+
+def test_the_command_takes_it(chain, capsys):
+    assert main(["diagnose", str(chain), "--band", "5"]) == 0
+    assert "verdict" in capsys.readouterr().out
+
+
+def test_a_router_that_is_not_there_is_named(chain, tmp_path):
+    assert is_chain_run(chain) and not is_chain_run(tmp_path)
+    with pytest.raises(RadarError, match="no router 'Other'"):
+        read_chain(chain, "Other")
