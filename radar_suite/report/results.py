@@ -105,6 +105,25 @@ def auto_pass(record: Path) -> str:
     return f"**{caption(record, 'auto_pass')} (%)**\n\n{tables.to_markdown(wide.reset_index())}"
 
 
+def _thresholds(record: Path) -> pd.DataFrame:
+    """By risk and by how a threshold was read off the calibration posts: where it lands on test posts, how often it
+    fails with others."""
+    keys = ["risk", "threshold"]
+    names = ("operating_points", "failures")
+    points, failures = (pd.read_csv(record / f"{name}.csv").set_index(keys) for name in names)
+    return failures[["n", "failed"]].join(points)
+
+
+def thresholds(record: Path) -> str:
+    """Certified thresholds beside naive ones, in percent."""
+    frame = _thresholds(record)
+    texts = {"violating calibration posts": frame["n"],
+             "recall missed, of redrawn calibrations": (100 * frame["failed"]).map("{:.1f}".format),
+             "recall on test posts": (100 * frame["recall"]).map("{:.1f}".format),
+             "released": (100 * frame["APR"]).map("{:.1f}".format)}  # fmt: skip
+    return f"**{caption(record, 'failures')} (%)**\n\n{tables.to_markdown(pd.DataFrame(texts).reset_index())}"
+
+
 def figure(record: Path, name: str, alternative: str) -> str:
     """An image with its caption, for a document one folder below the project."""
     return f"![{alternative}](../figures/{record.name}/{name}.png)\n\n*{caption(record, name)}*\n"
@@ -146,6 +165,9 @@ def numbers(record: Path) -> dict[str, str]:
     texts["lambda_gain"] = POINTS.format(*100 * grid.loc[grid.index.max(), ["difference", "low", "high"]])
     passed = pd.read_csv(record / "auto_pass.csv").set_index(["loss", "method", "recall"])
     ends = 100 * passed.loc[(*RELEASED_BY, 0.95), ["value", "low", "high"]]
+    points = _thresholds(record).loc["all together"]
+    texts |= {f"{name}_{what}": f"{100 * points.loc[name, what]:.0f} %" for name in points.index
+              for what in ("failed", "APR")}  # fmt: skip
     return texts | {"released": "{:.0f} % [{:.0f}, {:.0f}]".format(*ends)}
 
 
@@ -258,6 +280,8 @@ BLOCKS: Blocks = {
     "table2": partial(table, number=2),
     "intervals": intervals,
     "auto-pass": auto_pass,
+    "thresholds": thresholds,
+    "apr-recall": partial(figure, name="apr_recall", alternative="Posts released against recall, with thresholds"),
     "population": partial(figure, name="mask_by_population", alternative="Gain of the mask on two test populations"),
     "stability": partial(csv_table, name="lambda_stability"),
     "rows": partial(figure, name="rows_against_paper", alternative="Our and the paper's averages, row by row"),
