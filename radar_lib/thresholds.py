@@ -113,7 +113,7 @@ def threshold_at_rank(positives: Float[np.ndarray, " positive"], rank: int) -> f
     """
     positives = _finite(positives)
     if not 1 <= rank <= len(positives):
-        raise RadarError(f"rank {rank} of {len(positives)} logits: it must be from 1 to their number. Label more posts.")
+        raise RadarError(f"rank {rank} of {len(positives)} logits: it must be from 1 to their number. Label more.")
     lowest = np.partition(positives, rank - 1)[rank - 1]
     return float(np.nextafter(lowest, lowest.dtype.type(-np.inf)))
 

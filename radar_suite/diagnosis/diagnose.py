@@ -369,7 +369,7 @@ def band_of(runs: Path, of: RunFolder | None = None) -> tuple[Band, list[str]]:
         if not run.splits["audit"]["post_id"].isin(first.splits["audit"]["post_id"]).any():
             raise RadarError(f"{runs / name} was audited on other posts. Name reruns of the same run.")
         if (logits := run.matrix("audit", "logit").tobytes()) in seen:
-            raise RadarError(f"{runs / name} is the run itself or there twice: it scores as another does. Leave it out.")
+            raise RadarError(f"{runs / name} is the run itself, or another of the band, again. Leave it out.")
         seen.add(logits)
     return Band.of([compute(run, SIGNALS)[0] for run in band]), names
 

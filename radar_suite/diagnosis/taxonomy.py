@@ -100,7 +100,7 @@ class Taxonomy(_Strict):
         """
         for cause in self.causes:
             if unknown := [step.runs for step in cause.interventions if step.runs and step.runs not in known]:
-                raise RadarError(f"taxonomy.yaml, {cause.name}: interventions.py has no {unknown[0]!r} among its FIXES. "
+                raise RadarError(f"taxonomy.yaml, {cause.name}: FIXES of interventions.py has no {unknown[0]!r}. "
                                  "Enter it there, or leave `runs` out.")  # fmt: skip
 
     def cause(self, name: str) -> Cause:
