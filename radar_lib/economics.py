@@ -20,6 +20,8 @@ import numpy as np
 from radar_lib.errors import RadarError
 from radar_lib.ranges import Range, check_ranges
 
+SOURCES = ("measured", "operations", "assumed")  # the best founded first
+
 
 @dataclass(frozen=True)
 class Cost:
@@ -36,7 +38,7 @@ class Cost:
     source: Literal["measured", "operations", "assumed"]
 
     def __post_init__(self) -> None:
-        check_ranges(vars(self), {"value": Range(0)})
+        check_ranges(vars(self), {"value": Range(0), "source": SOURCES})
 
 
 def total(steps: Mapping[str, Cost]) -> Cost:
@@ -51,8 +53,7 @@ def total(steps: Mapping[str, Cost]) -> Cost:
     units = {name: cost.unit for name, cost in steps.items()}
     if len(set(units.values())) != 1:
         raise RadarError(f"costs are in different units, or there is none: {units}. Give all of them in one.")
-    order = ("measured", "operations", "assumed")
-    source = max((cost.source for cost in steps.values()), key=order.index)
+    source = max((cost.source for cost in steps.values()), key=SOURCES.index)
     return Cost(math.fsum(cost.value for cost in steps.values()), next(iter(units.values())), source)
 
 
@@ -76,8 +77,8 @@ def savings(
     Savings(cost_ratio=0.35, break_even=3.1)
     """
     c, q = _matching(modules, dispatch_rates)
-    if min(router, shared, *c) < 0 or not c.sum() + shared > 0:
-        raise RadarError("costs must be 0 or more, and those of the modules above 0 together.")
+    if not all(math.isfinite(cost) and cost >= 0 for cost in (router, shared)) or not c.sum() + shared > 0:
+        raise RadarError("costs must be finite and 0 or more, and those of the modules above 0 together.")
     return Savings(float((shared + router + q @ c) / (shared + c.sum())), float((1 - q) @ c))
 
 
@@ -88,16 +89,14 @@ def missed_cost(prevalences: Sequence[float], recalls: Sequence[float], costs: S
     0.425
     """
     pi, recall = _matching(prevalences, recalls)
-    costs = np.asarray(costs, float)
-    if costs.shape != pi.shape or ((recall < 0) | (recall > 1)).any():
-        raise RadarError("give each risk a prevalence, a recall from 0 to 1 and a cost.")
+    costs, _ = _matching(costs, pi)
     return float((pi * (1 - recall)) @ costs)
 
 
 def _matching(values: Sequence[float], shares: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
     one, other = np.asarray(values, float), np.asarray(shares, float)
     if one.shape != other.shape or one.ndim != 1 or not len(one):
-        raise RadarError(f"{len(one)} values and {len(other)} shares do not fit: give one of each per risk.")
-    if not ((other >= 0) & (other <= 1)).all() or not np.isfinite(one).all():
-        raise RadarError("shares must lie between 0 and 1, and values be finite.")
+        raise RadarError(f"{one.size} values and {other.size} shares do not fit: give a list of one of each per risk.")
+    if not ((other >= 0) & (other <= 1)).all() or not (np.isfinite(one) & (one >= 0)).all():
+        raise RadarError("shares must lie between 0 and 1, and values be finite and 0 or more.")
     return one, other

@@ -98,16 +98,22 @@ def naive_rank(n: int, recall: float) -> int:
     >>> naive_rank(100, 0.9)
     11
     """
+    _check(recall=recall)
     return n - max(1, math.ceil(n * recall - 1e-9)) + 1
 
 
 def threshold_at_rank(positives: Float[np.ndarray, " positive"], rank: int) -> float:
     """The largest number, in the logits' own type, below the rank-th lowest of them, so that it is dispatched.
 
+    Raises:
+        RadarError: there is no such rank, or a logit is not finite, or no float.
+
     >>> threshold_at_rank(np.array([3.0, 1.0, 2.0], np.float32), 2) < 2.0
     True
     """
     positives = _finite(positives)
+    if not 1 <= rank <= len(positives):
+        raise RadarError(f"rank {rank} of {len(positives)} logits: it must be from 1 to their number. Label more.")
     lowest = np.partition(positives, rank - 1)[rank - 1]
     return float(np.nextafter(lowest, lowest.dtype.type(-np.inf)))
 
@@ -159,6 +165,7 @@ def independent_positives(
     [-1.0, 5.0]
     """
     logits = _finite(logits)
+    _same_length(logits, groups)
     order = np.argsort(logits, kind="stable")
     return logits[order[np.unique(np.asarray(groups)[order], return_index=True)[1]]]
 
@@ -185,6 +192,7 @@ def thin(
         raise RadarError(f"the weight of post {wrong[0]} is {weights[wrong[0]]}; it must be above 0 and finite.")
     drawn = np.random.default_rng(seed).random(len(weights))
     if groups is not None:
+        _same_length(weights, groups)
         _, first, of = np.unique(groups, return_index=True, return_inverse=True)
         if (uneven := np.flatnonzero(weights[first][of] != weights)).size:
             raise RadarError(f"post {uneven[0]} has another weight than its group. Weigh groups as a whole, or audit "
@@ -210,7 +218,11 @@ def operating_point(
     >>> operating_point(np.array([1, 1, 0, 0]), np.array([2.0, 0.0, 1.0, -1.0]), 0.5)
     OperatingPoint(recall=0.5, false_positive_rate=0.5, apr=0.5, precision=0.5)
     """
-    violating, out = np.asarray(labels) == 1, dispatched(logits, threshold)
+    labels, out = np.asarray(labels), dispatched(logits, threshold)
+    _same_length(labels, out)
+    if not np.isin(labels, (0, 1)).all():
+        raise RadarError("an operating point takes labels 1 and 0. Leave out posts that are not verified.")
+    violating = labels == 1
     if violating.all() or not violating.any():
         raise RadarError("an operating point takes violating and cleared posts. Verify some of both.")
     return at_prevalence(float(out[violating].mean()), float(out[~violating].mean()), float(violating.mean()))
@@ -224,6 +236,9 @@ def at_prevalence(recall: float, false_positive_rate: float, prevalence: float) 
     >>> at_prevalence(0.9, 0.1, 0.5).precision, at_prevalence(0.9, 0.1, 0.01).apr.__round__(6)
     (0.9, 0.892)
     """
+    for share in (recall, false_positive_rate, prevalence):
+        if not 0.0 <= share <= 1.0:
+            raise RadarError(f"a recall, false positive rate or prevalence is {share}; it must lie between 0 and 1.")
     found, false = prevalence * recall, (1.0 - prevalence) * false_positive_rate
     precision = found / (found + false) if found + false else math.nan
     return OperatingPoint(recall, false_positive_rate, 1.0 - found - false, precision)
@@ -248,12 +263,15 @@ def recall_upper(found: int, positives: int, *, confidence: float = 0.95) -> flo
     >>> recall_upper(7, 10).__round__(3), recall_upper(3, 3)
     (0.913, 1.0)
     """
+    _check(confidence=confidence)
+    if not 0 <= found <= positives:
+        raise RadarError(f"{found} of {positives} violating posts were found: it must be from 0 to their number.")
     return 1.0 if found == positives else float(beta.ppf(confidence, found + 1, positives - found))
 
 
 def _delta(recall: float, confidence: float, risks: int) -> float:
     _check(recall=recall, confidence=confidence)
-    if risks < 1:
+    if not risks >= 1:
         raise RadarError(f"risks is {risks}; it must be 1 or more.")
     return (1.0 - confidence) / risks
 
@@ -262,6 +280,11 @@ def _check(**values: float) -> None:
     for name, value in values.items():
         if not 0.0 < value < 1.0:
             raise RadarError(f"{name} is {value}; it must lie between 0 and 1.")
+
+
+def _same_length(one: Num[np.ndarray, " post"], other: Num[np.ndarray, " post"]) -> None:
+    if (n := np.shape(one)) != (m := np.shape(other)):
+        raise RadarError(f"columns of shapes {n} and {m} do not belong together. Give one value of each per post.")
 
 
 def _finite(positives: Float[np.ndarray, " positive"]) -> Float[np.ndarray, " positive"]:

@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from radar_lib.errors import RadarError
+from radar_lib.ranges import Range
 from radar_suite.chain import exits
 from radar_suite.chain.progress import near
 from radar_suite.chain.reproduce import notebooks_folder, runs_folder
 from radar_suite.places import CACHE
 
+REFITS = Range(5, 1000)  # heads of a band; as `diagnose.LEAST`
 FALSE_DISCOVERY = 0.1  # share of the slices shown that may be none
 
 HELP = """\
@@ -41,17 +43,21 @@ def diagnose(args: argparse.Namespace) -> int:
 
     if args.apply and not args.band:
         raise RadarError("--apply needs --band: without it no cause is named, so there is no fix to apply.")
+    refits = int(args.band) if args.band and args.band.isdecimal() else None
     place, band = args.run or runs_folder(args) / "cpu", None
+    if refits is not None and (refits not in REFITS or not is_chain_run(place)):
+        raise RadarError(f"--band {args.band}: a run of the chain is refitted {REFITS} times; of a run folder, name a "
+                         "folder of reruns.")  # fmt: skip
+    if args.apply and is_chain_run(place):
+        raise RadarError(f"{near(place)} was not planted, so no key can train it again. Leave out --apply.")
     chain = read_chain(place, args.row) if is_chain_run(place) else None
     if args.row and chain is None:
         raise RadarError(f"{near(place)} is no run of the chain, and --row names a router of one. Leave --row out.")
     run = chain.run_folder() if chain else read_run(place)
-    if args.band and args.band.isdecimal():
-        if chain is None:
-            raise RadarError(f"--band {args.band}: only a run of the chain can be refitted. Name a folder of reruns.")
-        band = Band.of([compute(one, SIGNALS)[0] for one in chain.band(int(args.band))])
+    if refits:
+        band = Band.of([compute(one, SIGNALS)[0] for one in chain.band(refits)])
     elif args.band:
-        band = band_of(Path(args.band), run.categories)[0]
+        band = band_of(Path(args.band), run)[0]
     if band:
         found = Diagnoser(band, read_reference())(run)
     else:
@@ -89,8 +95,10 @@ def card(found: dict[str, Any]) -> list[str]:
 
 def taxonomy(args: argparse.Namespace) -> int:
     """`radar taxonomy`: docs/diagnosis.md."""
-    from radar_suite.diagnosis.taxonomy import write_document
+    from radar_suite.diagnosis.interventions import FIXES
+    from radar_suite.diagnosis.taxonomy import read_taxonomy, write_document
 
+    read_taxonomy().check_fixes(FIXES)
     path = notebooks_folder(args).parent / "docs/diagnosis.md"
     print(f"{near(path)}: {'renewed' if write_document(path) else 'up to date'}")
     return exits.OK

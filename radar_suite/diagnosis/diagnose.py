@@ -345,25 +345,32 @@ def nearest(vector: Vector, columns: Sequence[str], reference: pd.DataFrame) -> 
     return {"verdict": causes[0] if causes else HEALTHY, "causes": causes}
 
 
-def band_of(runs: Path, categories: Sequence[str] | None = None) -> tuple[Band, list[str]]:
+def band_of(runs: Path, of: RunFolder | None = None) -> tuple[Band, list[str]]:
     """The band of a folder of runs, and its runs' names (`band.json` lists them; without it all runs are its).
 
     Args:
-        categories: that the runs must have.
+        of: the run that it is a band of; without it, of its first one.
 
     Raises:
-        RadarError: as `Band.of`, a run cannot be read, or is about other categories.
+        RadarError: as `Band.of`; a run cannot be read, is about other categories or posts, or is there twice, or is
+            the run that it is a band of.
     """
     listed = runs / "band.json"
     names = read_json(listed, list[str]) if listed.is_file() else sorted(p.parent.name for p in runs.glob(f"*/{RUN}"))
     if not names:
         raise RadarError(f"{runs} holds no run folders. Name a folder of {LEAST} or more healthy reruns.")
     band = [read_run(runs / name) for name in names]
-    wanted = list(categories or band[0].categories)
+    first = of or band[0]
+    seen = {first.matrix("audit", "logit").tobytes()} if of else set()
     for name, run in zip(names, band, strict=True):
-        if run.categories != wanted:
-            said = ", ".join(run.categories)
-            raise RadarError(f"{runs / name} is about {said}, not {', '.join(wanted)}. Name reruns of the same run.")
+        if run.categories != first.categories:
+            said, wanted = ", ".join(run.categories), ", ".join(first.categories)
+            raise RadarError(f"{runs / name} is about {said}, not {wanted}. Name reruns of the same run.")
+        if not run.splits["audit"]["post_id"].isin(first.splits["audit"]["post_id"]).any():
+            raise RadarError(f"{runs / name} was audited on other posts. Name reruns of the same run.")
+        if (logits := run.matrix("audit", "logit").tobytes()) in seen:
+            raise RadarError(f"{runs / name} is the run itself, or another of the band, again. Leave it out.")
+        seen.add(logits)
     return Band.of([compute(run, SIGNALS)[0] for run in band]), names
 
 

@@ -29,7 +29,7 @@ from radar_lib.training.encoded import EncodedPosts
 from radar_lib.training.inference import predict
 from radar_lib.training.scores import logits_for, read_scores
 from radar_lib.training.specs import Run
-from radar_suite.diagnosis.runs import VERSION, About, RunFolder
+from radar_suite.diagnosis.runs import VERSION, About, RunFolder, check_audit
 from radar_suite.places import CACHE
 from radar_suite.studies.heads import HeadRecipe, Member, Weights, head_logits, train_heads
 
@@ -112,6 +112,7 @@ def read_chain(folder: Path, row: str = "") -> ChainRun:
     splits = {split: own for split, own in SPLITS.items() if own in corpus.splits}
     if "audit" not in splits:
         raise RadarError(f"{corpus.folder} has no audit posts. Add some, labelled for every risk.")
+    check_audit(corpus.table("audit"), run.spec.categories, corpus.folder)
     keys = [("logit", split) for split in splits] + [(what, "audit") for what in CHANGES if what != "logit"]
     router = RadarRouter.from_pretrained(run.router_folder)
 

@@ -18,7 +18,7 @@ from scipy.stats import t as student_t
 from tqdm import tqdm
 
 from radar_lib.errors import RadarError
-from radar_lib.files import read_json, write_json
+from radar_lib.files import read_json, read_sealed, write_json
 from radar_lib.training.cache import Cache
 from radar_suite.diagnosis import held_out
 from radar_suite.diagnosis.bench import Bench, Size, open_bench
@@ -48,6 +48,7 @@ def fixes_of(causes: Sequence[str]) -> list[str]:
 def placebo_of(causes: Sequence[str], posterior: dict[str, float]) -> list[str]:
     """The fix of the likeliest other cause; none that is known to treat the causes themselves."""
     taxonomy = read_taxonomy()
+    taxonomy.check_fixes(FIXES)
     own = {step.runs for name in causes for step in taxonomy.cause(name).interventions}
     others = sorted({c.name for c in taxonomy.causes} - set(causes), key=lambda name: -posterior.get(name, 0.0))
     return next([fix] for name in others for fix in fixes_of([name]) if fix not in own)
@@ -107,14 +108,17 @@ def prove(
         name: of the run.
 
     Raises:
-        RadarError: the verdict names no cause, or the folder is no planter's, or did not plant this run.
+        RadarError: the verdict names no cause, or the folder is no planter's, did not plant this run, or was changed.
     """
     if not verdict["causes"]:
         raise RadarError(f"{name} is {verdict['verdict']}: there is no cause, so no fix to apply. Leave out --apply.")
     if not (key / PLAN).is_file() or not (key / f"{name}.json").is_file():
         raise RadarError(f"{key} holds no {PLAN} or no {name}.json, so it cannot be trained again: a fix is "
                          "applied to planted runs. Name the key folder that it was planted with.")  # fmt: skip
-    one, plan, bench = read_json(key / f"{name}.json"), read_json(key / PLAN), bench or bench_of(key, cache)
+    one, plan = read_json(key / f"{name}.json"), read_json(key / PLAN, dict[str, Any])
+    if read_sealed(key / "key.json")["answers"].get(name) != one:
+        raise RadarError(f"{key / name}.json is not what {key / 'key.json'} has. Plant the runs again.")
+    bench = bench or bench_of(key, cache)
     makings = Makings(held_out.OUTSIDE, held_out.harmless) if plan.get("held_out") else DEVELOPMENT
     ill, well = (planted(bench, one, world=plan["world"], ill=ill, makings=makings) for ill in (True, False))
     fix, placebo = fixes_of(verdict["causes"]), placebo_of(verdict["causes"], verdict["posterior"])

@@ -7,11 +7,13 @@
     curve.parquet      optional: step, loss_<c>, validation_<c>, gradient_<c>, update
     relabels.parquet   optional: post_id and gold_<c> of some training posts, from a blind second look
 
-Audit posts are labelled for all categories. Other parts may be absent: signals that need them are left out, by name.
+Audit posts are labelled for all categories. Other parts may be absent: signals that need them are left out, by name. A
+post without a group or content is alone in its own.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,6 +30,7 @@ from radar_lib.files import atomic_path, read_json, write_json
 VERSION = 1
 RUN, POSTS, CURVE, RELABELS = "run.json", "posts.parquet", "curve.parquet", "relabels.parquet"
 NEEDED = ("post_id", "split")
+SCORES = ("logit", "teacher", "served", "no_frames", "no_text")
 
 
 class About(BaseModel):
@@ -119,13 +122,53 @@ def read_run(folder: Path) -> RunFolder:
         )
     if not {"train", "audit"} <= set(posts["split"]):
         raise RadarError(f"{folder / POSTS}: train and audit posts are needed. Score both and write the run again.")
-    for c in about.categories:
-        if not posts[f"label_{c}"].isin((-1, 0, 1)).all():
-            raise RadarError(f"{folder / POSTS}: label_{c} holds a value other than 1, 0 and -1. Mend the labels.")
-        if not np.isfinite(posts[f"logit_{c}"]).all():
-            raise RadarError(f"{folder / POSTS}: logit_{c} holds a value that is not finite. Score these posts again.")
-        if not {0, 1} <= set(posts.loc[posts["split"] == "audit", f"label_{c}"]):
-            raise RadarError(
-                f"{folder / POSTS}: the audit posts hold no violating or no cleared {c}. Audit more posts."
-            )
-    return RunFolder(about, posts, tables[CURVE], tables[RELABELS])
+    if posts[list(NEEDED)].isna().any(axis=None) or posts.duplicated(list(NEEDED)).any():
+        raise RadarError(f"{folder / POSTS}: a post has no split or post_id, or that of another. Give each its own.")
+    of_posts = [f"{p}_{c}" for p in ("label", *SCORES) for c in about.categories]
+    curve, relabels = (None if one is None or one.empty else one for one in (tables[CURVE], tables[RELABELS]))
+    posts = _with_numbers(posts, of_posts, folder / POSTS)
+    if curve is not None:
+        curve = _with_numbers(curve, list(curve), folder / CURVE)
+    if relabels is not None:
+        if "post_id" not in relabels or relabels["post_id"].dtype != posts["post_id"].dtype:
+            raise RadarError(f"{folder / RELABELS}: no post_id as in {POSTS}. Write it with the posts' own.")
+        if relabels["post_id"].duplicated().any():
+            raise RadarError(f"{folder / RELABELS}: a post_id is there twice. Keep one row per post.")
+        relabels = _with_numbers(relabels, [f"gold_{c}" for c in about.categories], folder / RELABELS)
+    for name in of_posts:
+        if name.startswith("label") and not posts[name].isin((-1, 0, 1)).all():
+            raise RadarError(f"{folder / POSTS}: {name} holds a value other than 1, 0 and -1. Mend the labels.")
+        bad = ~np.isfinite(posts[name]) if name.startswith("logit") else np.isinf(posts.get(name, 0.0))
+        if np.any(bad):
+            raise RadarError(f"{folder / POSTS}: {name} holds a value that is not finite. Score these posts again.")
+    check_audit(posts[posts["split"] == "audit"], about.categories, folder / POSTS)
+    return RunFolder(about, _each_alone(posts.dropna(axis=1, how="all")), curve, relabels)
+
+
+def check_audit(audit: pd.DataFrame, categories: Sequence[str], place: Path) -> None:
+    """Refuse audit posts of which some are not labelled for all categories, or none violates or is cleared of one."""
+    for c in categories:
+        if set(audit[f"label_{c}"]) != {0, 1}:
+            raise RadarError(f"{place}: of the audit posts none is violating or none cleared of {c}, or some are "
+                             "not labelled. Audit more posts, and label them for every category.")  # fmt: skip
+
+
+def _with_numbers(table: pd.DataFrame, names: Iterable[str], place: Path) -> pd.DataFrame:
+    """A table whose columns of these names, where they are there, are numbers as NumPy has them."""
+    changed = {}
+    for name in (name for name in names if name in table):
+        if not pd.api.types.is_numeric_dtype(table[name]):
+            raise RadarError(f"{place}: {name} holds something other than numbers. Write the run again.")
+        if not isinstance(table[name].dtype, np.dtype) or table[name].dtype == bool:
+            changed[name] = table[name].to_numpy(dtype=float, na_value=np.nan)
+    return table.assign(**changed)
+
+
+def _each_alone(posts: pd.DataFrame) -> pd.DataFrame:
+    """Posts of which those without a group or content share it with no other: a missing value is no copy of another."""
+    changed = {}
+    for name in ("group", "content"):
+        if name in posts and (missing := posts[name].isna()).any():
+            alone = "post " + posts["split"].astype(str) + " " + posts["post_id"].astype(str)
+            changed[name] = posts[name].astype(object).where(~missing, alone)
+    return posts.assign(**changed)

@@ -8,6 +8,7 @@ with `@signal`.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
@@ -46,19 +47,24 @@ def signal(regime: str) -> Callable[[Callable[[RunFolder], Values]], Callable[[R
 
 
 def compute(run: RunFolder, names: Iterable[str] | None = None) -> tuple[dict[str, Values], list[str]]:
-    """Signals that a run has the parts for, and the names of those that it has not.
+    """Signals that a run has the parts for, and the names of those that it has not, or too few posts for (all NaN).
 
     Args:
         names: which; None for all that cost no second look.
     """
     wanted = [name for name, one in SIGNALS.items() if one.regime != SECOND_LOOK] if names is None else names
     found, absent = {}, []
-    with np.errstate(all="ignore"):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # of means and logarithms of nothing, which are NaN
         for name in wanted:
             try:
-                found[name] = SIGNALS[name].formula(run)
+                value = SIGNALS[name].formula(run)
             except (KeyError, AttributeError):
+                value = float("nan")
+            if np.isnan(value).all():
                 absent.append(name)
+            else:
+                found[name] = value
     return found, absent
 
 
@@ -117,10 +123,10 @@ def _residual(run: RunFolder, column: str) -> Float[np.ndarray, "category slice"
 
 
 def _worst_language(run: RunFolder, of: Callable[[Bool[np.ndarray, " post"]], float]) -> float:
-    """Smallest `of(rows)` over languages with a share of the audit posts."""
+    """Smallest `of(rows)` over languages with a share of the audit posts; NaN where no language has."""
     names = run.splits["audit"]["language"]
     shares = names.value_counts(normalize=True)
-    return float(np.nanmin([of((names == name).to_numpy()) for name in shares.index[shares >= LEAST]]))
+    return float(np.nanmin([of((names == name).to_numpy()) for name in shares.index[shares >= LEAST]] or [np.nan]))
 
 
 # --- B: scores, labels, soft labels, metadata ---
@@ -335,8 +341,8 @@ def language_share(run: RunFolder) -> Values:
     """Smallest log ratio of a language's share in training to its share in the audit."""
     train = run.splits["train"]["language"]
     shares = run.splits["audit"]["language"].value_counts(normalize=True)
-    return float(min(np.log(((train == name).sum() + 1) / len(train) / share)
-                     for name, share in shares.items() if share >= LEAST))  # fmt: skip
+    return float(min((np.log(((train == name).sum() + 1) / len(train) / share)
+                      for name, share in shares.items() if share >= LEAST), default=np.nan))  # fmt: skip
 
 
 def _language_auc(run: RunFolder, what: str) -> Values:
@@ -608,11 +614,16 @@ def _said(run: RunFolder, name: str) -> float:
     return run.about.contract[name]
 
 
+def _most_said(run: RunFolder, *names: str) -> float:
+    said = [run.about.contract[name] for name in names if name in run.about.contract]
+    return max(said) if said else _said(run, names[0])
+
+
 CONTRACT: dict[str, Callable[[RunFolder], float]] = {
     "unread_cells": lambda run: _said(run, "loss_cells") / max(_said(run, "verified_cells"), 1) - 1,
     "teacher_mismatch": lambda run: _said(run, "teacher_mismatch"),
-    "train_empty": lambda run: max(_said(run, "train_no_frames"), _said(run, "train_no_text")),
-    "serve_empty": lambda run: max(_said(run, "serve_no_frames"), _said(run, "serve_no_text")),
+    "train_empty": lambda run: _most_said(run, "train_no_frames", "train_no_text"),
+    "serve_empty": lambda run: _most_said(run, "serve_no_frames", "serve_no_text"),
     "unserved_text": lambda run: 1 - _said(run, "served_text_share"),
     "served_rounding": lambda run: _said(run, "served_rounding"),
     "copies": content_overlap,

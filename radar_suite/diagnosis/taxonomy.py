@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Container, Hashable, Iterable
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from radar_lib.errors import RadarError
 from radar_lib.files import atomic_write_text
+from radar_suite.diagnosis.signals import CONTRACT, SIGNALS
 
 FILE = Path(__file__).with_name("taxonomy.yaml")
 Stage = Literal["pretraining", "intake", "annotation", "splitting", "training", "distillation", "thresholds", "serving"]
+VERDICTS = {"healthy", "unknown"}  # that are none of the causes
 Harm = Literal["pr_auc", "served_pr_auc", "log_loss", "serve_bias", "recall", "optimism"]
 
 
@@ -51,15 +54,20 @@ class Cause(_Strict):
         contract: exact check that names this cause, if there is one.
     """
 
-    name: str
+    name: str = Field(pattern="^[a-z][a-z0-9_]*$")
     title: str
     stage: Stage
     harm: Harm
-    signatures: dict[str, Literal["high", "low", "either"]]
-    look_alikes: dict[str, str]
+    signatures: dict[str, Literal["high", "low", "either"]] = Field(min_length=1)
+    look_alikes: dict[str, str] = Field(min_length=1)
     contract: str | None = None
-    interventions: list[Intervention]
+    interventions: list[Intervention] = Field(min_length=1)
     verification: str
+
+
+def _known(where: str, what: str, named: Iterable[str], known: Container[str]) -> None:
+    if unknown := [name for name in named if name not in known]:
+        raise ValueError(f"{where}: no {what} {unknown[0]!r}")
 
 
 class Taxonomy(_Strict):
@@ -73,11 +81,27 @@ class Taxonomy(_Strict):
         names = [cause.name for cause in self.causes]
         if len(set(names)) < len(names):
             raise ValueError("a cause is named twice")
+        if taken := VERDICTS & set(names):
+            raise ValueError(f"{taken.pop()!r} is a verdict of its own, not a cause")
+        for test, about in self.tests.items():
+            _known(f"test {test}", "signal", about.reads, SIGNALS)
         for cause in self.causes:
-            for other, test in cause.look_alikes.items():
-                if other not in names or test not in self.tests:
-                    raise ValueError(f"{cause.name}: no cause {other!r} or no test {test!r}")
+            _known(cause.name, "look-alike", cause.look_alikes, set(names) - {cause.name})
+            _known(cause.name, "test", cause.look_alikes.values(), self.tests)
+            _known(cause.name, "signal", cause.signatures, SIGNALS)
+            _known(cause.name, "contract", [cause.contract] * bool(cause.contract), CONTRACT)
         return self
+
+    def check_fixes(self, known: Container[str]) -> None:
+        """Refuse fixes that are no functions of interventions.py, whose names are given.
+
+        Raises:
+            RadarError: names the cause and what there is not.
+        """
+        for cause in self.causes:
+            if unknown := [step.runs for step in cause.interventions if step.runs and step.runs not in known]:
+                raise RadarError(f"taxonomy.yaml, {cause.name}: FIXES of interventions.py has no {unknown[0]!r}. "
+                                 "Enter it there, or leave `runs` out.")  # fmt: skip
 
     def cause(self, name: str) -> Cause:
         return next(cause for cause in self.causes if cause.name == name)
@@ -88,6 +112,16 @@ class Taxonomy(_Strict):
         return found.get(first, {}).get(second) or found.get(second, {}).get(first)
 
 
+class _Once(yaml.SafeLoader):
+    """Refuses a key that a mapping has twice, of which YAML would keep the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        keys = [key.value for key, _ in node.value]
+        if twice := {key for key in keys if keys.count(key) > 1}:
+            raise yaml.constructor.ConstructorError(None, None, f"{twice.pop()} is there twice", node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
 @lru_cache(maxsize=4)
 def read_taxonomy(path: Path = FILE) -> Taxonomy:
     """The causes.
@@ -96,8 +130,8 @@ def read_taxonomy(path: Path = FILE) -> Taxonomy:
         RadarError: the file is not YAML, or an entry lacks something or names what there is not.
     """
     try:
-        return Taxonomy.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except (OSError, yaml.YAMLError) as error:
+        return Taxonomy.model_validate(yaml.load(path.read_text(encoding="utf-8"), _Once))  # noqa: S506
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise RadarError(f"{path} cannot be read ({error}). Mend it.") from error
     except ValidationError as error:
         first = error.errors()[0]

@@ -47,6 +47,13 @@ def test_missed_violations_cost_what_they_cost_one_by_one(day):
         lambda: savings(0.1, [0.0], [0.5]),
         lambda: missed_cost([0.1], [1.2], [1.0]),
         lambda: missed_cost([0.1], [0.9], [1.0, 2.0]),
+        lambda: missed_cost([0.1], [0.9], [float("nan")]),
+        lambda: missed_cost([0.1], [0.9], [-1.0]),
+        lambda: missed_cost([-0.1], [0.9], [1.0]),
+        lambda: missed_cost([1.5], [0.9], [1.0]),
+        lambda: savings(float("nan"), [1.0], [0.5]),
+        lambda: savings(0.1, 1.0, 0.5),
+        lambda: Cost(1, "s", "guessed"),
     ],
 )
 def test_bad_input_is_refused(call):

@@ -11,8 +11,8 @@ import pytest
 from radar_lib.errors import RadarError
 from radar_lib.files import write_json
 from radar_suite.diagnosis.diagnose import HEALTHY, UNKNOWN, Band, Diagnoser, Model, band_of, nearest, rules
-from radar_suite.diagnosis.runs import RunFolder, read_run, write_run
-from radar_suite.diagnosis.signals import CONTRACT, SIGNALS, compute
+from radar_suite.diagnosis.runs import About, RunFolder, read_run, write_run
+from radar_suite.diagnosis.signals import CONTRACT, SIGNALS, broken_contracts, compute
 from radar_suite.diagnosis.taxonomy import document, read_taxonomy, write_document
 
 ROOT = Path(__file__).parents[3]
@@ -37,7 +37,12 @@ def test_the_document_is_written_once(tmp_path):
 
 @pytest.mark.parametrize(
     ("old", "new"),
-    [("look_alikes: {pipeline_label_noise", "look_alikes: {nothing"), ("stage: training", "stage: lunch"), ("[", "")],
+    [("look_alikes: {pipeline_label_noise", "look_alikes: {nothing"), ("stage: training", "stage: lunch"), ("[", ""),
+     ("signatures: {pipeline_gap", "signatures: {nothing"), ("reads: [relabel_missed", "reads: [nothing"),
+     ("contract: unread_cells", "contract: nothing"), ("name: unmasked_loss", "name: healthy"),
+     ("name: unmasked_loss", "name: un+masked"), ("score_ratio: low", "pipeline_gap: low"),
+     ("look_alikes: {pipeline_label_noise: relabel, collapsed_head: pipeline_gap, low_capacity: pipeline_gap}",
+      "look_alikes: {}")],
 )
 def test_a_taxonomy_that_is_none_is_refused(tmp_path, old, new):
     from radar_suite.diagnosis.taxonomy import FILE
@@ -50,7 +55,9 @@ def test_a_taxonomy_that_is_none_is_refused(tmp_path, old, new):
 @pytest.fixture
 def folder(run, tmp_path):
     one = run()
-    write_run(tmp_path / "run", {"categories": one.categories}, one.posts, None, None)
+    curve = pd.DataFrame({"step": [1, 2], "update": 0.1} | {f"loss_{c}": [0.7, 0.5] for c in one.categories})
+    second = pd.DataFrame({"post_id": ["train0", "train1"]} | {f"gold_{c}": [0, 1] for c in one.categories})
+    write_run(tmp_path / "run", {"categories": one.categories}, one.posts, curve, second)
     return tmp_path / "run"
 
 
@@ -97,6 +104,15 @@ def break_table(folder):
     (folder / "posts.parquet").write_bytes(b"none")
 
 
+def change(name, **values):
+    """Damage: columns of a table replaced, by values or a function of the table."""
+
+    def damage(folder):
+        pd.read_parquet(folder / name).assign(**values).to_parquet(folder / name)
+
+    return damage
+
+
 def break_all(folder):
     (folder / "run.json").unlink()
 
@@ -104,7 +120,12 @@ def break_all(folder):
 @pytest.mark.parametrize(
     "damage",
     [break_version, break_json, break_values, break_columns, break_labels, break_logits, break_audit, break_splits,
-     break_table, break_all],
+     break_table, break_all, change("posts.parquet", teacher_A="x"), change("posts.parquet", teacher_A=np.inf),
+     change("posts.parquet", logit_A="1"), change("posts.parquet", post_id="one"),
+     change("posts.parquet", post_id=lambda t: t["post_id"].mask(t.index == 3)),
+     change("posts.parquet", label_A=lambda t: t["label_A"].where((t["split"] != "audit") | (t.index % 2 == 0), -1)),
+     change("curve.parquet", update="x"), change("relabels.parquet", post_id=1),
+     change("relabels.parquet", post_id="train0")],
 )
 def test_a_folder_that_is_no_run_is_refused(folder, damage):
     damage(folder)
@@ -122,8 +143,41 @@ def test_a_folder_that_is_no_band_is_refused(run, tmp_path):
         band_of(tmp_path)
     one = run()
     write_run(tmp_path / "a", {"categories": one.categories}, one.posts, None, None)
+    other = RunFolder(About(version=1, categories=["A"]), one.posts)
     with pytest.raises(RadarError, match="about A, B, not A"):
-        band_of(tmp_path, ["A"])
+        band_of(tmp_path, other)
+
+
+def test_a_band_is_of_other_runs_on_the_same_posts(run, tmp_path):
+    for seed in range(6):
+        one = run(seed)
+        write_run(tmp_path / str(seed), {"categories": one.categories}, one.posts, None, None)
+    assert len(band_of(tmp_path, run(6))[1]) == 6
+    with pytest.raises(RadarError, match="the run itself"):
+        band_of(tmp_path, run(3))
+    with pytest.raises(RadarError, match="other posts"):
+        band_of(tmp_path, run(6, lambda posts: posts.assign(post_id="other " + posts["post_id"])))
+
+
+def test_a_missing_group_or_content_is_no_copy_of_another(folder):
+    change("posts.parquet", group=lambda t: t["group"].mask(t.index % 2 == 0), content=None)(folder)
+    found, absent = compute(read_run(folder), ["content_overlap", "group_overlap"])
+    change("posts.parquet", content=lambda t: t["post_id"].mask(t.index % 2 == 0))(folder)
+    assert not found and len(absent) == 2 and not broken_contracts(read_run(folder))
+    assert compute(read_run(folder), ["content_overlap", "group_overlap"])[0] == {
+        "content_overlap": 0, "group_overlap": 0
+    }  # fmt: skip
+
+
+def test_numbers_of_any_kind_are_read(folder):
+    plain = compute(read_run(folder), SIGNALS)[0]
+    posts = pd.read_parquet(folder / "posts.parquet")
+    kinds = {name: "Float64" for name in posts if name.startswith(("logit", "teacher"))}
+    posts.astype(kinds | {"label_A": "Int8"}).to_parquet(folder / "posts.parquet")
+    again = compute(read_run(folder), SIGNALS)[0]
+    assert plain.keys() == again.keys()
+    for name, value in plain.items():
+        np.testing.assert_allclose(again[name], value, err_msg=name)
 
 
 @pytest.fixture(scope="module")
@@ -247,7 +301,7 @@ def test_the_command_reads_a_run_with_and_without_a_band(folder, run, tmp_path, 
 
     assert main(["diagnose", str(folder), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["broken"] == {}
-    for seed in range(6):
+    for seed in range(1, 7):  # the run itself is none of its band
         one = run(seed)
         write_run(tmp_path / "band" / str(seed), {"categories": one.categories}, one.posts, None, None)
     assert main(["diagnose", str(folder), "--band", str(tmp_path / "band")]) == 0

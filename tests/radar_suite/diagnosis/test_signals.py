@@ -50,6 +50,17 @@ def test_what_is_not_there_is_named_and_the_rest_is_computed(run):
     assert set(bare) | set(absent) == set(SIGNALS)
 
 
+def test_what_too_few_posts_give_no_number_of_is_absent(run):
+    strange = run(change=lambda posts: posts.assign(language=None))
+    assert {"language_share", "language_auc", "language_spread"} <= set(compute(strange)[1])
+    one = run(change=lambda posts: posts.assign(language="en"))
+    assert "language_auc" in compute(one)[1]
+
+
+def test_one_empty_modality_breaks_the_contract_where_the_other_is_not_told_of(run):
+    assert broken_contracts(run(contract={"train_no_text": 1.0})) == {"train_empty": 1.0}
+
+
 def test_a_second_look_is_computed_only_when_it_is_asked_for(run):
     looked = relabelled(run(), lambda label: np.maximum(label, 0))
     assert not any(name.startswith("relabel") for name in sum(map(list, compute(looked)), []))
