@@ -19,7 +19,8 @@ ROOT = Path(__file__).parents[1]
 CATEGORIES = ("LQC", "RCS", "FE")
 WORDS = {"LQC": "blurry reupload", "RCS": "cheap loans", "FE": "follow to win"}
 LONG = {"test_parallel", "test_bench", "test_interrupts", "test_audit_on_any_corpus", "test_killed", "test_standins",
-        "test_build", "test_comparison", "test_planning"}  # files of ten seconds and more  # fmt: skip
+        "test_build", "test_comparison", "test_planning", "test_held_out", "test_fixes", "test_plant",
+        "test_decisions_on_any_corpus", "test_log"}  # files of ten seconds and more  # fmt: skip
 
 
 def reproduce(runs: Path, *options: str) -> subprocess.CompletedProcess:
@@ -41,10 +42,12 @@ def smoke_run(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Itera
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files with the finished chain first, so that one worker runs it while the others do the rest; then the longest,
-    so that none of them is left for the end."""
-    first = {item.path for item in items if "smoke_run" in getattr(item, "fixturenames", ())}
-    items.sort(key=lambda item: (item.path not in first, item.path.stem not in LONG))
+    """First a file with the finished chain, so that one worker makes it while the others do the rest, and last the
+    others that read it, so that nobody waits; the longest files after the first, so that none is left for the end."""
+    reading = list(dict.fromkeys(item.path for item in items if "smoke_run" in getattr(item, "fixturenames", ())))
+    reading.sort(key=lambda path: path.stem != "test_smoke_chain")
+    place = {path: -1 if i == 0 else 1 for i, path in enumerate(reading)}
+    items.sort(key=lambda item: (place.get(item.path, 0), item.path.stem not in LONG))
 
 
 def encoded(width=20, height=12, *, seed=0, kind="PNG", **options):

@@ -23,7 +23,7 @@ from radar_lib.training.cache import Cache
 from radar_suite.diagnosis import held_out
 from radar_suite.diagnosis.bench import Bench, Size, open_bench
 from radar_suite.diagnosis.evaluate import open_key, share
-from radar_suite.diagnosis.interventions import FIXES, UNTRAINED, record
+from radar_suite.diagnosis.fixes import FIXES, UNTRAINED, record
 from radar_suite.diagnosis.plant import DEVELOPMENT, PLAN, SEEDS, Makings, Setup, harms, learn, planted, score
 from radar_suite.diagnosis.runs import RunFolder
 from radar_suite.diagnosis.taxonomy import read_taxonomy

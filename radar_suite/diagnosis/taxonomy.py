@@ -33,7 +33,7 @@ class Intervention(_Strict):
     """A fix; the cheapest that is likely to work comes first.
 
     Attributes:
-        runs: function of interventions.py that applies it to heads, if there is one.
+        runs: function of fixes.py that applies it to heads, if there is one.
     """
 
     fix: str

@@ -168,6 +168,9 @@ def numbers(record: Path) -> dict[str, str]:
     points = _thresholds(record).loc["all together"]
     texts |= {f"{name}_{what}": f"{100 * points.loc[name, what]:.0f} %" for name in points.index
               for what in ("failed", "APR")}  # fmt: skip
+    kept = read_json(record.parents[1] / "benchmarks" / "records" / "diagnosis.json")["reached"]
+    texts |= {f"diagnosis_{one['measure']}_{one['knowledge']}": "{:.0f} % [{:.0f}, {:.0f}]".format(
+        *(100 * one[end] for end in ("share", "low", "high"))) for one in kept}  # fmt: skip
     return texts | {"released": "{:.0f} % [{:.0f}, {:.0f}]".format(*ends)}
 
 
@@ -196,6 +199,17 @@ def recipes(record: Path) -> str:
         "difference": in_points(frame, "difference", "low", "high", scale=1),
     }
     return tables.to_markdown(pd.DataFrame(cells))  # fmt: skip
+
+
+def diagnosed(record: Path) -> str:
+    """What the blind evaluation of the diagnosis reached, beside its bars."""
+    kept = read_json(record.parents[1] / "benchmarks" / "records" / "diagnosis.json")
+    frame = pd.DataFrame(kept["reached"])
+    reached = zip(frame["share"], frame["low"], frame["high"], strict=True)
+    frame["reached"] = ["{:.2f} [{:.2f}, {:.2f}]".format(*one) for one in reached]
+    frame["met"] = frame["met"].map({True: "yes", False: "no"})
+    shown = frame[["measure", "knowledge", "n", "reached", "bar", "met"]]
+    return f"**{kept['what']}**\n\n{tables.to_markdown(shown.rename(columns={'n': 'runs'}))}"
 
 
 def in_points(frame: pd.DataFrame, value: str, low: str, high: str, *, scale: float = 100) -> pd.Series:
@@ -280,6 +294,7 @@ BLOCKS: Blocks = {
     "table2": partial(table, number=2),
     "intervals": intervals,
     "auto-pass": auto_pass,
+    "diagnosed": diagnosed,
     "thresholds": thresholds,
     "apr-recall": partial(figure, name="apr_recall", alternative="Posts released against recall, with thresholds"),
     "population": partial(figure, name="mask_by_population", alternative="Gain of the mask on two test populations"),

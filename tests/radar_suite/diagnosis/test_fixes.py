@@ -9,10 +9,10 @@ from scipy.special import expit
 
 from radar_lib.errors import RadarError
 from radar_lib.training.cache import Cache
-from radar_suite.diagnosis import card, interventions, proof
+from radar_suite.diagnosis import card, fixes, proof
 from radar_suite.diagnosis.bench import VARIANTS, Bench
-from radar_suite.diagnosis.interventions import BUDGET, FIXES, record
-from radar_suite.diagnosis.lab import HIDDEN, Lab, play
+from radar_suite.diagnosis.break_router import HIDDEN, Lab, play
+from radar_suite.diagnosis.fixes import BUDGET, FIXES, record
 from radar_suite.diagnosis.plant import FAULTS, K, Setup, harms, learn, score
 from radar_suite.diagnosis.taxonomy import read_taxonomy
 from radar_suite.world.policies import CATEGORIES
@@ -143,7 +143,7 @@ def test_sampling_adds_the_missing_language_only(healthy):
 
 
 def test_reviews_find_the_wrong_labels(healthy, monkeypatch):
-    monkeypatch.setattr(interventions, "BUDGET", 40)
+    monkeypatch.setattr(fixes, "BUDGET", 40)
     setup = broken(healthy, "pipeline_label_noise")
     wrong = lambda s: ((s.labels("train") >= 0) & (s.labels("train") != s.truth["train"])).sum()  # noqa: E731
     treated = proof.treat(setup, record(setup, seed=0), ["relabel_suspects"])

@@ -13,7 +13,7 @@ import pandas as pd
 from radar_suite.diagnosis.bench import Bench
 from radar_suite.diagnosis.card import draw_signature, strongest
 from radar_suite.diagnosis.diagnose import Band, Vector
-from radar_suite.diagnosis.interventions import FIXES, record
+from radar_suite.diagnosis.fixes import FIXES, record
 from radar_suite.diagnosis.plant import FAULTS, Setup, harms, learn, score
 from radar_suite.diagnosis.runs import RunFolder
 from radar_suite.diagnosis.signals import SIGNALS, Values, compute
