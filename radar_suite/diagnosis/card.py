@@ -93,7 +93,7 @@ def lines_of(found: Mapping[str, Any], proof: Mapping[str, Any] | None, expected
     for step in found["fixes"][:2]:
         lines.append(("fix", f"{step['fix']} ({step['cost']})"))
     if expected is not None:
-        lines.append(("expected gain", f"{100 * expected:.0f} % of what was lost, median of development runs"))
+        lines.append(("expected gain", f"{100 * expected:.0f} % of what was lost, median of recorded runs"))
     if proof:
         gain = "{gain:+.4f} [{low:+.4f}, {high:+.4f}]".format(**proof)
         lines.append(("proof", f"better in {proof['wins']} of {proof['seeds']} seeds, {gain} over placebo and none"))
