@@ -107,15 +107,16 @@ def play(lab: Lab) -> None:
     out, state = widgets.Output(), {"seed": 0}
 
     def show(deviations: Vector) -> None:
-        figure, axes = plt.subplots(figsize=(7, 0.5 + 0.3 * max(len(deviations), 1)), layout="constrained")
-        draw_signature(axes, deviations)
+        shown = {name: deviations[name] for name in strongest(deviations, SHOWN)}
+        figure, axes = plt.subplots(figsize=(7, 0.5 + 0.3 * max(len(shown), 1)), layout="constrained")
+        draw_signature(axes, shown)
         display(figure)
         plt.close(figure)
 
     def broken() -> None:
         state["seed"] += 1
         state["patient"] = patient = lab.break_it(fault.value, severity.value, seed=state["seed"])
-        show({name: patient.deviations[name] for name in strongest(patient.deviations, SHOWN)})
+        show(patient.deviations)
 
     actions = {
         "break": broken, "run test": lambda: show(state["patient"].test(test.value)),

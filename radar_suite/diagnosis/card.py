@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from textwrap import wrap
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -13,7 +14,6 @@ from matplotlib.figure import Figure
 from radar_suite.diagnosis.diagnose import Band, Vector
 from radar_suite.diagnosis.signals import Values
 from radar_suite.diagnosis.taxonomy import read_taxonomy
-from radar_suite.report.drawing import shorten
 from radar_suite.report.style import BLACK, BLUE, GREEN, ORANGE
 
 WITHIN = 2.0  # spreads of healthy reruns that are drawn as the band
@@ -74,6 +74,7 @@ def draw_proof(axes: Axes, proof: Mapping[str, Any]) -> None:
     axes.set(yticks=range(len(arms)), yticklabels=names, ylim=(len(arms) - 0.5, -0.5),
              xlabel=f"harm ({proof['harm']}; left is better), {values.shape[1]} seeds")  # fmt: skip
 
+
 Lines = list[tuple[str, str]]
 
 
@@ -92,11 +93,12 @@ def lines_of(found: Mapping[str, Any], proof: Mapping[str, Any] | None, expected
     for step in found["fixes"][:2]:
         lines.append(("fix", f"{step['fix']} ({step['cost']})"))
     if expected is not None:
-        lines.append(("expected gain", f"{100 * expected:.0f} % of what was lost, median of development runs"))
+        lines.append(("expected gain", f"{100 * expected:.0f} % of what was lost, median of recorded runs"))
     if proof:
         gain = "{gain:+.4f} [{low:+.4f}, {high:+.4f}]".format(**proof)
         lines.append(("proof", f"better in {proof['wins']} of {proof['seeds']} seeds, {gain} over placebo and none"))
-    return [(name, shorten(value, LETTERS)) for name, value in lines]
+    wrapped = [(name, wrap(value, LETTERS)) for name, value in lines]
+    return [(name if not at else "", part) for name, parts in wrapped for at, part in enumerate(parts)]
 
 
 def draw_card(
