@@ -95,7 +95,7 @@ def card(found: dict[str, Any]) -> list[str]:
 
 def taxonomy(args: argparse.Namespace) -> int:
     """`radar taxonomy`: docs/diagnosis.md."""
-    from radar_suite.diagnosis.interventions import FIXES
+    from radar_suite.diagnosis.fixes import FIXES
     from radar_suite.diagnosis.taxonomy import read_taxonomy, write_document
 
     read_taxonomy().check_fixes(FIXES)

@@ -13,7 +13,10 @@ ROOT = Path(radar_lib.__file__).parents[1]
 PACKAGES = [Path(package.__file__).parent for package in (radar_lib, radar_suite)]
 ASKS = re.compile(r"truth\.parquet|hidden_truth|truth_table|posteriors\(|[\"']hidden[\"']|/hidden")
 # The world that writes it; audits and evaluation, which measure against it.
-MAY = re.compile(r"radar_suite/(world/.*|intake/audit.*|report/.*(audit|oracle|evaluation).*|studies/(pool|limit)\.py|diagnosis/bench\.py)")
+MAY = re.compile(
+    r"radar_suite/(world/.*|intake/audit.*|report/.*(audit|oracle|evaluation).*|studies/(pool|limit)\.py"
+    r"|diagnosis/bench\.py)"  # the planter's side
+)
 
 
 def test_no_training_or_inference_code_asks_for_it():
