@@ -157,8 +157,15 @@ def verify_plan(folder: Path, cache: Cache) -> dict[str, Any]:
             one, row = prove(verdict, key, cache, name, bench=bench)
             write_json(kept, {"cause": verdict["verdict"], "severity": one["severity"], **row})
         rows.append(read_json(kept))
+    result = verified_shares(rows)
+    write_json(out, result)
+    return result
+
+
+def verified_shares(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Of what `verify` found of runs: the share of verified fixes, in all and by cause, among runs that were harmed."""
     hurt = [row for row in rows if all(a > b for a, b in zip(row["arms"]["none"], row["arms"]["healthy"], strict=True))]
-    result = {
+    return {
         "diagnosed": len(rows), "harmful": len(hurt), "verified": share([row["verified"] for row in hurt]),
         "random": share([row["random verified"] for row in hurt]),
         "by_cause": {c: share([row["verified"] for row in of])
@@ -166,8 +173,6 @@ def verify_plan(folder: Path, cache: Cache) -> dict[str, Any]:
                      for c in sorted({row["cause"] for row in hurt}) for of in [[r for r in hurt if r["cause"] == c]]},
         "seconds": float(np.median([row["seconds"] for row in rows])) if rows else None,
     }  # fmt: skip
-    write_json(out, result)
-    return result
 
 
 def main() -> None:

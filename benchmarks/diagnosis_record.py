@@ -1,0 +1,50 @@
+"""What the blind evaluation of the diagnosis reached, as a record that README, docs/results.md and notebook 10 show.
+
+    make diagnosis-eval SIZE=full
+    python -m radar_suite.diagnosis.proof --plan PLAN --folder DIR/full --cache DIR/full/cache     of each test plan
+    python benchmarks/diagnosis_record.py --folder DIR/full
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from bench import RECORDS
+
+from radar_lib.files import read_json, read_sealed, write_json
+from radar_suite.diagnosis.evaluate import SIZES, judge
+from radar_suite.diagnosis.proof import verified_shares
+
+FIXES_BAR = 0.85
+MEASURES = ("detection_f1", "false_alarms", "top1", "exact_pairs", "unknown")
+WHAT = (
+    "Held-out runs, diagnosed blind and scored once: two worlds (facts, Qwen3-VL-2B), 842 runs of 500 training posts; "
+    "severities, harmless changes and faults outside the taxonomy by an author who had not seen the diagnosis"
+)
+
+
+def main() -> None:
+    """Command line; see the module's docstring."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--folder", type=Path, required=True, help="of the full size, evaluated and with its fixes")
+    parser.add_argument("--out", type=Path, default=RECORDS / "diagnosis.json")
+    args = parser.parse_args()
+    scores, plans, rows, by_plan = read_json(args.folder / "scores.json"), {}, [], {}
+    for plan in SIZES["full"][1]:
+        place = args.folder / plan
+        answers, found = read_sealed(place / "key" / "key.json")["answers"], read_json(place / "verdicts.json")
+        judged = {k: judge(answers, lambda name, k=k, found=found: found[name][k]["posterior"])
+                  for k in ("B", "BL", "BLC")}  # fmt: skip
+        plans[plan] = {k: {name: one[name] for name in MEASURES} for k, one in judged.items()}
+        own = [read_json(path) for path in sorted((place / "fixes").glob("*.json"))]
+        by_plan[plan] = {k: v for k, v in verified_shares(own).items() if k not in ("by_cause", "seconds")}
+        rows += own
+    fixes = verified_shares(rows) | {"by_plan": by_plan}
+    reached = {"measure": "verified_fixes", "knowledge": "BLC", "bar": FIXES_BAR, **fixes["verified"]}
+    scores["reached"].append(reached | {"met": fixes["verified"]["share"] >= FIXES_BAR})
+    write_json(args.out, {"what": WHAT, **scores, "plans": plans, "fixes": fixes})
+
+
+if __name__ == "__main__":
+    main()
