@@ -12,7 +12,7 @@ from filelock import FileLock
 from hypothesis import settings
 from PIL import Image
 
-settings.register_profile("patient", deadline=None, max_examples=50)
+settings.register_profile("patient", deadline=None)
 settings.load_profile("patient")
 
 ROOT = Path(__file__).parents[1]

@@ -94,7 +94,7 @@ def test_killed_at_random_moments_it_leaves_nothing_and_ends_with_the_same_bytes
     project.step("00_a", CHILD, value="1")
     project.step("01_b", CHILD, value="2", reads=("00_a/out.json",))
     moments, done = random.Random(os.environ.get("KILL_SEED", "1")), project.runs / "cpu/report/index.html"
-    for _ in range(4):
+    for _ in range(6):
         moment = moments.uniform(0, 6)
         kill(project.command(), project.runs / "cpu", when=lambda seconds, at=moment: seconds > at or done.exists())
     assert project.run() == exits.OK
