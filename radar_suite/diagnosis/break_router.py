@@ -13,9 +13,10 @@ import pandas as pd
 from radar_suite.diagnosis.bench import Bench
 from radar_suite.diagnosis.card import draw_signature, strongest
 from radar_suite.diagnosis.diagnose import Band, Vector
+from radar_suite.diagnosis.faults import FAULTS
 from radar_suite.diagnosis.fixes import FIXES, record
-from radar_suite.diagnosis.plant import FAULTS, Setup, harms, learn, score
 from radar_suite.diagnosis.runs import RunFolder
+from radar_suite.diagnosis.setups import Setup, harms, learn, score
 from radar_suite.diagnosis.signals import SIGNALS, Values, compute
 from radar_suite.diagnosis.taxonomy import read_taxonomy
 

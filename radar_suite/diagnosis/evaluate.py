@@ -23,12 +23,12 @@ import torch
 from radar_lib.errors import RadarError
 from radar_lib.files import atomic_path, digest_json, read_json, read_sealed, write_json
 from radar_suite.diagnosis.diagnose import HEALTHY, KNOWLEDGE, UNKNOWN, Model, deviations_below, readable
-from radar_suite.diagnosis.plant import HISTORY
+from radar_suite.diagnosis.faults import HISTORY
 from radar_suite.intake.audit import wilson
 
 SIZES = {  # plans for development, and for the test
     "smoke": (("smoke-dev-1",), ("smoke-test",)), "quick": (("quick-dev-1", "quick-dev-2"), ("quick-test",)),
-    "full": (("full-dev-1", "full-dev-2"), ("held-out-facts", "held-out-standin")),
+    "full": (("full-dev-1", "full-dev-2", "full-dev-3", "full-dev-4"), ("held-out-facts", "held-out-standin")),
 }  # fmt: skip
 METHODS = ("posterior", "rules", "nearest")
 BARS = (  # set before anything was built: measure, knowledge, bar

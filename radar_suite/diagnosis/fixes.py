@@ -15,8 +15,8 @@ from jaxtyping import Bool, Float, Int
 from scipy.optimize import brentq, minimize_scalar
 from scipy.special import expit
 
-from radar_suite.diagnosis.plant import K, Setup, contract_of, deployed, learn, posts_of, relabels_of, score
 from radar_suite.diagnosis.runs import VERSION, About, RunFolder
+from radar_suite.diagnosis.setups import K, Setup, contract_of, deployed, learn, posts_of, relabels_of, score
 from radar_suite.diagnosis.signals import auc, fit_line, serve_prevalence
 from radar_suite.world.policies import CATEGORIES
 

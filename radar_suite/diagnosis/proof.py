@@ -24,8 +24,9 @@ from radar_suite.diagnosis import held_out
 from radar_suite.diagnosis.bench import Bench, Size, open_bench
 from radar_suite.diagnosis.evaluate import open_key, share
 from radar_suite.diagnosis.fixes import FIXES, UNTRAINED, record
-from radar_suite.diagnosis.plant import DEVELOPMENT, PLAN, SEEDS, Makings, Setup, harms, learn, planted, score
+from radar_suite.diagnosis.plant import DEVELOPMENT, PLAN, Makings, planted
 from radar_suite.diagnosis.runs import RunFolder
+from radar_suite.diagnosis.setups import SEEDS, Setup, harms, learn, score
 from radar_suite.diagnosis.taxonomy import read_taxonomy
 
 TIE = 1e-6  # of a harm; less is none
@@ -61,7 +62,7 @@ def verify(
     """Train as it is, with a fix and with a placebo, with the same seeds, and compare the harm.
 
     Args:
-        harm: measure of `plant.harms`; more is worse.
+        harm: measure of `setups.harms`; more is worse.
         others: further fixes to compare with, by name.
         healthy: the set-up without its fault, where it is known; `recovered` is then the share of what was lost.
 

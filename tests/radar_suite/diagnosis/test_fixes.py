@@ -12,8 +12,9 @@ from radar_lib.training.cache import Cache
 from radar_suite.diagnosis import card, fixes, proof
 from radar_suite.diagnosis.bench import VARIANTS, Bench
 from radar_suite.diagnosis.break_router import HIDDEN, Lab, play
+from radar_suite.diagnosis.faults import FAULTS
 from radar_suite.diagnosis.fixes import BUDGET, FIXES, record
-from radar_suite.diagnosis.plant import FAULTS, K, Setup, harms, learn, score
+from radar_suite.diagnosis.setups import K, Setup, harms, learn, score
 from radar_suite.diagnosis.taxonomy import read_taxonomy
 from radar_suite.world.policies import CATEGORIES
 

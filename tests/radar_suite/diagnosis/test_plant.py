@@ -7,18 +7,9 @@ from radar_lib.training.cache import Cache
 from radar_suite.diagnosis import held_out
 from radar_suite.diagnosis.bench import Size, open_bench
 from radar_suite.diagnosis.evaluate import SIZES
-from radar_suite.diagnosis.plant import (
-    DEVELOPMENT,
-    FAULTS,
-    HISTORY,
-    OUTSIDE,
-    PLANS,
-    Makings,
-    Setup,
-    contract_of,
-    harmless,
-    runs_of,
-)  # fmt: skip
+from radar_suite.diagnosis.faults import FAULTS, HISTORY, OUTSIDE, harmless
+from radar_suite.diagnosis.plant import DEVELOPMENT, PLANS, Makings, runs_of
+from radar_suite.diagnosis.setups import Setup, contract_of
 from radar_suite.diagnosis.taxonomy import read_taxonomy
 
 FITS = {"lam", "learning_rate", "epochs", "batch", "decay", "stop", "head_weights"}
