@@ -10,9 +10,8 @@ does not know the planter.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -20,11 +19,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float
-from scipy.special import softmax
+from scipy.special import expit, softmax
 from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from radar_lib.errors import RadarError
-from radar_lib.files import atomic_path, read_json, write_json
+from radar_lib.files import read_json
 from radar_suite.diagnosis.runs import RUN, RunFolder, read_run
 from radar_suite.diagnosis.signals import SECOND_LOOK, SIGNALS, Values, broken_contracts, compute
 from radar_suite.diagnosis.taxonomy import read_taxonomy
@@ -33,14 +34,15 @@ REFERENCE = Path(__file__).with_name("reference.parquet")
 HEALTHY, UNKNOWN = "healthy", "unknown"
 LEAST = 5  # reruns of a band
 FLOOR = 0.02  # added to the spread of a signal over the band
-RIDGE = 20.0
+RIDGE = 10.0
+QUIET = 0.8  # share of healthy runs within the distance that counts for nothing
 PAIRED = 4  # synthetic two-fault runs per development run with one
 FOLDS = 5
 # what a diagnosis may read: signals, with logs and ablations, with contracts, and with a second look where in doubt
 KNOWLEDGE = ("B", "BL", "BLC", "BLCR")
 DOUBT = 0.02  # odds of the second cause below which no test is run
 FALSE_ALARMS = 0.01  # share of the development's healthy runs that may be called faulty
-UNLIKE = 0.1  # share of the development's faulty runs that may be called unknown
+UNLIKE = 0.08  # share of the development's faulty runs that may be called unknown
 CERTAIN = 3.0  # added to the score of a cause whose contract is broken
 
 Vector = dict[str, float]
@@ -84,10 +86,40 @@ def _regime(column: str) -> str:
     return SIGNALS[column.removesuffix(", extreme")].regime
 
 
-def _unit(x: Float[np.ndarray, "run signal"]) -> Float[np.ndarray, "run signal"]:
-    """Direction of what lies more than two spreads outside the band."""
-    x = np.sign(x) * np.maximum(np.abs(x) - np.log1p(2.0), 0)
-    return x / (np.linalg.norm(x, axis=1, keepdims=True) + 1e-9)
+@dataclass(frozen=True)
+class Fit:
+    """What some development runs teach.
+
+    Attributes:
+        quiet: by signal, the distance from its band within which four of five healthy runs lie.
+        weights: of the signals' excesses over it in the score of each cause, and a constant.
+        faulty: excesses of the runs with known causes.
+    """
+
+    quiet: Float[np.ndarray, " signal"]
+    weights: Float[np.ndarray, "signal_and_1 cause"]
+    faulty: Float[np.ndarray, "run signal"]
+
+    def excess(self, x: Float[np.ndarray, "run signal"]) -> Float[np.ndarray, "run signal"]:
+        """Deviations less what a healthy run may show."""
+        return np.sign(x) * np.maximum(np.abs(x) - self.quiet, 0)
+
+    def scores(self, x: Float[np.ndarray, "run signal"]) -> Float[np.ndarray, "run cause"]:
+        """Score of each cause: about 1 where it is at work and 0 elsewhere."""
+        return self.excess(x) @ self.weights[:-1] + self.weights[-1]
+
+    def size(self, x: Float[np.ndarray, "run signal"]) -> Float[np.ndarray, " run"]:
+        """Log of the sum of the three largest excesses."""
+        return np.log(np.sort(np.abs(self.excess(x)), axis=1)[:, -3:].sum(axis=1) + FLOOR)
+
+    def likeness(self, x: Float[np.ndarray, "run signal"]) -> Float[np.ndarray, "run 7"]:
+        """How clearly a cause stands out, how alike (cosine) the nearest known faulty run and the nearest five are, and
+        how large the excesses are."""
+        top = -np.sort(-self.scores(x), axis=1)[:, :2]
+        own, known = (e / (np.linalg.norm(e, axis=1, keepdims=True) + 1e-9) for e in (self.excess(x), self.faulty))
+        alike = np.sort(own @ known.T, axis=1)
+        broad = np.log(np.sort(np.abs(self.excess(x)), axis=1)[:, -15:].mean(axis=1) + FLOOR)
+        return np.column_stack([top, top[:, 0] - top[:, 1], alike[:, -1], alike[:, -5:].mean(1), broad, self.size(x)])
 
 
 @dataclass(frozen=True)
@@ -95,7 +127,8 @@ class Model:
     """What development runs teach of some signals.
 
     Attributes:
-        table: one development run per row: `truth` (causes joined by '+', '' for none), `world`, and deviations.
+        table: one development run per row: `truth` (causes joined by '+', '' for none, 'unknown' for one outside the
+            taxonomy), `world`, and deviations.
         columns: signals, as `Band.deviations` names them, that a diagnosis reads.
     """
 
@@ -108,7 +141,7 @@ class Model:
 
     @cached_property
     def causes(self) -> list[str]:
-        return sorted({c for truth in self.table["truth"] for c in truth.split("+") if c})
+        return sorted({c for truth in self.table["truth"] for c in truth.split("+")} - {"", UNKNOWN})
 
     @cached_property
     def _x(self) -> Float[np.ndarray, "run signal"]:
@@ -118,84 +151,60 @@ class Model:
     def _y(self) -> Bool[np.ndarray, "run cause"]:
         return np.array([[c in truth.split("+") for c in self.causes] for truth in self.table["truth"]])
 
-    def _fit(self, rows: np.ndarray, without: int | None = None) -> Float[np.ndarray, "signal_and_1 cause"]:
-        """Weights from some rows; two-fault runs are made of pairs, by the larger deviation of each signal."""
+    @cached_property
+    def _healthy(self) -> Bool[np.ndarray, " run"]:
+        return (self.table["truth"] == "").to_numpy()
+
+    def _fit(self, rows: Bool[np.ndarray, " run"]) -> Fit:
+        """From some runs, of those outside the taxonomy none: a ridge regression per cause. Two-fault runs are made of
+        pairs, by the larger excess of each signal; a cause's runs together weigh as much as an eighth of all."""
+        rows = rows & (self._healthy | self._y.any(axis=1))
         x, y = self._x[rows], self._y[rows]
-        if without is not None:
-            x, y = x[~y[:, without]], y[~y[:, without]]
-        random = np.random.default_rng(len(x))
-        single = np.flatnonzero(y.sum(axis=1) == 1)
+        quiet = np.quantile(np.abs(x[~y.any(axis=1)]), QUIET, axis=0)
+        fit = Fit(quiet, np.zeros((x.shape[1] + 1, y.shape[1])), np.empty((0, x.shape[1])))
+        x = fit.excess(x)
+        random, single = np.random.default_rng(len(x)), np.flatnonzero(y.sum(axis=1) == 1)
         a, b = random.choice(single, (2, PAIRED * len(single)))
         apart = (y[a] != y[b]).any(axis=1)
         a, b = a[apart], b[apart]
         both = np.where(np.abs(x[a]) > np.abs(x[b]), x[a], x[b])
         weight = np.concatenate([np.ones(len(x)), np.full(len(a), 1 / PAIRED)])
-        x, y = np.concatenate([x, both]), np.concatenate([y, y[a] | y[b]]).astype(float)
-        x = np.column_stack([x, np.ones(len(x))])
-        # a cause is one of many: its runs weigh as much as all others together
-        out = np.zeros((x.shape[1], y.shape[1]))
-        penalty = np.diag([RIDGE] * (x.shape[1] - 1) + [1e-3])
-        for k in range(y.shape[1]):
-            if k != without and y[:, k].any():
-                w = weight * np.where(y[:, k] == 1, 0.5 * len(y) / y[:, k].sum() / 4, 1.0)
-                out[:, k] = np.linalg.solve((x * w[:, None]).T @ x + penalty, (x * w[:, None]).T @ y[:, k])
-        return out
+        all_x = np.column_stack([np.concatenate([x, both]), np.ones(len(x) + len(a))])
+        all_y = np.concatenate([y, y[a] | y[b]]).astype(float)
+        penalty = np.diag([RIDGE] * x.shape[1] + [1e-3])
+        for k in np.flatnonzero(y.any(axis=0)):
+            w = weight * np.where(all_y[:, k] == 1, len(all_y) / all_y[:, k].sum() / 8, 1.0)
+            fit.weights[:, k] = np.linalg.solve((all_x * w[:, None]).T @ all_x + penalty,
+                                                (all_x * w[:, None]).T @ all_y[:, k])  # fmt: skip
+        return replace(fit, faulty=x[y.any(axis=1)])
 
     @cached_property
-    def weights(self) -> Float[np.ndarray, "signal_and_1 cause"]:
-        return self._fit(np.arange(len(self.table)))
-
-    def scores(self, x: Float[np.ndarray, "run signal"], weights: np.ndarray | None = None) -> np.ndarray:
-        """Score of each cause: about 1 where it is at work and 0 elsewhere."""
-        return np.column_stack([x, np.ones(len(x))]) @ (self.weights if weights is None else weights)
-
-    def _strengths(
-        self, x: np.ndarray, scores: np.ndarray, known: Bool[np.ndarray, " run"]
-    ) -> Float[np.ndarray, "run strength"]:
-        """How large scores and signals are, and how alike (cosine) the most similar of the `known` faulty runs is."""
-        top = np.sort(scores, axis=1)[:, ::-1]
-        size = np.sort(np.abs(x), axis=1)[:, ::-1]
-        others = self._x[known & self._y.any(axis=1)]
-        alike = (_unit(x) @ _unit(others).T).max(axis=1)
-        return np.column_stack([top[:, 0], top[:, 1], size[:, :3].mean(1), size[:, :15].mean(1), size.mean(1),
-                                top[:, 0] / (0.3 + size[:, :15].mean(1)), alike])  # fmt: skip
-
-    @cached_property
-    def _held_out(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Scores of each development run by weights that have not seen it, and strengths of three kinds of run:
-        healthy 0, faulty 1, and faulty with its cause left out 2."""
-        worlds = pd.factorize(self.table["world"])[0]  # another world is what a diagnosis meets
-        fold = worlds if worlds.max() > 0 else np.arange(len(self.table)) % FOLDS
-        scores, strength = np.zeros(self._y.shape), [np.empty(0)] * len(fold)
-        for f in np.unique(fold):
-            rows = np.flatnonzero(fold == f)
-            scores[rows] = self.scores(self._x[rows], self._fit(np.flatnonzero(fold != f)))
-            for row, one in zip(rows, self._strengths(self._x[rows], scores[rows], fold != f), strict=True):
-                strength[row] = one
-        kind, strengths = [self._y.any(axis=1).astype(int)], [np.stack(strength)]
-        for k in range(len(self.causes)):
-            rows = np.flatnonzero(self._y[:, k] & (self._y.sum(axis=1) == 1))
-            if len(rows):
-                blind = self.scores(self._x[rows], self._fit(np.arange(len(self.table)), without=k))
-                strengths.append(self._strengths(self._x[rows], blind, ~self._y[:, k]))
-                kind.append(np.full(len(rows), 2))
-        return scores, np.concatenate(strengths), np.concatenate(kind), fold
+    def fit(self) -> Fit:
+        return self._fit(np.ones(len(self.table), bool))
 
     @cached_property
     def _deciders(self) -> tuple[LogisticRegression, LogisticRegression, float, float, float, float]:
-        scores, strengths, kind, _ = self._held_out
-        n = len(self.table)
-        faulty = LogisticRegression(C=1.0, max_iter=2000).fit(strengths[:n], kind[:n] > 0)
-        healthy = faulty.decision_function(strengths[:n][kind[:n] == 0])
-        alarm = max(float(np.quantile(healthy, 1 - FALSE_ALARMS)), 0.0)
-        ill = kind > 0
-        known = LogisticRegression(C=1.0, max_iter=2000, class_weight="balanced").fit(strengths[ill], kind[ill] == 1)
-        doubt = float(np.quantile(known.decision_function(strengths[kind == 1]), UNLIKE))
+        """Faulty or not, known or not, and their limits, sharpness of the posterior, least score of a second cause:
+        from development runs as weights see them that have not learned from their world."""
+        worlds = pd.factorize(self.table["world"])[0]  # another world is what a diagnosis meets
+        fold = worlds if worlds.max() > 0 else np.arange(len(self.table)) % FOLDS
+        n, ill, known = len(self.table), ~self._healthy, self._y.any(axis=1)
+        scores, size, likeness = np.zeros(self._y.shape), np.zeros((n, 1)), np.zeros((n, 7))
+        for f in np.unique(fold):
+            rows, fit = fold == f, self._fit(fold != f)
+            scores[rows], likeness[rows] = fit.scores(self._x[rows]), fit.likeness(self._x[rows])
+            size[rows, 0] = fit.size(self._x[rows])
+        faulty = LogisticRegression(max_iter=2000).fit(size, ill)
+        alarm = float(np.quantile(faulty.decision_function(size[~ill]), 1 - FALSE_ALARMS))
+        rows = ill if (ill & ~known).any() else np.ones(n, bool)  # where none is outside the taxonomy: not healthy
+        kind = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000, class_weight="balanced"))
+        kind.fit(likeness[rows], known[rows])
+        doubt = float(np.quantile(kind.decision_function(likeness[known]), UNLIKE))
         single = self._y.sum(axis=1) == 1
         sharpness = max(np.arange(2.0, 16.0), key=lambda a: np.log(
             softmax(a * scores[single], axis=1)[self._y[single]] + 1e-9).sum())  # fmt: skip
-        second = max(np.arange(0.2, 0.9, 0.05), key=lambda t: self._exact(scores[self._y.any(1)], t))
-        return faulty, known, alarm, doubt, float(sharpness), float(second)
+        second = max(np.arange(0.1, 0.9, 0.02), key=lambda t: self._exact(scores[known], t))
+        return faulty, kind, alarm, doubt, float(sharpness), float(second)
 
     def _exact(self, scores: np.ndarray, second: float) -> float:
         order = np.argsort(-scores, axis=1)
@@ -226,11 +235,10 @@ class Model:
             odds: log likelihood ratios of some causes against all others, from a test.
         """
         x = np.array([[vector.get(name, 0.0) for name in self.columns]])
-        raw = self.scores(x)
+        raw = self.fit.scores(x)
         faulty, known, alarm, doubt, sharpness, second = self._deciders
-        strengths = self._strengths(x, raw, np.ones(len(self.table), bool))
-        p_ill = 1 / (1 + np.exp(alarm - faulty.decision_function(strengths)[0]))
-        p_known = 1 / (1 + np.exp(doubt - known.decision_function(strengths)[0]))
+        p_ill = float(expit(faulty.decision_function(self.fit.size(x)[:, None])[0] - alarm))
+        p_known = float(expit(known.decision_function(self.fit.likeness(x))[0] - doubt))
         score = raw[0] + CERTAIN * np.isin(self.causes, list(broken))
         score = score + [(odds or {}).get(cause, 0.0) / sharpness for cause in self.causes]
         if broken:
@@ -246,7 +254,7 @@ class Model:
         else:
             verdict = self.causes[order[0]]
             causes = [verdict] + [self.causes[order[1]]] * bool(score[order[1]] > second)
-        parts = x[0] * self.weights[:-1, order[0]]
+        parts = self.fit.excess(x)[0] * self.fit.weights[:-1, order[0]]
         evidence = [
             {"signal": self.columns[i], "deviation": round(float(x[0, i]), 3), "part": round(float(parts[i]), 3)}
             for i in np.argsort(-parts)[:3]
@@ -323,28 +331,6 @@ class Diagnoser:
                         "absent": absent}  # fmt: skip
 
 
-def rules(vector: Vector, columns: Sequence[str]) -> dict[str, Any]:
-    """The baseline of fixed rules: the cause whose signatures lie furthest on their side of the band, none within two
-    spreads."""
-    best, size = HEALTHY, np.log1p(2.0)
-    for cause in read_taxonomy().causes:
-        sides = [abs(v) if side == "either" else v if side == "high" else -v
-                 for name, side in cause.signatures.items()
-                 for v in [vector.get(f"{name}, extreme", vector.get(name, 0.0))] if name in columns]  # fmt: skip
-        if sides and np.mean(sides) > size:
-            best, size = cause.name, np.mean(sides)
-    return {"verdict": best, "causes": [best] if best != HEALTHY else []}
-
-
-def nearest(vector: Vector, columns: Sequence[str], reference: pd.DataFrame) -> dict[str, Any]:
-    """The baseline of the nearest development run, by Euclidean distance of the deviations."""
-    names = [name for name in columns if name in reference]
-    x = np.array([vector[name] for name in names])
-    row = ((reference[names].to_numpy(float) - x) ** 2).sum(axis=1).argmin()
-    causes = [c for c in reference["truth"].iloc[row].split("+") if c]
-    return {"verdict": causes[0] if causes else HEALTHY, "causes": causes}
-
-
 def band_of(runs: Path, of: RunFolder | None = None) -> tuple[Band, list[str]]:
     """The band of a folder of runs, and its runs' names (`band.json` lists them; without it all runs are its).
 
@@ -372,44 +358,3 @@ def band_of(runs: Path, of: RunFolder | None = None) -> tuple[Band, list[str]]:
             raise RadarError(f"{runs / name} is the run itself, or another of the band, again. Leave it out.")
         seen.add(logits)
     return Band.of([compute(run, SIGNALS)[0] for run in band]), names
-
-
-def deviations_below(runs: Path) -> dict[str, Vector]:
-    """Deviations of each run of a folder that is not of its band; kept in `deviations.parquet` there."""
-    kept = runs / "deviations.parquet"
-    band, names = band_of(runs)
-    others = sorted(p.parent.name for p in runs.glob(f"*/{RUN}") if p.parent.name not in names)
-    found = {name: band.deviations(compute(read_run(runs / name), SIGNALS)[0]) for name in others}
-    with atomic_path(kept) as temporary:
-        pd.DataFrame(found).T.to_parquet(temporary)
-    return found
-
-
-def main() -> None:
-    """Diagnose all runs of a folder with each knowledge and each method, and write the verdicts."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--runs", type=Path, required=True)
-    parser.add_argument("--reference", type=Path, required=True)
-    parser.add_argument("--out", type=Path, required=True)
-    args = parser.parse_args()
-    band, names = band_of(args.runs)
-    reference = read_reference(args.reference)
-    diagnoser, out = Diagnoser(band, reference), {}
-    for place in sorted(p.parent for p in args.runs.glob(f"*/{RUN}")):
-        if place.name in names:
-            continue
-        run = read_run(place)
-        computed = compute(run)
-        vector = band.deviations(computed[0])
-        out[place.name] = {}
-        for knowledge in KNOWLEDGE:
-            columns = readable(list(vector), knowledge)
-            out[place.name][knowledge] = {
-                "posterior": diagnoser(run, knowledge, computed=computed), "rules": rules(vector, columns),
-                "nearest": nearest(vector, columns, reference),
-            }  # fmt: skip
-    write_json(args.out, out)
-
-
-if __name__ == "__main__":
-    main()

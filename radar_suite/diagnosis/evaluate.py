@@ -22,14 +22,16 @@ import torch
 
 from radar_lib.errors import RadarError
 from radar_lib.files import atomic_path, digest_json, read_json, read_sealed, write_json
-from radar_suite.diagnosis.diagnose import HEALTHY, KNOWLEDGE, UNKNOWN, Model, deviations_below, readable
+from radar_suite.diagnosis.blind import deviations_below
+from radar_suite.diagnosis.diagnose import HEALTHY, KNOWLEDGE, UNKNOWN, Model, readable
 from radar_suite.diagnosis.faults import HISTORY
 from radar_suite.intake.audit import wilson
 
 SIZES = {  # plans for development, and for the test
     "smoke": (("smoke-dev-1",), ("smoke-test",)), "quick": (("quick-dev-1", "quick-dev-2"), ("quick-test",)),
-    "full": (("full-dev-1", "full-dev-2", "full-dev-3", "full-dev-4"), ("held-out-facts", "held-out-standin")),
+    "full": (tuple(f"full-dev-{n}" for n in range(1, 7)), ("held-out-facts", "held-out-standin")),
 }  # fmt: skip
+ABOUT = ("truth", "latent", "world")  # of a development run, beside its deviations
 METHODS = ("posterior", "rules", "nearest")
 BARS = (  # set before anything was built: measure, knowledge, bar
     ("detection_f1", "BLC", 0.95), ("false_alarms", "BLC", 0.02), ("top1", "B", 0.75), ("top1", "BL", 0.85),
@@ -59,11 +61,15 @@ def learn(folders: list[tuple[Path, Path]], out: Path) -> None:
     parts = []
     for runs, key in folders:
         found, answers = deviations_below(runs), read_sealed(key / "key.json")["answers"]
-        truth = {name: "+".join(answers[name]["causes"]) for name in found}
-        parts.append(pd.DataFrame(found).T.assign(truth=pd.Series(truth), world=key.parent.name))
+        found = {name: vector for name, vector in found.items() if answers[name]["kind"] != "history"}
+        truth = {name: UNKNOWN if answers[name]["kind"] == "outside" else "+".join(answers[name]["causes"])
+                 for name in found}  # fmt: skip
+        latent = {name: not all((answers[name]["hurt"] or {}).values()) for name in found}
+        about = {"truth": pd.Series(truth), "latent": pd.Series(latent), "world": key.parent.name}
+        parts.append(pd.DataFrame(found).T.assign(**about))
     table = pd.concat(parts).fillna(0.0).reset_index(drop=True)
-    numbers = [name for name in table if name not in ("truth", "world")]
-    table[numbers] = table[numbers].astype(np.float32).round(3)
+    numbers = [name for name in table if name not in ABOUT]
+    table[numbers] = table[numbers].astype(np.float32).round(2)
     with atomic_path(out) as temporary:
         table.to_parquet(temporary, index=False)
 
@@ -133,11 +139,13 @@ def reached(scores: dict[str, Any]) -> list[dict[str, Any]]:
 def cross_validated(reference: pd.DataFrame) -> dict[str, Any]:
     """The numbers on development runs, each world diagnosed by what the others teach; no contracts, no second look."""
     causes = [[c for c in truth.split("+") if c] for truth in reference["truth"]]
-    answers = {str(i): {"kind": ("healthy", "single", "pair")[len(its)], "causes": its, "hurt": None}
-               for i, its in enumerate(causes)}  # fmt: skip
+    kinds = ["outside" if its == [UNKNOWN] else ("healthy", "single", "pair")[len(its)] for its in causes]
+    hurt = [{"any": not latent} for latent in reference["latent"]]
+    answers = {str(i): dict(zip(("kind", "causes", "hurt"), one, strict=True))
+               for i, one in enumerate(zip(kinds, causes, hurt, strict=True))}  # fmt: skip
     out = {}
     for knowledge in KNOWLEDGE[:2]:
-        columns, found = readable([name for name in reference if name not in ("truth", "world")], knowledge), {}
+        columns, found = readable([name for name in reference if name not in ABOUT], knowledge), {}
         for world, rows in reference.groupby("world"):
             model = Model.of(reference[reference["world"] != world].reset_index(drop=True), columns)
             found |= {str(i): model.diagnose(dict(row)) for i, row in rows[list(model.columns)].iterrows()}
@@ -181,7 +189,7 @@ def evaluate(size: str, out: Path, cache: Path) -> dict[str, Any]:
     for test in tests:
         (runs, key), verdicts = folders(test), out / test / "verdicts.json"
         if not verdicts.is_file():
-            step("diagnose", "--runs", runs, "--reference", reference, "--out", verdicts)
+            step("blind", "--runs", runs, "--reference", reference, "--out", verdicts)
         answers, found = answers | open_key(key, runs, verdicts), found | read_json(verdicts)
         scores["keys"][test] = read_json(runs / "key_digest.json")
     for method in METHODS:

@@ -8,14 +8,14 @@ labels of audit posts: signals that need them are left out, by name.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from tqdm import tqdm
 
 from radar_lib.data.posts import FRAMES, LABEL_PREFIX, Posts, labels, open_posts
@@ -40,6 +40,7 @@ CHANGES: dict[str, dict[str, Any]] = {
     "logit": {}, "no_frames": {FRAMES: []}, "no_text": dict.fromkeys(TEXT_COLUMNS, "")
 }  # fmt: skip
 CHUNK = 256  # posts in memory
+CHANGED, LEAST_KEPT = 0.15, 0.9  # of a band: relative change of the rate, share of a split's posts
 LAMBDA = 0.5  # of the tables; a band of a run with a larger one is trained with this
 
 
@@ -58,32 +59,43 @@ class ChainRun:
     features: dict[tuple[str, str], Float[np.ndarray, "post hidden"]]
     weights: Weights
 
-    def run_folder(self, weights: Weights | None = None) -> RunFolder:
-        """The run, or one with other heads in its place."""
+    def run_folder(
+        self, weights: Weights | None = None, kept: dict[str, Int[np.ndarray, " post"]] | None = None
+    ) -> RunFolder:
+        """The run, or one with other heads in its place, and of a split only the rows `kept`."""
         categories, parts = self.run.spec.categories, []
         for split, table in self.posts.items():
-            part = table.assign(split=split)
+            part, rows = table.assign(split=split), (kept or {}).get(split, np.arange(len(table)))
             for (what, of), x in self.features.items():
                 if of == split:
                     part[[f"{what}_{c}" for c in categories]] = head_logits(x, weights or self.weights)
-            parts.append(part)
+            parts.append(part.iloc[rows])
         known = float((labels(self.posts["train"], categories) >= 0).sum())
         every = float(len(self.posts["train"]) * len(categories))
         said = {"verified_cells": known, "loss_cells": every if self.run.spec.recipe.objective == "unmasked" else known}
         return RunFolder(About(version=VERSION, categories=list(categories), contract=said), pd.concat(parts))
 
     def band(self, seeds: int) -> list[RunFolder]:
-        """Runs whose heads alone are trained anew, with the mask and on the usual recipe, one per seed.
+        """Runs whose heads alone are trained anew, with the mask, one per seed, and with harmless changes: of rate and
+        length of the usual recipe, and of which posts are trained on and scored.
 
         What is wrong with the posts, their labels or the adapter is wrong with them, too, and does not show.
         """
-        train, spec = self.posts["train"], self.run.spec
-        known, rows = labels(train, spec.categories), np.arange(len(train))
+        train, spec, runs = self.posts["train"], self.run.spec, []
+        known = labels(train, spec.categories)
         teacher = [f"teacher_{c}" for c in spec.categories]
         lam = min(spec.recipe.lam, LAMBDA) if teacher[0] in train else 0.0
         guide = train[teacher].to_numpy() if lam else np.zeros(known.shape)
-        members = [Member.distilled(rows, known, guide, lam=lam, seed=1000 + seed) for seed in range(seeds)]
-        return [self.run_folder(one) for one in train_heads(self.features["logit", "train"], members, HeadRecipe())]
+        for seed in range(1000, 1000 + seeds):
+            random, usual = np.random.default_rng(seed), HeadRecipe()
+            recipe = replace(usual, learning_rate=usual.learning_rate * random.uniform(1 - CHANGED, 1 + CHANGED),
+                             epochs=usual.epochs + int(random.integers(-1, 2)))  # fmt: skip
+            kept = {split: np.flatnonzero(random.random(len(table)) < random.uniform(LEAST_KEPT, 1))
+                    for split, table in self.posts.items() if split != "validation"}  # fmt: skip
+            rows = kept["train"]
+            member = Member.distilled(rows, known[rows], guide[rows], lam=lam, seed=seed)
+            runs.append(self.run_folder(*train_heads(self.features["logit", "train"], [member], recipe), kept))
+        return runs
 
 
 def is_chain_run(folder: Path) -> bool:

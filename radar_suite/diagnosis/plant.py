@@ -67,9 +67,11 @@ QUICK = {"band": 16, "healthy": 24, "repeats": 1, "pairs": 6, "outside": 1}
 SMOKE = {"band": 8, "healthy": 6, "repeats": 1, "pairs": 2, "outside": 1}
 PLANS = {
     "full-dev-1": Plan("facts", 101, DEVELOPED, **FULL),
-    "full-dev-2": Plan("SigLIP2", 103, DEVELOPED, **FULL),
+    "full-dev-2": Plan("SigLIP2", 103, DEVELOPED, size=SMALL, **FULL),
     "full-dev-3": Plan("facts", 517, DEVELOPED, size=SMALL, **FULL),
     "full-dev-4": Plan("Qwen3-VL-2B", 618, DEVELOPED, size=SMALL, **FULL),
+    "full-dev-5": Plan("facts", 519, DEVELOPED, size=SMALL, **FULL),
+    "full-dev-6": Plan("facts", 521, DEVELOPED, size=SMALL, **FULL),
     "quick-dev-1": Plan("facts", 101, DEVELOPED, size=SMALL, **QUICK),
     "quick-dev-2": Plan("facts", 102, DEVELOPED, size=SMALL, **QUICK),
     "quick-test": Plan("facts", 902, (0.4, 0.95), size=SMALL, judged=True, **QUICK),

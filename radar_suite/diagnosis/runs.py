@@ -53,7 +53,7 @@ class About(BaseModel):
         return self
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class RunFolder:
     """A finished run."""
 

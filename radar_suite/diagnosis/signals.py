@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -107,17 +108,23 @@ def _precision(y: np.ndarray, z: np.ndarray) -> float:
     return float((np.cumsum(hit) / np.arange(1, len(y) + 1))[hit].mean()) if hit.any() else float("nan")
 
 
-def _residual(run: RunFolder, column: str) -> Float[np.ndarray, "category slice"]:
-    """Sum of y - p over its standard deviation, by category and value of a column; p as the teacher's calibrated on
-    the same verified training posts, so that a shift of one slice shows (the student's where there is none)."""
+@lru_cache(maxsize=1)
+def _expected(run: RunFolder) -> Float[np.ndarray, "post category"]:
+    """P(label = 1) of training posts: the teacher's (or the student's where there is none), calibrated on the same
+    verified posts, so that a shift of one slice shows."""
     what = "teacher" if f"teacher_{run.categories[0]}" in run.posts else "logit"
     labels, scores = run.matrix("train", "label"), run.matrix("train", what).astype(float)
-    values, out = run.splits["train"][column].to_numpy(), []
-    for y, z in zip(labels.T, scores.T, strict=True):
+    lines = [fit_line(z[y >= 0], y[y >= 0]) for y, z in zip(labels.T, scores.T, strict=True)]
+    return expit(scores * [slope for slope, _ in lines] + [intercept for _, intercept in lines])
+
+
+def _residual(run: RunFolder, column: str) -> Float[np.ndarray, "category slice"]:
+    """Sum of y - p (see `_expected`) over its standard deviation, by category and value of a column."""
+    labels, expected, out = run.matrix("train", "label"), _expected(run), []
+    values = run.splits["train"][column].to_numpy()
+    for y, p in zip(labels.T, expected.T, strict=True):
         known = y >= 0
-        slope, intercept = fit_line(z[known], y[known])
-        p = expit(slope * z[known] + intercept)
-        sums = pd.DataFrame({"r": y[known] - p, "v": p * (1 - p)}).groupby(values[known]).sum()
+        sums = pd.DataFrame({"r": y - p, "v": p * (1 - p)})[known].groupby(values[known]).sum()
         out.append((sums["r"] / np.sqrt(sums["v"] + 1)).to_dict())
     return pd.DataFrame(out).sort_index(axis=1).fillna(0.0).to_numpy()
 
@@ -295,6 +302,71 @@ def suspect_negatives(run: RunFolder) -> Values:
 
 
 @signal("B")
+def tied_scores(run: RunFolder) -> float:
+    """Share of audit posts with the very logits of another post of other content."""
+    audit, z = run.splits["audit"], run.matrix("audit", "logit")
+    _, which = np.unique(z, axis=0, return_inverse=True)
+    contents = pd.Series(audit.get("content", audit["post_id"]).to_numpy()).groupby(which).transform("nunique")
+    return float((contents > 1).mean())
+
+
+@signal("B")
+def other_head(run: RunFolder) -> Values:
+    """Largest AUC of another category's logits for a category's audit labels, minus that of its own."""
+    labels, z = run.matrix("audit", "label"), run.matrix("audit", "logit")
+    found = np.array([[auc(y, one) for one in z.T] for y in labels.T])
+    if len(found) == 1:
+        return float("nan")
+    return np.where(np.eye(len(found), dtype=bool), -np.inf, found).max(axis=1) - np.diag(found)
+
+
+@signal("B")
+def heads_correlation(run: RunFolder) -> float:
+    """Mean rank correlation of the logits of two categories on audit posts (Fisher's z)."""
+    ranks = rankdata(run.matrix("audit", "logit"), axis=0)
+    pairs = np.corrcoef(ranks.T)[np.triu_indices(ranks.shape[1], 1)]
+    return float(np.arctanh(np.clip(pairs, -0.999, 0.999)).mean()) if len(pairs) else float("nan")
+
+
+@signal("B")
+def train_shift(run: RunFolder) -> Values:
+    """Kolmogorov-Smirnov distance of the logits of training and audit posts."""
+    pairs = zip(run.matrix("train", "logit").T, run.matrix("audit", "logit").T, strict=True)
+    return np.array([ks_2samp(a, b).statistic for a, b in pairs])
+
+
+def _quantile_skew(z: Float[np.ndarray, "post category"], low: float, high: float) -> Values:
+    """Log ratio of the upper to the lower of two quantile distances from the median."""
+    a, m, b = np.quantile(z.astype(float), [low, 0.5, high], axis=0)
+    return np.log((b - m + 1e-3) / (m - a + 1e-3))
+
+
+@signal("B")
+def tail_skew(run: RunFolder) -> Values:
+    """The same of the 99.5th and the 0.5th."""
+    return _quantile_skew(run.matrix("audit", "logit"), 0.005, 0.995)
+
+
+@signal("B")
+def tail_weight(run: RunFolder) -> Values:
+    """Log ratio of the ranges between the outer hundredths and the outer quarters of the audit logits."""
+    a, b, c, d = np.quantile(run.matrix("audit", "logit").astype(float), [0.01, 0.25, 0.75, 0.99], axis=0)
+    return np.log((d - a + 1e-3) / (c - b + 1e-3))
+
+
+@signal("B")
+def crossed_teacher(run: RunFolder) -> Values:
+    """Largest rank correlation of a category's soft labels with another category's logits on training posts, minus that
+    with its own."""
+    z, t = (rankdata(run.matrix("train", what), axis=0) for what in ("logit", "teacher"))
+    n = z.shape[1]
+    if n == 1:
+        return float("nan")
+    both = np.corrcoef(t.T, z.T)[:n, n:]
+    return np.where(np.eye(n, dtype=bool), -np.inf, both).max(axis=1) - np.diag(both)
+
+
+@signal("B")
 def content_overlap(run: RunFolder) -> Values:
     """Share of validation posts whose content is in training."""
     return float(run.splits["validation"]["content"].isin(run.splits["train"]["content"]).mean())
@@ -401,13 +473,6 @@ def serve_tail(run: RunFolder) -> Values:
     """Log share of traffic above the logit that 3 % of the audit exceed, over 3 %."""
     tau = np.quantile(run.matrix("audit", "logit"), 0.97, axis=0)
     return np.log((run.matrix("serve", "logit") > tau).mean(axis=0) / 0.03 + 0.1)
-
-
-@signal("B")
-def serve_teacher_tail(run: RunFolder) -> Values:
-    """`serve_tail` of the teacher: content shifts move both."""
-    tau = np.quantile(run.matrix("audit", "teacher"), 0.97, axis=0)
-    return np.log((run.matrix("serve", "teacher") > tau).mean(axis=0) / 0.03 + 0.1)
 
 
 @signal("B")

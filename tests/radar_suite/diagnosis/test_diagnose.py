@@ -10,7 +10,8 @@ import pytest
 
 from radar_lib.errors import RadarError
 from radar_lib.files import write_json
-from radar_suite.diagnosis.diagnose import HEALTHY, UNKNOWN, Band, Diagnoser, Model, band_of, nearest, rules
+from radar_suite.diagnosis.blind import nearest, rules
+from radar_suite.diagnosis.diagnose import HEALTHY, UNKNOWN, Band, Diagnoser, Model, band_of
 from radar_suite.diagnosis.runs import About, RunFolder, read_run, write_run
 from radar_suite.diagnosis.signals import CONTRACT, SIGNALS, broken_contracts, compute
 from radar_suite.diagnosis.taxonomy import document, read_taxonomy, write_document
