@@ -1,8 +1,8 @@
 """A few cells of the map without its pool's features: the study's own training sets, from a pool of the study's size.
 
-A small pool will not do: where a queue hunts strongly, it holds too few such posts, and a cell's training set is then
-filled with ordinary ones, which mends what the cell is to show. So the pool is planned as large as the study's, which
-takes facts alone, and only posts that some cell trains on or is tested on are drawn and encoded.
+A small pool will not do: where a queue hunts strongly, it runs out of the posts that the cell's dials ask for. So the
+pool is planned as large as the study's, which takes facts alone, and only posts that some cell trains on or is tested
+on are drawn and encoded.
 """
 
 from __future__ import annotations
