@@ -25,8 +25,8 @@ from radar_suite.chain.notebooks import Notebook
 from radar_suite.chain.progress import duration
 from radar_suite.report.manifest import MANIFEST, read_manifest
 
-FIRST = ("forest", "figure2", "phase_summary", "reduced_map")  # figures of the index, in this order
-OF_THE_WORLD = ("phase_summary", "reduced_map")  # nothing that was found in other posts
+FIRST = ("forest", "figure2", "phase_summary", "cells_beside_record")  # figures of the index, in this order
+OF_THE_WORLD = ("phase_summary", "cells_beside_record")  # nothing that was found in other posts
 LEGEND = """<ul>
 <li><b>Size.</b> Each claim has one endpoint: the mean, over the rows that it compares, of the difference in average
 PR-AUC. The claim about traffic has its own, average APR@R95 less 80 %. Intervals are over test posts, and from three

@@ -228,8 +228,9 @@ def passes(notebook: str, values: Mapping[str, Any], posts: Posts) -> list[tuple
             rows = [row for row in ROUTER_ROWS if row.backbone == LAMBDA_STUDY_BACKBONE and row.objective == "masked"]
             there = {values["lambda_tables"] if row.distilled else 0.0 for row in rows}
             return [run(LAMBDA_STUDY_BACKBONE, values["epochs"])] * len(set(values["lambda_grid"]) - there)
-        case "08":  # pools of the built-in world, whatever the chain's posts are
-            count = values["phase_pool"] + values["phase_test_posts"]
+        case "08":  # two cells of the built-in world, whatever the chain's posts are, with ordinary posts; at most
+            drawn = values["phase_seeds"] * 5 * values["phase_posts"] // 2 + 6 * values["phase_own_posts"]
+            count = min(drawn, values["phase_pool"]) + values["phase_test_posts"]
             return [(values["phase_backbone"], 0, count, count)]
         case "09":  # calibration posts, and test posts as they are and changed in four ways
             count = posts.count("calibration") + 5 * min(values["evasion_posts"], test)

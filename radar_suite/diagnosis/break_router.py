@@ -98,46 +98,58 @@ def play(lab: Lab) -> None:
         print("(open this notebook in JupyterLab to break the router)")
         return
     import ipywidgets as widgets
-    from IPython.display import display
+    from IPython.display import clear_output, display
 
     def choice(name: str, values: Any) -> Any:
         return widgets.Dropdown(description=name, options=list(values))
 
     fault, severity = choice("fault", [HIDDEN, *FAULTS]), widgets.FloatSlider(0.8, min=0, max=1, description="severity")
     test, fix, cause = choice("test", read_taxonomy().tests), choice("fix", FIXES), choice("cause", FAULTS)
-    out, state = widgets.Output(), {"seed": 0}
+    state: dict[str, Any] = {"seed": 0}
 
-    def show(deviations: Vector) -> None:
+    def show(title: str, deviations: Vector) -> None:
         shown = {name: deviations[name] for name in strongest(deviations, SHOWN)}
         figure, axes = plt.subplots(figsize=(7, 0.5 + 0.3 * max(len(shown), 1)), layout="constrained")
         draw_signature(axes, shown)
+        axes.set_title(title)
         display(figure)
         plt.close(figure)
 
     def broken() -> None:
         state["seed"] += 1
         state["patient"] = patient = lab.break_it(fault.value, severity.value, seed=state["seed"])
-        show(patient.deviations)
+        show("signature", patient.deviations)
 
     actions = {
-        "break": broken, "run test": lambda: show(state["patient"].test(test.value)),
+        "break": broken,
+        "run test": lambda: show(f"test: {test.value}", state["patient"].test(test.value)),
         "apply fix": lambda: display(state["patient"].treat(fix.value).mean().to_frame("harm")),
         "grade": lambda: display(state["patient"].grade(cause.value, test.value, fix.value)),
-    }  # fmt: skip
+    }
+    buttons = {name: widgets.Button(description=name) for name in actions}
+    outputs, busy = {name: widgets.Output() for name in actions}, widgets.Label()
 
-    def button(name: str) -> Any:
-        def pressed(_: Any) -> None:
-            with out:
-                out.clear_output(wait=True)
-                if name != "break" and "patient" not in state:
-                    print("break it first")
-                else:
-                    actions[name]()
+    def pressed(button: Any) -> None:
+        name = button.description
+        if name != "break" and "patient" not in state:
+            busy.value = "break it first"
+            return
+        busy.value = f"{name}: at work, some seconds ..."
+        for one in buttons.values():
+            one.disabled = True
+        try:
+            for one in outputs if name == "break" else [name]:  # what was found of the last patient goes with it
+                with outputs[one]:
+                    clear_output()
+            with outputs[name]:
+                actions[name]()
+        finally:
+            busy.value = ""
+            for one in buttons.values():
+                one.disabled = False
 
-        made = widgets.Button(description=name)
-        made.on_click(pressed)
-        return made
-
-    rows = ([fault, severity, "break"], [test, "run test"], [fix, "apply fix"], [cause, "grade"])
-    boxes = [widgets.HBox([button(one) if isinstance(one, str) else one for one in row]) for row in rows]
-    display(widgets.VBox([*boxes, out]))
+    for one in buttons.values():
+        one.on_click(pressed)
+    rows = ([fault, severity, buttons["break"]], [test, buttons["run test"]], [fix, buttons["apply fix"]],
+            [cause, buttons["grade"]])  # fmt: skip
+    display(widgets.VBox([*map(widgets.HBox, rows), busy, *outputs.values()]))

@@ -14,7 +14,8 @@ MOST_PIPELINES, MOST_GROUPS = 24, 10  # that a figure shows
 
 
 def label_matrices(matrix: pd.DataFrame, both: pd.DataFrame) -> Figure:
-    """Verified labels by pipeline and risk, and posts verified for two risks: side by side, from K = 5 on stacked.
+    """Verified labels by pipeline and risk, and, where there are any, posts verified for two risks: side by side, from
+    K = 5 on stacked.
 
     Args:
         matrix: a line per pipeline, a column per risk; the `MOST_PIPELINES` with most labels are drawn, in their order.
@@ -23,13 +24,18 @@ def label_matrices(matrix: pd.DataFrame, both: pd.DataFrame) -> Figure:
     shown = matrix.sum(axis=1).nlargest(MOST_PIPELINES).index
     title = "verified labels" + (f", {len(shown)} of {len(matrix)} pipelines" if len(shown) < len(matrix) else "")
     matrix, k = matrix[matrix.index.isin(shown)], len(both)
+    panels = [({"title": title, "x": "risk", "y": "pipeline"}, matrix)]
+    if np.triu(both, 1).any():
+        panels.append(({"title": "verified for both", "x": "risk", "y": "risk"}, both))
+    heights = [len(counts) for _, counts in panels]
     if k < 5:
-        figure, axes = plt.subplots(1, 2, figsize=(4.8 + 1.9 * k, 1.5 + 0.5 * max(len(matrix), k, 2)))
+        size = ((2.4 + 0.95 * k) * len(panels), 1.5 + 0.5 * max(*heights, k, 2))
+        figure, axes = plt.subplots(1, len(panels), figsize=size, squeeze=False)
     else:
-        size = (3.6 + 1.15 * k, 3.4 + 0.5 * (len(matrix) + k))
-        figure, axes = plt.subplots(2, 1, figsize=size, height_ratios=[len(matrix), k])
-    draw_counts(axes[0], matrix, title=title, x="risk", y="pipeline")
-    draw_counts(axes[1], both, title="verified for both", x="risk", y="risk")
+        size = (3.6 + 1.15 * k, 1.7 * len(panels) + 0.5 * sum(heights))
+        figure, axes = plt.subplots(len(panels), 1, figsize=size, height_ratios=heights, squeeze=False)
+    for axis, (names, counts) in zip(axes.flat, panels, strict=True):
+        draw_counts(axis, counts, **names)
     return figure
 
 

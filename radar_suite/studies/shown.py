@@ -29,7 +29,7 @@ class Recorded:
     def caption(self) -> str:
         """What it shows, and where that was recorded."""
         posts = {True: ", on the posts of this run", False: ", on other posts than this run's", None: ""}
-        return (f"{self.entry['caption'].rstrip('.')}. Recorded by `radar studies --profile {self.entry['profile']}` "
+        return (f"{self.entry['caption'].rstrip('.')}. Recorded by radar studies --profile {self.entry['profile']} "
                 f"on {self.entry['device']}{posts[self.same_posts]}.")  # fmt: skip
 
     @property

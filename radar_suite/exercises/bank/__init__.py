@@ -1,28 +1,7 @@
 """The exercises by name. One module per notebook, and one for all: tasks, hints, references and typical mistakes."""
 
-from radar_suite.exercises.bank import (
-    notebook_00,
-    notebook_03,
-    notebook_04,
-    notebook_05,
-    notebook_06,
-    notebook_07,
-    notebook_08,
-    notebook_09,
-    notebook_10,
-    predictions,
-)
+from importlib import import_module
 
-NOTEBOOKS = (
-    notebook_00,
-    notebook_03,
-    notebook_04,
-    notebook_05,
-    notebook_06,
-    notebook_07,
-    notebook_08,
-    notebook_09,
-    notebook_10,
-    predictions,
-)
-BANK = {one.name: one for notebook in NOTEBOOKS for one in notebook.EXERCISES}
+NUMBERS = ("00", "02", "03", "04", "05", "06", "07", "08", "09", "10")  # of notebooks with a module of their own
+MODULES = [import_module(f"{__name__}.{name}") for name in (*(f"notebook_{n}" for n in NUMBERS), "predictions")]
+BANK = {one.name: one for module in MODULES for one in module.EXERCISES}

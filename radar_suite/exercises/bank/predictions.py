@@ -109,7 +109,7 @@ LIMIT_OF_INTAKE = _prediction(
 )
 PREVALENCE_DIAL = _prediction(
     "prevalence_dial",
-    "Section 10: the prevalence dial goes from 1 to 4. With the thresholds as they are (a) recall falls, since more "
+    "Section 9: the prevalence dial goes from 1 to 4. With the thresholds as they are (a) recall falls, since more "
     "violations slip through; (b) recall stays, and less is released; (c) recall and what is released both stay.",
     "b",
     "Recall is a share of violating posts, and those are as they were, only more of them. More of the traffic now is "

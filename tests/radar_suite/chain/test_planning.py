@@ -57,7 +57,8 @@ def test_teacher_inference_by_hand():
 @pytest.mark.parametrize(
     ("changes", "number", "factor"),
     [({"train_posts": 42500}, "01", None), ({"epochs": 4}, "05", None), ({"seeds": 2}, "05", 2),
-     ({"lambda_grid": [0.0, 0.5]}, "07", 0), ({"phase_pool": 7000}, "08", 2), ({"train_posts": 42500}, "08", 1),
+     ({"lambda_grid": [0.0, 0.5]}, "07", 0), ({"train_posts": 42500}, "08", 1),
+     ({"phase_posts": 8500, "phase_own_posts": 1500, "phase_test_posts": 6000}, "08", 2),
      ({"calibration_posts": 14_000}, "09", 2)],
 )  # fmt: skip
 def test_work_follows_the_parameters(base, changes, number, factor):

@@ -163,12 +163,12 @@ def test_tables_have_the_papers_numbers_beside_where_the_risks_are_the_papers(fi
 def test_what_beats_every_row_stands_before_all_else_and_the_built_in_world_is_no_finding_about_own_posts(finished):
     figures = finished.runs / "cpu/00_a/figures"
     manifest = json.loads((figures / "manifest.json").read_text())
-    (figures / "reduced_map.png").write_bytes((figures / "figure2.png").read_bytes())
-    manifest["entries"]["reduced_map"] = manifest["entries"]["figure2"] | {
-        "caption": "of the world", "files": {"reduced_map.png": "0"}}  # fmt: skip
+    (figures / "cells_beside_record.png").write_bytes((figures / "figure2.png").read_bytes())
+    manifest["entries"]["cells_beside_record"] = manifest["entries"]["figure2"] | {
+        "caption": "of the world", "files": {"cells_beside_record.png": "0"}}  # fmt: skip
     (figures / "manifest.json").write_text(json.dumps(manifest))
     soup = pages(finished)["index"]
-    assert not soup.find(class_="notice") and soup.find(id="reduced_map")
+    assert not soup.find(class_="notice") and soup.find(id="cells_beside_record")
     with (figures / "intervals.csv").open("a") as file:
         file.write("Reference,TF-IDF + logistic regression,Average,PR-AUC,0.65,0.6,0.7\n")
     (figures / "claims.csv").write_text(CLAIMS)
@@ -178,7 +178,7 @@ def test_what_beats_every_row_stands_before_all_else_and_the_built_in_world_is_n
     words, mask = soup.find_all(class_="notice")
     assert "TF-IDF" in words.text and "65.0 [60.0, 70.0]" in words.text and "43.2" in words.text
     assert soup.main.find("h2") is words.h2 and "mask" in mask.h2.text
-    assert soup.find(id="figure2") and not soup.find(id="reduced_map")
+    assert soup.find(id="figure2") and not soup.find(id="cells_beside_record")
 
 
 def test_an_unchanged_report_is_kept_and_a_changed_one_is_not(finished):

@@ -197,10 +197,17 @@ def test_the_labs_buttons_show_something(bench, monkeypatch):
     monkeypatch.setattr("IPython.display.display", shown.append)
     play(Lab(bench, reruns=5))
     (controls,) = shown
-    press = {one.description: one.click for row in controls.children[:-1] for one in row.children
-             if hasattr(one, "click")}  # fmt: skip
+    buttons = {one.description: one for row in controls.children[:4] for one in row.children if hasattr(one, "click")}
+    line, *outputs = controls.children[4:]
+    buttons["run test"].click()
+    assert line.value and len(shown) == 1, "nothing is broken yet"
+    while_at_work = []
+    monkeypatch.setattr("radar_suite.diagnosis.break_router.draw_signature", lambda axes, z: (
+        while_at_work.append((line.value, *(one.disabled for one in buttons.values()))), draw_signature(axes, z)))
     for name in ("break", "run test", "apply fix", "grade"):
-        press[name]()
+        buttons[name].click()
+    assert len(while_at_work) == 2 and all(map(all, while_at_work))
+    assert not line.value and not any(one.disabled for one in buttons.values()) and len(outputs) == len(buttons)
     figures, tables = shown[1:3], shown[3:]
     assert all(figure.axes for figure in figures)
     assert list(tables[1].index) == ["cause", "test", "fix"] and "healthy" in tables[0].index

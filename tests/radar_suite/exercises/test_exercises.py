@@ -4,10 +4,13 @@
 import numpy as np
 import pytest
 import torch
+from peft import LoraConfig, inject_adapter_in_model
+from torch import nn
 from torch.testing import assert_close
 
 from radar_lib import losses, metrics
 from radar_lib.errors import RadarError
+from radar_lib.models.base import last_real_token
 from radar_suite.exercises.bank import BANK
 from radar_suite.exercises.engine import exercise
 
@@ -97,12 +100,24 @@ def test_an_answer_may_not_spoil_its_own_arguments():
         ("auto_pass_rate", lambda y, scores, recall: metrics.apr_at_recall(y, scores, recall=recall)),
         ("recall_at_precision", lambda y, scores, p: metrics.recall_at_precision(y, scores, precision=p)),
         ("normalised_apr", lambda apr, r, prevalence: metrics.normalised_apr(apr, recall=r, prevalence=prevalence)),
+        ("pooled", lambda hidden, mask: hidden[torch.arange(len(hidden)), last_real_token(mask)]),
+        ("lora_weight", lambda *case: folded(*case)),
         ("bernoulli_entropy", lambda z: torch.distributions.Bernoulli(logits=z.double()).entropy().float()),
     ],
 )
 def test_references_equal_the_library(name, oracle):
     for case in draws(name):
         assert_close(torch.as_tensor(BANK[name].answer(*case)), torch.as_tensor(oracle(*case)), check_dtype=False)
+
+
+def folded(W, A, B, alpha):
+    """The layer as peft merges it."""
+    layer = nn.Sequential(nn.Linear(W.shape[1], W.shape[0], bias=False))
+    inject_adapter_in_model(LoraConfig(r=len(A), lora_alpha=alpha, target_modules=["0"]), layer)
+    weights = {"base_layer": W, "lora_A.default": A, "lora_B.default": B}
+    layer[0].load_state_dict({f"{name}.weight": value for name, value in weights.items()})
+    layer[0].merge()
+    return layer[0].base_layer.weight.detach()
 
 
 def gradient(loss, z):
