@@ -39,6 +39,7 @@ PARTIAL, VIDEOS, SET_ASIDE = "videos.partial", "videos.jsonl", "set_aside.jsonl"
 TABLES = ("posts.csv", "posts.jsonl")  # of a folder, if none is named
 FILE = "file"  # column of a table that names the video
 PDQ_BITS, PDQ_QUALITY = 31, 50  # a match, and what a hash needs to be evidence, as PDQ's authors have it
+LARGE = 31 << 20  # bytes; glibc's limit is 32 MiB
 COPIES = "copies:"  # begins a group that was found, rather than given
 
 Told = dict[str, tuple[dict[str, Any], str]]  # by file: what its sidecar says, and what is wrong with that
@@ -190,7 +191,9 @@ def read_all(
 
 def _pooled(jobs: Mapping[str, tuple], workers: int) -> Iterator[tuple[str, About]]:
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(workers, len(jobs)), mp_context=context) as pool:
+    # A large block that comes and goes makes glibc keep freed memory, rather than fetch it anew for every picture.
+    freed = {"initializer": bytearray, "initargs": (LARGE,)}
+    with ProcessPoolExecutor(min(workers, len(jobs)), mp_context=context, **freed) as pool:
         futures = {pool.submit(keep_video, *job): file for file, job in jobs.items()}
         try:
             for future in as_completed(futures):

@@ -4,6 +4,7 @@ What a worker process imports, so it is light.
 """
 
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -62,6 +63,7 @@ class Reading:
         """Versions of these packages."""
         return {name: version(name) for name in self.packages}
 
+    @lru_cache(maxsize=1)  # noqa: B019 (a worker has one)
     def digest(self) -> str:
         """Identity of the settings and of the packages that decode."""
         return digest_json(asdict(self) | {"versions": self.versions()})

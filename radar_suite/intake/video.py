@@ -211,7 +211,8 @@ def _as_shown(frame: Any, aspect: Fraction | int, size: int) -> Image.Image:
     width = frame.width * (aspect if 0.25 < aspect < 4 else 1)
     scale = min(1.0, size / max(width, frame.height))
     shape = {"width": max(1, round(width * scale)), "height": max(1, round(frame.height * scale))}
-    picture = frame.to_image(**shape, interpolation="AREA" if scale < 1 else "BILINEAR")
+    filters = {"interpolation": "AREA" if scale < 1 else "BILINEAR", "threads": 1}
+    picture = Image.fromarray(frame.to_ndarray(format="rgb24", **shape, **filters))
     matrix = frame.side_data.get("DISPLAYMATRIX")
     if matrix is not None:  # columns first, in 16.16; a point (x, y) is shown at (a x + c y, b x + d y)
         a, b, _, c, d, *_ = np.rint(np.frombuffer(bytes(matrix), np.int32) / 65536).astype(int).tolist()
