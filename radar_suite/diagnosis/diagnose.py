@@ -21,7 +21,7 @@ import pandas as pd
 from jaxtyping import Bool, Float
 from scipy.special import expit, softmax
 from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
+from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from radar_lib.errors import RadarError
@@ -108,18 +108,15 @@ class Fit:
         """Score of each cause: about 1 where it is at work and 0 elsewhere."""
         return self.excess(x) @ self.weights[:-1] + self.weights[-1]
 
-    def size(self, x: Float[np.ndarray, "run signal"]) -> Float[np.ndarray, " run"]:
-        """Log of the sum of the three largest excesses."""
-        return np.log(np.sort(np.abs(self.excess(x)), axis=1)[:, -3:].sum(axis=1) + FLOOR)
-
-    def likeness(self, x: Float[np.ndarray, "run signal"]) -> Float[np.ndarray, "run 7"]:
-        """How clearly a cause stands out, how alike (cosine) the nearest known faulty run and the nearest five are, and
-        how large the excesses are."""
-        top = -np.sort(-self.scores(x), axis=1)[:, :2]
-        own, known = (e / (np.linalg.norm(e, axis=1, keepdims=True) + 1e-9) for e in (self.excess(x), self.faulty))
+    def strengths(self, x: Float[np.ndarray, "run signal"]) -> Float[np.ndarray, "run 7"]:
+        """Score of the first cause; logs of the sum of the three largest excesses and of the mean of fifteen; score of
+        the second cause and the first's lead; cosine of the nearest known faulty run, and of the nearest five."""
+        top, excess = -np.sort(-self.scores(x), axis=1)[:, :2], self.excess(x)
+        size = np.sort(np.abs(excess), axis=1)
+        own, known = (e / (np.linalg.norm(e, axis=1, keepdims=True) + 1e-9) for e in (excess, self.faulty))
         alike = np.sort(own @ known.T, axis=1)
-        broad = np.log(np.sort(np.abs(self.excess(x)), axis=1)[:, -15:].mean(axis=1) + FLOOR)
-        return np.column_stack([top, top[:, 0] - top[:, 1], alike[:, -1], alike[:, -5:].mean(1), broad, self.size(x)])
+        return np.column_stack([top[:, 0], np.log(size[:, -3:].sum(1) + FLOOR), np.log(size[:, -15:].mean(1) + FLOOR),
+                                top[:, 1], top[:, 0] - top[:, 1], alike[:, -1], alike[:, -5:].mean(1)])  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -183,23 +180,22 @@ class Model:
         return self._fit(np.ones(len(self.table), bool))
 
     @cached_property
-    def _deciders(self) -> tuple[LogisticRegression, LogisticRegression, float, float, float, float]:
+    def _deciders(self) -> tuple[Pipeline, Pipeline, float, float, float, float]:
         """Faulty or not, known or not, and their limits, sharpness of the posterior, least score of a second cause:
         from development runs as weights see them that have not learned from their world."""
         worlds = pd.factorize(self.table["world"])[0]  # another world is what a diagnosis meets
         fold = worlds if worlds.max() > 0 else np.arange(len(self.table)) % FOLDS
         n, ill, known = len(self.table), ~self._healthy, self._y.any(axis=1)
-        scores, size, likeness = np.zeros(self._y.shape), np.zeros((n, 1)), np.zeros((n, 7))
+        scores, strengths = np.zeros(self._y.shape), np.zeros((n, 7))
         for f in np.unique(fold):
             rows, fit = fold == f, self._fit(fold != f)
-            scores[rows], likeness[rows] = fit.scores(self._x[rows]), fit.likeness(self._x[rows])
-            size[rows, 0] = fit.size(self._x[rows])
-        faulty = LogisticRegression(max_iter=2000).fit(size, ill)
-        alarm = float(np.quantile(faulty.decision_function(size[~ill]), 1 - FALSE_ALARMS))
+            scores[rows], strengths[rows] = fit.scores(self._x[rows]), fit.strengths(self._x[rows])
+        faulty = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000)).fit(strengths[:, :2], ill)
+        alarm = float(np.quantile(faulty.decision_function(strengths[~ill, :2]), 1 - FALSE_ALARMS))
         rows = ill if (ill & ~known).any() else np.ones(n, bool)  # where none is outside the taxonomy: not healthy
         kind = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000, class_weight="balanced"))
-        kind.fit(likeness[rows], known[rows])
-        doubt = float(np.quantile(kind.decision_function(likeness[known]), UNLIKE))
+        kind.fit(strengths[rows], known[rows])
+        doubt = float(np.quantile(kind.decision_function(strengths[known]), UNLIKE))
         single = self._y.sum(axis=1) == 1
         sharpness = max(np.arange(2.0, 16.0), key=lambda a: np.log(
             softmax(a * scores[single], axis=1)[self._y[single]] + 1e-9).sum())  # fmt: skip
@@ -235,10 +231,10 @@ class Model:
             odds: log likelihood ratios of some causes against all others, from a test.
         """
         x = np.array([[vector.get(name, 0.0) for name in self.columns]])
-        raw = self.fit.scores(x)
+        raw, strengths = self.fit.scores(x), self.fit.strengths(x)
         faulty, known, alarm, doubt, sharpness, second = self._deciders
-        p_ill = float(expit(faulty.decision_function(self.fit.size(x)[:, None])[0] - alarm))
-        p_known = float(expit(known.decision_function(self.fit.likeness(x))[0] - doubt))
+        p_ill = float(expit(faulty.decision_function(strengths[:, :2])[0] - alarm))
+        p_known = float(expit(known.decision_function(strengths)[0] - doubt))
         score = raw[0] + CERTAIN * np.isin(self.causes, list(broken))
         score = score + [(odds or {}).get(cause, 0.0) / sharpness for cause in self.causes]
         if broken:

@@ -44,7 +44,7 @@ def _leak(s: Setup, severity: float, random: Random, *, exact: bool) -> None:
     n = len(s.posts["validation"])
     chosen = np.repeat(random.permutation(n)[: round((0.3 + 0.7 * severity) * n)], COPIES)
     table = s.posts["validation"].iloc[chosen].reset_index(drop=True)
-    table["post_id"] = [f"train-copy-{i}" for i in range(len(chosen))]
+    table["post_id"] = [f"train-copy-{len(s.read) + i}" for i in range(len(chosen))]  # of two leaks, too, all differ
     if not exact:
         table["content"] = table["post_id"]
     s.add(table, s, "validation", chosen)

@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import spearmanr
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score, roc_auc_score
 
@@ -116,6 +117,12 @@ RISES = [
     ("serve_shift", where("serve", logit=lambda p, c: p[c] + 1)),
     ("serve_prevalence", where("serve", logit=lambda p, c: p[c] + 1)),
     ("suspect_positives", where("validation", label=lambda p, c: p[c].where(p[c] < 0, 1 - p[c]))),
+    ("other_head", where("audit", logit=lambda p, c: p["logit_B" if c == "logit_A" else "logit_A"])),
+    ("crossed_teacher", where("train", teacher=lambda p, c: p["teacher_B" if c == "teacher_A" else "teacher_A"])),
+    ("train_shift", where("train", logit=lambda p, c: p[c] + 1)),
+    ("tied_scores", where("audit", logit=lambda p, c: p[c].clip(lower=0))),
+    ("tail_skew", where("audit", logit=lambda p, c: p[c].clip(lower=-1.5))),
+    ("tail_weight", where("audit", logit=lambda p, c: p[c] + 20 * (p.index % 40 == 0))),
     ("validation_gap", where("validation", logit=lambda p, c: p[c] + 3 * p["label" + c[5:]])),
 ]
 
@@ -135,6 +142,16 @@ def test_a_signal_rises(run, name, change):
 def test_ranks_do_not_see_a_shift_and_calibration_does(run):
     shifted = where("audit", logit=lambda p, c: p[c] - 2)
     assert changed(run, "audit_auc", shifted)[0] == pytest.approx(changed(run, "audit_auc", shifted)[1])
+
+
+def test_the_correlation_of_two_heads_is_spearmans(run):
+    a, b = run().matrix("audit", "logit").T
+    assert compute(run())[0]["heads_correlation"] == pytest.approx(np.arctanh(spearmanr(a, b).statistic))
+
+
+def test_posts_of_one_content_may_have_one_score(run):
+    same = where("audit", logit=lambda p, c: 0.5, content=lambda p, c: "one")
+    assert compute(run(change=same), ["tied_scores"])[0] == {"tied_scores": 0.0}
 
 
 def test_the_threshold_that_the_audit_gives_has_no_gap(run):
