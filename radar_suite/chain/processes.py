@@ -32,9 +32,9 @@ MIN_FREE_MB = 512
 MIN_FILES = 256
 JUPYTER = ".jupyter"  # of a run: its kernelspec, and what its kernels leave
 TERM_SECONDS = 3.0
-# Memory that a batch frees stays with the process for the next one: given back, it comes again page by page, each set
-# to zero, a third of a vision tower's time. 32 MiB is the most that every glibc takes for the first; others know none.
-KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(32 << 20), "MALLOC_TRIM_THRESHOLD_": str(1 << 30)}
+# What a batch frees, the process keeps for the next one: given back, it comes again page by page, each set to zero, up
+# to a third of a vision tower's time. These are glibc's settings; other allocators do not know them.
+KEEP_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(1 << 30)}
 
 
 def check_packages(names: Iterable[str] = NEEDED) -> None:
