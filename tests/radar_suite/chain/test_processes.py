@@ -1,6 +1,7 @@
 """Locks, leftovers, disks and the kernel's environment."""
 
 import os
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -105,6 +106,34 @@ def test_the_kernel_belongs_to_this_interpreter_and_sees_nothing_of_the_users(tm
     assert sys.executable in spec
     for parameters in ({"checkpoints": "hub"}, {}):
         assert "HF_HUB_OFFLINE" not in processes.kernel_environment(tmp_path / "00_a", parameters)
+
+
+TWO_BATCHES = """if True:
+    import ctypes, resource
+    libc = ctypes.CDLL(None)
+    libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
+    libc.free.argtypes = [ctypes.c_void_p]
+    for _ in range(2):
+        before, size = resource.getrusage(resource.RUSAGE_SELF).ru_minflt, 40 << 20
+        blocks = [libc.malloc(size) for _ in range(5)]
+        for block in blocks:
+            ctypes.memset(block, 1, size)
+        for block in blocks:
+            libc.free(block)
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other allocators have other settings")
+def test_a_second_batch_finds_the_memory_of_the_first_but_where_the_user_decides(tmp_path, monkeypatch):
+    def pages_anew() -> int:
+        environment = processes.kernel_environment(tmp_path / "00_a", {})
+        return int(subprocess.run([sys.executable, "-c", TWO_BATCHES], env=environment, capture_output=True).stdout)
+
+    assert pages_anew() < 100
+    for name, default in zip(processes.KEEP_MEMORY, ("65536", "131072", "glibc.malloc.hugetlb=0"), strict=True):
+        monkeypatch.setenv(name, default)
+    assert pages_anew() > 1000
 
 
 def test_few_open_files_are_made_more_or_said(tmp_path):

@@ -59,10 +59,10 @@ def test_every_row_and_point_is_its_own_run_and_two_are_shared(smoke_run):
     grid = read_json(smoke_run / "07_lambda_study/lambda.json")["runs"]
     assert len(experts) == 3 and len(set(routers)) == 12
     shared = {entry["lambda"] for entry in grid if entry["run"] in routers}
-    assert shared == {0.0, 0.5} and len({entry["run"] for entry in grid} - set(routers)) == 5
+    assert shared == {0.0, 0.5} and len({entry["run"] for entry in grid} - set(routers)) == 3
     references = read_json(smoke_run / "05_router_training/references.json")
     assert len({entry["run"] for entry in references} - set(routers)) == 1  # fitted, not trained
-    assert len(list((smoke_run.parent / "cache/training").iterdir())) == 3 + 12 + 5
+    assert len(list((smoke_run.parent / "cache/training").iterdir())) == 3 + 12 + 3
 
 
 def test_what_is_published_follows_from_its_scores_and_a_changed_result_does_not(copy, tmp_path, capsys):
