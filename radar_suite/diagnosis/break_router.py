@@ -13,7 +13,7 @@ import pandas as pd
 from radar_suite.diagnosis.bench import Bench
 from radar_suite.diagnosis.card import draw_signature, strongest
 from radar_suite.diagnosis.diagnose import Band, Vector
-from radar_suite.diagnosis.faults import FAULTS
+from radar_suite.diagnosis.faults import FAULTS, harmless
 from radar_suite.diagnosis.fixes import FIXES, record
 from radar_suite.diagnosis.runs import RunFolder
 from radar_suite.diagnosis.setups import Setup, harms, learn, score
@@ -71,11 +71,14 @@ class Patient:
 
 
 class Lab:
-    """A healthy router, the band of its reruns, and faults for it."""
+    """A healthy router, the band of its reruns with harmless changes, and faults for it."""
 
     def __init__(self, bench: Bench, *, reruns: int = RERUNS):
         self.healthy = Setup.of(bench)
-        self.band = Band.of([compute(record(self.healthy, seed=seed), SIGNALS)[0] for seed in range(reruns)])
+        again = [self.healthy.copy() for _ in range(reruns)]
+        for seed, setup in enumerate(again):
+            harmless(setup, np.random.default_rng(seed))
+        self.band = Band.of([compute(record(setup, seed=seed), SIGNALS)[0] for seed, setup in enumerate(again)])
 
     def break_it(self, fault: str = HIDDEN, severity: float = 0.8, *, seed: int = 0) -> Patient:
         """Plant a fault, train, and record.
