@@ -120,4 +120,4 @@ def test_a_plan_draws_from_what_it_is_made_of():
     makings = Makings(held_out.OUTSIDE, held_out.harmless)
     listed = runs_of(held_out.PLANS["held-out-facts"], makings)
     assert {one["causes"][0] for one in listed if one["kind"] == "outside"} == set(held_out.OUTSIDE)
-    assert makings.fault("strong_decay") is held_out.strong_decay
+    assert makings.fault("evasion") is held_out.evasion
