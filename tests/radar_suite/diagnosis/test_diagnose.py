@@ -223,6 +223,25 @@ def test_what_no_cause_explains_is_unknown(table):
     assert found["verdict"] == UNKNOWN and not found["causes"]
 
 
+def test_faults_outside_the_taxonomy_teach_what_is_unknown(table):
+    random = np.random.default_rng(4)
+    outside = pd.DataFrame(random.normal(0, 0.4, (20, len(SEEN))), columns=SEEN).assign(truth=UNKNOWN, world="w")
+    outside[["slope", "ceiling"]] += [-3, 3]
+    both = pd.concat([table, outside], ignore_index=True)
+    assert Model.of(both, SEEN).causes == ["one", "three", "two"]
+    assert verdict(both, slope=-3.0, ceiling=3.0)["verdict"] == UNKNOWN
+    assert verdict(both, ceiling=3.0)["verdict"] == "two"
+
+
+def test_what_healthy_runs_show_counts_for_nothing(table):
+    model = Model.of(table, SEEN)
+    healthy = model.table.loc[table["truth"] == "", list(model.columns)].to_numpy()
+    excess = model.fit.excess(healthy)
+    assert (np.abs(excess) <= np.abs(healthy)).all() and (np.sign(excess) * np.sign(healthy) >= 0).all()
+    assert (excess == 0).mean() == pytest.approx(0.8, abs=0.05)
+    assert model.fit.scores(np.zeros((1, len(SEEN)))) == pytest.approx(0, abs=0.2)
+
+
 def test_a_broken_contract_decides(table):
     vector = {"slope": 3.0}
     assert Model.of(table, SEEN).diagnose(vector, ["two"])["verdict"] == "two"

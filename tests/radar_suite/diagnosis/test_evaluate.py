@@ -101,7 +101,7 @@ def test_development_is_diagnosed_by_other_worlds():
     for i in range(120):
         truth = ["", "one", "two", "one+two"][i % 4]
         x = {name: random.normal(0, 0.3) + 4 * (of in truth) for name, of in (("slope", "one"), ("siding", "two"))}
-        rows.append({"truth": truth, "world": "ab"[i // 4 % 2], **x})
+        rows.append({"truth": truth, "latent": False, "world": "ab"[i // 4 % 2], **x})
     found = cross_validated(pd.DataFrame(rows))
     assert found["B"]["top1"]["share"] > 0.8 and found["B"]["top1"]["n"] == 60
     assert found["B"]["false_alarms"]["n"] == found["B"]["exact_pairs"]["n"] == 30
