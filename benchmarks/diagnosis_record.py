@@ -19,7 +19,7 @@ from radar_suite.diagnosis.proof import verified_shares
 FIXES_BAR = 0.85
 MEASURES = ("detection_f1", "false_alarms", "top1", "exact_pairs", "unknown")
 WHAT = (
-    "Held-out runs, diagnosed blind and scored once: two worlds (facts, Qwen3-VL-2B), 842 runs of 500 training posts; "
+    "Held-out runs, diagnosed blind and scored once: two worlds (facts, LLaVA-OV-0.5B), 870 runs, 500 posts each; "
     "severities, harmless changes and faults outside the taxonomy by an author who had not seen the diagnosis"
 )
 
