@@ -64,7 +64,7 @@ DEVELOPED = (0.2, 0.5, 0.8)
 SMALL = Size(500, 200, 600, 500)
 FULL = {"band": 30, "healthy": 60, "repeats": 2, "pairs": 30, "outside": 2, "judged": True}
 QUICK = {"band": 16, "healthy": 24, "repeats": 1, "pairs": 6, "outside": 1}
-SMOKE = {"band": 8, "healthy": 6, "repeats": 1, "pairs": 2, "outside": 1}
+SMOKE = {"band": 8, "healthy": 6, "repeats": 1, "pairs": 2}
 PLANS = {
     "full-dev-1": Plan("facts", 101, DEVELOPED, **FULL),
     "full-dev-2": Plan("SigLIP2", 103, DEVELOPED, size=SMALL, **FULL),
@@ -75,7 +75,7 @@ PLANS = {
     "quick-dev-1": Plan("facts", 101, DEVELOPED, size=SMALL, **QUICK),
     "quick-dev-2": Plan("facts", 102, DEVELOPED, size=SMALL, **QUICK),
     "quick-test": Plan("facts", 902, (0.4, 0.95), size=SMALL, judged=True, **QUICK),
-    "smoke-dev-1": Plan("facts", 201, (0.5, 0.8), size=SMALL, **SMOKE),
+    "smoke-dev-1": Plan("facts", 201, (0.8,), size=SMALL, **SMOKE),
     "smoke-test": Plan("facts", 903, (0.65,), size=SMALL, **SMOKE),
 }  # fmt: skip
 HEALTHY, BAND = "healthy", "band"

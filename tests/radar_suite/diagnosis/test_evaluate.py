@@ -1,5 +1,7 @@
 """The key stays closed until all is diagnosed, and the numbers are those of their definitions."""
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,7 +12,15 @@ from sklearn.metrics import f1_score
 from radar_lib.errors import RadarError
 from radar_lib.files import digest_json, read_json, write_json, write_sealed
 from radar_suite.diagnosis.diagnose import HEALTHY, UNKNOWN
-from radar_suite.diagnosis.evaluate import calibration_error, cross_validated, judge, macro_f1, open_key, reached
+from radar_suite.diagnosis.evaluate import (
+    calibration_error,
+    cross_validated,
+    evaluate,
+    judge,
+    macro_f1,
+    open_key,
+    reached,
+)  # fmt: skip
 
 ANSWERS = {
     "a": {"kind": "single", "causes": ["x"], "hurt": {"x": True}},
@@ -82,6 +92,18 @@ def test_latent_faults_pairs_and_faults_outside_are_counted_apart():
     assert numbers["detection_f1"] == 1
     missed = verdicts(a=[], c=["x"], d=[], e=[], f=["y"], b=[])
     assert judge(ANSWERS, missed.get)["detection_f1"] == pytest.approx(1 / 3)
+
+
+def test_the_smallest_evaluation_plants_diagnoses_and_scores_and_does_nothing_twice(tmp_path):
+    scores = evaluate("smoke", tmp_path / "smoke", tmp_path / "cache")
+    best = scores["posterior"]["BLC"]
+    assert best["top1"]["n"] == 25 and best["false_alarms"]["n"] == 6 and best["exact_pairs"]["n"] == 2
+    assert best["top1"]["share"] > 0.5 > best["false_alarms"]["share"]
+    assert best["top1"]["share"] > scores["rules"]["BLC"]["top1"]["share"]
+    kept = [path for path in tmp_path.rglob("*") if path.is_file() and path.name != "scores.json"]
+    before = [path.stat().st_mtime_ns for path in kept]
+    again = evaluate("smoke", tmp_path / "smoke", tmp_path / "cache")
+    assert json.dumps(again) == json.dumps(scores) and [path.stat().st_mtime_ns for path in kept] == before
 
 
 def test_a_bar_is_met_from_its_side():
