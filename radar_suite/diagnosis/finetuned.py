@@ -195,7 +195,7 @@ def open_lab(plan: Plan, posts: Path, cache: Cache) -> tuple[PlantedLab, Bench, 
 def plant(plan: Plan, runs: Path, key: Path, cache: Cache) -> None:
     """Train and write the runs of a plan that are not there yet, and the key; goes on where it was stopped."""
     lab, bench, teacher = open_lab(plan, runs.with_name("posts"), cache)
-    harm, answers = {c.name: c.harm for c in read_taxonomy().causes}, {}
+    answers = {}
     for name, one in tqdm(name_runs(runs_of(plan), key, plan, held_out=False), desc="runs fine-tuned"):
         place, answer = runs / name, key / f"{name}.json"
         if not (place / RUN).is_file() or not answer.is_file():
@@ -206,11 +206,16 @@ def plant(plan: Plan, runs: Path, key: Path, cache: Cache) -> None:
             write_planted(place, setup, scores, None, np.random.default_rng([plan.world, one["number"], 1]))
             write_json(answer, {**one, "harms": harms(setup, scores)})
         answers[name] = read_json(answer)
+    seal(with_harm(answers), runs, key)
+
+
+def with_harm(answers: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The answers with `hurt`: whether a run is worse than every healthy one, by the measure of its cause."""
+    harm = {c.name: c.harm for c in read_taxonomy().causes}
     well = [one["harms"] for one in answers.values() if not one["causes"]]
-    for one in answers.values():
-        hurt = {c: one["harms"][harm[c]] > max(its[harm[c]] for its in well) for c in one["causes"]}
-        one["hurt"] = hurt if hurt else None
-    seal(answers, runs, key)
+    hurt = {name: {c: all(one["harms"][harm[c]] > its[harm[c]] for its in well) for c in one["causes"]} or None
+            for name, one in answers.items()}  # fmt: skip
+    return {name: {**one, "hurt": hurt[name]} for name, one in answers.items()}
 
 
 def main() -> None:
