@@ -9,7 +9,7 @@
 #   make reproduce SEEDS=3                               every row at three seeds
 #   make studies                                         losses, controls and the map of masking: most of an hour
 #   make scale                                           how the gaps move with up to 16 times the posts: over an hour
-#   make diagnosis-eval SIZE=smoke                       plant failures, diagnose them blind, score (quick, full)
+#   make diagnosis-eval SIZE=smoke                       plant failures, diagnose them blind, score (quick, full, lora)
 #   make test-slow                                       the tests that take minutes, which `make test` leaves out
 #   make bench                                           speed of all parts, as records in benchmarks/records
 #

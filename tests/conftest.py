@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[1]
 CATEGORIES = ("LQC", "RCS", "FE")
 WORDS = {"LQC": "blurry reupload", "RCS": "cheap loans", "FE": "follow to win"}
 LONG = {"test_parallel", "test_bench", "test_interrupts", "test_audit_on_any_corpus", "test_killed", "test_standins",
-        "test_build", "test_comparison", "test_planning", "test_held_out", "test_fixes", "test_plant",
+        "test_build", "test_comparison", "test_planning", "test_held_out", "test_finetuned", "test_fixes", "test_plant",
         "test_decisions_on_any_corpus", "test_log"}  # files of ten seconds and more  # fmt: skip
 
 

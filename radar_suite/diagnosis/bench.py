@@ -73,6 +73,14 @@ class Bench:
     teacher: dict[str, Matrix]
 
 
+def corpus_of(seed: int, size: Size) -> CorpusConfig:
+    """The world's posts that a bench of this size holds."""
+    return CorpusConfig(
+        seed=seed, train_posts=size.train, validation_posts=size.validation, audit_posts=size.audit,
+        unlabelled_posts=size.serve, test_posts=0, calibration_posts=0, duplicate_rate=0.0,
+    )  # fmt: skip
+
+
 def open_bench(backbone: str, *, seed: int, size: Size, cache: Cache) -> Bench:
     """A bench, its features from the cache where they are.
 
@@ -83,10 +91,7 @@ def open_bench(backbone: str, *, seed: int, size: Size, cache: Cache) -> Bench:
     Raises:
         RadarError: the world cannot be built at this size, or there is no such backbone.
     """
-    config = CorpusConfig(
-        seed=seed, train_posts=size.train, validation_posts=size.validation, audit_posts=size.audit,
-        unlabelled_posts=size.serve, test_posts=0, calibration_posts=0, duplicate_rate=0.0,
-    )  # fmt: skip
+    config = corpus_of(seed, size)
     plan = {s.split: s for s in plan_corpus(config)}
     chosen = {split: plan[own] for split, own in SPLITS.items()}
     make = _facts_features if backbone == FACTS else _backbone_features

@@ -22,14 +22,16 @@ import torch
 
 from radar_lib.errors import RadarError
 from radar_lib.files import atomic_path, digest_json, read_json, read_sealed, write_json
+from radar_suite.diagnosis import finetuned
 from radar_suite.diagnosis.blind import deviations_below
-from radar_suite.diagnosis.diagnose import HEALTHY, KNOWLEDGE, UNKNOWN, Model, readable
+from radar_suite.diagnosis.diagnose import HEALTHY, KNOWLEDGE, REFERENCE, UNKNOWN, Model, readable
 from radar_suite.diagnosis.faults import HISTORY
 from radar_suite.intake.audit import wilson
 
 SIZES = {  # plans for development, and for the test
     "smoke": (("smoke-dev-1",), ("smoke-test",)), "quick": (("quick-dev-1", "quick-dev-2"), ("quick-test",)),
     "full": (tuple(f"full-dev-{n}" for n in range(1, 7)), ("held-out-facts", "held-out-standin")),
+    "lora": ((), tuple(finetuned.PLANS)),  # diagnosed by what the committed reference learned on heads
 }  # fmt: skip
 ABOUT = ("truth", "latent", "world")  # of a development run, beside its deviations
 METHODS = ("posterior", "rules", "nearest")
@@ -125,7 +127,7 @@ def reached(scores: dict[str, Any]) -> list[dict[str, Any]]:
         one = scores["posterior"][knowledge]
         if measure == "detection_f1":
             random, (ill, well) = np.random.default_rng(1), (one["detected"], one["false_alarms"])
-            hits, alarms = (random.binomial(s["n"], s["share"], 2000) for s in (ill, well))
+            hits, alarms = (random.binomial(s["n"], s["share"] or 0.0, 2000) for s in (ill, well))
             low, high = np.quantile(2 * hits / np.maximum(hits + alarms + ill["n"], 1), [0.025, 0.975])
             found = {"share": one[measure], "low": float(low), "high": float(high), "n": ill["n"] + well["n"]}
         else:
@@ -181,8 +183,9 @@ def evaluate(size: str, out: Path, cache: Path) -> dict[str, Any]:
     for plan in (*development, *tests):
         runs, key = folders(plan)
         if not (key / "key.json").is_file():
-            step("plant", "--plan", plan, "--runs", runs, "--key", key, "--cache", cache)
-    reference, answers, found = out / "reference.parquet", {}, {}
+            planter = "finetuned" if plan in finetuned.PLANS else "plant"
+            step(planter, "--plan", plan, "--runs", runs, "--key", key, "--cache", cache)
+    reference, answers, found = out / "reference.parquet" if development else REFERENCE, {}, {}
     if not reference.is_file():
         learn([folders(plan) for plan in development], reference)
     scores: dict[str, Any] = {"size": size, "keys": {}}
@@ -204,8 +207,7 @@ def evaluate(size: str, out: Path, cache: Path) -> dict[str, Any]:
         for name, one in answers.items() if one["kind"] == "history"
     }  # fmt: skip
     scores["reached"] = reached(scores)
-    developed = pd.read_parquet(reference)
-    if developed["world"].nunique() > 1:
+    if development and (developed := pd.read_parquet(reference))["world"].nunique() > 1:
         scores["development"] = cross_validated(developed)
     write_json(out / "scores.json", scores)
     return scores

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from tqdm import tqdm
 
@@ -110,13 +111,14 @@ def runs_of(plan: Plan, makings: Makings = DEVELOPMENT) -> list[dict[str, Any]]:
 
 
 def planted(
-    bench: Bench, one: dict[str, Any], *, world: int, ill: bool = True, makings: Makings = DEVELOPMENT
-) -> Setup:
+    bench: Bench, one: dict[str, Any], *, world: int, ill: bool = True, makings: Makings = DEVELOPMENT,
+    healthy: Callable[[Bench], Setup] = Setup.of,
+) -> Setup:  # fmt: skip
     """The set-up of a run, or of the healthy run that it is matched with.
 
     All have harmless changes; those of a band are the same in every plan.
     """
-    setup = Setup.of(bench)
+    setup = healthy(bench)
     change = harmless if one["kind"] == BAND else makings.harmless
     change(setup, np.random.default_rng([world, one["number"]]))
     random = np.random.default_rng([world, one["number"], 2])
@@ -128,13 +130,8 @@ def planted(
 def plant(plan: Plan, runs: Path, key: Path, cache: Cache, makings: Makings = DEVELOPMENT) -> None:
     """Write the runs of a plan that are not there yet, and the key; goes on where it was stopped."""
     bench, listed = open_bench(plan.backbone, seed=plan.world, size=plan.size, cache=cache), runs_of(plan, makings)
-    if not (key / "salt.json").is_file():
-        write_json(key / "salt.json", secrets.token_hex(16))
-    write_json(key / PLAN, asdict(plan) | {"held_out": makings is not DEVELOPMENT})
-    salt, harm = read_json(key / "salt.json"), {c.name: c.harm for c in read_taxonomy().causes}
-    answers = {}
-    for one in tqdm(listed, desc="runs planted"):
-        name = digest_json([salt, one["number"]])
+    harm, answers = {c.name: c.harm for c in read_taxonomy().causes}, {}
+    for name, one in tqdm(name_runs(listed, key, plan, held_out=makings is not DEVELOPMENT), desc="runs planted"):
         place, answer = runs / name, key / f"{name}.json"
         if not (place / RUN).is_file() or not answer.is_file():
             judged, hurt = plan.judged and bool(one["causes"]), None
@@ -148,14 +145,35 @@ def plant(plan: Plan, runs: Path, key: Path, cache: Cache, makings: Makings = DE
                 ill = [harms(setup, its) for its in scores]
                 hurt = {c: all(a[m] > b[m] for a, b in zip(ill, well, strict=True))
                         for c in one["causes"] for m in [harm.get(c, "pr_auc")]}  # fmt: skip
-            about = {"categories": list(CATEGORIES), "recall": RECALL, "thresholds": deployed(setup, scores[0]),
-                     "contract": contract_of(setup)}  # fmt: skip
-            relabels = relabels_of(setup, np.random.default_rng([plan.world, one["number"], 1]))
-            write_run(place, about, posts_of(setup, scores[0]), curve, relabels)
+            write_planted(place, setup, scores[0], curve, np.random.default_rng([plan.world, one["number"], 1]))
             write_json(answer, {**one, "hurt": hurt})
         answers[name] = read_json(answer)
-    band = [name for name, one in answers.items() if one["kind"] == BAND]
-    write_json(runs / "band.json", band)
+    seal(answers, runs, key)
+
+
+def name_runs(
+    listed: list[dict[str, Any]], key: Path, plan: Plan, *, held_out: bool
+) -> list[tuple[str, dict[str, Any]]]:
+    """Each run with its opaque name; writes the salt and the plan beside the key."""
+    if not (key / "salt.json").is_file():
+        write_json(key / "salt.json", secrets.token_hex(16))
+    write_json(key / PLAN, asdict(plan) | {"held_out": held_out})
+    salt = read_json(key / "salt.json")
+    return [(digest_json([salt, one["number"]]), one) for one in listed]
+
+
+def write_planted(
+    place: Path, setup: Setup, scores: dict[tuple[str, str], Any], curve: pd.DataFrame | None, random: Random
+) -> None:
+    """Write the folder of a run with what an honest log says, its second look drawn at random."""
+    about = {"categories": list(CATEGORIES), "recall": RECALL, "thresholds": deployed(setup, scores),
+             "contract": contract_of(setup)}  # fmt: skip
+    write_run(place, about, posts_of(setup, scores), curve, relabels_of(setup, random))
+
+
+def seal(answers: dict[str, dict[str, Any]], runs: Path, key: Path) -> None:
+    """Write which runs are the band, the key, and the key's digest beside the runs."""
+    write_json(runs / "band.json", [name for name, one in answers.items() if one["kind"] == BAND])
     write_sealed(key / "key.json", {"answers": answers})
     write_json(runs / "key_digest.json", digest_json(read_sealed(key / "key.json")))
 

@@ -312,9 +312,9 @@ def test_diagnosis_and_planting_do_not_know_each_other():
     rooms = ROOT / "radar_suite/diagnosis"
     for name in ("diagnose", "signals", "runs"):
         text = (rooms / f"{name}.py").read_text()
-        assert not re.search(r"(import|from) .*(plant|faults|setups|bench|evaluate)", text), name
-    for name in ("plant", "faults", "setups", "bench"):
-        assert not re.search(r"(import|from) .*(diagnose|signals)\b", (rooms / f"{name}.py").read_text()), name
+        assert not re.search(r"(import|from) .*(plant|finetuned|faults|setups|bench|evaluate)", text), name
+    for name in ("plant", "faults", "setups", "bench", "finetuned"):
+        assert not re.search(r"(import|from) .*(diagnose|signals|blind)\b", (rooms / f"{name}.py").read_text()), name
 
 
 def test_the_command_reads_a_run_with_and_without_a_band(folder, run, tmp_path, capsys):
