@@ -171,6 +171,9 @@ def numbers(record: Path) -> dict[str, str]:
     kept = read_json(record.parents[1] / "benchmarks" / "records" / "diagnosis.json")["reached"]
     texts |= {f"diagnosis_{one['measure']}_{one['knowledge']}": "{:.0f} % [{:.0f}, {:.0f}]".format(
         *(100 * one[end] for end in ("share", "low", "high"))) for one in kept}  # fmt: skip
+    for one in read_json(record.parents[1] / "benchmarks" / "records" / "pilot.json")["scaled"]:
+        (line,) = (line for line in one["lines"] if (line["category"], line["metric"]) == (AVERAGE, AREA))
+        texts[f"pilot_{one['times']}"] = POINTS.format(*(100 * line[name] for name in ("gain", "low", "high")))
     return texts | {"released": "{:.0f} % [{:.0f}, {:.0f}]".format(*ends)}
 
 
