@@ -212,7 +212,12 @@ def diagnosed(record: Path) -> str:
     frame["reached"] = ["{:.2f} [{:.2f}, {:.2f}]".format(*one) for one in reached]
     frame["met"] = frame["met"].map({True: "yes", False: "no"})
     shown = frame[["measure", "knowledge", "n", "reached", "bar", "met"]]
-    return f"**{kept['what']}**\n\n{tables.to_markdown(shown.rename(columns={'n': 'runs'}))}"
+    bulk = f"**{kept['what']}**\n\n{tables.to_markdown(shown.rename(columns={'n': 'runs'}))}"
+    tuned, text = dict(kept["fine_tunes"]), "{share:.2f} [{low:.2f}, {high:.2f}] of {n}".format
+    what, measures = tuned.pop("what"), ("detected", "false_alarms", "top1")
+    rows = [{"method": method, "knowledge": k} | {name: text(**by[k][name]) for name in measures}
+            for method, by in tuned.items() for k in by if k != "BLCR"]  # which changed no verdict
+    return f"{bulk}\n\n**{what}**\n\n{tables.to_markdown(pd.DataFrame(rows))}"
 
 
 def in_points(frame: pd.DataFrame, value: str, low: str, high: str, *, scale: float = 100) -> pd.Series:
