@@ -20,9 +20,10 @@ FALSE_DISCOVERY = 0.1  # share of the slices shown that may be none
 HELP = """\
 RUN is a run of the chain (runs/<profile>, the default; --row names one of its routers), or a run folder: run.json,
 posts.parquet, and optionally curve.parquet and relabels.parquet, as radar_suite/diagnosis/runs.py describes them.
---band measures deviations in the spread of healthy runs: a folder of five or more such reruns with other seeds, or for
-a run of the chain the number of seeds that its heads are trained anew with, on the same posts: what is wrong with posts
-or labels is then wrong with the band, too. Without a band only the exact checks and the slices are made.
+--band measures deviations in the spread of healthy runs: a folder of five or more such reruns, which should differ in
+what reruns really differ in (seed, rate, length, some posts fewer), or for a run of the chain the number of times that
+its heads are trained anew with such changes, twelve or more: what is wrong with posts or labels is then wrong with the
+band, too. Without a band only the exact checks and the slices are made.
 
 examples:
   radar diagnose                               the last router of runs/cpu: exact checks, slices, what could not be run
