@@ -12,6 +12,7 @@ from radar_lib.training.cache import Cache
 from radar_suite.diagnosis import card, fixes, proof
 from radar_suite.diagnosis.bench import VARIANTS, Bench
 from radar_suite.diagnosis.break_router import HIDDEN, Lab, play
+from radar_suite.diagnosis.card import draw_signature
 from radar_suite.diagnosis.faults import FAULTS
 from radar_suite.diagnosis.fixes import BUDGET, FIXES, record
 from radar_suite.diagnosis.setups import K, Setup, harms, learn, score

@@ -17,7 +17,7 @@ from radar_suite.world.pipelines import Intake
 from radar_suite.world.standins.checkpoint import write_random_standin
 from radar_suite.world.standins.geometry import GEOMETRIES, tiny
 
-SMALL = MapSettings(posts=60, pool_posts=600, test_posts=150, own_posts=45, seed=1, seeds=2, frame_px=48,
+SMALL = MapSettings(posts=120, pool_posts=1200, test_posts=400, own_posts=120, seed=1, seeds=2, frame_px=48,
                     recipe=HeadRecipe(epochs=1))  # fmt: skip
 
 
@@ -30,7 +30,7 @@ def place(tmp_path):
 
 
 def test_cells_are_those_of_the_whole_pool_and_nothing_else_is_encoded(place):
-    cell, strong, few = Cell(Intake(1.5, 0.5, 1.0), 0.9), Cell(Intake(6.0), 0.9), replace(SMALL, posts=30)
+    cell, strong, few = Cell(Intake(1.5, 0.5, 1.0), 0.9), Cell(Intake(6.0), 0.9), replace(SMALL, posts=60)
     (whole,) = open_levels(place, SMALL, [0.9], workers=1)
     level = open_few(place, [(cell, SMALL)], [(strong, few)], workers=1)
     known = ~np.isnan(level.features).any(axis=1)
@@ -46,7 +46,7 @@ def test_cells_are_those_of_the_whole_pool_and_nothing_else_is_encoded(place):
 
 def test_rows_are_counted_over_all_selections():
     pool = plan_pool(SMALL.corpus(0.9))
-    rows = np.array([0, 299, 300, 599, 600, 749])
+    rows = np.array([0, 599, 600, 1199, 1200, 1599])
     parts = take_rows(pool, rows)
     facts = np.concatenate([one.index for one in pool.selections])
     assert [len(one) for one in parts] == [2, 2, 2]
