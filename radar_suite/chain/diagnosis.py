@@ -22,8 +22,8 @@ RUN is a run of the chain (runs/<profile>, the default; --row names one of its r
 posts.parquet, and optionally curve.parquet and relabels.parquet, as radar_suite/diagnosis/runs.py describes them.
 --band measures deviations in the spread of healthy runs: a folder of five or more such reruns, which should differ in
 what reruns really differ in (seed, rate, length, some posts fewer), or for a run of the chain the number of times that
-its heads are trained anew with such changes, twelve or more: what is wrong with posts or labels is then wrong with the
-band, too. Without a band only the exact checks and the slices are made.
+its heads are trained anew with such changes, best twelve or more: what is wrong with posts or labels is then wrong
+with the band, too. Without a band only the exact checks and the slices are made.
 
 examples:
   radar diagnose                               the last router of runs/cpu: exact checks, slices, what could not be run
@@ -49,6 +49,8 @@ def diagnose(args: argparse.Namespace) -> int:
     if refits is not None and (refits not in REFITS or not is_chain_run(place)):
         raise RadarError(f"--band {args.band}: a run of the chain is refitted {REFITS} times; of a run folder, name a "
                          "folder of reruns.")  # fmt: skip
+    if args.band and refits is None and not Path(args.band).is_dir():
+        raise RadarError(f"--band {args.band} is neither a number nor a folder of reruns. Name one of the two.")
     if args.apply and is_chain_run(place):
         raise RadarError(f"{near(place)} was not planted, so no key can train it again. Leave out --apply.")
     chain = read_chain(place, args.row) if is_chain_run(place) else None

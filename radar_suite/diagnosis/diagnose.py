@@ -303,6 +303,8 @@ class Diagnoser:
         columns = readable(list(vector), knowledge)
         model = self._model(columns)
         found = model.diagnose(vector, named)
+        # a second cause is not named on what is left where its leading signal could not be computed
+        found["causes"][1:] = [c for c in found["causes"][1:] if next(iter(taxonomy.cause(c).signatures)) not in absent]
         first, second = found["first_two"]
         test = None if second in found["causes"] or not found["causes"] else taxonomy.separating_test(first, second)
         ruled_out, next_test = None, None

@@ -237,7 +237,10 @@ def main() -> None:
     parser.add_argument("--cache", type=Path)
     args = parser.parse_args()
     torch.set_num_threads(1)
-    scores = evaluate(args.size, args.out / args.size, args.cache or args.out / "cache")
+    try:
+        scores = evaluate(args.size, args.out / args.size, args.cache or args.out / "cache")
+    except RadarError as error:
+        sys.exit(str(error))
     print(table(scores).to_string(index=False))
 
 
