@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from radar_lib.files import atomic_path, write_json
+from radar_lib.files import write_json
 from radar_suite.diagnosis.diagnose import HEALTHY, KNOWLEDGE, Diagnoser, Vector, band_of, read_reference, readable
 from radar_suite.diagnosis.runs import RUN, read_run
 from radar_suite.diagnosis.signals import SIGNALS, compute
@@ -43,14 +43,10 @@ def nearest(vector: Vector, columns: Sequence[str], reference: pd.DataFrame) -> 
 
 
 def deviations_below(runs: Path) -> dict[str, Vector]:
-    """Deviations of each run of a folder that is not of its band; kept in `deviations.parquet` there."""
-    kept = runs / "deviations.parquet"
+    """Deviations of each run of a folder that is not of its band."""
     band, names = band_of(runs)
     others = sorted(p.parent.name for p in runs.glob(f"*/{RUN}") if p.parent.name not in names)
-    found = {name: band.deviations(compute(read_run(runs / name), SIGNALS)[0]) for name in others}
-    with atomic_path(kept) as temporary:
-        pd.DataFrame(found).T.to_parquet(temporary)
-    return found
+    return {name: band.deviations(compute(read_run(runs / name), SIGNALS)[0]) for name in others}
 
 
 def main() -> None:

@@ -102,6 +102,12 @@ def _per(run: RunFolder, split: str, what: str, by: Callable[[np.ndarray, np.nda
     return np.array([by(y[y >= 0], z[y >= 0]) for y, z in zip(labels.T, scores.T, strict=True)])
 
 
+def _distance(run: RunFolder, split: str, what: str) -> Values:
+    """Kolmogorov-Smirnov distance of a split's scores and the audit's logits."""
+    pairs = zip(run.matrix(split, what).T, run.matrix("audit", "logit").T, strict=True)
+    return np.array([ks_2samp(a, b).statistic for a, b in pairs])
+
+
 def _precision(y: np.ndarray, z: np.ndarray) -> float:
     order = np.argsort(-z, kind="stable")
     hit = y[order] == 1
@@ -331,8 +337,7 @@ def heads_correlation(run: RunFolder) -> float:
 @signal("B")
 def train_shift(run: RunFolder) -> Values:
     """Kolmogorov-Smirnov distance of the logits of training and audit posts."""
-    pairs = zip(run.matrix("train", "logit").T, run.matrix("audit", "logit").T, strict=True)
-    return np.array([ks_2samp(a, b).statistic for a, b in pairs])
+    return _distance(run, "train", "logit")
 
 
 @signal("B")
@@ -445,8 +450,7 @@ def language_spread(run: RunFolder) -> Values:
 @signal("B")
 def serve_shift(run: RunFolder) -> Values:
     """Kolmogorov-Smirnov distance of the logits of traffic and audit posts, scored offline."""
-    pairs = zip(run.matrix("serve", "logit").T, run.matrix("audit", "logit").T, strict=True)
-    return np.array([ks_2samp(a, b).statistic for a, b in pairs])
+    return _distance(run, "serve", "logit")
 
 
 @signal("B")
@@ -473,8 +477,7 @@ def serve_tail(run: RunFolder) -> Values:
 @signal("B")
 def served_marginal(run: RunFolder) -> Values:
     """Kolmogorov-Smirnov distance of served logits and audit logits: no pairing is used."""
-    pairs = zip(run.matrix("serve", "served").T, run.matrix("audit", "logit").T, strict=True)
-    return np.array([ks_2samp(a, b).statistic for a, b in pairs])
+    return _distance(run, "serve", "served")
 
 
 @signal("B")
