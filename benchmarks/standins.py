@@ -75,7 +75,7 @@ def compare(profile: str, runs: Path, names: list[str]) -> dict[str, Any]:
     for k, category in enumerate(posts.categories):
         known = truth[:, k] >= 0
         for name, standin, random in zip(names, trained["standin"], trained["random"], strict=True):
-            ours, theirs = (logits_for(run.scores(), ids[known], [category])[:, 0] for run in (standin, random))
+            ours, theirs = (logits_for(run.scores("test"), ids[known], [category])[:, 0] for run in (standin, random))
             y = truth[known, k]
             interval = average_precision_difference(y, ours, theirs)
             found = {

@@ -12,6 +12,7 @@ import json
 import os
 import platform
 import shutil
+import sys
 import tempfile
 import time
 from collections.abc import Collection, Iterator
@@ -101,7 +102,7 @@ def locked(path: str | Path) -> Iterator[None]:
         try:
             lock.acquire(blocking=False)
         except Timeout:
-            tqdm.write(f"waiting for another process, which holds {path}")
+            tqdm.write(f"waiting for another process, which holds {path}", file=sys.stderr)
             lock.acquire()
     except (OSError, NotImplementedError) as error:
         raise RadarError(f"cannot lock {path} ({error}). Choose a folder on a disk that knows file locks.") from error

@@ -12,7 +12,9 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-from collections.abc import Callable, Collection, Mapping
+import sys
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -82,35 +84,50 @@ class Entry:
         Raises:
             RadarError: the disk is full, or as `work` and `locked`.
         """
+        with self.making(scratch=scratch) as said:
+            if said is not None:
+                said |= work(self.workplace) or {}
+        return self.record()
+
+    @contextmanager
+    def making(self, *, scratch: Collection[str] = ()) -> Iterator[dict[str, Any] | None]:
+        """Around work that fills `workplace`, as in `make`: gives what its record is to say, which the work adds to.
+
+        None where there is nothing to do.
+        """
         try:
-            return self._make(work, scratch)
+            if self.complete:
+                yield None
+                return
+            with locked(self.workplace.with_suffix(".lock")):
+                if self.complete:  # another process was here meanwhile
+                    yield None
+                    return
+                if damage(self.workplace):
+                    for left in self.workplace.rglob(".*.tmp"):
+                        shutil.rmtree(left, ignore_errors=True)
+                    self.workplace.mkdir(exist_ok=True)
+                    said: dict[str, Any] = {"digest": self.digest, "inputs": dict(self.inputs)}
+                    yield said
+                    files = digests_below(self.workplace, without=(RECORD, *scratch))
+                    write_sealed(self.workplace / RECORD, said | {"files": files})
+                else:  # a process was killed before its last two steps
+                    yield None
+                self._finish(scratch)
         except OSError as error:
             if error.errno == errno.ENOSPC:
                 raise cannot_write(self.folder, error) from error
             raise
 
-    def _make(self, work: Work, scratch: Collection[str]) -> dict[str, Any]:
-        if self.complete:
-            return self.record()
-        with locked(self.workplace.with_suffix(".lock")):
-            if self.complete:  # another process was here meanwhile
-                return self.record()
-            if damage(self.workplace):  # none: a process was killed before its last two steps
-                for left in self.workplace.rglob(".*.tmp"):
-                    shutil.rmtree(left, ignore_errors=True)
-                self.workplace.mkdir(exist_ok=True)
-                said = work(self.workplace) or {}
-                files = digests_below(self.workplace, without=(RECORD, *scratch))
-                about = {"digest": self.digest, "inputs": dict(self.inputs), "files": files}
-                write_sealed(self.workplace / RECORD, about | said)
-            for name in scratch:
-                (self.workplace / name).unlink(missing_ok=True)
-            if self.folder.exists():
-                tqdm.write(f"{self.folder}: {damage(self.folder)} is not what was written, so all of it was made again")
-                remove_folder(self.folder)
-            self.folder.parent.mkdir(parents=True, exist_ok=True)
-            os.replace(self.workplace, self.folder)
-            return self.record()
+    def _finish(self, scratch: Collection[str]) -> None:
+        for name in scratch:
+            (self.workplace / name).unlink(missing_ok=True)
+        if self.folder.exists():
+            what = f"{self.folder}: {damage(self.folder)} is not what was written, so all of it was made again"
+            tqdm.write(what, file=sys.stderr)
+            remove_folder(self.folder)
+        self.folder.parent.mkdir(parents=True, exist_ok=True)
+        os.replace(self.workplace, self.folder)
 
     def record(self) -> dict[str, Any]:
         """The record of complete work.

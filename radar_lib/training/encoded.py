@@ -85,10 +85,15 @@ class EncodedPosts:
 
 def chunks(backbone: Backbone, dataset: Dataset) -> Iterator[list[Encoded]]:
     """Encode a `datasets` split chunk by chunk, with the tower's output where the tower is frozen."""
+    for rows in row_chunks(dataset):
+        yield backbone.cache_features(backbone.encode(rows))
+
+
+def row_chunks(dataset: Dataset) -> Iterator[list[dict[str, Any]]]:
+    """A split's rows, `CHUNK` at a time, their frames decoded."""
     for start in range(0, len(dataset), CHUNK):
         batch = read_rows(dataset, range(start, min(start + CHUNK, len(dataset))))
-        rows = [dict(zip(batch, values, strict=True)) for values in zip(*batch.values(), strict=True)]
-        yield backbone.cache_features(backbone.encode(rows))
+        yield [dict(zip(batch, values, strict=True)) for values in zip(*batch.values(), strict=True)]
 
 
 def read_rows(dataset: Dataset, at: Sequence[int], *columns: str) -> dict[str, list[Any]]:
@@ -143,19 +148,33 @@ def _map(path: Path, *, dtype: str, shape: list[int]) -> np.ndarray:
     return np.memmap(path, dtype, mode="c", shape=tuple(shape))  # c: writable for torch, never written back
 
 
+class Store(ExitStack):
+    """Writes encoded posts to a folder, chunk by chunk, until it is closed.
+
+    Attributes:
+        arrays: what the folder's record says of them, so far.
+    """
+
+    def __init__(self, folder: Path):
+        super().__init__()
+        self.arrays: dict[str, dict[str, Any]] = {}
+        self._folder, self._files = folder, {}
+
+    def add(self, chunk: Sequence[Encoded]) -> None:
+        for name, array in _arrays(chunk).items():
+            if name not in self._files:
+                self._files[name] = self.enter_context(open(self._folder / f"{name}.bin", "wb"))
+            array.tofile(self._files[name])
+            seen = self.arrays.setdefault(name, {"dtype": array.dtype.str, "shape": [0, *array.shape[1:]]})
+            seen["shape"][0] += len(array)
+
+
 def store(posts: Iterable[Sequence[Encoded]], folder: Path) -> dict[str, Any]:
     """Write encoded posts, given chunk by chunk, to a folder; returns what its record says of the arrays."""
-    shapes: dict[str, dict[str, Any]] = {}
-    with ExitStack() as opened:
-        files: dict[str, Any] = {}
+    with Store(folder) as kept:
         for chunk in posts:
-            for name, array in _arrays(chunk).items():
-                if name not in files:
-                    files[name] = opened.enter_context(open(folder / f"{name}.bin", "wb"))
-                array.tofile(files[name])
-                seen = shapes.setdefault(name, {"dtype": array.dtype.str, "shape": [0, *array.shape[1:]]})
-                seen["shape"][0] += len(array)
-    return {"arrays": shapes}
+            kept.add(chunk)
+    return {"arrays": kept.arrays}
 
 
 def _arrays(chunk: Sequence[Encoded]) -> dict[str, np.ndarray]:
@@ -199,13 +218,13 @@ def keep(
         kept = entry.complete
         if not kept and fits(1):
             kept = bool(entry.make(lambda folder: store(read(), folder)))
-            _forget_stale(entry)
+            forget_stale(entry)
     if not sum_over_processes(np.array([kept], np.int64), device=device)[0]:
         return None
     return EncodedPosts.stored(backbone, entry.folder)
 
 
-def _forget_stale(entry: Entry) -> None:
+def forget_stale(entry: Entry) -> None:
     """Remove what older code or packages left for the same posts and checkpoint, unless somebody still works with it.
 
     Two chains with different code may share a cache, so what was opened a short while ago stays.

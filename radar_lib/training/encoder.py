@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gc
+import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -23,7 +25,7 @@ from radar_lib.models.packing import Packing
 from radar_lib.models.text import SHARED, TextLimit
 from radar_lib.sources import digest_sources
 from radar_lib.training.cache import Cache, Entry
-from radar_lib.training.encoded import EncodedPosts, chunks, keep
+from radar_lib.training.encoded import EncodedPosts, Store, chunks, forget_stale, keep, row_chunks
 from radar_lib.training.inference import predict, weights_dtype
 from radar_lib.training.streamed import Rows, StreamedPosts, encoded_size, room_for, workers_for
 
@@ -67,12 +69,15 @@ class Encoder:
         """Load a backbone; only the latest one is kept in memory, with the posts encoded for it."""
         if self._backbone is None or self._backbone[0] != name:
             self.release()
-            place = {"dtype": weights_dtype(self.device), "device": self.device}
-            backbone = load_backbone(self.checkpoint(name), text=self.text, **place)
-            if self.packing and isinstance(backbone, Packing):
-                backbone.pack(True)
-            self._backbone = (name, backbone)
+            self._backbone = (name, self._load(name))
         return self._backbone[1]
+
+    def _load(self, name: str) -> Backbone:
+        place = {"dtype": weights_dtype(self.device), "device": self.device}
+        backbone = load_backbone(self.checkpoint(name), text=self.text, **place)
+        if self.packing and isinstance(backbone, Packing):
+            backbone.pack(True)
+        return backbone
 
     def release(self) -> None:
         """Forget the backbone and the posts encoded for it."""
@@ -103,8 +108,9 @@ class Encoder:
             needed, room = encoded_size(model, rows), self.encoded_bytes
             room = room_for(model, self.cache.root) // (self.readers * processes) if room is None else room
             if needed > room:
-                tqdm.write(f"{backbone}, {split}: {len(rows):,} posts would take {needed / 1e9:,.3g} GB once encoded "
-                           f"and may take {room / 1e9:,.3g}: they are decoded whenever they are read.")  # fmt: skip
+                what = (f"{backbone}, {split}: {len(rows):,} posts would take {needed / 1e9:,.3g} GB once encoded and "
+                        f"may take {room / 1e9:,.3g}: they are decoded whenever they are read.")  # fmt: skip
+                tqdm.write(what, file=sys.stderr)
             return needed <= room
 
         def read() -> Iterator[list[Encoded]]:
@@ -117,6 +123,29 @@ class Encoder:
         kept = keep(model, read, entry, fits=fits, device=self.device)
         self._encoded[split] = self.streamed(backbone, rows) if kept is None else kept
         return self._encoded[split]
+
+    def encode_together(self, backbones: Sequence[str], split: str) -> None:
+        """Keep a split's encoded posts for several backbones, all in memory, with each frame decoded once.
+
+        `encoded` finds them; where the disk has no room for all it has the work to do, one backbone at a time.
+        """
+        rows, models = Rows(self.posts.folder, split), {name: self._load(name) for name in backbones}
+        room = room_for(models[backbones[0]], self.cache.root) if self.encoded_bytes is None else self.encoded_bytes
+        if sum(encoded_size(model, rows) for model in models.values()) > room // self.readers:
+            return
+        with ExitStack() as opened:
+            stores = []
+            for name, model in models.items():
+                entry = self.encoded_entry(name, split)
+                if (said := opened.enter_context(entry.making())) is not None:
+                    kept = opened.enter_context(Store(entry.workplace))
+                    said["arrays"] = kept.arrays
+                    stores.append((model, kept))
+            for chunk in row_chunks(self.posts.split(split)) if stores else ():
+                for model, kept in stores:
+                    kept.add(model.cache_features(model.encode(chunk)))
+        for name in backbones:
+            forget_stale(self.encoded_entry(name, split))
 
     def streamed(self, backbone: str, rows: Rows, *, positions: Sequence[int] | None = None) -> StreamedPosts:
         """Posts (some, or all) that `backbone` decodes and encodes anew whenever a batch is asked for."""

@@ -1,7 +1,8 @@
 """Fine-tuning runs by specification: posts in, a trained router with its curves and its scores out, each trained once.
 
 A `Lab` holds what all runs of a chain share. `Lab.train` looks a run up in the cache by the hash of everything that
-decides its result, and trains it only where it is absent or partial.
+decides its result, and trains it only where it is absent or partial. Its scores of a split are an entry of their own,
+so that whoever asks for one more split trains nothing again.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ from torch import nn
 
 from radar_lib.data.posts import Posts, valid_mask
 from radar_lib.errors import RadarError
-from radar_lib.files import digest_file, write_json
+from radar_lib.files import write_json
 from radar_lib.metrics import average_precision
 from radar_lib.models.router import RadarRouter, RouterConfig
 from radar_lib.sources import digest_sources
@@ -64,7 +66,6 @@ class Lab(Encoder):
         inputs = self.deciding(spec.backbone, code=digest_sources(__name__)) | {
             "spec": {**asdict(spec), "categories": list(spec.categories)},
             "teacher": teacher.digest if teacher is not None and spec.recipe.distils else None,
-            "scored": list(self.score_splits),
         }
         if spec.recipe.needs:
             inputs["side"] = (side or SideFiles()).digests(spec.recipe.needs, spec.categories)
@@ -75,7 +76,7 @@ class Lab(Encoder):
     def train(
         self, spec: RunSpec, *, teacher: SoftLabels | None = None, side: SideFiles | None = None, title: str = ""
     ) -> Run:
-        """The run of this specification: from the cache, else trained now (or continued) and scored.
+        """The run of this specification, with its scores: from the cache, else trained now (or continued) and scored.
 
         Args:
             teacher: read where the recipe distils.
@@ -85,17 +86,45 @@ class Lab(Encoder):
             RadarError: no training post carries a verified label of these categories, teacher or side information is
                 missing, or the loss is not finite.
         """
+        run = self.fit(spec, teacher=teacher, side=side, title=title)
+        self.score(run)
+        return run
+
+    def fit(
+        self, spec: RunSpec, *, teacher: SoftLabels | None = None, side: SideFiles | None = None, title: str = ""
+    ) -> Run:
+        """As `train`, without scoring."""
         entry = self.entry(spec, teacher=teacher, side=side)
 
         def work(folder: Path) -> dict[str, Any]:
             return self._fine_tune(spec, folder, teacher=teacher, side=side, title=title or spec.backbone)
 
-        return Run(spec, entry, make_together(entry, work, scratch=(CHECKPOINT,), device=self.device))
+        record = make_together(entry, work, scratch=(CHECKPOINT,), device=self.device)
+        return Run(spec, entry, record, self.score_splits)
+
+    def finished(self, spec: RunSpec, *, teacher: SoftLabels | None = None, side: SideFiles | None = None) -> bool:
+        """Whether `train` has nothing left to do."""
+        entry = self.entry(spec, teacher=teacher, side=side)
+        return entry.complete and not Run(spec, entry, {}, self.score_splits).unscored()
+
+    def score(self, run: Run) -> None:
+        """Score a run on those of its splits that it was not scored on yet."""
+        if not (todo := run.unscored()):
+            return
+        router = RadarRouter.from_pretrained(run.router_folder, backbone=self.backbone(run.spec.backbone))
+        if self.device != "cpu":
+            spare_casts(router)
+        try:
+            for split in todo:
+                work = partial(self._keep_scores, router, run.spec, split)
+                make_together(run.scores_entry(split), work, device=self.device)
+        finally:
+            router.detach()
 
     def _fine_tune(
         self, spec: RunSpec, folder: Path, *, teacher: SoftLabels | None, side: SideFiles | None, title: str
     ) -> dict[str, Any]:
-        """Train (or go on from the folder's checkpoint) and score; leaves router, scores and curves in `folder`."""
+        """Train (or go on from the folder's checkpoint); leaves router and curves in `folder`."""
         config = RouterConfig(categories=spec.categories, lora_rank=spec.lora_rank, lora_alpha=spec.lora_alpha)
         router = RadarRouter(self.backbone(spec.backbone), config, seed=spec.recipe.seed)
         if self.device != "cpu":
@@ -115,7 +144,6 @@ class Lab(Encoder):
             )  # fmt: skip
             if first_process:
                 router.save_pretrained(folder / ROUTER)
-            self.write_scores(router, spec, folder / SCORES, self.score_splits)
         finally:
             router.detach()
             if self.execution.gradient_checkpointing:
@@ -124,31 +152,31 @@ class Lab(Encoder):
             return {}
         write_json(folder / "history.json", asdict(history))
         return {
-            "history": asdict(history), "scores": digest_file(folder / SCORES), "trainable_parameters": trained,
-            "backbone_parameters": total - trained, "checkpoint": Path(self.checkpoint(spec.backbone)).name,
+            "history": asdict(history), "trainable_parameters": trained, "backbone_parameters": total - trained,
+            "checkpoint": Path(self.checkpoint(spec.backbone)).name,
         }  # fmt: skip
 
-    def write_scores(
-        self, router: nn.Module, spec: RunSpec, path: Path, splits: Sequence[str], *, only: Sequence[int] | None = None
-    ) -> None:
-        """Score posts and write the logits to `path`: all, or those at the positions `only` says.
+    def _keep_scores(self, router: nn.Module, spec: RunSpec, split: str, folder: Path) -> None:
+        self.write_scores(router, spec, folder / SCORES, split)
 
-        A post that others verified, and nobody for this model's categories, is passed over unless `only` names it: an
-        expert's own scores are about its own pipeline. Splits without any label are scored whole.
+    def write_scores(
+        self, router: nn.Module, spec: RunSpec, path: Path, split: str, *, rows: Sequence[int] | None = None
+    ) -> None:
+        """Score posts of a split and write the logits to `path`: all, or those at the positions `rows`.
+
+        A post that others verified, and nobody for this model's categories, is passed over unless `rows` names it: an
+        expert's own scores are about its own pipeline. A split without any label is scored whole.
         """
-        ids, names, logits = [], [], []
-        for split in splits:
+        if rows is None:
             _, known = self._verified(split, spec.categories)
             rows = np.flatnonzero(known) if known.any() else np.arange(len(known))
-            rows = rows if only is None else np.asarray(only)
-            ids += self.table(split)["post_id"].to_numpy()[rows].tolist()
-            names += [split] * len(rows)
-            inputs = self.encoded(spec.backbone, split)
-            inputs = inputs if len(rows) == len(inputs) else inputs.subset(rows)
-            logits.append(predict(router, inputs, batch_size=inputs.at_once, device=self.device))
+        ids = self.table(split)["post_id"].to_numpy()[rows].tolist()
+        inputs = self.encoded(spec.backbone, split)
+        inputs = inputs if len(rows) == len(inputs) else inputs.subset(rows)
+        logits = predict(router, inputs, batch_size=inputs.at_once, device=self.device)
         if rank_and_size()[0] == 0:
-            joined = np.concatenate(logits)
-            scores.write_scores(path, post_ids=ids, splits=names, logits=joined, categories=spec.categories)
+            about = {"post_ids": ids, "splits": [split] * len(ids), "categories": spec.categories}
+            scores.write_scores(path, logits=logits, **about)
 
     def _verified(
         self, split: str, categories: Sequence[str]

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import timedelta
 from functools import lru_cache
@@ -33,6 +33,7 @@ from radar_lib.training.workers import MOST_WORKERS, launch, launched, launched_
 
 FEWEST_STEPS = 200  # all runs together; for less, starting processes takes longer than they save
 WORKER_BYTES, PER_CHECKPOINT_BYTE = 1 << 30, 8  # float32 copy, gradients and activations of float16 weights
+TOGETHER_BYTES = 1 << 28  # checkpoints whose posts one process encodes at the same time
 PATIENCE = timedelta(days=1)  # the others wait while the first process reads posts
 
 Job = tuple[RunSpec, str]  # with its title
@@ -58,7 +59,7 @@ def train_all(
     if lab.device == "cpu":
         torch.set_num_threads(max(1, cpu_count() // count))  # the same for one run that is left of many
     try:
-        jobs = [job for job in every if not lab.entry(job[0], **files).complete]
+        jobs = [job for job in every if not lab.finished(job[0], **files)]
         if count > 1 and len(jobs) > 1:
             train_side_by_side(lab, jobs, **files, workers=min(count, len(jobs)), desc=desc)
         elif jobs and lab.device == "cuda" and torch.cuda.device_count() > 1:
@@ -87,22 +88,25 @@ def train_side_by_side(
     """Train runs in `workers` processes with as many threads as this one; afterwards they are in the lab's cache."""
     lab.release()
     splits = {split: lab.posts.splits[split] for split in ("train", *lab.score_splits)}
-    reads = [(name, split) for name in dict.fromkeys(spec.backbone for spec, _ in jobs) for split in splits
-             if lab.shares_encoded(name) and not lab.encoded_entry(name, split).complete]  # fmt: skip
-    reads.sort(key=lambda read: -splits[read[1]])
+    reads = _reads(lab, list(dict.fromkeys(spec for spec, _ in jobs)), splits)
     together: dict[Any, list[Job]] = {}  # runs of a backbone whose posts each process must read for itself
     for i, (spec, title) in enumerate(jobs):
         together.setdefault(i if lab.shares_encoded(spec.backbone) else spec.backbone, []).append((spec, title))
     groups = sorted(together.values(), key=lambda group: _cost(lab, group[0][0]), reverse=True)
-    steps = [sum(lab.steps(spec) for spec, _ in group) for group in groups]
+    own, shared = ([g for g in groups if lab.shares_encoded(g[0][0].backbone) == kept] for kept in (False, True))
+    # Those that share posts are scored when all have begun, so that no process is left with the last run; whoever is to
+    # score one that another process still trains waits for it.
+    tasks = [(group, True, _trained(lab, group) + _scored(lab, group)) for group in own]
+    tasks += [(group, False, _trained(lab, group)) for group in shared]
+    tasks += [(group, True, _scored(lab, group)) for group in shared]
     phases = [
-        ("reading posts", "post", [splits[split] for _, split in reads], _read, reads),
-        (desc, "step", steps, _train, [(group, teacher, side) for group in groups]),
+        ("reading posts", [len(names) * splits[split] for names, split in reads], _read, reads),
+        (desc, [posts for *_, posts in tasks], _train, [(*task[:2], teacher, side) for task in tasks]),
     ]
     about = describe(lab, readers=workers)
     with pool(workers, threads=torch.get_num_threads()) as results:
-        for title, unit, sizes, function, what in phases:
-            with lab.bar(total=sum(sizes), desc=title, unit=unit, mininterval=2) as bar:
+        for title, sizes, function, what in phases:
+            with lab.bar(total=sum(sizes), desc=title, unit="post", mininterval=2) as bar:
                 for size, _ in zip(sizes, results(function, [(about, *one) for one in what]), strict=True):
                     bar.update(size)
 
@@ -142,13 +146,32 @@ def rebuild(about: str) -> Lab:
     return Lab(open_posts(options.pop("posts")), Cache(Path(options.pop("cache"))), bar=no_bar, **options)
 
 
-def _read(about: str, backbone: str, split: str) -> None:
-    rebuild(about).encoded(backbone, split)
+def _reads(lab: Lab, specs: Sequence[RunSpec], splits: Mapping[str, int]) -> list[tuple[list[str], str]]:
+    """Backbones and split of each reading, the largest first: all backbones at once where their weights are small."""
+    weights = {spec.backbone: _weights(lab, spec) for spec in specs if lab.shares_encoded(spec.backbone)}
+    together = [list(weights)] if sum(weights.values()) < TOGETHER_BYTES else [[name] for name in weights]
+    absent = {split: {name for name in weights if not lab.encoded_entry(name, split).complete} for split in splits}
+    reads = [([name for name in names if name in absent[split]], split) for split in splits for names in together]
+    return sorted((read for read in reads if read[0]), key=lambda read: -len(read[0]) * splits[read[1]])
 
 
-def _train(about: str, group: Sequence[Job], teacher: SoftLabels | None, side: SideFiles | None) -> None:
+def _read(about: str, backbones: Sequence[str], split: str) -> None:
+    rebuild(about).encode_together(backbones, split)
+
+
+def _train(about: str, group: Sequence[Job], score: bool, teacher: SoftLabels | None, side: SideFiles | None) -> None:
+    lab = rebuild(about)
     for spec, title in group:
-        rebuild(about).train(spec, teacher=teacher, side=side, title=title)
+        (lab.train if score else lab.fit)(spec, teacher=teacher, side=side, title=title)
+
+
+def _trained(lab: Lab, group: Sequence[Job]) -> int:
+    """Posts that training these runs reads, each as often as it does."""
+    return sum(lab.steps(spec) * spec.recipe.batch_size for spec, _ in group)
+
+
+def _scored(lab: Lab, group: Sequence[Job]) -> int:
+    return len(group) * sum(lab.posts.splits[split] for split in lab.score_splits)
 
 
 def _cost(lab: Lab, spec: RunSpec) -> tuple[bool, float]:

@@ -16,7 +16,7 @@ from radar_lib.errors import RadarError
 from radar_lib.files import digest_file, digest_json, read_sealed
 from radar_lib.partial_losses import SideInformation
 from radar_lib.ranges import COUNT, POSITIVE, check_ranges
-from radar_lib.training.cache import RECORD, Entry, damage
+from radar_lib.training.cache import RECORD, Cache, Entry, damage
 from radar_lib.training.loop import Recipe
 from radar_lib.training.scores import logits_for, read_scores
 from radar_lib.training.state import History
@@ -130,15 +130,21 @@ class SideFiles:
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run: `scores`, `history` and the router's folder."""
+    """A finished run: `scores`, `history` and the router's folder.
+
+    Attributes:
+        splits: that it is, or is to be, scored on.
+    """
 
     spec: RunSpec
     entry: Entry
     record: Mapping[str, Any]
+    splits: tuple[str, ...] = ()
 
     @classmethod
     def load(cls, folder: str | Path) -> Run:
-        """A finished run from its cache folder, `<cache>/training/<run hash>`.
+        """A finished run from its cache folder, `<cache>/training/<run hash>`; which splits it was scored on is not
+        said there.
 
         Raises:
             RadarError: there is no finished run, a file of it is not what was written, or its record is not that of a
@@ -163,15 +169,28 @@ class Run:
         return self.entry.digest
 
     @property
-    def scores_path(self) -> Path:
-        return self.entry.path(SCORES)
-
-    @property
     def router_folder(self) -> Path:
         return self.entry.path(ROUTER)
 
-    def scores(self) -> pd.DataFrame:
-        return read_scores(self.scores_path, digest=self.record["scores"])
+    def scores_entry(self, split: str) -> Entry:
+        """Cache entry of its scores of a split; the run's hash covers all else that decides them."""
+        return Cache(self.entry.folder.parents[1]).entry("scores", {"run": self.digest, "split": split})
+
+    def unscored(self) -> list[str]:
+        """Its splits whose scores are not there, or not what was written."""
+        return [split for split in self.splits if not self.scores_entry(split).complete]
+
+    def scores(self, *splits: str) -> pd.DataFrame:
+        """Scores of these splits, or of all its own, one after the other.
+
+        Raises:
+            RadarError: it was not scored on one of them, or a file is not what was written.
+        """
+        entries = [self.scores_entry(split) for split in splits or self.splits]
+        if absent := [one.inputs["split"] for one in entries if not one.folder.exists()]:
+            raise RadarError(f"run {self.digest} was not scored on {', '.join(absent)}: `Lab.score` does it.")
+        tables = [read_scores(one.path(SCORES), digest=one.record()["files"][SCORES]) for one in entries]
+        return pd.concat(tables, ignore_index=True)
 
     @property
     def history(self) -> History:

@@ -7,6 +7,7 @@ checksum is checked when it is read; a damaged one is passed over, and the run s
 from __future__ import annotations
 
 import json
+import sys
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -77,7 +78,7 @@ def _read_checkpoint(path: Path) -> tuple[dict[str, Tensor], str] | None:
             return tensors, about["state"]
     except (SafetensorError, KeyError, TypeError, ValueError):
         pass
-    tqdm.write(f"{path} is not what was written: the run starts anew.")
+    tqdm.write(f"{path} is not what was written: the run starts anew.", file=sys.stderr)
     return None
 
 

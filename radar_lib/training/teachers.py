@@ -171,7 +171,7 @@ def score_shard(lab: Lab, panel: Sequence[Run], *, splits: Sequence[str], shard:
 def _keep_part(
     lab: Lab, experts: Panel, spec: RunSpec, split: str, rows: Int[np.ndarray, " row"], folder: Path
 ) -> None:
-    lab.write_scores(experts, spec, folder / SCORES, [split], only=rows)
+    lab.write_scores(experts, spec, folder / SCORES, split, rows=rows)
 
 
 def parts(post_ids: Sequence[str], *, most: int) -> list[Int[np.ndarray, " row"]]:

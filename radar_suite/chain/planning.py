@@ -204,8 +204,8 @@ def passes(notebook: str, values: Mapping[str, Any], posts: Posts) -> list[tuple
     train, validation, test = (posts.count(split) for split in ("train", "validation", "test"))
     routers = [row.backbone for row in ROUTER_ROWS]
 
-    def run(backbone: str, epochs: int) -> tuple[str, float, float, float]:
-        scored = (epochs + 1) * validation + test + posts.count("test_own")
+    def run(backbone: str, epochs: int, *splits: str) -> tuple[str, float, float, float]:
+        scored = epochs * validation + posts.count("test", *splits)
         fit, score = (values["seeds"] * n for n in (epochs * train, scored))
         return backbone, fit, score, fit + score
 
@@ -214,7 +214,7 @@ def passes(notebook: str, values: Mapping[str, Any], posts: Posts) -> list[tuple
             count = values["cost_posts"]
             return [(name, 0, count, count) for name in {EXPERT_BACKBONE, *routers, LAMBDA_STUDY_BACKBONE}]
         case "03":  # each expert its own pipeline's posts: all experts together, all posts
-            return [run(EXPERT_BACKBONE, values["expert_epochs"])]
+            return [run(EXPERT_BACKBONE, values["expert_epochs"], "test_own")]
         case "04":  # every expert every post, from one run of the tower; ablated test posts of its own risk
             changes = 2 * len(MODALITIES) + 1 if posts.frames else 2 * len(MODALITIES) - 2
             most = values["ablated_posts"]
@@ -222,7 +222,7 @@ def passes(notebook: str, values: Mapping[str, Any], posts: Posts) -> list[tuple
             known = train + validation
             return [(EXPERT_BACKBONE, 0, posts.risks * known + ablated, known + ablated)]
         case "05":  # the rows, and the probe's frozen states
-            rows = [run(name, values["epochs"]) for name in routers]
+            rows = [run(name, values["epochs"], "test_own") for name in routers]
             return [*rows, (LAMBDA_STUDY_BACKBONE, 0, train + test, train + test)]
         case "07":  # points of the grid that are rows of the tables are there already
             rows = [row for row in ROUTER_ROWS if row.backbone == LAMBDA_STUDY_BACKBONE and row.objective == "masked"]

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from radar_lib.errors import error_ends_process
 from radar_lib.files import write_json
 from radar_suite.diagnosis.diagnose import HEALTHY, KNOWLEDGE, Diagnoser, Vector, band_of, read_reference, readable
 from radar_suite.diagnosis.runs import RUN, read_run
@@ -49,17 +50,11 @@ def deviations_below(runs: Path) -> dict[str, Vector]:
     return {name: band.deviations(compute(read_run(runs / name), SIGNALS)[0]) for name in others}
 
 
-def main() -> None:
-    """Diagnose all runs of a folder with each knowledge and each method, and write the verdicts."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--runs", type=Path, required=True)
-    parser.add_argument("--reference", type=Path, required=True)
-    parser.add_argument("--out", type=Path, required=True)
-    args = parser.parse_args()
-    band, names = band_of(args.runs)
-    reference = read_reference(args.reference)
+def verdicts(runs: Path, reference: pd.DataFrame) -> dict[str, Any]:
+    """What each method says of each run of a folder, with each knowledge."""
+    band, names = band_of(runs)
     diagnoser, out = Diagnoser(band, reference), {}
-    for place in sorted(p.parent for p in args.runs.glob(f"*/{RUN}")):
+    for place in sorted(p.parent for p in runs.glob(f"*/{RUN}")):
         if place.name in names:
             continue
         run = read_run(place)
@@ -72,7 +67,18 @@ def main() -> None:
                 "posterior": diagnoser(run, knowledge, computed=computed), "rules": rules(vector, columns),
                 "nearest": nearest(vector, columns, reference),
             }  # fmt: skip
-    write_json(args.out, out)
+    return out
+
+
+def main() -> None:
+    """Diagnose all runs of a folder with each knowledge and each method, and write the verdicts."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--runs", type=Path, required=True)
+    parser.add_argument("--reference", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    args = parser.parse_args()
+    with error_ends_process():
+        write_json(args.out, verdicts(args.runs, read_reference(args.reference)))
 
 
 if __name__ == "__main__":

@@ -20,8 +20,8 @@ import numpy as np
 import pandas as pd
 import torch
 
-from radar_lib.errors import RadarError
-from radar_lib.files import atomic_path, digest_json, read_json, read_sealed, write_json
+from radar_lib.errors import RadarError, error_ends_process
+from radar_lib.files import atomic_path, digest_json, locked, read_json, read_sealed, write_json
 from radar_suite.diagnosis import finetuned
 from radar_suite.diagnosis.blind import deviations_below
 from radar_suite.diagnosis.diagnose import HEALTHY, KNOWLEDGE, REFERENCE, UNKNOWN, Model, readable
@@ -237,10 +237,8 @@ def main() -> None:
     parser.add_argument("--cache", type=Path)
     args = parser.parse_args()
     torch.set_num_threads(1)
-    try:
+    with error_ends_process(), locked(args.out / f"{args.size}.lock"):
         scores = evaluate(args.size, args.out / args.size, args.cache or args.out / "cache")
-    except RadarError as error:
-        sys.exit(str(error))
     print(table(scores).to_string(index=False))
 
 

@@ -26,6 +26,7 @@ from tqdm import tqdm
 
 from radar_lib.data.posts import Posts
 from radar_lib.data.schema import FRAMES, TEXT_COLUMNS
+from radar_lib.errors import error_ends_process
 from radar_lib.files import digest_json, read_json, write_json
 from radar_lib.models.base import Encoded
 from radar_lib.models.router import RadarRouter
@@ -163,7 +164,7 @@ class PlantedLab(Lab):
                                         for post, one in zip(changed, whole, strict=True)]  # fmt: skip
         return self._looks[look, split]
 
-    def score(self, run: Run) -> Scores:
+    def scores_of(self, run: Run) -> Scores:
         """As `setups.score`, of a trained router."""
         audit, serve = (len(self.setup.posts[split]) for split in ("audit", "serve"))
         place = np.random.default_rng(serve).random(serve)
@@ -202,7 +203,7 @@ def plant(plan: Plan, runs: Path, key: Path, cache: Cache) -> None:
             seed = one["trained"]
             setup = planted(bench, {**one, "number": seed}, world=plan.world, makings=MAKINGS, healthy=FineTune.of)
             lab.use(setup)
-            scores = lab.score(lab.train(lab.spec(seed), teacher=teacher))
+            scores = lab.scores_of(lab.fit(lab.spec(seed), teacher=teacher))
             write_planted(place, setup, scores, None, np.random.default_rng([plan.world, one["number"], 1]))
             write_json(answer, {**one, "harms": harms(setup, scores)})
         answers[name] = read_json(answer)
@@ -226,7 +227,8 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=Path, required=True)
     args = parser.parse_args()
     torch.set_num_threads(1)
-    plant(PLANS[args.plan], args.runs, args.key, Cache(args.cache))
+    with error_ends_process():
+        plant(PLANS[args.plan], args.runs, args.key, Cache(args.cache))
 
 
 if __name__ == "__main__":

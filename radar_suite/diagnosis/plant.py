@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import secrets
-import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -22,7 +21,7 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
-from radar_lib.errors import RadarError
+from radar_lib.errors import error_ends_process
 from radar_lib.files import digest_json, read_json, read_sealed, write_json, write_sealed
 from radar_lib.training.cache import Cache
 from radar_suite.diagnosis.bench import Bench, Size, open_bench
@@ -191,10 +190,8 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)
     makings = Makings(held_out.OUTSIDE, held_out.harmless) if args.plan in held_out.PLANS else DEVELOPMENT
-    try:
+    with error_ends_process():
         plant((PLANS | held_out.PLANS)[args.plan], args.runs, args.key, Cache(args.cache), makings)
-    except RadarError as error:
-        sys.exit(str(error))
 
 
 if __name__ == "__main__":

@@ -3,14 +3,13 @@
 Adding a row is adding an `Experiment`; nothing else knows how many there are.
 """
 
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from radar_lib.data.posts import LABEL_PREFIX, Posts, labels, valid_mask
 from radar_lib.errors import RadarError
-from radar_lib.files import atomic_path
+from radar_lib.files import atomic_path, digest_file
 from radar_lib.training.cache import Cache
 from radar_lib.training.lab import Lab, Run, RunSpec, SoftLabels
 from radar_lib.training.loop import Execution, Recipe
@@ -100,12 +99,15 @@ class Settings:
         return self.spec(LAMBDA_STUDY_BACKBONE, categories, lam=lam)
 
 
-def set_up(name: str, names: Mapping[str, Any]) -> tuple[Workspace, Posts, Lab, Settings | None]:
+def set_up(
+    name: str, names: Mapping[str, Any], *, scored: Sequence[str] = ("test", OWN_TEST)
+) -> tuple[Workspace, Posts, Lab, Settings | None]:
     """What a notebook starts from: its workspace, the posts, the lab and, where it trains, the profile's settings.
 
     Args:
         name: the notebook's.
         names: its parameters, `globals()` in the cell after them.
+        scored: splits that what it trains is scored on, where the corpus has them.
     """
     ws = Workspace.open(name, names)
     posts, given = ws.open_corpus(), ws.parameters
@@ -113,7 +115,7 @@ def set_up(name: str, names: Mapping[str, Any]) -> tuple[Workspace, Posts, Lab, 
     lab = Lab(
         posts, Cache(ws.cache_dir), checkpoints=locate_checkpoints(given["checkpoints"]), device=ws.device,
         checkpoint_seconds=given.get("checkpoint_seconds", 30.0), execution=execution,
-        text=text_limit(posts, given["text_tokens"]), score_splits=("validation", "test", OWN_TEST),
+        text=text_limit(posts, given["text_tokens"]), score_splits=scored,
     )  # fmt: skip
     shared = ("batch_size", "learning_rate", "lora_rank", "lora_alpha", "seed")
     if "batch_size" not in given:
@@ -193,15 +195,15 @@ def seed_note(index: Sequence[Mapping[str, Any]]) -> str:
 
 
 def keep_run(workspace: Workspace, run: Run, **names: Any) -> dict[str, Any]:
-    """Copy a run's scores into the notebook's folder as `scores/<run_hash>.parquet`; returns its index entry."""
+    """Write a run's scores into the notebook's folder as `scores/<run_hash>.parquet`; returns its index entry."""
     target = workspace.path(f"scores/{run.digest}.parquet")
     with atomic_path(target) as temporary:
-        shutil.copyfile(run.scores_path, temporary)
+        run.scores().to_parquet(temporary, index=False)
     return {
         **names,
         "run": run.digest,
         "scores_path": f"{workspace.profile}/{workspace.name}/scores/{run.digest}.parquet",
-        "scores_digest": run.record["scores"],
+        "scores_digest": digest_file(target),
         "router": run.router_folder.relative_to(workspace.runs_dir).as_posix(),
         "backbone": run.spec.backbone,
         "checkpoint": run.record["checkpoint"],

@@ -153,8 +153,7 @@ def ablated_scores(
     """
     if run.record["inputs"]["posts"] != lab.posts.digest:
         raise RadarError(f"run {run.digest} was trained on other posts than those of {lab.posts.folder}.")
-    own = run.scores()
-    wanted = own[own["split"].isin(splits)]
+    wanted = run.scores(*splits)
     if post_ids is not None:
         wanted = wanted.set_index("post_id").loc[list(post_ids)].reset_index()
     about = {"run": run.digest, "posts": digest_json(wanted["post_id"].tolist())}
@@ -211,7 +210,7 @@ def reliance(
     labels = lab.labels("test", run.spec.categories)
     samples = [sample(column, most=most, seed=seed) for column in labels.T]
     changed = ablated_scores(lab, run, ablations, splits=["test"], post_ids=ids[np.unique(np.concatenate(samples))])
-    own, groups, lines = run.scores(), group_numbers(lab.posts.table("test")), []
+    own, groups, lines = run.scores("test"), group_numbers(lab.posts.table("test")), []
     for k, (category, chosen) in enumerate(zip(run.spec.categories, samples, strict=True)):
         truth = labels[chosen, k]
         if len(np.unique(truth)) < 2:

@@ -32,7 +32,7 @@ from radar_lib.intervals import Difference
 from radar_lib.training.batches import part_of
 from radar_lib.training.parallel import train_all
 from radar_lib.training.scores import logits_for, read_scores
-from radar_lib.training.specs import Run, RunSpec, SoftLabels
+from radar_lib.training.specs import SCORES, Run, RunSpec, SoftLabels
 from radar_lib.training.teachers import soft_labels
 from radar_suite.report.claims import about, scope
 from radar_suite.report.experiments import EXPERT_BACKBONE, LAMBDA_STUDY_BACKBONE, SMALL, by_seed, train_seeds
@@ -227,14 +227,14 @@ def save_results(stage: Stage, rows: Mapping[str, Sequence[Run]], experts: Exper
 def compare(stage: Stage, rows: Mapping[str, Sequence[Run]], experts: Experts) -> Evidence:
     """All rows on the test posts, with the experts behind some of them and the table rows of the small routers."""
     (ids, truth, groups), categories, ws = stage.test(), stage.posts.categories, stage.workspace
-    logits = {row: [logits_for(run.scores(), ids, categories) for run in runs] for row, runs in rows.items()}
+    logits = {row: [logits_for(run.scores("test"), ids, categories) for run in runs] for row, runs in rows.items()}
     trained = group_rows([*ws.read("03_expert_training/experts.json"), *ws.read("05_router_training/routers.json")])
     table_rows = [table_row(name, distilled=distilled) for name in SMALL for distilled in (False, True)]
     entries = {row: by_seed(trained[row]) for row in table_rows}
     for name in (SAME_SIZE, OTHER_FAMILY):
-        runs = experts[name].values()
-        one_seed = [{"scores_path": run.scores_path, "scores_digest": run.record["scores"]} for run in runs]
-        entries[teacher_of(name)] = [one_seed]
+        tests = [run.scores_entry("test") for run in experts[name].values()]
+        files = [{"scores_path": one.path(SCORES), "scores_digest": one.record()["files"][SCORES]} for one in tests]
+        entries[teacher_of(name)] = [files]
     for row, seeds in entries.items():
         logits[row] = [row_logits(one, ids, truth, categories, runs_dir=ws.runs_dir) for one in seeds]
     return Evidence(truth, logits, categories, groups=groups, seed=stage.settings.seed)

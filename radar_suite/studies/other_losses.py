@@ -54,7 +54,7 @@ def study(stage: Stage) -> None:
     for row, ones in runs.items():
         stage.record_row(STUDY, row, ones, side=side_of(row))
     (ids, truth, groups), risks = stage.test(), stage.posts.categories
-    logits = {row: [logits_for(run.scores(), ids, risks) for run in ones] for row, ones in runs.items()}
+    logits = {row: [logits_for(run.scores("test"), ids, risks) for run in ones] for row, ones in runs.items()}
     lines = compare(truth, logits, risks, groups=groups, seed=stage.settings.seed)
     seeds = f"seed {stage.settings.seed}" if stage.seeds == 1 else f"mean over {stage.seeds} seeds"
     what = f"{BACKBONE}, {ws.about}; {seeds}; violating test posts: {stage.test_counts()}"

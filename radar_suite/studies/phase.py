@@ -238,7 +238,7 @@ def _fine_tune(stage: Stage, lab: Lab, backbone: str) -> pd.DataFrame:
     for population, split in ((BLIND, "test"), (OWN, "test_own")):
         if split in lab.score_splits:
             ids, truth, groups = labelled_test_posts(lab.posts, split)
-            logits = [[logits_for(run.scores(), ids, lab.posts.categories) for run in ours] for ours in runs]
+            logits = [[logits_for(run.scores(split), ids, lab.posts.categories) for run in ours] for ours in runs]
             gains = gain_lines(truth, *logits, seed=stage.settings.seed, categories=lab.posts.categories, groups=groups)
             lines += [{"population": population, **line} for line in gains]
     every = [run for ours in runs for run in ours]

@@ -140,7 +140,7 @@ def tuned_gaps(stage: Stage, times: int) -> pd.DataFrame:
     for population, split in SPLITS.items():
         if split in lab.score_splits:
             ids, truth, groups = labelled_test_posts(lab.posts, split)
-            logits = {row: logits_for(run.scores(), ids, lab.posts.categories) for row, run in runs.items()}
+            logits = {row: logits_for(run.scores(split), ids, lab.posts.categories) for row, run in runs.items()}
             found = gap_lines(truth, logits, seed=stage.settings.seed, groups=groups)
             frames.append(_described(found, "LoRA", times, lab.posts.splits["train"], population, **about))
     return pd.concat(frames, ignore_index=True)

@@ -118,7 +118,8 @@ class Stage:
         ids, truth, _ = self.test()
         lines = []
         for run in runs:
-            scores = score_table(truth, logits_for(run.scores(), ids, self.posts.categories), self.posts.categories)
+            logits = logits_for(run.scores("test"), ids, self.posts.categories)
+            scores = score_table(truth, logits, self.posts.categories)
             about = {"backbone": run.spec.backbone, "objective": run.spec.recipe.objective} | config
             lines.append(record.run_lines(
                 study, row, run.spec.recipe.seed, scores, run=run.digest, config=about,

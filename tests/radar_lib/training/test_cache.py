@@ -145,7 +145,7 @@ def test_a_damaged_entry_is_made_again_and_says_so(tmp_path, capsys):
     assert not entry.complete
     entry.make(lambda folder: (folder / "a").write_text("right") and {"n": 2})
     assert entry.path("a").read_text() == "right" and entry.record()["n"] == 2
-    assert "a is not what" in capsys.readouterr().out
+    assert "a is not what" in capsys.readouterr().err
     record = json.loads(entry.path("run.json").read_text())
     entry.path("run.json").write_text(json.dumps(record | {"n": 3}))
     assert not entry.complete
@@ -153,7 +153,7 @@ def test_a_damaged_entry_is_made_again_and_says_so(tmp_path, capsys):
         entry.record()
 
 
-KINDS = ("run.json", "scores.parquet", "history.json", "router/adapter_model.safetensors", "router/heads.safetensors",
+KINDS = ("run.json", "history.json", "router/adapter_model.safetensors", "router/heads.safetensors",
          "router/router_config.json")  # fmt: skip
 
 
@@ -165,13 +165,20 @@ def test_no_flipped_byte_in_a_run_is_read_as_the_run(trained, name):
         assert not run.entry.complete, at
         with pytest.raises(RadarError):
             Run.load(run.entry.folder)
-        if name == "scores.parquet":
-            with pytest.raises(RadarError, match="not what was written"):
-                run.scores()
-        elif "router/" in name:
+        if "router/" in name:
             with pytest.raises(RadarError):
                 RadarRouter.from_pretrained(run.router_folder, backbone=lab.backbone(NAME))
-    assert run.entry.complete and len(Run.load(run.entry.folder).scores())
+    assert run.entry.complete and len(Run.load(run.entry.folder).scores("test"))
+
+
+def test_no_flipped_byte_in_a_runs_scores_is_read(trained):
+    run = trained[1]["LQC"]
+    for name in ("run.json", "scores.parquet"):
+        for at in flips(run.scores_entry("test").path(name)):
+            assert run.unscored() == ["test"], at
+            with pytest.raises(RadarError):
+                run.scores("test")
+    assert not run.unscored()
 
 
 @pytest.mark.parametrize("kind", ["encoded", "features", "teacher"])
@@ -238,7 +245,7 @@ def test_a_flipped_checkpoint_is_passed_over_and_a_whole_one_is_read(tmp_path, c
         _, step = load_checkpoint(path, found, of)
         changed += step == 0
         assert step == 0 or torch.equal(found["w"], weight["w"])
-    assert changed > FLIPS // 2 and "starts anew" in capsys.readouterr().out
+    assert changed > FLIPS // 2 and "starts anew" in capsys.readouterr().err
     found, of = fresh()
     history, step = load_checkpoint(path, found, of)
     assert step == 3 and history.steps[0]["loss"] == 0.5 and torch.equal(found["w"], weight["w"])

@@ -18,6 +18,7 @@ from radar_lib.training.lab import Lab, RunSpec
 from radar_lib.training.loop import Recipe, no_bar
 from radar_lib.training.parallel import describe, rebuild
 from radar_lib.training.streamed import Rows, StreamedPosts
+from radar_suite.world.standins import locate_checkpoints
 
 
 @pytest.fixture
@@ -39,6 +40,23 @@ def test_a_batch_from_the_store_is_the_batch_from_memory(lab, name):
     part = kept.subset([5, 9, 2]).subset([2, 0])
     assert torch.equal(part.batch([0, 1])["input_ids"], kept.batch([2, 5])["input_ids"])
     assert list(part.lengths) == [kept.lengths[2], kept.lengths[5]]
+
+
+def test_posts_encoded_for_several_backbones_at_once_are_those_of_each_alone(posts, tmp_path, monkeypatch):
+    monkeypatch.setattr("radar_lib.training.encoded.CHUNK", 7)
+    names = ["Qwen3-VL-2B", "Gemma3-4B", "LLaVA-OV-0.5B"]
+    lab, alone = (Lab(posts, Cache(tmp_path / name), checkpoints=locate_checkpoints("standins"), bar=no_bar)
+                  for name in ("together", "alone"))  # fmt: skip
+    lab.encoded(names[1], "test")  # is there already
+    lab.encode_together(names, "test")
+    for name in names:
+        alone.encoded(name, "test")
+        one, other = (each.encoded_entry(name, "test") for each in (lab, alone))
+        assert one.complete and one.record()["arrays"] == other.record()["arrays"]
+        assert one.record()["files"] == other.record()["files"]
+    lab.encoded_bytes = 1
+    lab.encode_together(names, "train")
+    assert not any(lab.encoded_entry(name, "train").complete for name in names)
 
 
 @pytest.fixture

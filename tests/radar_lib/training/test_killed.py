@@ -5,8 +5,9 @@ import sys
 from pathlib import Path
 
 from radar_lib.files import read_json
+from radar_lib.training.specs import Run
 
-FILES = ("router/adapter_model.safetensors", "router/heads.safetensors", "scores.parquet")
+FILES = ("router/adapter_model.safetensors", "router/heads.safetensors")
 
 
 def test_a_run_killed_ten_times_ends_as_one_left_alone(posts, checkpoints, tmp_path):
@@ -18,5 +19,6 @@ def test_a_run_killed_ten_times_ends_as_one_left_alone(posts, checkpoints, tmp_p
     assert whole.name == killed.name  # one and the same run hash
     for name in FILES:
         assert (whole / name).read_bytes() == (killed / name).read_bytes(), name
+    assert Run.load(whole).scores("test").equals(Run.load(killed).scores("test"))
     curves = [read_json(folder / "history.json") for folder in (whole, killed)]
     assert curves[0]["steps"] == curves[1]["steps"] and curves[0]["epochs"] == curves[1]["epochs"]

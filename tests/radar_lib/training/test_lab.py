@@ -48,7 +48,23 @@ def test_a_run_is_trained_once_and_leaves_scores_curves_and_a_router(lab, interr
     own = np.flatnonzero(lab.labels("test", ["LQC"])[:, 0] >= 0)
     again = predict(router, lab.encoded("Qwen3-VL-8B", "test").subset(own))
     router.detach()
-    assert np.array_equal(again[:, 0], scores.query("split == 'test'")["logit_LQC"].to_numpy())
+    assert np.array_equal(again[:, 0], run.scores("test")["logit_LQC"].to_numpy())
+
+
+def test_one_more_split_is_scored_without_training_again(lab, interrupting):
+    run = lab.train(expert("LQC"))
+    lab.bar, lab.score_splits = interrupting(1), ("train", "test")
+    assert not lab.finished(run.spec)
+    more = lab.train(run.spec)
+    assert more.digest == run.digest and lab.finished(run.spec)
+    assert more.scores()["split"].value_counts().to_dict() == {"train": 16, "test": 10}
+    pd.testing.assert_frame_equal(more.scores("validation", "test"), run.scores(), check_exact=True)
+    more.scores_entry("train").path("scores.parquet").unlink()
+    assert more.unscored() == ["train"]
+    lab.score(more)
+    assert not more.unscored() and len(more.scores()) == 26
+    with pytest.raises(RadarError, match="not scored on audit"):
+        more.scores("audit")
 
 
 def test_validation_leaves_out_a_risk_without_violations(lab, monkeypatch):

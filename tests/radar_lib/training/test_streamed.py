@@ -40,7 +40,7 @@ def test_a_streamed_run_is_the_kept_run(lab, streaming, name, capsys):
     assert isinstance(posts, StreamedPosts) and isinstance(posts.posts, Rows)  # memory does not grow with them
     assert not any(isinstance(value, torch.Tensor) for value in vars(posts).values())
     assert not streaming.encoded_entry(name, "train").folder.exists()
-    assert f"{name}, train: 48 posts would take" in capsys.readouterr().out
+    assert f"{name}, train: 48 posts would take" in capsys.readouterr().err
     assert np.array_equal(streaming.encoded(name, "test").lengths, lab.encoded(name, "test").lengths)
     exact = {"rtol": 0, "atol": 0} if name == "SigLIP2" else {"rtol": 1e-4, "atol": 1e-5}
     losses = [[step["loss"] for step in run.history.steps] for run in (kept, again)]

@@ -120,8 +120,8 @@ def test_low_capacity_adapts_few_layers_and_can_be_read_again(opened):
     with safe_open(run.router_folder / "adapter_model.safetensors", "np") as file:
         adapted = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118  it is no mapping
     assert len(adapted) == 2 and all("layers.0" in name and 1 in shape for name, shape in adapted.items())
-    own = run.scores().query("split == 'validation'")["logit_LQC"].to_numpy()
-    assert lab.score(run)["logit", "validation"][:, 0] == pytest.approx(own, abs=1e-4)
+    own = run.scores("validation")["logit_LQC"].to_numpy()
+    assert lab.scores_of(run)["logit", "validation"][:, 0] == pytest.approx(own, abs=1e-4)
 
 
 def test_a_fault_counts_where_it_is_worse_than_every_healthy_run():

@@ -1,15 +1,22 @@
 """A run of the chain as a run folder: the router's own scores, a band of refitted heads, one error where it fails."""
 
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from radar_lib.data.posts import open_posts
 from radar_lib.errors import RadarError
 from radar_lib.files import read_json
+from radar_lib.models.text import TextLimit
+from radar_lib.training.cache import Cache
+from radar_lib.training.lab import Lab
+from radar_lib.training.loop import no_bar
 from radar_suite.chain.cli import main
 from radar_suite.diagnosis.from_chain import CORPUS, ROUTERS, SOFT_LABELS, is_chain_run, read_chain
 from radar_suite.diagnosis.signals import SIGNALS, broken_contracts, compute
+from radar_suite.world.standins import locate_checkpoints
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +35,11 @@ def chain(smoke_run, tmp_path_factory):
 
 def test_scores_are_the_routers_own(chain):
     found = read_chain(chain)
-    run, own = found.run_folder(), found.run.scores().query("split == 'validation'").set_index("post_id")
+    lab = Lab(open_posts(chain.parent / read_json(chain / CORPUS)["folder"]), Cache(chain.parent / "cache"),
+              checkpoints=locate_checkpoints("standins"), text=TextLimit(**found.run.entry.inputs["text"]),
+              bar=no_bar)  # fmt: skip
+    lab.score(replace(found.run, splits=("validation",)))  # the chain reads its scores of test posts only
+    run, own = found.run_folder(), found.run.scores("validation").set_index("post_id")
     mine = run.splits["validation"].set_index("post_id").loc[own.index]
     for c in run.categories:
         assert mine[f"logit_{c}"].to_numpy() == pytest.approx(own[f"logit_{c}"].to_numpy(), abs=1e-4)

@@ -59,7 +59,7 @@ def test_ablated_scores_equal_posts_changed_by_hand(trained, name):
     wanted = [Ablation("blank", "title"), Ablation("blank", "frames"), Ablation("permute", "title"),
               Ablation("permute", "frames"), Ablation("replay", "jpeg60")]  # fmt: skip
     found = ablated_scores(lab, run, wanted)
-    own = run.scores().query("split == 'test'")
+    own = run.scores("test")
     for ablation in wanted:
         scores = found[ablation.name]
         assert scores["post_id"].tolist() == own["post_id"].tolist() and set(scores["split"]) == {"test"}
@@ -73,7 +73,7 @@ def test_what_was_scored_is_not_scored_again_and_kept_features_spare_the_tower(t
     lab, runs = trained
     run, asr = runs["Qwen3-VL-8B"], Ablation("permute", "asr", seed=5)
     monkeypatch.setattr(lab.backbone("Qwen3-VL-8B"), "tower", None)  # not needed
-    ids = run.scores().query("split == 'test'")["post_id"].tolist()
+    ids = run.scores("test")["post_id"].tolist()
     some = ablated_scores(lab, run, [asr], post_ids=ids[3:7])[asr.name]
     every = ablated_scores(lab, run, [asr])[asr.name]
     assert some["post_id"].tolist() == ids[3:7] and every["post_id"].tolist() == ids

@@ -163,7 +163,7 @@ def test_a_whole_study_at_its_smallest_is_recorded_and_fits_nothing_twice(stage,
         for line in table.to_dict("records"):
             said = study_values(name, line, means)
             assert said == pytest.approx({key: line[key] for key in said}, abs=1e-5, nan_ok=True)
-    figures = {"map", "limit_map", "lines", "levels", "interventions", "summary"}
+    figures = {"map", "limit_map", "lines", "levels", "mended", "summary"}
     assert {path.stem for path in folder.glob("phase_*.png")} == {f"phase_{name}" for name in figures}
     for module, function in (("cells", "fit_cell"), ("interventions", "fit_intervention"), ("frozen", "encode_slice")):
         monkeypatch.setattr(f"radar_suite.studies.{module}.{function}", None)
