@@ -22,7 +22,7 @@ from sklearn.preprocessing import StandardScaler
 from standins import finished, said_of
 
 from radar_lib.files import write_json
-from radar_lib.intervals import average_precision_influence, normal_difference
+from radar_lib.intervals import average_precision_influence, standard_error, student_difference
 from radar_lib.metrics import average_precision
 from radar_lib.training.batches import part_of
 from radar_lib.training.cache import Cache
@@ -87,7 +87,8 @@ def judged(lab: Lab, logits: Mapping[str, np.ndarray], against: str) -> list[dic
             parts[name][rows] += influence / len(rows) / len(cells)
     lines = []
     for name in logits:
-        gain = normal_difference(float(np.mean(areas[name]) - np.mean(areas[against])), parts[name] - parts[against])
+        error = standard_error(parts[name] - parts[against])
+        gain = student_difference(float(np.mean(areas[name]) - np.mean(areas[against])), error)
         by_risk = np.reshape(areas[name], (HALVES, -1)).mean(axis=0)
         percent = dict(zip(lab.posts.categories, (100 * by_risk).round(2).tolist(), strict=True))
         ends = {key: round(100 * value, 2) for key, value in zip(("difference", "low", "high"), gain[:3], strict=True)}

@@ -24,10 +24,12 @@ from radar_lib.intervals import (
     Interval,
     average_precision_influence,
     bootstrap,
+    count_groups,
     logit_interval,
-    normal_difference,
     percentile_interval,
     replicate_difference,
+    standard_error,
+    student_difference,
     sum_within,
 )
 from radar_lib.labels import valid_mask
@@ -63,13 +65,15 @@ class Evidence:
         self._tables = {row: [score_table(truth, one, categories) for one in runs] for row, runs in rows.items()}
         self._logits, self._known = rows, valid_mask(truth)
         self._influence: dict[tuple[Hashable, str], np.ndarray] = {}
+        self._groups = {AVERAGE: count_groups(groups, among=self._known.any(axis=1))}
         for k, category in enumerate(categories):
-            known = valid_mask(truth[:, k])
+            known = self._known[:, k]
+            self._groups[category] = count_groups(groups, among=known)
             for row, runs in rows.items():
                 parts = [average_precision_influence(truth[known, k], one[known, k]) for one in runs]
                 influence = np.zeros(len(truth))
                 influence[known] = np.mean(parts, axis=0) / known.sum()
-                self._influence[row, category] = sum_within(influence, groups, among=known)
+                self._influence[row, category] = sum_within(influence, groups)
         self._drawn = self._bootstrap(truth, rows, groups, replicates, seed)
         for row in rows:
             self._influence[row, AVERAGE] = np.mean([self._influence[row, c] for c in categories], axis=0)
@@ -118,7 +122,8 @@ class Evidence:
         if over == "seeds":
             return seed_interval(runs, level=level)
         if metric == AREA:
-            posts = logit_interval(float(np.mean(runs)), self._influence[row, category], level=level)
+            error = standard_error(self._influence[row, category], self._groups[category])
+            posts = logit_interval(float(np.mean(runs)), error, level=level)
         else:
             posts = percentile_interval(float(np.mean(runs)), self._drawn[row, category, metric], level=level)
         return posts if over == "posts" else combined_interval(posts, runs, level=level)
@@ -165,7 +170,8 @@ class Evidence:
 
         estimate = float(sum(weight * self.value(row, category, metric) for row, weight in weights.items()))
         if metric == AREA:
-            return normal_difference(estimate, summed(self._influence, category), level=level)
+            error = standard_error(summed(self._influence, category), self._groups[category])
+            return student_difference(estimate, error, level=level)
         return replicate_difference(estimate, summed(self._drawn, category, metric), level=level)
 
     def _bootstrap(

@@ -7,6 +7,7 @@ process never leaves a half-written file under a final name. What is written wit
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -31,6 +32,7 @@ SEAL = "seal"  # key of a record's own digest
 _SPACE = Path("/proc/self/ns/pid")  # containers may share a name and a disk, not their numbers of processes
 # with the process's number, who writes: folders may be shared by machines
 _HERE = f"{platform.node()}-{_SPACE.stat().st_ino if _SPACE.exists() else 0}-"
+_OF_THE_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO}  # a write may fail without the file's name
 _SETTLED_S = 2.0  # clocks of file systems are coarse: a file as young as this may change and keep its time
 _known: dict[tuple[int, ...], str] = {}  # digests of files that this process has read
 
@@ -65,7 +67,9 @@ def _beside(path: Path) -> Iterator[Path]:
         temporary = Path(tempfile.mkdtemp(prefix=prefix, suffix=suffix, dir=path.parent))
         yield temporary
     except OSError as error:
-        raise cannot_write(path, error) from error
+        if temporary is None or error.errno in _OF_THE_DISK or Path(str(error.filename)).is_relative_to(temporary):
+            raise cannot_write(path, error) from error
+        raise  # about another file, such as one that was to be copied
     finally:
         if temporary is not None:
             _discard(temporary)
@@ -116,8 +120,9 @@ def remove_leftovers(folder: Path) -> None:
     """Remove temporary paths below `folder` whose process, of this machine, was killed before it could."""
     for parent, names, _ in os.walk(folder):  # which passes over what others remove meanwhile
         for name in names:
-            pid = name.rpartition(f".{_HERE}")[2].removesuffix(".tmp")
-            if name.endswith(".tmp") and pid.isdigit() and not psutil.pid_exists(int(pid)):
+            _, mark, rest = name.rpartition(f".{_HERE}")
+            pid, suffix = rest.removesuffix(".tmp"), rest.endswith(".tmp")
+            if mark and suffix and name[0] == "." and pid.isdigit() and not psutil.pid_exists(int(pid)):
                 _discard(Path(parent, name))
 
 

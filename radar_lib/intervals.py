@@ -86,28 +86,36 @@ def _area(labels: Labels, scores: Scores) -> tuple[float, Parts]:
     return theta, influence * len(y) / y.sum()
 
 
-def sum_within(parts: Parts, groups: Groups, *, among: Bool[np.ndarray, " post"] | None = None) -> Parts:
-    """What each group of posts adds to an error: the sum over its posts; of independent posts the parts as they are.
+def sum_within(parts: Parts, groups: Groups) -> Parts:
+    """What each group of posts adds to an error: the sum over its posts; of independent posts the parts as they are."""
+    return parts if groups is None else np.bincount(groups, weights=parts)
 
-    Scaled by the root of G / (G - 1), G being the number of groups, as a few groups lie closer to their own mean than
-    to the true one; and by t / z, the 97.5 % quantiles of Student's t and of the normal, since a variance that few sums
-    decide is often too small. It has f = 2 V^2 / (Q - V^2 / G) degrees of freedom (that many equal normal sums would
-    vary as it does), at most G - 1; V and Q add the sums' squares and fourth powers. NaN for a single group, which says
-    nothing of others.
+
+def count_groups(groups: Groups, *, among: Bool[np.ndarray, " post"] | None = None) -> int | None:
+    """Groups that the posts are of, or those `among` them that a metric is about; None where posts are independent."""
+    return None if groups is None else len(np.unique(groups if among is None else groups[among]))
+
+
+def standard_error(parts: Parts, number: int | None = None) -> float:
+    """Of what has the sum of `parts` as its error, one of each post, or of each group (`sum_within`).
+
+    That of groups is scaled by the root of G / (G - 1), G being their number, as a few groups lie closer to their own
+    mean than to the true one; and by t / z, the 97.5 % quantiles of Student's t and of the normal, since a variance
+    that few sums decide is often too small. It has f = 2 V^2 / (Q - V^2 / G) degrees of freedom (that many equal normal
+    sums would vary as it does), at most G - 1; V and Q add the sums' squares and fourth powers. So it is no sum: parts
+    of several quantities are added first. NaN for a single group, which says nothing of others.
 
     Args:
-        among: the posts that the metric is about, where the others' parts are 0; all if None.
+        number: of groups (`count_groups`); None for independent posts.
     """
-    if groups is None:
-        return parts
-    number = len(np.unique(groups if among is None else groups[among]))
-    sums = np.bincount(groups, weights=parts)
+    total, fourth = (float(np.sum(parts**power)) for power in (2, 4))
+    if number is None:
+        return float(np.sqrt(total))
     if number < 2:
-        return sums * np.nan
-    total, fourth = (float(np.sum(sums**power)) for power in (2, 4))
+        return np.nan
     apart = fourth - total**2 / number
     freedom = min(2 * total**2 / apart, number - 1) if apart > 0 else number - 1
-    return sums * (np.sqrt(number / (number - 1)) * quantile(0.95, freedom) / quantile(0.95))
+    return float(np.sqrt(total * number / (number - 1))) * quantile(0.95, freedom) / quantile(0.95)
 
 
 def average_precision_interval(
@@ -125,7 +133,8 @@ def average_precision_interval(
     [0.83, 0.28, 0.98]
     """
     estimate, influence = _area(labels, scores)
-    return logit_interval(estimate, sum_within(influence / len(labels), groups), level=level)
+    parts = sum_within(influence / len(labels), groups)
+    return logit_interval(estimate, standard_error(parts, count_groups(groups)), level=level)
 
 
 def average_precision_difference(
@@ -138,7 +147,7 @@ def average_precision_difference(
     """
     (ours_area, ours_influence), (their_area, their_influence) = _area(labels, ours), _area(labels, theirs)
     parts = sum_within((ours_influence - their_influence) / len(labels), groups)
-    return normal_difference(ours_area - their_area, parts, level=level)
+    return student_difference(ours_area - their_area, standard_error(parts, count_groups(groups)), level=level)
 
 
 def bootstrap_difference(
@@ -227,18 +236,13 @@ def bootstrap(
     return np.concatenate([values(one if groups is None else one[:, groups]) for one in drawn], axis=-1)
 
 
-def logit_interval(estimate: float, parts: Parts, *, level: float = 0.95) -> Interval:
-    """Normal interval on the logit scale of a fraction whose error is the sum of `parts`; NaN ends at 0 and 1."""
+def logit_interval(estimate: float, error: float, *, level: float = 0.95) -> Interval:
+    """Normal interval on the logit scale of a fraction with this standard error; NaN ends at 0 and 1."""
     z = quantile(level)
     if not 0.0 < estimate < 1.0:
         return Interval(estimate, np.nan, np.nan)
-    error = float(np.sqrt(np.square(parts).sum())) / (estimate * (1 - estimate))
-    return Interval(estimate, float(expit(logit(estimate) - z * error)), float(expit(logit(estimate) + z * error)))
-
-
-def normal_difference(estimate: float, parts: Parts, *, level: float = 0.95) -> Difference:
-    """Normal interval and p-value of a difference whose error is the sum of `parts`."""
-    return student_difference(estimate, float(np.sqrt(np.square(parts).sum())), level=level)
+    width = z * error / (estimate * (1 - estimate))
+    return Interval(estimate, float(expit(logit(estimate) - width)), float(expit(logit(estimate) + width)))
 
 
 def percentile_interval(estimate: float, drawn: Replicates, *, level: float = 0.95) -> Interval:
@@ -268,13 +272,16 @@ def replicate_difference(estimate: float, drawn: Replicates, *, level: float = 0
     return student_difference(estimate, error, level=level)
 
 
-def student_difference(estimate: float, error: float, freedom: float = np.inf, *, level: float) -> Difference:
-    """Symmetric interval and two-sided p-value; without an error only 0 is known to be 0, the rest has no interval."""
+def student_difference(estimate: float, error: float, freedom: float = np.inf, *, level: float = 0.95) -> Difference:
+    """Symmetric interval and two-sided p-value of a difference with this standard error: normal, or Student's t.
+
+    Without an error only 0 is known to be 0; the rest has no interval, and neither has anything of an unknown error.
+    """
     width = quantile(level, freedom) * error
     if error > 0:
         p_value = 2 * float(student.sf(abs(estimate) / error, freedom))
         return Difference(estimate, estimate - width, estimate + width, p_value)
-    width = 0.0 if estimate == 0 else np.nan
+    width = 0.0 if estimate == error == 0 else np.nan
     return Difference(estimate, estimate - width, estimate + width, 1.0)
 
 

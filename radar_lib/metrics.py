@@ -214,12 +214,14 @@ def score_table(
 
     Raises:
         ValueError: as every metric, with the category's name, also where it has no verified cell; shapes that do not
-            fit the categories; or a name that no risk can have, such as Average.
+            fit the categories, or none of these; or a name that no risk can have, such as Average.
     """
     labels, logits = np.asarray(labels), np.asarray(logits)
     if labels.shape != logits.shape or labels.ndim != 2 or labels.shape[1] != len(categories):
         raise ValueError(f"labels {labels.shape}, logits {logits.shape} and {len(categories)} categories do not fit")
     check_categories(categories)
+    if not len(categories):
+        raise ValueError("there are no categories")
     table: dict[str, dict[str, float]] = {}
     for k, category in enumerate(categories):
         try:

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from radar_lib.errors import RadarError
-from radar_lib.files import DIGEST_LENGTH, digest_file, digest_json, read_json
+from radar_lib.files import DIGEST_LENGTH, digest_json, digest_known, read_json
 from radar_lib.models.families import FAMILIES
 
 PACKAGE = "package:"  # a checkpoint reference that is the same on every machine
@@ -104,22 +104,11 @@ def _from_hub(call: Any, identifier: str, revision: str, **options: Any) -> str:
         ) from error
 
 
-@lru_cache(maxsize=512)
-def _digest(path: Path, size: int, changed: int) -> str:
-    return digest_file(path)
-
-
-def _file_digest(path: Path) -> str:
-    """As `digest_file`; a large file that has not changed is read once per process."""
-    about = path.stat()
-    return _digest(path, about.st_size, about.st_mtime_ns)
-
-
 def folder_digest(folder: Path) -> str:
     """Digest of the files that decide what a checkpoint computes; cards and records beside them do not count."""
     counted = {".json", ".safetensors", ".jinja", ".txt", ".model", ".py"}
     files = sorted(path for path in folder.iterdir() if path.suffix in counted and path.name != "record.json")
-    return digest_json([[path.name, _file_digest(path)] for path in files])
+    return digest_json([[path.name, digest_known(path)] for path in files])
 
 
 def checkpoint_digest(checkpoint: str | Path) -> str:
@@ -259,7 +248,7 @@ def _check_hashes(folder: Path, shards: Iterable[Path]) -> int:
         expected = known.get(shard.name) or _hub_hash(shard)
         if expected is None:
             continue
-        if (digest := _file_digest(shard)) != expected[:DIGEST_LENGTH]:
+        if (digest := digest_known(shard)) != expected[:DIGEST_LENGTH]:
             raise RadarError(
                 f"{shard} has the wrong hash: its bytes begin {digest}, {expected[:DIGEST_LENGTH]} is expected. "
                 + _again(shard)

@@ -129,23 +129,26 @@ class Encoder:
 
         `encoded` finds them; where the disk has no room for all it has the work to do, one backbone at a time.
         """
-        rows, models = Rows(self.posts.folder, split), {name: self._load(name) for name in backbones}
-        room = room_for(models[backbones[0]], self.cache.root) if self.encoded_bytes is None else self.encoded_bytes
-        if sum(encoded_size(model, rows) for model in models.values()) > room // self.readers:
+        # in one order everywhere, as several locks are held at once
+        entries = {name: self.encoded_entry(name, split) for name in sorted(backbones)}
+        models = {name: self._load(name) for name, entry in entries.items() if not entry.complete}
+        rows = Rows(self.posts.folder, split)
+        needed = sum(encoded_size(model, rows) for model in models.values())
+        rooms = [room_for(model, self.cache.root) for model in models.values()]
+        if not models or needed > (min(rooms) if self.encoded_bytes is None else self.encoded_bytes) // self.readers:
             return
         with ExitStack() as opened:
             stores = []
             for name, model in models.items():
-                entry = self.encoded_entry(name, split)
-                if (said := opened.enter_context(entry.making())) is not None:
-                    kept = opened.enter_context(Store(entry.workplace))
+                if (said := opened.enter_context(entries[name].making())) is not None:
+                    kept = opened.enter_context(Store(entries[name].workplace))
                     said["arrays"] = kept.arrays
                     stores.append((model, kept))
             for chunk in row_chunks(self.posts.split(split)) if stores else ():
                 for model, kept in stores:
                     kept.add(model.cache_features(model.encode(chunk)))
-        for name in backbones:
-            forget_stale(self.encoded_entry(name, split))
+        for name in models:
+            forget_stale(entries[name])
 
     def streamed(self, backbone: str, rows: Rows, *, positions: Sequence[int] | None = None) -> StreamedPosts:
         """Posts (some, or all) that `backbone` decodes and encodes anew whenever a batch is asked for."""

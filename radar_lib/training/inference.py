@@ -52,10 +52,15 @@ def predict(
     """Logits (float32) of every post, in the order of `inputs`; a bar is shown where `title` is given.
 
     Under torchrun each process reads its share of the batches, and every process returns the whole.
+
+    Raises:
+        ValueError: there are no posts.
     """
     router.eval()
     order = np.argsort(np.asarray(inputs.lengths), kind="stable")
     rank, processes = rank_and_size()
+    if not len(order):
+        raise ValueError("there are no posts to score")
     plan = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
     mine = plan[rank::processes]
     result: np.ndarray | None = None

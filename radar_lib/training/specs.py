@@ -186,7 +186,8 @@ class Run:
         Raises:
             RadarError: it was not scored on one of them, or a file is not what was written.
         """
-        entries = [self.scores_entry(split) for split in splits or self.splits]
+        if not (entries := [self.scores_entry(split) for split in splits or self.splits]):
+            raise RadarError(f"run {self.digest}: name the splits; one that was loaded does not know them.")
         if absent := [one.inputs["split"] for one in entries if not one.folder.exists()]:
             raise RadarError(f"run {self.digest} was not scored on {', '.join(absent)}: `Lab.score` does it.")
         tables = [read_scores(one.path(SCORES), digest=one.record()["files"][SCORES]) for one in entries]

@@ -32,6 +32,7 @@ from radar_lib.files import atomic_path
 from radar_lib.models.base import Backbone
 from radar_lib.models.router import RadarRouter
 from radar_lib.models.text import TextLimit
+from radar_lib.sources import digest_sources
 from radar_lib.training.batches import part_of
 from radar_lib.training.cache import Cache, Entry
 from radar_lib.training.lab import Lab
@@ -183,7 +184,8 @@ def parts(post_ids: Sequence[str], *, most: int) -> list[Int[np.ndarray, " row"]
 
 def _parts(lab: Lab, panel: Sequence[Run], split: str) -> list[tuple[Entry, Int[np.ndarray, " row"]]]:
     """Where a split's soft labels are kept: cache entry and rows of each part."""
-    about = {"experts": [run.digest for run in panel], "posts": lab.posts.digest, "split": split, "most": PART_POSTS}
+    about = {"experts": [run.digest for run in panel], "posts": lab.posts.digest, "split": split, "most": PART_POSTS,
+             "code": digest_sources("radar_lib.training.teachers")}  # fmt: skip
     dealt = parts(lab.table(split)["post_id"].tolist(), most=PART_POSTS)
     return [(lab.cache.entry("teacher", about | {"part": part}), rows) for part, rows in enumerate(dealt)]
 

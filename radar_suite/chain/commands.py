@@ -6,12 +6,11 @@ import argparse
 import dataclasses
 import shlex
 from datetime import date
-from pathlib import Path
 from typing import Any
 
 from radar_suite.chain import exits
 from radar_suite.chain.notebooks import discover
-from radar_suite.chain.profiles import load_profile, nearest, parse_override, resolve
+from radar_suite.chain.profiles import load_profile, nearest, parse_override, profile_name, resolve
 from radar_suite.chain.progress import near
 from radar_suite.chain.reproduce import notebooks_folder, runs_folder
 from radar_suite.places import check_run_name
@@ -30,8 +29,7 @@ def report(args: argparse.Namespace) -> int:
     """`radar report`."""
     from radar_suite.chain.htmlreport import write_report
 
-    name = Path(args.profile).stem if args.profile.endswith((".yaml", ".yml")) else args.profile
-    run = runs_folder(args) / check_run_name(name)
+    run = runs_folder(args) / check_run_name(profile_name(args.profile))
     print(near(write_report(run, discover(notebooks_folder(args)))))
     return exits.OK
 

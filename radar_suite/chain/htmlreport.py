@@ -17,7 +17,7 @@ from urllib.parse import quote
 
 import psutil
 
-from radar_lib.files import atomic_path, atomic_write_text, digest_json, read_json
+from radar_lib.files import atomic_path, atomic_write_text, digest_json
 from radar_lib.sources import digest_sources
 from radar_suite.chain.exits import UsageError
 from radar_suite.chain.ledger import EXECUTED, FIGURES, Ledger
@@ -58,13 +58,8 @@ class Exhibit:
 
 
 def exhibits(folder: Path, notebook: str) -> list[Exhibit]:
-    """What `folder/manifest.json` enters, or, in an older run, what has a stamp `<name>.json` beside it."""
-    if (folder / MANIFEST).is_file():
-        entries = read_manifest(folder)["entries"]
-    else:
-        files = [path.name for path in sorted(folder.glob("*")) if path.is_file() and path.suffix != ".json"]
-        entries = {path.stem: read_json(path) | {"files": [f for f in files if Path(f).stem == path.stem]}
-                   for path in sorted(folder.glob("*.json")) if isinstance(read_json(path), dict)}  # fmt: skip
+    """What `folder/manifest.json` enters; nothing where there is none."""
+    entries = read_manifest(folder)["entries"] if (folder / MANIFEST).is_file() else {}
     return [
         Exhibit(name, notebook, folder, str(entry.get("caption", name)), str(entry.get("device", "")), files)
         for name, entry in entries.items()
@@ -110,9 +105,8 @@ def write_report(run_dir: Path, notebooks: Sequence[Notebook]) -> Path:
         if ledger.entries[book.name]["kept"].get(executed) != ledger.digest(executed):
             raise UsageError(f"{run_dir / executed} is not what the chain left: `radar reproduce` makes it again.")
     index, left = run_dir / "report" / "index.html", []
-    for name, folder in [(b.name, run_dir / b.name / FIGURES) for b in finished] + [
-        (STUDIES, run_dir / STUDIES), (STUDIES, run_dir / STUDIES / FIGURES)]:  # fmt: skip
-        left += exhibits(folder, name)
+    for name in [*(book.name for book in finished), STUDIES]:
+        left += exhibits(run_dir / name / FIGURES, name)
     sizes = [[e.name, [[file, (e.folder / file).stat().st_mtime_ns] for file in e.files]] for e in left]
     code = digest_sources(__name__, "radar_suite.chain.notebook_page")
     key = digest_json([ledger.entries, code, [book.title for book in notebooks], sizes])

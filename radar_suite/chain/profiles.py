@@ -37,6 +37,11 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f" Did you mean {close[0]!r}?" if close else ""
 
 
+def profile_name(profile: str) -> str:
+    """The name of a profile, which may be given as its file."""
+    return Path(profile).stem if profile.endswith((".yaml", ".yml")) else profile
+
+
 def load_profile(name: str, folder: Path) -> tuple[str, dict[str, Value]]:
     """Name and values of a profile: `<folder>/<name>.yaml`, or a YAML file of your own given by its path.
 

@@ -50,7 +50,7 @@ def build_chain(args: argparse.Namespace) -> Chain:
     """
     folder = notebooks_folder(args)
     notebooks = discover(folder)
-    name, given = load_profile(args.profile, folder / "profiles")
+    profile, given = load_profile(args.profile, folder / "profiles")
     given |= dict(parse_override(text) for text in args.set)
     for option in ("posts", "public_sources"):
         value = getattr(args, option)
@@ -58,7 +58,7 @@ def build_chain(args: argparse.Namespace) -> Chain:
             given[option] = Value(value, "--" + option.replace("_", "-"))
     given = absolute_paths(given, project=folder.parent)
     check_folders(given)
-    name = run_name(name, given)
+    name = run_name(profile, given)
     own = {"profile": Value(name, "--profile"), "runs_dir": Value(str(runs_folder(args)), "--runs")}
     declared = {notebook.name: notebook.parameters for notebook in notebooks}
     given |= {option: value for option, value in own.items() if any(option in names for names in declared.values())}
@@ -69,7 +69,7 @@ def build_chain(args: argparse.Namespace) -> Chain:
         selected=select(notebooks, start=args.start, only=args.only),
         parameters=parameters,
         run_dir=runs_folder(args) / name,
-        profile=Path(args.profile).stem, force=args.force, no_limit=args.no_limit, resume=resume_command(args),
+        profile=profile, force=args.force, no_limit=args.no_limit, resume=resume_command(args),
     )  # fmt: skip
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from radar_lib.errors import RadarError
 from radar_suite.chain import exits
+from radar_suite.chain.profiles import profile_name
 from radar_suite.chain.progress import near
 from radar_suite.chain.reproduce import notebooks_folder, runs_folder
 from radar_suite.report.manifest import MANIFEST
@@ -53,7 +54,7 @@ def verify(args: argparse.Namespace) -> int:
     """`radar verify`."""
     from radar_suite.report import comparison
 
-    name, project = Path(args.profile).stem, notebooks_folder(args).parent
+    name, project = profile_name(args.profile), notebooks_folder(args).parent
     record, run = args.against or project / "figures" / name, runs_folder(args) / name
     if not (record / MANIFEST).is_file():
         raise RadarError(f"{near(record)} is no record: it holds no {MANIFEST}. `radar reproduce` writes one into "

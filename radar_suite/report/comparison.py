@@ -125,6 +125,8 @@ def check_folder(folder: Path, *, runs: Path) -> pd.DataFrame:
         runs: the record of runs; values of tables and grid follow from the scores, and the studies' files from it.
     """
     entries, parts = read_manifest(folder)["entries"], []
+    if not entries:
+        raise RadarError(f"{folder}: its {MANIFEST} enters nothing. Run the chain again.")
     lines = read_record(runs).set_index("study") if runs.is_file() else pd.DataFrame()
     for name, (files_of, study) in SCORES.items():
         if name in entries and (folder / f"{name}.parquet").is_file():
@@ -254,6 +256,8 @@ def has_scores(run: Path) -> bool:
 def check_run(run: Path) -> pd.DataFrame:
     """Hold a finished run's results against its own scores, and its score files against their digests."""
     folders = [run / notebook / "figures" for notebook in NOTEBOOKS.values()]
+    if not any((one / MANIFEST).is_file() for one in folders):
+        raise RadarError(f"{run}: no notebook has left results. `radar reproduce` makes them.")
     parts = [check_folder(one, runs=run / FILE) for one in folders if (one / MANIFEST).is_file()]
     for index in (run / name for name in TRAINING if (run / name).is_file()):
         content = read_json(index)

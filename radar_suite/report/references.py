@@ -29,7 +29,7 @@ from sklearn.preprocessing import StandardScaler
 from radar_lib.data.posts import Posts, labels
 from radar_lib.evidence import AREA, Evidence
 from radar_lib.files import digest_file, digest_json
-from radar_lib.intervals import logit_interval, sum_within
+from radar_lib.intervals import count_groups, logit_interval, standard_error, sum_within
 from radar_lib.metrics import uninformed_metrics
 from radar_lib.sources import digest_sources
 from radar_lib.training.encoder import pooled_features
@@ -204,21 +204,24 @@ def uninformed_results(scores: RowScores) -> pd.DataFrame:
 
     The interval of its PR-AUC is that of the prevalence. The rest is known without the posts: both ends are the number.
     """
-    metrics, influence = {}, {}
+    metrics, influence, number = {}, {}, {}
     for k, category in enumerate(scores.categories):
         known = scores.truth[:, k] >= 0
         y = scores.truth[known, k]
         parts = np.zeros(len(known))
         parts[known] = (y - y.mean()) / len(y)
         counts = {"posts": len(y), "positives": int(y.sum()), "prevalence": float(y.mean())}
-        influence[category] = sum_within(parts, scores.groups, among=known)
+        influence[category] = sum_within(parts, scores.groups)
+        number[category] = count_groups(scores.groups, among=known)
         metrics[category] = uninformed_metrics(counts["prevalence"]) | counts
     mean = {name: float(np.mean([one[name] for one in metrics.values()])) for name in tables.METRICS}
     metrics[tables.AVERAGE] = mean
     influence[tables.AVERAGE] = np.mean([influence[category] for category in scores.categories], axis=0)
+    number[tables.AVERAGE] = count_groups(scores.groups, among=(scores.truth >= 0).any(axis=1))
+    errors = {category: standard_error(influence[category], number[category]) for category in influence}
     frame = pd.DataFrame(tables.over_seeds([metrics])).assign(loss=REFERENCE, method=CHANCE)
     ends = [
-        logit_interval(value, influence[category])[1:] if metric == "PR-AUC" else (value, value)
+        logit_interval(value, errors[category])[1:] if metric == "PR-AUC" else (value, value)
         for category, metric, value in zip(frame["category"], frame["metric"], frame["value"], strict=True)
     ]
     return frame.assign(low=[low for low, _ in ends], high=[high for _, high in ends])

@@ -26,6 +26,7 @@ from radar_lib.errors import RadarError
 from radar_lib.files import digest_json
 from radar_lib.metrics import average_precision
 from radar_lib.models.router import RadarRouter
+from radar_lib.sources import digest_sources
 from radar_lib.training.encoded import EncodedPosts, StoredPosts
 from radar_lib.training.inference import predict
 from radar_lib.training.lab import Lab, Run
@@ -156,7 +157,7 @@ def ablated_scores(
     wanted = run.scores(*splits)
     if post_ids is not None:
         wanted = wanted.set_index("post_id").loc[list(post_ids)].reset_index()
-    about = {"run": run.digest, "posts": digest_json(wanted["post_id"].tolist())}
+    about = {"run": run.digest, "posts": digest_json(wanted["post_id"].tolist()), "code": digest_sources(__name__)}
     out: dict[str, pd.DataFrame] = {}
     router: RadarRouter | None = None
     try:
@@ -235,8 +236,8 @@ def precision_lost(
         return intervals.average_precision_difference(truth, clean, ablated, groups=groups)
     centred = truth - truth.mean()
     parts = (intervals.average_precision_influence(truth, clean) - centred) / len(truth)
-    parts = intervals.sum_within(parts, groups)
-    return intervals.normal_difference(average_precision(truth, clean) - truth.mean(), parts)
+    error = intervals.standard_error(intervals.sum_within(parts, groups), intervals.count_groups(groups))
+    return intervals.student_difference(average_precision(truth, clean) - truth.mean(), error)
 
 
 def in_points(table: pd.DataFrame) -> pd.DataFrame:

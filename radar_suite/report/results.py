@@ -161,7 +161,7 @@ def numbers(record: Path) -> dict[str, str]:
     for name, other in {"probe": PROBE, "words": WORDS}.items():
         texts[name] = POINTS.format(*gains.loc[(name_of(RELEASED_BY), other), ["ours", "low", "high"]])
     grid = _average_area(record / "lambda_study.csv").set_index("lambda")
-    texts |= {"lambda_best": f"{grid['value'].idxmax():g}", "lambda_last": f"{grid.index.max():g}"}
+    texts["lambda_last"] = f"{grid.index.max():g}"
     texts["lambda_gain"] = POINTS.format(*100 * grid.loc[grid.index.max(), ["difference", "low", "high"]])
     passed = pd.read_csv(record / "auto_pass.csv").set_index(["loss", "method", "recall"])
     ends = 100 * passed.loc[(*RELEASED_BY, 0.95), ["value", "low", "high"]]

@@ -28,8 +28,8 @@ from radar_suite.report.parameter_ranges import RANGES
 
 STAMPED_PACKAGES = ("torch", "transformers", "peft", "accelerate", "datasets", "numpy", "scikit-learn", "matplotlib")
 CHECKOUT = Path(__file__).parents[2]  # where this library lies beside its notebooks
+CORPUS = "01_data_audit/corpus.json"  # of the run: which posts it is about
 CSS_DPI = 96  # a browser's pixels per inch
-PLACES = ("profile", "runs_dir", "device", "seed")  # parameters that every notebook has
 POSTS_OF = {"built-in": "the built-in corpus", "public": "public posts"}
 MODELS_OF = {"standins": "small stand-in checkpoints", "hub": "the published checkpoints"}
 
@@ -147,16 +147,16 @@ class Workspace:
         """Content of an earlier notebook's JSON artefact."""
         return read_json(self.upstream(name))
 
-    def open_corpus(self, name: str = "01_data_audit/corpus.json") -> Posts:
-        """The posts that an earlier notebook's artefact points to.
+    def open_corpus(self) -> Posts:
+        """The posts that notebook 01 read.
 
         Raises:
             RadarError: the posts have changed since that notebook ran.
         """
-        about = self.read(name)
+        about = self.read(CORPUS)
         posts = open_posts(self.runs_dir / about["folder"])
         if posts.digest != about["digest"]:
-            raise RadarError(f"{posts.folder} has changed since {name} was written: run that notebook again.")
+            raise RadarError(f"{posts.folder} has changed since {CORPUS} was written: run that notebook again.")
         self.uses(posts=posts.digest)
         return posts
 
@@ -198,7 +198,6 @@ class Workspace:
         """
         path = self.path(f"figures/{name}.png")
         with atomic_path(path) as temporary:
-            temporary.parent.mkdir(exist_ok=True)
             figure.savefig(temporary, metadata={"Software": None}, bbox_inches="tight")
         self.enter(name, [path], kind="figure", caption=caption, measured=measured)
         display_figure(figure, caption)

@@ -25,6 +25,7 @@ from radar_lib.training.encoder import pooled_features
 from radar_lib.training.lab import Lab
 from radar_lib.training.scores import write_scores
 from radar_lib.training.specs import SoftLabels
+from radar_suite.studies.limit import label_chance
 from radar_suite.world.pipelines import FALSE_ALARM, MISSED
 
 FILE = "propensity.parquet"
@@ -73,7 +74,7 @@ def known_propensities(
     """
     if not (valid_mask(labels).sum(axis=1) == 1).all():
         raise ValueError("known propensities are those of a pool whose posts belong to one pipeline each")
-    flagged = posterior * (1 - np.asarray(missed)) + (1 - posterior) * np.asarray(false_alarm)
+    flagged = label_chance(posterior, missed, false_alarm)
     chance = np.stack([intake * (1 - flagged), intake * flagged]).astype(float)  # (label, post, category)
     quota = np.stack([(labels == 0).sum(axis=0), (labels == 1).sum(axis=0)]).astype(float)
     rate = quota.copy()

@@ -8,7 +8,7 @@ with the same shares of pipelines and labels. Experts are trained on as many pos
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -21,6 +21,7 @@ from radar_lib.errors import RadarError
 from radar_lib.evidence import AREA, AVERAGE, Evidence
 from radar_lib.files import digest_json
 from radar_lib.intervals import Groups
+from radar_lib.sources import digest_sources
 from radar_lib.training.lab import Lab
 from radar_lib.training.parallel import train_all
 from radar_lib.training.scores import logits_for
@@ -77,16 +78,15 @@ def frozen_gaps(stage: Stage) -> pd.DataFrame:
                      unlabelled_posts=0, audit_posts=0)  # fmt: skip
     plan = {selection.split: selection for selection in plan_corpus(config)}
     features: dict[str, dict[str, np.ndarray]] = {}
-    for name in (TINY, SMALL, EXPERT_BACKBONE):
-        place = Place(stage.lab.cache, name, stage.lab.checkpoints, stage.lab.device)
+    places = [Place(stage.lab.cache, name, stage.lab.checkpoints, stage.lab.device)
+              for name in (TINY, SMALL, EXPERT_BACKBONE)]  # fmt: skip
+    for place in places:
         (vectors,) = frozen_features(place, [(config, list(plan.values()))], workers=stage.workers)
         ends = np.cumsum([len(selection) for selection in plan.values()])[:-1]
-        features[name] = dict(zip(plan, np.split(vectors, ends), strict=True))
-    about = {
-        "run": digest_json({"frozen": place.inputs(config)}),
-        "seconds": 0.0,
-        "posts": place.inputs(config)["posts"],
-    }
+        features[place.backbone] = dict(zip(plan, np.split(vectors, ends), strict=True))
+    inputs = [place.inputs(config) for place in places]
+    made = {"inputs": inputs, "lam": stage.lam, "recipe": asdict(HeadRecipe()), "code": digest_sources(__name__)}
+    about = {"run": digest_json(made), "seconds": 0.0, "posts": inputs[0]["posts"]}
     frames = []
     for times in FROZEN:
         rows = part_of_all(plan["train"].labels, times / most)
@@ -108,10 +108,10 @@ def part_of_all(labels: Labels, share: float) -> Int[np.ndarray, " post"]:
 
 def train_rows(
     features: Mapping[str, Float[np.ndarray, "post hidden"]], rows: Int[np.ndarray, " some"], labels: Labels, *,
-    lam: float, seed: int, recipe: HeadRecipe | None = None,
+    lam: float, seed: int,
 ) -> dict[str, Any]:  # fmt: skip
     """Heads of the four rows that `GAPS` compares, on these training posts; the teacher's experts are heads too."""
-    recipe, given = recipe or HeadRecipe(), labels[rows]
+    recipe, given = HeadRecipe(), labels[rows]
     taught = np.empty(given.shape, np.float32)
     for k in range(given.shape[1]):  # an expert: one risk, its own pipeline's posts
         mine = given[:, k] >= 0

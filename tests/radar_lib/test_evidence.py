@@ -37,6 +37,19 @@ def test_one_risk_is_what_the_functions_of_two_vectors_say(world, evidence):
     assert evidence.value("good", "B", "APR@R90") == apr_at_recall(truth[300:, 1], rows["good"][0][300:, 1], recall=0.9)
 
 
+def test_one_risk_with_few_groups_is_what_the_functions_of_two_vectors_say(world):
+    truth, rows = world
+    groups = np.random.default_rng(2).integers(0, 8, len(truth)) ** 2 // 8  # of unequal sizes, some without a post
+    grouped = Evidence(truth, rows, RISKS, groups=groups, replicates=2, seed=3)
+    known = truth[:, 0] >= 0
+    y, good, blind, of = (one[known] for one in (truth[:, 0], rows["good"][0][:, 0], rows["blind"][0][:, 0], groups))
+    expected = average_precision_interval(y, good, groups=of)
+    np.testing.assert_allclose(grouped.interval("good", "A", "PR-AUC"), expected)
+    expected = average_precision_difference(y, good, blind, groups=of)
+    np.testing.assert_allclose(grouped.difference("good", "blind", "A", "PR-AUC"), expected)
+    np.testing.assert_allclose(grouped.contrast({"good": 2.0, "blind": -2.0}, "A", "PR-AUC").low, 2 * expected.low)
+
+
 @pytest.mark.parametrize("metric", ["PR-AUC", "R@P60", "APR@R90"])
 def test_what_is_better_is_found_better_and_the_same_is_the_same(evidence, metric):
     for category in (*RISKS, AVERAGE):

@@ -244,7 +244,7 @@ def test_few_groups_are_covered_as_many(number):
     for _ in range(2000):
         values = np.repeat(generator.normal(size=number), 2)
         parts = intervals.sum_within((values - values.mean()) / len(values), groups)
-        hits += abs(values.mean()) <= norm.isf(0.025) * np.linalg.norm(parts)
+        hits += abs(values.mean()) <= norm.isf(0.025) * intervals.standard_error(parts, number)
     assert 0.94 < hits / 2000 < 0.98
 
 

@@ -23,9 +23,9 @@ from radar_lib.errors import RadarError
 from radar_lib.metrics import average_precision
 from radar_lib.models.base import Backbone
 from radar_lib.models.siglip import Siglip
+from radar_lib.training.teachers import IMAGE_INPUTS
 
 PARTS = ("seen", "read")
-PIXEL_KEYS = ("pixel_values", "image_grid_thw", "image_sizes", "batch_num_images")
 _CAPTION = re.compile(r"Seen: (?P<seen>.*?)\.\s*Read: (?P<read>.*)", re.DOTALL)
 
 
@@ -85,8 +85,8 @@ class Describer(nn.Module):
             return both, [(self.seen_head(image), self.seen), (self.read_head(text), ~self.seen)]
         if "pixel_values" not in batch:
             return self.head(self.backbone(batch)), []
-        levels = self.backbone.tower({k: batch[k] for k in PIXEL_KEYS if k in batch})
-        batch = {k: v for k, v in batch.items() if k not in PIXEL_KEYS}
+        levels = self.backbone.tower({k: batch[k] for k in IMAGE_INPUTS if k in batch})
+        batch = {k: v for k, v in batch.items() if k not in IMAGE_INPUTS}
         batch |= {f"features_{i}": level for i, level in enumerate(levels)}
         pooled = self.backbone(batch)
         owner = (batch["input_ids"] == self.backbone.image_token_id).nonzero()[:, 0]

@@ -28,6 +28,7 @@ from radar_lib.files import digest_file, read_json, write_json
 from radar_lib.models.backbones import BACKBONES, load_backbone
 from radar_lib.models.base import Backbone, Encoded
 from radar_lib.models.text import TITLE_FIRST, post_text
+from radar_lib.training.batches import epoch_batches
 from radar_suite.world.standins import FOLDER as STANDINS
 from radar_suite.world.standins.checkpoint import RunState, write_checkpoint, write_random_standin
 from radar_suite.world.standins.describe import (
@@ -140,19 +141,6 @@ def with_frames(encoded: Encoded, row: dict[str, Any]) -> Encoded:
     return Encoded(encoded.input_ids, tuple(row["frames"]), encoded.frame_tokens, encoded.position_ids)
 
 
-def batches(lengths: Sequence[int], *, batch_size: int, epoch: int, seed: int) -> list[np.ndarray]:
-    """One epoch's batches: shuffled, sorted by length within chunks of 16 batches, in shuffled order."""
-    rng = np.random.default_rng([seed, epoch])
-    order = rng.permutation(len(lengths))
-    chunk = 16 * batch_size
-    parts = []
-    for start in range(0, len(order), chunk):
-        part = order[start : start + chunk]
-        part = part[np.argsort(np.asarray(lengths)[part], kind="stable")]
-        parts += [part[i : i + batch_size] for i in range(0, len(part), batch_size)]
-    return [parts[i] for i in rng.permutation(len(parts)) if len(parts[i]) == batch_size]
-
-
 def schedule(step: int, steps: int, *, warmup: float) -> float:
     """Learning-rate factor: linear warm-up, then a cosine to zero."""
     first = max(1, round(warmup * steps))
@@ -224,7 +212,8 @@ def pretrain(
     while step < stop:
         epoch, within = divmod(step, per_epoch)
         if not plan or within == 0:
-            plan = batches(lengths, batch_size=recipe.batch_size, epoch=epoch, seed=recipe.seed)
+            every = epoch_batches(lengths, batch_size=recipe.batch_size, seed=recipe.seed, epoch=epoch)
+            plan = [batch for batch in every if len(batch) == recipe.batch_size]
         started = time.perf_counter()
         chosen = plan[within]
         rows = posts.rows(chosen)

@@ -86,9 +86,10 @@ def finished(project):
         "intervals": about | {"files": {"intervals.csv": "d4", "no.csv": "d5"}},
     }
     (figures / "manifest.json").write_text(json.dumps({"entries": entries}))
-    old = project.runs / "cpu/01_b/figures"  # a run from before there were manifests
-    (old / "plain.csv").write_text("name,value\nx<y,0.5\n")
-    (old / "plain.json").write_text(json.dumps({"caption": "plain & old"}))
+    other = project.runs / "cpu/01_b/figures"
+    (other / "plain.csv").write_text("name,value\nx<y,0.5\n")
+    entries = {"plain": about | {"caption": "plain & old", "files": {"plain.csv": "d6"}}}
+    (other / "manifest.json").write_text(json.dumps({"entries": entries}))
     project.close = lambda: [
         Ledger(project.runs / "cpu").finish(book, parameters, seconds=61, peak_memory_mb=2048)
         for book, parameters in zip(

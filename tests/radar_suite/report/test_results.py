@@ -52,7 +52,6 @@ def test_numbers_in_sentences_are_those_of_the_record():
         assert numbers[f"{name}_lies"] == line["paper lies"]
     assert (numbers["mask_paper"], numbers["distil_paper"]) == ("+10.5", "+1.1"), "by hand in the paper's Table 1"
     grid = pd.read_csv(RECORD / "lambda_study.csv").query("category == 'Average' and metric == 'PR-AUC'")
-    assert float(numbers["lambda_best"]) == grid.loc[grid["value"].idxmax(), "lambda"]
     last, first = (grid.set_index("lambda")["value"].loc[lam] for lam in (float(numbers["lambda_last"]), 0))
     assert numbers["lambda_gain"].startswith(f"{100 * (last - first):+.1f} [")
     ran = read_json(RECORD / "manifest.json")["notebooks"].values()

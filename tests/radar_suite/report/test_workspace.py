@@ -65,12 +65,12 @@ def test_posts_that_changed_after_the_audit_are_noticed(workspace, tmp_path):
     row = {"post_id": "a", "split": "train", "label_X": 1}
     posts = write_corpus(tmp_path / "cache/posts", [row], name="toy", kind="imported", categories=("X",))
     about = {"folder": "cache/posts", "digest": posts.digest}
-    write_json(tmp_path / "p/01_audit/corpus.json", about)
-    assert workspace.open_corpus("01_audit/corpus.json").digest == posts.digest
+    write_json(tmp_path / "p/01_data_audit/corpus.json", about)
+    assert workspace.open_corpus().digest == posts.digest
     assert workspace.inputs == {"posts": posts.digest}
-    write_json(tmp_path / "p/01_audit/corpus.json", {**about, "digest": "other"})
+    write_json(tmp_path / "p/01_data_audit/corpus.json", {**about, "digest": "other"})
     with pytest.raises(RadarError, match="has changed since"):
-        workspace.open_corpus("01_audit/corpus.json")
+        workspace.open_corpus()
 
 
 def test_devices_are_checked():
