@@ -71,7 +71,7 @@ OTHERS = {
                              (lambda f: f(NAN, FEW), (NAN, NAN, NAN, 1))],
     "sum_within": [(lambda f: f(np.ones(3), np.zeros(3, int)), (3,)), (lambda f: f(np.ones(2), None), (1, 1))],
     "count_groups": [(lambda f: (f(np.zeros(3, int)), f(np.arange(3), among=np.array([True, False, False]))), (1, 1)),
-                     (lambda f: f(None) is None, True)],
+                     (lambda f: (f(None) is None,), (True,))],
     "standard_error": [(lambda f: (f(np.ones(1), 1), f(np.zeros(3)), f(np.zeros(3), 3)), (NAN, 0, 0))],
     "bootstrap": [(lambda f: f(lambda weights: weights.sum(-1), posts=3, replicates=1, seed=1), "replicates is 1")],
     "quantile": [(lambda f: f(1.0), "level is 1"), (lambda f: f(NAN), "level is nan")],

@@ -26,11 +26,20 @@ def test_what_a_killed_process_left_is_removed_and_what_a_living_one_writes_is_n
     for name in ("a", "deep/er/b"):
         subprocess.run([sys.executable, "-c", code, str(tmp_path / name)], check=False)
     assert len(list(tmp_path.rglob("*.tmp"))) == 2
+    (tmp_path / "99999999.tmp").mkdir()  # somebody else's
     with files.atomic_path(tmp_path / "c") as living:
         living.write_text("whole")
         files.remove_leftovers(tmp_path)
-        assert list(tmp_path.rglob("*.tmp")) == [living.parent]
+        assert {*tmp_path.rglob("*.tmp")} == {living.parent, tmp_path / "99999999.tmp"}
     assert (tmp_path / "c").read_text() == "whole"
+
+
+def test_an_error_about_another_file_is_not_called_a_full_disk(tmp_path):
+    with pytest.raises(FileNotFoundError), files.atomic_path(tmp_path / "copy") as copy:
+        copy.write_bytes((tmp_path / "absent").read_bytes())
+    with pytest.raises(RadarError, match="cannot write .*copy"), files.atomic_path(tmp_path / "copy") as copy:
+        (copy / "no folder").write_text("x")
+    assert not os.listdir(tmp_path)
 
 
 def test_a_folder_is_replaced_whole(tmp_path):

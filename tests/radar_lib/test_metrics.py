@@ -215,5 +215,7 @@ def test_score_table_names_the_category_at_fault():
     labels, logits = np.array([[1, 0], [0, 0]]), np.eye(2)
     with pytest.raises(ValueError, match="RCS: no violating post"):
         score_table(labels, logits, ["LQC", "RCS"])
+    with pytest.raises(ValueError, match="no categories"):
+        score_table(np.zeros((3, 0)), np.zeros((3, 0)), ())
     with pytest.raises(ValueError, match="do not fit"):
         score_table(labels, logits, ["LQC"])

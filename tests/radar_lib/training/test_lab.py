@@ -47,6 +47,8 @@ def test_a_run_is_trained_once_and_leaves_scores_curves_and_a_router(lab, interr
     router = RadarRouter.from_pretrained(run.router_folder, backbone=lab.backbone("Qwen3-VL-8B"))
     own = np.flatnonzero(lab.labels("test", ["LQC"])[:, 0] >= 0)
     again = predict(router, lab.encoded("Qwen3-VL-8B", "test").subset(own))
+    with pytest.raises(ValueError, match="no posts"):
+        predict(router, lab.encoded("Qwen3-VL-8B", "test").subset([]))
     router.detach()
     assert np.array_equal(again[:, 0], run.scores("test")["logit_LQC"].to_numpy())
 
@@ -63,6 +65,8 @@ def test_one_more_split_is_scored_without_training_again(lab, interrupting):
     assert more.unscored() == ["train"]
     lab.score(more)
     assert not more.unscored() and len(more.scores()) == 26
+    with pytest.raises(RadarError, match="name the splits"):
+        Run.load(more.entry.folder).scores()
     with pytest.raises(RadarError, match="not scored on audit"):
         more.scores("audit")
 

@@ -7,7 +7,7 @@ import pytest
 from radar_lib.errors import RadarError
 from radar_suite.chain.exits import UsageError
 from radar_suite.chain.parameters import parse_parameters
-from radar_suite.chain.profiles import Value, absolute_paths, load_profile, parse_override, resolve
+from radar_suite.chain.profiles import Value, absolute_paths, load_profile, parse_override, profile_name, resolve
 
 DECLARED = {
     "01_a": parse_parameters("seed: int = 1\nepochs: int = 3\nposts: str = ''", notebook="01_a"),
@@ -77,6 +77,7 @@ def test_profiles_are_found_by_name_or_path(tmp_path: Path):
     assert load_profile("empty", tmp_path) == ("empty", {})
     name, values = load_profile(str(tmp_path / "smoke.yaml"), tmp_path / "elsewhere")
     assert name == "smoke" and values["seed"].value == 3
+    assert [profile_name(text) for text in ("a.v2", "of/a.v2.yaml", "cpu")] == ["a.v2", "a.v2", "cpu"]
 
 
 @pytest.mark.parametrize(

@@ -200,6 +200,14 @@ def test_files_that_are_gone_or_not_those_of_the_manifest_are_named(committed):
     assert named["claims.csv", "A new claim, metric 1"]["found"] == comparison.MISSING
 
 
+def test_a_folder_that_states_nothing_is_one_clear_error(tmp_path):
+    write_json(tmp_path / "figures" / "manifest.json", {"entries": {}, "notebooks": {}})
+    with pytest.raises(RadarError, match="enters nothing"):
+        comparison.check_folder(tmp_path / "figures", runs=tmp_path / "runs.parquet")
+    with pytest.raises(RadarError, match="no notebook has left results"):
+        comparison.check_run(tmp_path)
+
+
 @pytest.mark.parametrize("content", [b"", b"\xff\xfe\x00", b"a,b\n1,2\n"])
 def test_a_damaged_file_is_a_difference_and_no_end_of_the_comparison(tmp_path, content):
     folder = tmp_path / "cpu"
