@@ -48,7 +48,7 @@ def test_a_run_is_trained_once_and_leaves_scores_curves_and_a_router(lab, interr
     own = np.flatnonzero(lab.labels("test", ["LQC"])[:, 0] >= 0)
     again = predict(router, lab.encoded("Qwen3-VL-8B", "test").subset(own))
     with pytest.raises(ValueError, match="no posts"):
-        predict(router, lab.encoded("Qwen3-VL-8B", "test").subset([]))
+        predict(router, lab.encoded("Qwen3-VL-8B", "test").subset(np.arange(0)))
     router.detach()
     assert np.array_equal(again[:, 0], run.scores("test")["logit_LQC"].to_numpy())
 
