@@ -30,7 +30,7 @@ def toy(parameters: str, *cells: str, title: str = "Toy", **radar) -> dict:
     metadata = {
         "kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"},
         "language_info": {"name": "python"},
-        "radar": {"title": title, "reads": [], "writes": [], "time_limit_min": 1, **radar},
+        "radar": {"title": title, "reads": [], "writes": [], "time_limit_min": 5, **radar},
     }
     return {"cells": out, "metadata": metadata, "nbformat": 4, "nbformat_minor": 5}
 
