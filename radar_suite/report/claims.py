@@ -270,8 +270,7 @@ def findings(lines: pd.DataFrame) -> pd.DataFrame:
     where nothing was tested or the paper prints no number.
     """
     counted = lines["cells"] > 0
-    points = [f"{one.ours:+.1f} [{one.low:+.1f}, {one.high:+.1f}]" if one.ours == one.ours else ""
-              for one in lines.itertuples()]  # fmt: skip
+    points = [points_text(one.ours, one.low, one.high) if one.ours == one.ours else "" for one in lines.itertuples()]
     printed, excluded = lines["paper"].notna(), lines["paper above"] + lines["paper below"]
     texts = {"claim": lines["claim"], "endpoint": lines["metric"], "points, 95 % interval": points}
     texts["the paper's"] = lines["paper"].astype(float).map("{:+.1f}".format).where(printed, "")
@@ -279,6 +278,16 @@ def findings(lines: pd.DataFrame) -> pd.DataFrame:
     texts |= {name: lines[name].astype(str).where(counted, "") for name in ("cells", ABOVE, BELOW)}
     texts["paper's excluded"] = excluded.astype(str).where(counted & printed, "")
     return pd.DataFrame(texts | {"about": lines["about"]})
+
+
+def points_text(value: float, low: float, high: float) -> str:
+    """A difference in points and its interval; to a second decimal where a first would round an end to zero.
+
+    >>> points_text(1.04, 0.4, 1.6), points_text(0.73, 0.01, 1.45)
+    ('+1.0 [+0.4, +1.6]', '+0.73 [+0.01, +1.45]')
+    """
+    digits = 2 if min(abs(low), abs(high)) < 0.05 else 1
+    return f"{value:+.{digits}f} [{low:+.{digits}f}, {high:+.{digits}f}]"
 
 
 def told(low: float, high: float) -> str:

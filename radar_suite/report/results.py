@@ -151,7 +151,7 @@ def numbers(record: Path) -> dict[str, str]:
     for name, start in CLAIMS.items():
         (line,) = lines[lines["claim"].str.startswith(start)].to_dict("records")
         texts |= {
-            name: POINTS.format(line["ours"], line["low"], line["high"]),
+            name: claims.points_text(line["ours"], line["low"], line["high"]),
             f"{name}_paper": f"{line['paper']:+.1f}",
         }
         texts |= {f"{name}_lies": str(line["paper lies"]), f"{name}_verdict": line["verdict"]}
@@ -174,7 +174,23 @@ def numbers(record: Path) -> dict[str, str]:
     for one in read_json(record.parents[1] / "benchmarks" / "records" / "pilot.json")["scaled"]:
         (line,) = (line for line in one["lines"] if (line["category"], line["metric"]) == (AVERAGE, AREA))
         texts[f"pilot_{one['times']}"] = POINTS.format(*(100 * line[name] for name in ("gain", "low", "high")))
-    return texts | {"released": "{:.0f} % [{:.0f}, {:.0f}]".format(*ends)}
+    history = read_json(record.parents[1] / "benchmarks" / "records" / "diagnosis.json")["history"].values()
+    texts["diagnosis_history"] = f"{sum(bug['right'] == bug['BLC'] for bug in history)} of {len(history)}"
+    return texts | studied(record) | {"released": "{:.0f} % [{:.0f}, {:.0f}]".format(*ends)}
+
+
+def studied(record: Path) -> dict[str, str]:
+    """Numbers of the studies that stand in sentences: the mask's gain on the pipelines' own streams at the chain's own
+    dials and the map's fewest and most posts; the smallest prior of a risk. A dash where a study is not recorded."""
+    texts = dict.fromkeys(("own_fewest", "own_most", "fewest", "most", "least_prior"), "-")
+    if (path := record / "studies" / "phase.csv").is_file():
+        cells = _average_area(path).query("own and population == 'own stream'").sort_values("training_posts")
+        for which, line in zip(("fewest", "most"), cells.iloc[[0, -1]].to_dict("records"), strict=True):
+            texts[which] = f"{line['training_posts']:,}"
+            texts[f"own_{which}"] = POINTS.format(*(100 * line[name] for name in ("gain", "low", "high")))
+    if (path := record / "studies" / "losses_side.csv").is_file():
+        texts["least_prior"] = f"{pd.read_csv(path)['prior, estimated'].min():.0%}".replace("%", " %")
+    return texts
 
 
 def facts(record: Path) -> str:

@@ -117,7 +117,7 @@ def beside_limit(lines: pd.DataFrame, limit: pd.DataFrame) -> Figure:
 
 
 def lines(cells: pd.DataFrame, limit: pd.DataFrame, tuned: pd.DataFrame) -> Figure:
-    """Gain over intake bias, with the limit and the fine-tunes, and over training posts; a row per test population.
+    """Gain over intake bias, with the fine-tunes, and over training posts, with the limit; a row per test population.
 
     Args:
         tuned: gains of LoRA fine-tunes, with the dials of their corpora.
@@ -138,8 +138,12 @@ def lines(cells: pd.DataFrame, limit: pd.DataFrame, tuned: pd.DataFrame) -> Figu
             if len(mine):
                 _line(row[0], mine, "beta", style | {"marker": "D", "linestyle": "", "markerfacecolor": "white",
                                                      "markersize": 9}, f"{name}, LoRA")  # fmt: skip
+        levels = cells_of(limit, population=population)
         for n, (name, part) in enumerate(lines_over(cells, "training_posts").items()):
             _line(row[1], part[part["population"] == population], "training_posts", look(n + 2), name)
+            for gain in levels.merge(part[DIALS].drop_duplicates(), on=DIALS)["gain"]:
+                row[1].axhline(100 * gain, color=look(n + 2)["color"], linestyle=":", linewidth=1.2, marker="",
+                               label=f"{name}, in the limit")  # fmt: skip
         row[0].set(title=f"over intake bias, tested on {population}", ylabel=GAIN)
         row[1].set(title=f"over training posts, tested on {population}")
         sizes = sorted(set(cells["training_posts"]))
