@@ -6,6 +6,7 @@ difference between two probes is a difference between their inputs.
 """
 
 import re
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -16,6 +17,7 @@ from cleanlab.rank import get_label_quality_scores
 from jaxtyping import Bool, Float, Int, Num
 from scipy.sparse import csr_matrix, spmatrix
 from scipy.special import expit
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
@@ -100,9 +102,16 @@ def fold_of(labels: Ints, groups: Ints, *, seed: int = 1) -> Ints | None:
 
 def out_of_fold(features: Features, labels: Ints, fold: Ints, *, kind: str, seed: int = 1) -> Logits:
     """Logit of each post by a probe that never saw its fold. Classes are not re-weighted: `expit` of it is a
-    probability."""
-    model = LogisticRegression(C=STRENGTH.get(kind, 1.0), max_iter=300, tol=1e-3, random_state=seed)
-    logits = cross_val_predict(model, features, labels, cv=PredefinedSplit(fold), method="decision_function")
+    probability.
+
+    Raises:
+        ConvergenceWarning: the solver stopped early; such logits understate what is in the content.
+    """
+    # second order: lbfgs stops at once where a class is rare, as the mean gradient is small there from the start
+    model = LogisticRegression(C=STRENGTH.get(kind, 1.0), solver="newton-cg", tol=2e-4, random_state=seed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ConvergenceWarning)
+        logits = cross_val_predict(model, features, labels, cv=PredefinedSplit(fold), method="decision_function")
     return logits.astype(float)
 
 
@@ -140,11 +149,6 @@ def suspects(labels: Ints, logits: Logits) -> tuple[Ints, int]:
     probs = expit(np.stack([-logits, logits], axis=1))
     quality = get_label_quality_scores(labels, probs, method="normalized_margin", adjust_pred_probs=True)
     return np.argsort(quality, kind="stable"), num_label_issues(labels, probs)
-
-
-def precision_at(order: Ints, wrong: Num[np.ndarray, " post"], n: int) -> float:
-    """Share of really wrong labels among the first `n`; NaN for n = 0."""
-    return float(np.mean(wrong[order[:n]])) if n else float("nan")
 
 
 def pipeline_probe(pipelines: pd.Series, groups: Ints, parts: Mapping[str, Features], *, seed: int = 1) -> pd.DataFrame:

@@ -55,8 +55,8 @@ CHECKS = {
     "domain leak": Check("pipelines that the content gives away (AUC > 0.6)", "pipelines", 0.65, 0.95,
                          "compare mask and no mask (notebook 08); past an AUC of 0.95 score each risk within its own "
                          "source only"),
-    "one modality": Check("risks that one modality seems to settle", "risks", 0.5, 2.0,
-                          "expect little from a second modality there, or take better features"),
+    "one modality": Check("risks whose joint probe is not clearly above both modalities'", "risks", 0.5, 2.0,
+                          "take better features, more posts, or a model that reads the two together"),
     "hidden": Check("violations among the unverified (truth)", "unverified training cells", 0.02, 0.08,
                     "look for them with soft labels"),
 }  # fmt: skip

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from radar_suite.report.drawing import draw_counts, place_legend, shorten
 from radar_suite.report.style import BLACK, BLUE, GREEN, MARKERS, ORANGE, category_colour, look
 
-MOST_PIPELINES, MOST_GROUPS = 24, 10  # that a figure shows
+MOST_PIPELINES, MOST_GROUPS = 24, 12  # that a figure shows; a year of months
 
 
 def label_matrices(matrix: pd.DataFrame, both: pd.DataFrame) -> Figure:
