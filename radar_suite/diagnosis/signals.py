@@ -20,7 +20,7 @@ from scipy.optimize import minimize
 from scipy.special import expit
 from scipy.stats import ks_2samp, rankdata
 
-from radar_lib.metrics import DegenerateWarning, average_precision, threshold_at_recall
+from radar_lib.metrics import DegenerateWarning, average_precision
 from radar_suite.diagnosis.runs import Absent, RunFolder
 
 Values = float | Float[np.ndarray, " category"]
@@ -483,11 +483,16 @@ def served_marginal(run: RunFolder) -> Values:
 
 @signal("B")
 def threshold_gap(run: RunFolder) -> Values:
-    """Deployed threshold minus the largest that gives the recall target on audit posts, in SD of the logits."""
+    """Deployed threshold minus a lower quantile of the violating audit posts' logits, in SD of the logits.
+
+    The quantile may lie a post beside the rule that deploys thresholds: healthy runs then differ by that much, and a
+    band has a width, as it has where thresholds come from other posts than these.
+    """
     if run.about.thresholds is None:
         raise Absent("thresholds")
-    again = _per(run, "audit", "logit", lambda y, z: threshold_at_recall(y, z, recall=run.about.recall))
-    return (np.array(run.about.thresholds) - again) / (run.matrix("audit", "logit").astype(float).std(axis=0) + 1e-6)
+    labels, z = run.matrix("audit", "label"), run.matrix("audit", "logit").astype(float)
+    again = [np.quantile(z[y == 1, k], 1 - run.about.recall, method="lower") for k, y in enumerate(labels.T)]
+    return (np.array(run.about.thresholds) - again) / (z.std(axis=0) + 1e-6)
 
 
 # --- L: logs, ablations, replay ---
