@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from radar_lib.errors import RadarError
-from radar_lib.ranges import Range
 from radar_suite.chain import exits
 from radar_suite.chain.progress import near
 from radar_suite.chain.reproduce import notebooks_folder, runs_folder
+from radar_suite.diagnosis import RERUNS
 from radar_suite.places import CACHE
 
-REFITS = Range(5, 1000)  # heads of a band; as `diagnose.LEAST`
 FALSE_DISCOVERY = 0.1  # share of the slices shown that may be none
 
 HELP = """\
@@ -46,8 +45,8 @@ def diagnose(args: argparse.Namespace) -> int:
         raise RadarError("--apply needs --band: without it no cause is named, so there is no fix to apply.")
     refits = int(args.band) if args.band and args.band.isdecimal() else None
     place, band = args.run or runs_folder(args) / "cpu", None
-    if refits is not None and (refits not in REFITS or not is_chain_run(place)):
-        raise RadarError(f"--band {args.band}: a run of the chain is refitted {REFITS} times; of a run folder, name a "
+    if refits is not None and (refits not in RERUNS or not is_chain_run(place)):
+        raise RadarError(f"--band {args.band}: a run of the chain is refitted {RERUNS} times; of a run folder, name a "
                          "folder of reruns.")  # fmt: skip
     if args.band and refits is None and not Path(args.band).is_dir():
         raise RadarError(f"--band {args.band} is neither a number nor a folder of reruns. Name one of the two.")

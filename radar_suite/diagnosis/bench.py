@@ -6,7 +6,7 @@ from a stand-in backbone, or from the latent facts through a fixed random layer 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -200,8 +200,6 @@ def _towered(key: Any) -> list:
 
 
 def _with(post: Any, features: Any) -> Any:
-    from dataclasses import replace
-
     return replace(post, frames=(), features=features)
 
 

@@ -26,13 +26,13 @@ from sklearn.preprocessing import StandardScaler
 
 from radar_lib.errors import RadarError
 from radar_lib.files import read_json
+from radar_suite.diagnosis import RERUNS
 from radar_suite.diagnosis.runs import RUN, RunFolder, read_run
 from radar_suite.diagnosis.signals import SECOND_LOOK, SIGNALS, Values, broken_contracts, compute
 from radar_suite.diagnosis.taxonomy import read_taxonomy
 
 REFERENCE = Path(__file__).with_name("reference.parquet")
 HEALTHY, UNKNOWN = "healthy", "unknown"
-LEAST = 5  # reruns of a band
 FLOOR = 0.02  # added to the spread of a signal over the band
 RIDGE = 10.0
 QUIET = 0.8  # share of healthy runs within the distance that counts for nothing
@@ -62,8 +62,8 @@ class Band:
         Raises:
             RadarError: too few reruns.
         """
-        if len(runs) < LEAST:
-            raise RadarError(f"{len(runs)} healthy reruns: a band takes {LEAST} or more. Train some more seeds.")
+        if len(runs) < RERUNS.low:
+            raise RadarError(f"{len(runs)} healthy reruns: a band takes {RERUNS.low} or more. Train some more seeds.")
         names = [name for name in SIGNALS if all(name in run for run in runs)]
         values = {name: np.array([run[name] for run in runs]) for name in names}
         return cls({name: np.nanmean(v, axis=0) for name, v in values.items()},
@@ -73,7 +73,7 @@ class Band:
         """Signed log1p of each signal's distance from the band in its spreads; of a signal by category the mean and
         the extreme one."""
         out: Vector = {}
-        for name in self.mean.keys() & signals.keys():
+        for name in (name for name in self.mean if name in signals):
             z = np.atleast_1d((signals[name] - self.mean[name]) / (self.spread[name] + FLOOR))
             z = np.nan_to_num(np.sign(z) * np.log1p(np.abs(z)), nan=0.0, posinf=5.0, neginf=-5.0)
             out[name] = float(z.mean())
@@ -302,9 +302,15 @@ class Diagnoser:
         named = [cause.name for cause in taxonomy.causes if cause.contract in broken]
         columns = readable(list(vector), knowledge)
         model = self._model(columns)
-        found = model.diagnose(vector, named)
-        # a second cause is not named on what is left where its leading signal could not be computed
-        found["causes"][1:] = [c for c in found["causes"][1:] if next(iter(taxonomy.cause(c).signatures)) not in absent]
+
+        def verdict(broken: Sequence[str] = (), odds: Vector | None = None) -> dict[str, Any]:
+            """A second cause is not named on what is left where its leading signal could not be computed."""
+            found = model.diagnose(vector, broken, odds=odds)
+            leading = {cause: next(iter(taxonomy.cause(cause).signatures)) for cause in found["causes"][1:]}
+            found["causes"][1:] = [cause for cause, signal in leading.items() if signal not in absent]
+            return found
+
+        found = verdict(named)
         first, second = found["first_two"]
         test = None if second in found["causes"] or not found["causes"] else taxonomy.separating_test(first, second)
         ruled_out, next_test = None, None
@@ -315,15 +321,16 @@ class Diagnoser:
             if costly and not sure and SECOND_LOOK in knowledge:
                 looked = self.band.deviations(compute(run, costly)[0])
                 ratio = model.likelihood_ratio(looked, first, second)
-                found = model.diagnose(vector, odds={first: ratio / 2, second: -ratio / 2})
-                first, second = found["first_two"]
+                found = verdict(odds={first: ratio / 2, second: -ratio / 2})
                 unread += [name for name in costly if not looked]
             elif not sure:
                 unread += costly
-            if unread:
+            lost, winner = sorted((first, second), key=found["posterior"].__getitem__)
+            unlikely = found["posterior"][lost] < DOUBT * found["posterior"][winner]
+            if unread or not unlikely or lost in found["causes"]:
                 next_test = {"test": test, "between": [first, second], "cost": taxonomy.tests[test].cost}
             else:
-                ruled_out = {"cause": second, "test": test}
+                ruled_out = {"cause": lost, "test": test}
         fixes = [step.model_dump() for name in found["causes"] for step in taxonomy.cause(name).interventions]
         return found | {"broken": broken, "ruled_out": ruled_out, "next_test": next_test, "fixes": fixes,
                         "absent": absent}  # fmt: skip
@@ -342,7 +349,7 @@ def band_of(runs: Path, of: RunFolder | None = None) -> tuple[Band, list[str]]:
     listed = runs / "band.json"
     names = read_json(listed, list[str]) if listed.is_file() else sorted(p.parent.name for p in runs.glob(f"*/{RUN}"))
     if not names:
-        raise RadarError(f"{runs} holds no run folders. Name a folder of {LEAST} or more healthy reruns.")
+        raise RadarError(f"{runs} holds no run folders. Name a folder of {RERUNS.low} or more healthy reruns.")
     band = [read_run(runs / name) for name in names]
     first = of or band[0]
     seen = {first.matrix("audit", "logit").tobytes()} if of else set()

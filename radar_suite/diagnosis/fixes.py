@@ -341,4 +341,6 @@ FIXES: dict[str, Fix] = {fix.__name__: fix for fix in (
     stop_early, regularise, raise_rank, change_backbone, initialise_head, calibrate_teacher, rejoin_teacher,
     drop_distillation, lower_lambda, repair_serving, serve_uncut, serve_exactly, correct_prior, derive_thresholds,
 )}  # fmt: skip
+# change which posts are trained on, so come after those that read the run's rows; they add before they leave out
+RESIZING = ("sample_language", "deduplicate", "split_by_group")
 UNTRAINED = {"repair_serving", "serve_uncut", "serve_exactly", "correct_prior", "derive_thresholds"}

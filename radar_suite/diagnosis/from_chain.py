@@ -125,6 +125,9 @@ def read_chain(folder: Path, row: str = "") -> ChainRun:
     if "audit" not in splits:
         raise RadarError(f"{corpus.folder} has no audit posts. Add some, labelled for every risk.")
     check_audit(corpus.table("audit"), run.spec.categories, corpus.folder)
+    teacher = None
+    if (soft := folder / SOFT_LABELS).is_file():
+        teacher = read_scores(soft, digest=read_json(soft.with_suffix(".json"), dict[str, Any])["digest"])
     keys = [("logit", split) for split in splits] + [(what, "audit") for what in CHANGES if what != "logit"]
     router = RadarRouter.from_pretrained(run.router_folder)
 
@@ -138,7 +141,6 @@ def read_chain(folder: Path, row: str = "") -> ChainRun:
         features[what, split] = np.load(entry.path("features.npy"), allow_pickle=False)
         if what == "logit":
             content[split] = np.load(entry.path("content.npy"), allow_pickle=False)
-    teacher = read_scores(folder / SOFT_LABELS) if (folder / SOFT_LABELS).is_file() else None
     posts = _describe(corpus, splits, content)
     for table in posts.values():
         if teacher is not None and set(table["post_id"]) <= set(teacher["post_id"]):

@@ -23,7 +23,7 @@ from radar_lib.training.cache import Cache
 from radar_suite.diagnosis import held_out
 from radar_suite.diagnosis.bench import Bench, Size, open_bench
 from radar_suite.diagnosis.evaluate import open_key, share
-from radar_suite.diagnosis.fixes import FIXES, UNTRAINED, record
+from radar_suite.diagnosis.fixes import FIXES, RESIZING, UNTRAINED, record
 from radar_suite.diagnosis.plant import DEVELOPMENT, PLAN, Makings, planted
 from radar_suite.diagnosis.runs import RunFolder
 from radar_suite.diagnosis.setups import SEEDS, Setup, harms, learn, score
@@ -33,9 +33,9 @@ TIE = 1e-6  # of a harm; less is none
 
 
 def treat(setup: Setup, run: RunFolder, fixes: Sequence[str]) -> Setup:
-    """A set-up with these fixes, in their order."""
+    """A set-up with these fixes, in their order; those that change which posts are trained on come last."""
     treated = setup.copy()
-    for name in fixes:
+    for name in sorted(fixes, key=lambda name: RESIZING.index(name) if name in RESIZING else -1):
         treated = FIXES[name](treated, run)
     return treated
 

@@ -33,6 +33,10 @@ NEEDED = ("post_id", "split")
 SCORES = ("logit", "teacher", "served", "no_frames", "no_text")
 
 
+class Absent(Exception):
+    """A run has not the part that a signal needs."""
+
+
 class About(BaseModel):
     """run.json."""
 
@@ -70,15 +74,30 @@ class RunFolder:
     def categories(self) -> list[str]:
         return self.about.categories
 
+    def columns(self, part: str, names: Sequence[str]) -> pd.DataFrame:
+        """Columns of a split, of `curve` or of `relabels`.
+
+        Raises:
+            Absent: the run has not that part, or the part has not all of them.
+        """
+        table = {"curve": self.curve, "relabels": self.relabels, **self.splits}.get(part)
+        if table is None or (missing := [name for name in names if name not in table]):
+            raise Absent(part if table is None else f"{part}: {missing[0]}")
+        return table[list(names)]
+
+    def column(self, part: str, name: str) -> pd.Series:
+        """One of `columns`."""
+        return self.columns(part, [name])[name]
+
     def matrix(self, split: str, prefix: str) -> Num[np.ndarray, "post category"]:
         """Columns `<prefix>_<category>` of a split.
 
         Raises:
-            KeyError: the run has none, or not of all posts of the split.
+            Absent: the run has none, or not of all posts of the split.
         """
-        found = self.splits[split][[f"{prefix}_{c}" for c in self.categories]].to_numpy()
+        found = self.columns(split, [f"{prefix}_{c}" for c in self.categories]).to_numpy()
         if np.isnan(found).any():
-            raise KeyError(prefix)
+            raise Absent(f"{split}: {prefix}")
         return found
 
 

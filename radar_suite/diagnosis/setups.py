@@ -16,7 +16,7 @@ from radar_lib.losses import bce_cells, per_post
 from radar_lib.metrics import average_precision, threshold_at_recall
 from radar_lib.training.loop import learning_rate_factor
 from radar_suite.diagnosis.bench import Bench
-from radar_suite.studies.heads import apply_heads, head_logits, initial_weights
+from radar_suite.studies.heads import Member, apply_heads, head_logits, initial_weights
 from radar_suite.world.policies import CATEGORIES
 
 K = len(CATEGORIES)
@@ -147,9 +147,8 @@ class Setup:
 def learn(setup: Setup, seeds: list[int]) -> tuple[list[dict[str, torch.Tensor]], pd.DataFrame]:
     """Weights of one run per seed, all trained at once, and the curve of the first."""
     x = torch.from_numpy(setup.features("whole", "train"))
-    known, taught = setup.read >= 0, expit(setup.teacher["train"])
-    targets = torch.from_numpy(np.where(known, (1 - setup.lam) * setup.read + setup.lam * taught, taught)).float()
-    factors = torch.from_numpy(np.where(known, 1.0, setup.lam) * setup.head_weights).float()
+    cells = Member.distilled(np.arange(len(x)), setup.read, setup.teacher["train"], lam=setup.lam, seed=0)
+    targets, factors = map(torch.from_numpy, (cells.targets, cells.weighted(setup.head_weights).weights))
     held, check = torch.from_numpy(setup.features("whole", "validation")), torch.from_numpy(setup.labels("validation"))
     starts = [initial_weights(x.shape[1], K, seed=seed) for seed in seeds]
     for start in starts:  # a head that gets no gradient says nothing

@@ -3,7 +3,7 @@
 A signal is one number, or one per category. Regimes say what a signal needs to be there: B scores, labels, soft labels
 and metadata; L logs, ablations and serving replay; R a second look at training labels, which is paid for and so read by
 a test only. What training and serving say of themselves (C) are exact checks below. A signal of your own is a function
-with `@signal`.
+with `@signal`; `RunFolder.columns` and `matrix` raise `Absent` where the run has not what it needs.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from scipy.optimize import minimize
 from scipy.special import expit
 from scipy.stats import ks_2samp, rankdata
 
-from radar_suite.diagnosis.runs import RunFolder
+from radar_lib.metrics import DegenerateWarning, average_precision
+from radar_suite.diagnosis.runs import Absent, RunFolder
 
 Values = float | Float[np.ndarray, " category"]
 LEAST = 0.04  # share of the audit posts below which a slice is not looked at
@@ -57,10 +58,11 @@ def compute(run: RunFolder, names: Iterable[str] | None = None) -> tuple[dict[st
     found, absent = {}, []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # of means and logarithms of nothing, which are NaN
+        warnings.simplefilter("ignore", DegenerateWarning)  # of equal scores, whose average precision is NaN
         for name in wanted:
             try:
                 value = SIGNALS[name].formula(run)
-            except (KeyError, AttributeError):
+            except Absent:
                 value = float("nan")
             if np.isnan(value).all():
                 absent.append(name)
@@ -108,10 +110,9 @@ def _distance(run: RunFolder, split: str, what: str) -> Values:
     return np.array([ks_2samp(a, b).statistic for a, b in pairs])
 
 
-def _precision(y: np.ndarray, z: np.ndarray) -> float:
-    order = np.argsort(-z, kind="stable")
-    hit = y[order] == 1
-    return float((np.cumsum(hit) / np.arange(1, len(y) + 1))[hit].mean()) if hit.any() else float("nan")
+def _precision(labels: np.ndarray, scores: np.ndarray) -> float:
+    """Average precision; NaN without both kinds, or where all scores are equal."""
+    return average_precision(labels, scores) if len(np.unique(labels)) == 2 else float("nan")
 
 
 @lru_cache(maxsize=1)
@@ -127,7 +128,7 @@ def _expected(run: RunFolder) -> Float[np.ndarray, "post category"]:
 def _residual(run: RunFolder, column: str) -> Float[np.ndarray, "category slice"]:
     """Sum of y - p (see `_expected`) over its standard deviation, by category and value of a column."""
     labels, expected, out = run.matrix("train", "label"), _expected(run), []
-    values = run.splits["train"][column].to_numpy()
+    values = run.column("train", column).to_numpy()
     for y, p in zip(labels.T, expected.T, strict=True):
         known = y >= 0
         sums = pd.DataFrame({"r": y - p, "v": p * (1 - p)})[known].groupby(values[known]).sum()
@@ -137,7 +138,7 @@ def _residual(run: RunFolder, column: str) -> Float[np.ndarray, "category slice"
 
 def _worst_language(run: RunFolder, of: Callable[[Bool[np.ndarray, " post"]], float]) -> float:
     """Smallest `of(rows)` over languages with a share of the audit posts; NaN where no language has."""
-    names = run.splits["audit"]["language"]
+    names = run.column("audit", "language")
     shares = names.value_counts(normalize=True)
     return float(np.nanmin([of((names == name).to_numpy()) for name in shares.index[shares >= LEAST]] or [np.nan]))
 
@@ -282,8 +283,8 @@ def pipeline_gap(run: RunFolder) -> Values:
     return np.array(out)
 
 
-def _suspects(run: RunFolder, label: int, split: str = "validation") -> Values:
-    """Share of a label's posts that the student finds more like the other label's mean (confident learning)."""
+def _suspects(run: RunFolder, label: int) -> Values:
+    """Share of a label's validation posts that the student finds more like the other's mean (confident learning)."""
 
     def share(y: np.ndarray, z: np.ndarray) -> float:
         p = expit(z)
@@ -292,7 +293,7 @@ def _suspects(run: RunFolder, label: int, split: str = "validation") -> Values:
         side = p[y == label] > p[y == 1].mean() if label == 0 else p[y == label] < p[y == 0].mean()
         return float(side.mean())
 
-    return _per(run, split, "logit", share)
+    return _per(run, "validation", "logit", share)
 
 
 @signal("B")
@@ -369,20 +370,20 @@ def crossed_teacher(run: RunFolder) -> Values:
 @signal("B")
 def content_overlap(run: RunFolder) -> Values:
     """Share of validation posts whose content is in training."""
-    return float(run.splits["validation"]["content"].isin(run.splits["train"]["content"]).mean())
+    return float(run.column("validation", "content").isin(run.column("train", "content")).mean())
 
 
 @signal("B")
 def group_overlap(run: RunFolder) -> Values:
     """Share of validation posts whose group, but not whose content, is in training."""
-    train, held = run.splits["train"], run.splits["validation"]
+    train, held = (run.columns(split, ["group", "content"]) for split in ("train", "validation"))
     return float((held["group"].isin(train["group"]) & ~held["content"].isin(train["content"])).mean())
 
 
 @signal("B")
 def train_copies(run: RunFolder) -> Values:
     """Share of training posts whose content came before."""
-    return float(run.splits["train"]["content"].duplicated().mean())
+    return float(run.column("train", "content").duplicated().mean())
 
 
 @signal("B")
@@ -411,8 +412,8 @@ def month_residual(run: RunFolder) -> Values:
 @signal("B")
 def language_share(run: RunFolder) -> Values:
     """Smallest log ratio of a language's share in training to its share in the audit."""
-    train = run.splits["train"]["language"]
-    shares = run.splits["audit"]["language"].value_counts(normalize=True)
+    train = run.column("train", "language")
+    shares = run.column("audit", "language").value_counts(normalize=True)
     return float(min((np.log(((train == name).sum() + 1) / len(train) / share)
                       for name, share in shares.items() if share >= LEAST), default=np.nan))  # fmt: skip
 
@@ -482,9 +483,13 @@ def served_marginal(run: RunFolder) -> Values:
 
 @signal("B")
 def threshold_gap(run: RunFolder) -> Values:
-    """Deployed threshold minus the one that gives the recall target on audit posts, in SD of the logits."""
+    """Deployed threshold minus a lower quantile of the violating audit posts' logits, in SD of the logits.
+
+    The quantile may lie a post beside the rule that deploys thresholds: healthy runs then differ by that much, and a
+    band has a width, as it has where thresholds come from other posts than these.
+    """
     if run.about.thresholds is None:
-        raise KeyError("thresholds")
+        raise Absent("thresholds")
     labels, z = run.matrix("audit", "label"), run.matrix("audit", "logit").astype(float)
     again = [np.quantile(z[y == 1, k], 1 - run.about.recall, method="lower") for k, y in enumerate(labels.T)]
     return (np.array(run.about.thresholds) - again) / (z.std(axis=0) + 1e-6)
@@ -553,9 +558,7 @@ def served_tail(run: RunFolder) -> Values:
 
 
 def _curve(run: RunFolder, what: str) -> Float[np.ndarray, "step category"]:
-    if run.curve is None:
-        raise KeyError("curve")
-    return run.curve[[f"{what}_{c}" for c in run.categories]].to_numpy(float)
+    return run.columns("curve", [f"{what}_{c}" for c in run.categories]).to_numpy(float)
 
 
 @signal("L")
@@ -603,25 +606,24 @@ def gradient_tail(run: RunFolder) -> Values:
 @signal("L")
 def update(run: RunFolder) -> Values:
     """Log of how far the shared weights moved, relative to their start."""
-    _curve(run, "loss")
-    return float(np.log(run.curve["update"].iloc[-1] + 1e-6))
+    return float(np.log(run.column("curve", "update").iloc[-1] + 1e-6))
 
 
 @signal("L")
 def steps_logged(run: RunFolder) -> Values:
     """Log of the last step."""
-    _curve(run, "loss")
-    return float(np.log(run.curve["step"].iloc[-1] + 1))
+    return float(np.log(run.column("curve", "step").iloc[-1] + 1))
 
 
 # --- R: a second look at training labels ---
 
 
-def _relabelled(run: RunFolder) -> tuple[np.ndarray, np.ndarray, pd.DataFrame]:
-    if run.relabels is None:
-        raise KeyError("relabels")
-    both = run.splits["train"].merge(run.relabels, on="post_id")
-    return (*(both[[f"{p}_{c}" for c in run.categories]].to_numpy() for p in ("label", "gold")), both)
+def _relabelled(run: RunFolder, *others: str) -> tuple[np.ndarray, np.ndarray, pd.DataFrame]:
+    """Labels, gold labels and other columns of the training posts that were looked at."""
+    label, gold = ([f"{p}_{c}" for c in run.categories] for p in ("label", "gold"))
+    train = run.columns("train", ["post_id", *label, *others])
+    both = train.merge(run.columns("relabels", ["post_id", *gold]), on="post_id")
+    return both[label].to_numpy(), both[gold].to_numpy(), both[list(others)]
 
 
 @signal("R")
@@ -639,10 +641,10 @@ def relabel_false(run: RunFolder) -> Values:
 
 
 def _wrong_by(run: RunFolder, column: str) -> float:
-    label, gold, both = _relabelled(run)
+    label, gold, other = _relabelled(run, column)
     known = (label >= 0).any(axis=1)
     wrong = ((label >= 0) & (label != gold)).any(axis=1)[known].astype(float)
-    by = pd.DataFrame({"wrong": wrong - wrong.mean()}).groupby(both[column].to_numpy()[known])["wrong"]
+    by = pd.DataFrame({"wrong": wrong - wrong.mean()}).groupby(other[column].to_numpy()[known])["wrong"]
     spread = (by.sum() ** 2 / by.size()).sum() / (wrong.var() + 0.01) / by.ngroups
     return float(np.log(spread + 0.1))
 
@@ -662,8 +664,8 @@ def relabel_month(run: RunFolder) -> Values:
 @signal("R")
 def relabel_ambiguous(run: RunFolder) -> Values:
     """Mean teacher logit of wrongly labelled minus rightly labelled posts of the same gold label, in SD."""
-    label, gold, both = _relabelled(run)
-    t = both[[f"teacher_{c}" for c in run.categories]].to_numpy(float)
+    label, gold, teacher = _relabelled(run, *(f"teacher_{c}" for c in run.categories))
+    t = teacher.to_numpy(float)
     t = (t - t.mean(0)) / (t.std(0) + 1e-6)
     clear = (label == 0) & (gold == 0)
     wrong = (label == 1) & (gold == 0)
@@ -674,6 +676,8 @@ def relabel_ambiguous(run: RunFolder) -> Values:
 
 
 def _said(run: RunFolder, name: str) -> float:
+    if name not in run.about.contract:
+        raise Absent(name)
     return run.about.contract[name]
 
 
@@ -701,6 +705,6 @@ def broken_contracts(run: RunFolder) -> dict[str, float]:
     for name, check in CONTRACT.items():
         try:
             found[name] = float(check(run))
-        except KeyError:
+        except Absent:
             continue
     return {name: value for name, value in found.items() if value > LIMIT}

@@ -35,7 +35,8 @@ def find_slices(run: RunFolder, *, seed: int = 1) -> pd.DataFrame:
         seed: of the halves.
     """
     units, rows = _units(run), []
-    half = np.random.default_rng(seed).random(len(units)) < 0.5
+    group, names = pd.factorize(units.pop("group"))
+    half = (np.random.default_rng(seed).random(len(names)) < 0.5)[group]
     tests = [(*one, np.ones(len(units), bool), "metadata") for one in _declared(units)]
     tests += [(*one, ~half, "tree") for one in _leaves(units, half, seed=seed)]
     for name, inside, among, by in tests:
@@ -50,7 +51,7 @@ def find_slices(run: RunFolder, *, seed: int = 1) -> pd.DataFrame:
 
 
 def _units(run: RunFolder) -> pd.DataFrame:
-    """One row per group and risk that it violates: whether most of its posts are found, and their metadata."""
+    """One row per group and risk that it violates: the group, whether most of its posts are found, their metadata."""
     audit, labels = run.splits["audit"], run.matrix("audit", "label")
     z, parts = run.matrix("audit", "logit").astype(float), []
     names = [name for name in DECLARED if name in audit and audit[name].nunique() > 1]
@@ -60,7 +61,7 @@ def _units(run: RunFolder) -> pd.DataFrame:
         parts.append(audit.loc[violating, names].assign(
             hit=z[violating, k] > tau, group=audit.get("group", audit["post_id"])[violating]))  # fmt: skip
     by_group = [part.groupby("group", sort=False) for part in parts]
-    return pd.concat([g.first().assign(hit=g["hit"].mean() >= 0.5) for g in by_group], ignore_index=True)
+    return pd.concat([g.first().assign(hit=g["hit"].mean() >= 0.5) for g in by_group]).reset_index()
 
 
 def _declared(units: pd.DataFrame) -> Iterator[tuple[str, Bool[np.ndarray, " unit"]]]:

@@ -93,14 +93,14 @@ class Taxonomy(_Strict):
         return self
 
     def check_fixes(self, known: Container[str]) -> None:
-        """Refuse fixes that are no functions of interventions.py, whose names are given.
+        """Refuse fixes that are no functions of fixes.py, whose names are given.
 
         Raises:
             RadarError: names the cause and what there is not.
         """
         for cause in self.causes:
             if unknown := [step.runs for step in cause.interventions if step.runs and step.runs not in known]:
-                raise RadarError(f"taxonomy.yaml, {cause.name}: FIXES of interventions.py has no {unknown[0]!r}. "
+                raise RadarError(f"taxonomy.yaml, {cause.name}: FIXES of fixes.py has no {unknown[0]!r}. "
                                  "Enter it there, or leave `runs` out.")  # fmt: skip
 
     def cause(self, name: str) -> Cause:
@@ -166,9 +166,9 @@ def document(taxonomy: Taxonomy) -> str:
     return "\n".join(lines) + "\n"
 
 
-def write_document(path: Path, taxonomy: Taxonomy | None = None) -> bool:
+def write_document(path: Path) -> bool:
     """Renew the document; returns whether it changed."""
-    new = document(taxonomy or read_taxonomy())
+    new = document(read_taxonomy())
     if path.exists() and path.read_text(encoding="utf-8") == new:
         return False
     atomic_write_text(path, new)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from radar_lib.ranges import SEED, SHARE, Range
+from radar_suite.diagnosis import RERUNS
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,7 @@ RANGES: Mapping[str, Range | Several | Words | tuple] = {
     "evasion_posts": POSTS,
     # 10
     "diagnosis_posts": POSTS,
-    "diagnosis_reruns": Range(5, 1000),
+    "diagnosis_reruns": RERUNS,
     "diagnosis_severity": SHARE,
     "diagnosed_router": Words(r"[^\0\n]*", "a run hash, or loss and backbone as 'Masked BCE/SigLIP2'"),
 }

@@ -260,36 +260,67 @@ def test_a_test_moves_the_odds_towards_the_cause_that_it_speaks_for(table):
 
 @pytest.fixture(scope="module")
 def doubtful():
-    """Development runs of a regional policy and a changed one, which only the second look tells apart."""
+    """Development runs of a regional policy and a changed one, which only the second look tells apart, and others."""
     random, rows = np.random.default_rng(5), []
-    for i in range(90):
-        truth = ["", "regional_policy", "policy_change"][i % 3]
-        x = {name: random.normal(0, 0.3) + 3 * bool(truth) for name in ("region_residual", "month_residual")}
+    for i in range(120):
+        truth = ["", "regional_policy", "policy_change", "language_hole"][i % 4]
+        x = {name: random.normal(0, 0.3) + 3 * (i % 4 in (1, 2)) for name in ("region_residual", "month_residual")}
         rows.append({"truth": truth, "world": "w", "siding": random.normal(0, 0.3), **x,
-                     "relabel_region": 4.0 * (i % 3 == 1), "relabel_month": 4.0 * (i % 3 == 2)})  # fmt: skip
+                     "language_share": random.normal(0, 0.3) + 3 * (i % 4 == 3),
+                     "relabel_region": 4.0 * (i % 4 == 1), "relabel_month": 4.0 * (i % 4 == 2)})  # fmt: skip
     return pd.DataFrame(rows)
+
+
+ILL = {"region_residual": np.e**3 - 1, "month_residual": np.e**3 - 1, "siding": 0.0, "language_share": 0.5}
+
+
+def band_at_zero(table, second_look=0.03):
+    """Its spread is about 1, of the second look this."""
+    names = table.columns.drop(["truth", "world"])
+    spread = {name: second_look if name.startswith("relabel") else 0.98 for name in names}
+    return Band(dict.fromkeys(names, 0.0), spread)
+
+
+def looked_at(one, verdict):
+    """A run whose second look disagrees in one region, or before a month."""
+    train = one.splits["train"]
+    right = ~train["region"].eq("r") if verdict == "regional_policy" else train["month"] > 3
+    golds = {f"gold_{c}": np.where(right, train[f"label_{c}"], 1 - train[f"label_{c}"]) for c in one.categories}
+    return RunFolder(one.about, one.posts, None, pd.DataFrame({"post_id": train["post_id"], **golds}))
 
 
 @pytest.mark.parametrize("verdict", ["regional_policy", "policy_change"])
 def test_the_second_look_decides_where_it_is_allowed_and_is_named_where_it_is_not(run, doubtful, verdict):
-    plain = dict.fromkeys(["region_residual", "month_residual", "siding", "relabel_region", "relabel_month"])
-    band = Band(dict.fromkeys(plain, 0.0), dict.fromkeys(plain, 0.98))
-    ill = {"region_residual": np.e**3 - 1, "month_residual": np.e**3 - 1, "siding": 0.0}
-    region = verdict == "regional_policy"
-
-    def gold(posts):  # wrong in one region, or before a month
-        return ~posts["region"].eq("r") if region else posts["month"] > 3
-
-    one = run()
-    train = one.splits["train"]
-    golds = {f"gold_{c}": np.where(gold(train), train[f"label_{c}"], 1 - train[f"label_{c}"]) for c in one.categories}
-    looked = RunFolder(one.about, one.posts, None, pd.DataFrame({"post_id": train["post_id"], **golds}))
-    diagnoser = Diagnoser(band, doubtful)
-    found = diagnoser(looked, "BLCR", computed=(ill, []))
-    assert found["verdict"] == verdict
-    assert found["ruled_out"]["test"] == "relabel" and found["next_test"] is None
-    for blind in (diagnoser(looked, "BLC", computed=(ill, [])), diagnoser(one, "BLCR", computed=(ill, []))):
+    one, diagnoser = run(), Diagnoser(band_at_zero(doubtful), doubtful)
+    looked, (other,) = looked_at(one, verdict), {"regional_policy", "policy_change"} - {verdict}
+    found = diagnoser(looked, "BLCR", computed=(ILL, []))
+    assert found["verdict"] == verdict and found["first_two"] == [verdict, "language_hole"]
+    assert found["ruled_out"] == {"cause": other, "test": "relabel"} and found["next_test"] is None
+    for blind in (diagnoser(looked, "BLC", computed=(ILL, [])), diagnoser(one, "BLCR", computed=(ILL, []))):
         assert blind["next_test"]["test"] == "relabel" and blind["ruled_out"] is None
+
+
+def test_a_second_look_that_leaves_doubt_rules_nothing_out(run, doubtful):
+    faint = doubtful.assign(relabel_region=doubtful["relabel_region"] / 50, relabel_month=0.0)
+    found = Diagnoser(band_at_zero(faint, 50.0), faint)(looked_at(run(), "regional_policy"), computed=(ILL, []))
+    assert found["ruled_out"] is None
+    assert set(found["next_test"]["between"]) == {"regional_policy", "policy_change"}
+
+
+def test_a_second_look_names_no_cause_whose_leading_signal_is_absent(run, doubtful):
+    pairs = doubtful[doubtful["truth"] == "policy_change"].assign(truth="policy_change+regional_policy")
+    table = pd.concat([doubtful, pairs], ignore_index=True)
+    seen = {name: value for name, value in ILL.items() if name != "month_residual"}
+    diagnoser, looked = Diagnoser(band_at_zero(table, 50.0), table), looked_at(run(), "regional_policy")
+    assert len(diagnoser(looked, computed=(ILL, []))["causes"]) == 2
+    found = diagnoser(looked, computed=(seen, ["month_residual"]))
+    assert found["causes"] == ["regional_policy"] and found["next_test"]["test"] == "relabel"
+
+
+def test_deviations_stand_in_the_order_of_their_band(run):
+    band = Band.of([compute(run(seed))[0] for seed in range(5)])
+    found = [name.removesuffix(", extreme") for name in band.deviations(compute(run(9))[0])]
+    assert list(dict.fromkeys(found)) == list(band.mean)
 
 
 def test_the_evidence_is_what_speaks_for_the_verdict(table):

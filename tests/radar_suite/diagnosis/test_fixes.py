@@ -144,6 +144,32 @@ def test_sampling_adds_the_missing_language_only(healthy):
     assert len(treated.read) == len(treated.posts["train"]) == len(treated.x["whole"]["train"])
 
 
+def crowded(healthy):
+    """Without a language, some of whose posts validation holds; with copies and posts of other groups in training."""
+    setup = healthy.copy()
+    train = setup.posts["train"]
+    setup.keep("train", np.r_[np.flatnonzero(train["language"] != "ar"), :60])
+    absent, held = train.loc[train["language"] == "ar", "content"].head(40), setup.posts["validation"]
+    held.loc[held.index[: len(absent)], "content"] = absent.to_numpy()
+    held.loc[held.index[:30], "group"] = setup.posts["train"]["group"][60:90].to_numpy()
+    return setup
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_fixes_that_change_the_posts_leave_the_others_the_rows_that_they_mean(healthy, order):
+    setup = crowded(healthy)
+    run = record(setup, seed=0)
+    fixes = ["sample_language", "split_by_group", "deduplicate", "drop_before"][::order]
+    treated, unread = proof.treat(setup, run, fixes), proof.treat(setup, run, ["drop_before"])
+    train, held = (treated.posts[split] for split in ("train", "validation"))
+    before = set(unread.posts["train"].loc[(unread.read < 0).all(axis=1), "month"])
+    own = train["post_id"].isin(setup.posts["train"]["post_id"])
+    assert ((treated.read < 0).all(axis=1)[own] == train.loc[own, "month"].isin(before)).all() and not own.all()
+    assert not train["content"].duplicated().any() and not train["content"].isin(held["content"]).any()
+    assert not train["group"].isin(held["group"]).any()
+    assert len(treated.read) == len(train) == len(treated.x["whole"]["train"])
+
+
 def test_reviews_find_the_wrong_labels(healthy, monkeypatch):
     monkeypatch.setattr(fixes, "BUDGET", 40)
     setup = broken(healthy, "pipeline_label_noise")

@@ -4,6 +4,7 @@ import shutil
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from radar_lib.data.posts import open_posts
@@ -24,8 +25,8 @@ def chain(smoke_run, tmp_path_factory):
     """What a diagnosis reads of the smoke chain: two routers, the first without the mask, the last distilled."""
     runs = tmp_path_factory.mktemp("chain")
     listed = read_json(smoke_run / ROUTERS)
-    for name in (ROUTERS, CORPUS, SOFT_LABELS):
-        (runs / "smoke" / name).parent.mkdir(parents=True)
+    for name in (ROUTERS, CORPUS, SOFT_LABELS, SOFT_LABELS.replace("parquet", "json")):
+        (runs / "smoke" / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(smoke_run / name, runs / "smoke" / name)
     corpus = read_json(smoke_run / CORPUS)["folder"]
     for folder in (corpus, *(f"cache/training/{one['run']}" for one in (listed[0], listed[-1]))):
@@ -74,6 +75,14 @@ def test_a_router_without_the_mask_breaks_its_contract(chain):
 def test_the_command_takes_it(chain, capsys):
     assert main(["diagnose", str(chain), "--band", "5"]) == 0
     assert "verdict" in capsys.readouterr().out
+
+
+def test_soft_labels_are_those_that_were_written(chain, tmp_path):
+    shutil.copytree(chain.parent, tmp_path / "runs")
+    labels = tmp_path / "runs/smoke" / SOFT_LABELS
+    pd.read_parquet(labels).iloc[::-1].to_parquet(labels)
+    with pytest.raises(RadarError, match="soft_labels.parquet is not what was written"):
+        read_chain(tmp_path / "runs/smoke")
 
 
 def test_a_router_that_is_not_there_is_named(chain, tmp_path):

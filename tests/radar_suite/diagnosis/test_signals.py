@@ -9,8 +9,9 @@ from scipy.stats import spearmanr
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score, roc_auc_score
 
+from radar_lib.metrics import threshold_at_recall
 from radar_suite.diagnosis.runs import RunFolder
-from radar_suite.diagnosis.signals import SIGNALS, auc, broken_contracts, compute, fit_line
+from radar_suite.diagnosis.signals import SIGNALS, Signal, auc, broken_contracts, compute, fit_line
 
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(-4, 4)), min_size=4))
@@ -39,6 +40,29 @@ def test_rankings_are_scikit_learns(run):
     for k, c in enumerate(one.categories):
         assert found["audit_ap"][k] == pytest.approx(average_precision_score(audit[f"label_{c}"], audit[f"logit_{c}"]))
         assert found["audit_auc"][k] == pytest.approx(roc_auc_score(audit[f"label_{c}"], audit[f"logit_{c}"]))
+
+
+def test_average_precision_does_not_know_the_order_of_tied_posts(run):
+    coarse = where("audit", logit=lambda p, c: p[c].round())
+    one = run(change=coarse)
+    audit = one.splits["audit"]
+    oracle = [average_precision_score(audit[f"label_{c}"], audit[f"logit_{c}"]) for c in one.categories]
+    for order in (slice(None), slice(None, None, -1)):
+        shuffled = run(change=lambda posts, order=order: coarse(posts).iloc[order].reset_index(drop=True))
+        assert compute(shuffled, ["audit_ap"])[0]["audit_ap"] == pytest.approx(oracle)
+
+
+def test_equal_scores_have_no_average_precision(run):
+    assert compute(run(change=where("audit", logit=lambda p, c: 0.5)), ["audit_ap"]) == ({}, ["audit_ap"])
+
+
+@pytest.mark.parametrize("mistake", [lambda run: run.splits["train"]["langauge"], lambda run: run.relabels.post_id])
+def test_a_mistake_in_a_formula_is_no_absent_part(run, monkeypatch, mistake):
+    monkeypatch.setitem(SIGNALS, "mine", Signal(mistake, "B"))
+    with pytest.raises((KeyError, AttributeError)):
+        compute(run(), ["mine"])
+    monkeypatch.setitem(SIGNALS, "mine", Signal(lambda run: run.column("train", "device").nunique(), "B"))
+    assert compute(run(), ["mine"]) == ({}, ["mine"])
 
 
 def test_what_is_not_there_is_named_and_the_rest_is_computed(run):
@@ -154,12 +178,16 @@ def test_posts_of_one_content_may_have_one_score(run):
     assert compute(run(change=same), ["tied_scores"])[0] == {"tied_scores": 0.0}
 
 
-def test_the_threshold_that_the_audit_gives_has_no_gap(run):
+def test_the_threshold_that_the_audit_gives_is_at_most_a_post_away(run):
     one = run()
     z, y = one.matrix("audit", "logit"), one.matrix("audit", "label")
-    tau = [float(np.quantile(z[y[:, k] == 1, k], 0.1, method="lower")) for k in range(2)]
-    assert compute(run(thresholds=tau))[0]["threshold_gap"] == pytest.approx(0, abs=1e-9)
-    assert (compute(run(thresholds=[t + 0.5 for t in tau]))[0]["threshold_gap"] > 0.1).all()
+    tau = [threshold_at_recall(y[:, k], z[:, k], recall=0.9) for k in range(2)]
+    ranked = [np.sort(z[y[:, k] == 1, k]) for k in range(2)]
+    step = [np.diff(one)[max(0, np.searchsorted(one, t) - 1)] for one, t in zip(ranked, tau, strict=True)]
+    gap = compute(run(thresholds=tau))[0]["threshold_gap"]
+    assert (0 <= gap + 1e-9).all() and (gap <= (np.array(step) + 1e-6) / z.std(axis=0)).all()
+    above = compute(run(thresholds=[t + 0.5 for t in tau]))[0]["threshold_gap"]
+    assert above - gap == pytest.approx(0.5 / z.std(axis=0), rel=1e-4)
 
 
 def test_the_second_look_counts_what_the_label_missed(run):

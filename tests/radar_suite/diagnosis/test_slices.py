@@ -50,6 +50,16 @@ def test_copies_of_a_group_say_nothing_new():
     pd.testing.assert_frame_equal(once, often)
 
 
+def test_no_group_is_in_both_halves():
+    found, whole = [], audited(4, missed=lambda p: (p["language"] == "ar") & (p["month"] < 5))
+    posts = whole.posts.assign(label_B=whole.posts["label_A"], logit_B=whole.posts["logit_A"])
+    twice = RunFolder(About(version=1, categories=["A", "B"], thresholds=[0.0, 0.0]), posts)
+    for seed in range(5):  # each group violates both risks, so that a half of whole groups has them in pairs
+        slices = find_slices(twice, seed=seed)
+        found += slices.loc[slices["found_by"] == "tree", "violations"].tolist()
+    assert len(found) > 5 and all(n % 2 == 0 for n in found)
+
+
 def test_recall_counts_posts_above_the_threshold():
     run = audited(3)
     audit, found = run.splits["audit"], find_slices(run).set_index("slice")
