@@ -221,8 +221,8 @@ def save_results(stage: Stage, rows: Mapping[str, Sequence[Run]], experts: Exper
                           f"and other contrasts of the controls, in points; {intervals}. {note}")  # fmt: skip
     ws.save_figure(control_figure(table), "controls_gain",
                    caption="What each teacher, and last a larger model without one, gains over no teacher, average "
-                           f"over risks; {intervals}. Squares on grey: the 2x2 design, whose fourth corner is the dotted "
-                           f"line. {note}")  # fmt: skip
+                           f"over risks; {intervals}. Squares on grey: the 2x2 design, whose fourth corner is the "
+                           f"dotted line. {note}")  # fmt: skip
 
 
 def compare(stage: Stage, rows: Mapping[str, Sequence[Run]], experts: Experts) -> Evidence:
