@@ -34,7 +34,7 @@ from radar_lib.intervals import (
 )
 from radar_lib.labels import valid_mask
 from radar_lib.metrics import score_table, table_metrics
-from radar_lib.seeds import combined_difference, combined_interval, seed_difference, seed_interval
+from radar_lib.seed_intervals import combined_difference, combined_interval, seed_difference, seed_interval
 
 Over = Literal["posts", "seeds", "both"]
 AREA, AVERAGE = "PR-AUC", "Average"

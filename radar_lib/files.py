@@ -33,6 +33,7 @@ _SPACE = Path("/proc/self/ns/pid")  # containers may share a name and a disk, no
 # with the process's number, who writes: folders may be shared by machines
 _HERE = f"{platform.node()}-{_SPACE.stat().st_ino if _SPACE.exists() else 0}-"
 _OF_THE_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO}  # a write may fail without the file's name
+CANNOT_WRITE = "cannot write "
 _SETTLED_S = 2.0  # clocks of file systems are coarse: a file as young as this may change and keep its time
 _known: dict[tuple[int, ...], str] = {}  # digests of files that this process has read
 
@@ -129,7 +130,12 @@ def remove_leftovers(folder: Path) -> None:
 def cannot_write(path: Path, error: OSError) -> RadarError:
     """What to raise where a file or folder cannot be written."""
     reason = error.strerror or error
-    return RadarError(f"cannot write {path}: {reason}. Free some space or choose a folder you may write to.")
+    return RadarError(f"{CANNOT_WRITE}{path}: {reason}. Free some space or choose a folder you may write to.")
+
+
+def is_disk_trouble(message: str) -> bool:
+    """Whether an error message, of another process perhaps, is about the disk rather than about the work."""
+    return any(text in message for text in (CANNOT_WRITE, *map(os.strerror, _OF_THE_DISK)))
 
 
 def atomic_write_bytes(path: str | Path, data: bytes) -> None:

@@ -5,7 +5,7 @@ to it, as DeLong's is for the ROC area): O(n log n), and for the difference of t
 other metrics have jumps, and are bootstrapped: posts drawn with replacement, the same ones for both models of a
 difference. Posts that share an image, campaign, stream or account are not independent: given their `groups`, influences
 are summed within groups, and groups are drawn. How often these intervals cover is measured by
-`benchmarks/interval_coverage.py`; with few groups that hold a violating post too seldom. Over seeds: `radar_lib.seeds`.
+`benchmarks/interval_coverage.py`; with few groups that hold a violating post too seldom. Over seeds: `seed_intervals`.
 
 Degenerate input. What the metric refuses (no violating or no cleared post, NaN or infinite scores), this refuses with
 the same ValueError. Scores that are all equal: the metric's `DegenerateWarning`, and NaN for the estimate and its ends;

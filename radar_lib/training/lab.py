@@ -7,7 +7,6 @@ so that whoever asks for one more split trains nothing again.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import partial
@@ -56,8 +55,7 @@ class Lab(Encoder):
 
     def steps(self, spec: RunSpec) -> int:
         """Optimiser steps of a run."""
-        posts = int(self._trained_on(spec)[1].sum())
-        return math.ceil(posts / spec.recipe.batch_size) * spec.recipe.epochs
+        return spec.recipe.steps(int(self._trained_on(spec)[1].sum()))
 
     def entry(self, spec: RunSpec, *, teacher: SoftLabels | None = None, side: SideFiles | None = None) -> Entry:
         """Cache entry of a run: its hash covers posts, checkpoint, specification, teacher, side, device and code."""

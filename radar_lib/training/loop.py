@@ -92,6 +92,10 @@ class Recipe:
             "seed": Range(0, 2**63 - 1),
         })  # fmt: skip
 
+    def steps(self, posts: int) -> int:
+        """Optimiser steps of a run on so many posts."""
+        return math.ceil(posts / self.batch_size) * self.epochs
+
     @property
     def distils(self) -> bool:
         """Whether the loss reads a teacher."""
@@ -167,8 +171,8 @@ def train(
     labels = torch.tensor(data.labels, dtype=torch.int64)
     teacher = None if data.teacher_logits is None else torch.tensor(data.teacher_logits, dtype=torch.float32)
 
-    per_epoch = math.ceil(len(data.post_ids) / recipe.batch_size)
-    total = per_epoch * recipe.epochs
+    total = recipe.steps(len(data.post_ids))
+    per_epoch = total // recipe.epochs
     started, saved, shown = time.perf_counter() - history.seconds, time.perf_counter(), []
     if first_process:  # what followed the checkpoint will be logged again
         shutil.rmtree(folder / CURVES, ignore_errors=True)

@@ -4,6 +4,7 @@ A script that calls `radar` can tell "the notebook is wrong" from "the machine i
 """
 
 from radar_lib.errors import RadarError
+from radar_lib.files import is_disk_trouble
 
 OK = 0
 FAILURE = 1  # a notebook raised, or its kernel died; `radar verify` found a difference
@@ -34,14 +35,6 @@ class SetupError(RadarError):
 
 class Interrupted(BaseException):
     """SIGTERM or SIGHUP arrived; unwinds like KeyboardInterrupt so that every `finally` runs."""
-
-
-DISK = ("No space left on device", "Disk quota exceeded", "Read-only file system", "cannot write ")
-
-
-def is_disk_trouble(message: str) -> bool:
-    """Whether an error message is about the disk rather than about the work."""
-    return any(text in message for text in DISK)
 
 
 def code_of(error: BaseException) -> int:

@@ -244,6 +244,7 @@ def demand(names: list[str], values: Mapping[str, Any], posts: Posts, machine: M
     from radar_lib.training.workers import MOST_WORKERS
     from radar_suite.chain.flops import cost_of
     from radar_suite.report.experiments import ROUTER_ROWS
+    from radar_suite.report.references import ORDER
 
     kept, rows = set(), [Row(name) for name in names]
     lanes, bytes_per_weight = (1, 2) if machine.speed else (min(machine.cores, MOST_WORKERS), 4)
@@ -258,8 +259,8 @@ def demand(names: list[str], values: Mapping[str, Any], posts: Posts, machine: M
             row.disk = total * float(np.polyval(line, posts.px**2)) if posts.built else 0.0
         elif number == "04":  # an id of 16 bytes and float32 logits
             row.disk = posts.count("train", "validation") * (16.0 + 4 * posts.risks)
-        elif number == "06":  # resampled: experts and routers at each seed, four reference rows
-            row.posts = (values["seeds"] * (1 + len(ROUTER_ROWS)) + 4) * posts.count("test")
+        elif number == "06":  # resampled: experts and routers at each seed, reference rows
+            row.posts = (values["seeds"] * (1 + len(ROUTER_ROWS)) + len(ORDER)) * posts.count("test")
         for name, train, score, towers in passes(number, values, posts):
             cost = cost_of(name, values["checkpoints"], rank=values["lora_rank"], **shape)
             size = read * (32 * cost.tokens + 4 * cost.visual)

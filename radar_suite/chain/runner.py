@@ -21,7 +21,7 @@ from typing import Any, TextIO
 
 import psutil
 
-from radar_lib.files import remove_leftovers
+from radar_lib.files import is_disk_trouble, remove_leftovers
 from radar_lib.sources import imports_of
 from radar_suite.chain import exits
 from radar_suite.chain.ledger import EXECUTED, FIGURES, GLANCE, PROJECT, WHOLE, Ledger
@@ -296,7 +296,7 @@ def run_notebook(job: Job, chain: Chain, progress: Progress) -> Outcome:
         last = (folder / LOG).read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:]
         how = f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
         outcome.failure["error"] = f"the notebook's process {how}. " + "".join(last)
-    if outcome.failure.get("setup") or exits.is_disk_trouble(outcome.failure.get("error", "")):
+    if outcome.failure.get("setup") or is_disk_trouble(outcome.failure.get("error", "")):
         outcome.state = "setup"
     return outcome
 

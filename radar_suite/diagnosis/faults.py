@@ -387,6 +387,7 @@ def soft_labels_of_others(s: Setup, severity: float, random: Random) -> None:
 
 
 def doubled_store(s: Setup, severity: float, random: Random) -> None:
+    """A feature store written twice."""
     for x in s.x.values():  # each slice twice, so that most rows are another post's
         n = len(x["train"])
         x["train"] = np.concatenate([x["train"][i : i + 64] for i in range(0, n, 64) for _ in range(2)])[:n]

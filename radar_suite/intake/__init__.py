@@ -1,1 +1,1 @@
-"""Import and check of posts, and what an audit reads of them."""
+"""Import and check of a user's posts, and what an audit reads of them. (Intake bias, a dial: `world.pipelines`.)"""

@@ -176,7 +176,7 @@ def numbers(record: Path) -> dict[str, str]:
         texts[f"pilot_{one['times']}"] = POINTS.format(*(100 * line[name] for name in ("gain", "low", "high")))
     history = read_json(record.parents[1] / "benchmarks" / "records" / "diagnosis.json")["history"].values()
     texts["diagnosis_history"] = f"{sum(bug['right'] == bug['BLC'] for bug in history)} of {len(history)}"
-    return texts | studied(record) | {"released": "{:.0f} % [{:.0f}, {:.0f}]".format(*ends)}
+    return texts | studied(record) | {"auto_pass": "{:.0f} % [{:.0f}, {:.0f}]".format(*ends)}
 
 
 def studied(record: Path) -> dict[str, str]:

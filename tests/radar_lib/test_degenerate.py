@@ -7,7 +7,7 @@ from functools import partial
 import numpy as np
 import pytest
 
-from radar_lib import intervals, metrics, seeds
+from radar_lib import intervals, metrics, seed_intervals
 from radar_lib.metrics import DegenerateWarning
 
 NAN, INF = np.nan, np.inf
@@ -99,7 +99,7 @@ def public(module):
 
 
 def test_every_public_function_is_here():
-    assert set(OF_POSTS) | set(OTHERS) == public(metrics) | public(intervals) | public(seeds)
+    assert set(OF_POSTS) | set(OTHERS) == public(metrics) | public(intervals) | public(seed_intervals)
 
 
 @pytest.mark.parametrize("kind", POSTS)
@@ -163,7 +163,7 @@ def test_rows_of_weights_that_decide_nothing_are_nan():
 
 @pytest.mark.parametrize("name, call, expected", [(name, *case) for name, cases in OTHERS.items() for case in cases])
 def test_the_other_functions(name, call, expected):
-    function = next(vars(module)[name] for module in (metrics, intervals, seeds) if name in vars(module))
+    function = next(vars(module)[name] for module in (metrics, intervals, seed_intervals) if name in vars(module))
     if isinstance(expected, str):
         with pytest.raises(ValueError, match=expected):
             call(function)

@@ -19,7 +19,7 @@ from radar_lib.intervals import (
     recall_at_precision_is_reliable,
 )
 from radar_lib.metrics import apr_at_recall, average_precision, recall_at_precision
-from radar_lib.seeds import combined_difference, combined_interval, seed_difference, seed_interval
+from radar_lib.seed_intervals import combined_difference, combined_interval, seed_difference, seed_interval
 
 RUNS, OTHERS = [0.51, 0.55, 0.58, 0.52], [0.50, 0.49, 0.57, 0.50]
 R60, R90 = partial(recall_at_precision, precision=0.6), partial(apr_at_recall, recall=0.9)
