@@ -11,8 +11,8 @@ from radar_lib.errors import RadarError
 from radar_suite.chain import exits
 from radar_suite.chain.progress import near
 from radar_suite.chain.reproduce import notebooks_folder, runs_folder
-from radar_suite.diagnosis import RERUNS
 from radar_suite.places import CACHE
+from radar_suite.report.parameter_ranges import RERUNS
 
 FALSE_DISCOVERY = 0.1  # share of the slices shown that may be none
 

@@ -26,10 +26,10 @@ from sklearn.preprocessing import StandardScaler
 
 from radar_lib.errors import RadarError
 from radar_lib.files import read_json
-from radar_suite.diagnosis import RERUNS
 from radar_suite.diagnosis.runs import RUN, RunFolder, read_run
 from radar_suite.diagnosis.signals import SECOND_LOOK, SIGNALS, Values, broken_contracts, compute
 from radar_suite.diagnosis.taxonomy import read_taxonomy
+from radar_suite.report.parameter_ranges import RERUNS
 
 REFERENCE = Path(__file__).with_name("reference.parquet")
 HEALTHY, UNKNOWN = "healthy", "unknown"

@@ -32,7 +32,11 @@ def slow(project):
 
 def start(project) -> tuple[subprocess.Popen, list[int]]:
     """A chain that is inside 01_b; its process, and the ids of the kernel and the kernel's child."""
-    chain = subprocess.Popen(project.command(), stdout=subprocess.PIPE, text=True, start_new_session=True)
+    def heed() -> None:  # tests that run in the background of a shell ignore Ctrl-C, and their children would
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    about = {"stdout": subprocess.PIPE, "text": True, "start_new_session": True, "preexec_fn": heed}
+    chain = subprocess.Popen(project.command(), **about)
     pids = project.runs / "cpu/01_b/pids"
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and chain.poll() is None:

@@ -24,7 +24,7 @@ def three(project):
 def test_notebooks_come_in_order_with_their_declarations(three):
     first, second, third = discover(three.notebooks)
     assert [first.name, second.name, third.name] == ["00_a", "01_b", "02_c"]
-    assert second.title == "Second" and second.limit_s("cpu") == 60
+    assert second.title == "Second" and second.limit_s("cpu") == 300
     assert third.upstream == ("01_b", "00_a") and first.upstream == ()
     assert list(first.parameters) == ["seed"]
 

@@ -1,5 +1,7 @@
 """The study `scale`: parts of one corpus, gaps that are differences of the rows, and a whole run at its smallest."""
 
+from functools import partial
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -12,7 +14,7 @@ from radar_suite.report.comparison import study_values
 from radar_suite.report.experiments import EXPERT_BACKBONE
 from radar_suite.report.record import read_record
 from radar_suite.studies import scale
-from radar_suite.studies.heads import HeadRecipe, head_logits
+from radar_suite.studies.heads import head_logits
 from radar_suite.studies.stage import Stage
 from radar_suite.world.policies import CATEGORIES
 
@@ -47,7 +49,7 @@ def test_gaps_are_differences_of_the_rows():
         assert line["low"] <= line["gain"] <= line["high"]
 
 
-def test_a_distilled_head_follows_experts_that_know_more():
+def test_a_distilled_head_follows_experts_that_know_more(monkeypatch):
     """Only the experts' features show the risks; a student whose own features do show them learns more from experts."""
     rng = np.random.default_rng(2)
     truth = rng.random((1500, 3)) < 0.3
@@ -57,7 +59,8 @@ def test_a_distilled_head_follows_experts_that_know_more():
     seen = (3.0 * truth @ rng.normal(size=(3, 8)) + rng.normal(size=(1500, 8))).astype(np.float32)
     clear = np.concatenate([8.0 * truth - 4, rng.normal(size=(1500, 3))], axis=1).astype(np.float32)
     features = {scale.TINY: seen, scale.SMALL: seen, EXPERT_BACKBONE: clear}
-    heads = scale.train_rows(features, rows, labels, lam=0.5, seed=1, recipe=HeadRecipe(epochs=30))
+    monkeypatch.setattr(scale, "HeadRecipe", partial(HeadRecipe, epochs=30))
+    heads = scale.train_rows(features, rows, labels, lam=0.5, seed=1)
     areas = {row: np.mean([average_precision(truth[900:, k], head_logits(seen[900:], head)[:, k]) for k in range(3)])
              for row, head in heads.items()}  # fmt: skip
     assert set(areas) == {row for pair in scale.GAPS.values() for row in pair}

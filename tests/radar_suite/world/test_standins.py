@@ -92,18 +92,6 @@ def test_loss_is_weighted_binary_cross_entropy_plus_its_auxiliary_part():
     assert plain.item() == pytest.approx(brute(logits, targets, torch.ones(3)), rel=1e-5)
 
 
-def test_batches_are_a_seeded_shuffle_of_similar_lengths():
-    lengths = np.random.default_rng(0).integers(10, 90, 1000)
-    parts = recipe.batches(lengths, batch_size=8, epoch=0, seed=1)
-    taken = np.concatenate(parts)
-    assert len(parts) == 125 and sorted(taken) == list(range(1000))
-    assert np.mean([np.ptp(lengths[part]) for part in parts]) < 0.2 * np.ptp(lengths)
-    again = recipe.batches(lengths, batch_size=8, epoch=0, seed=1)
-    other = recipe.batches(lengths, batch_size=8, epoch=1, seed=1)
-    assert all((a == b).all() for a, b in zip(parts, again, strict=True)) and not (taken == np.concatenate(other)).all()
-    assert len(recipe.batches(lengths[:30], batch_size=8, epoch=0, seed=1)) == 3  # a last, smaller batch is left out
-
-
 @pytest.fixture(scope="module")
 def pretrain_posts() -> recipe.PretrainPosts:
     """Posts whose frame is dark or bright and whose text names one of two things."""
