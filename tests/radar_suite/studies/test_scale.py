@@ -59,7 +59,7 @@ def test_a_distilled_head_follows_experts_that_know_more(monkeypatch):
     seen = (3.0 * truth @ rng.normal(size=(3, 8)) + rng.normal(size=(1500, 8))).astype(np.float32)
     clear = np.concatenate([8.0 * truth - 4, rng.normal(size=(1500, 3))], axis=1).astype(np.float32)
     features = {scale.TINY: seen, scale.SMALL: seen, EXPERT_BACKBONE: clear}
-    monkeypatch.setattr(scale, "HeadRecipe", partial(HeadRecipe, epochs=30))
+    monkeypatch.setattr(scale, "HeadRecipe", partial(scale.HeadRecipe, epochs=30))
     heads = scale.train_rows(features, rows, labels, lam=0.5, seed=1)
     areas = {row: np.mean([average_precision(truth[900:, k], head_logits(seen[900:], head)[:, k]) for k in range(3)])
              for row, head in heads.items()}  # fmt: skip
