@@ -68,7 +68,9 @@ def _beside(path: Path) -> Iterator[Path]:
         temporary = Path(tempfile.mkdtemp(prefix=prefix, suffix=suffix, dir=path.parent))
         yield temporary
     except OSError as error:
-        if temporary is None or error.errno in _OF_THE_DISK or Path(str(error.filename)).is_relative_to(temporary):
+        ours = [temporary is not None and Path(str(name)).is_relative_to(temporary)
+                for name in (error.filename, error.filename2)]  # fmt: skip
+        if temporary is None or error.errno in _OF_THE_DISK or any(ours):
             raise cannot_write(path, error) from error
         raise  # about another file, such as one that was to be copied
     finally:
