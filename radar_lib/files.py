@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Collection, Iterator
+from multiprocessing import current_process
 from pathlib import Path
 from typing import Any
 
@@ -109,7 +110,8 @@ def locked(path: str | Path) -> Iterator[None]:
         try:
             lock.acquire(blocking=False)
         except Timeout:
-            tqdm.write(f"waiting for another process, which holds {path}", file=sys.stderr)
+            if current_process().name == "MainProcess":  # a worker waits for its neighbour, which has its own bar
+                tqdm.write(f"waiting for another process, which holds {path}", file=sys.stderr)
             lock.acquire()
     except (OSError, NotImplementedError) as error:
         raise RadarError(f"cannot lock {path} ({error}). Choose a folder on a disk that knows file locks.") from error

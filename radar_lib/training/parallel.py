@@ -87,7 +87,8 @@ def train_side_by_side(
 ) -> None:
     """Train runs in `workers` processes with as many threads as this one; afterwards they are in the lab's cache."""
     lab.release()
-    splits = {split: lab.posts.splits[split] for split in ("train", *lab.score_splits)}
+    read = dict.fromkeys(("train", "validation", *lab.score_splits))  # curves need validation, whatever is scored
+    splits = {split: lab.posts.splits[split] for split in read if split in lab.posts.splits}
     reads = _reads(lab, list(dict.fromkeys(spec for spec, _ in jobs)), splits)
     together: dict[Any, list[Job]] = {}  # runs of a backbone whose posts each process must read for itself
     for i, (spec, title) in enumerate(jobs):

@@ -79,6 +79,13 @@ def test_two_workers_give_what_one_gives_to_the_bit(lab, specs, tmp_path):
     assert bars.done == before  # all of it was in the cache
 
 
+def test_validation_posts_are_read_with_the_others_also_where_they_are_not_scored(lab, specs):
+    lab.score_splits, lab.bar = ("test",), (bars := Bars())
+    pair = [specs[0], specs[0].with_recipe(seed=2)]
+    train_all(lab, pair, titles="ab", workers=2, desc="two runs")
+    assert bars.done["reading posts"] == 48 + 24 + 30
+
+
 def workers_of(process):
     return [p for p in process.children(recursive=True) if "resource_tracker" not in " ".join(p.cmdline())]
 
